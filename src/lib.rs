@@ -1,3 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tendon.
+//! Tendon carries a vision-language-action policy from camera to motor.
+
 pub mod bench;
+pub mod core;
+pub mod ports;
