@@ -17,4 +17,5 @@ pub mod action;
 pub mod chunk;
 pub mod limits;
 pub mod observation;
+pub mod schedule;
 pub mod units;
