@@ -3,4 +3,5 @@
 
 pub mod clock;
 pub mod realtime;
+pub mod telemetry;
 pub mod threads;
