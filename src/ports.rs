@@ -26,7 +26,14 @@ impl Frame {
     /// A black frame of the given size that was never captured.
     #[must_use]
     pub fn black(width: usize, height: usize) -> Frame {
-        Frame { width, height, seq: 0, captured: Mono(0), received: Mono(0), rgb: vec![0; width * height * 3] }
+        Frame {
+            width,
+            height,
+            seq: 0,
+            captured: Mono(0),
+            received: Mono(0),
+            rgb: vec![0; width * height * 3],
+        }
     }
 }
 

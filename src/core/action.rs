@@ -32,7 +32,11 @@ impl Setpoint {
     /// At rest at `position`. Entries past [`JOINTS_MAX`] are ignored.
     #[must_use]
     pub fn at_rest(position: &[f64]) -> Setpoint {
-        let mut setpoint = Setpoint { joints: 0, position: [0.0; JOINTS_MAX], velocity: [0.0; JOINTS_MAX] };
+        let mut setpoint = Setpoint {
+            joints: 0,
+            position: [0.0; JOINTS_MAX],
+            velocity: [0.0; JOINTS_MAX],
+        };
         for (slot, value) in setpoint.position.iter_mut().zip(position) {
             *slot = *value;
             setpoint.joints += 1;

@@ -25,7 +25,9 @@ pub struct Provenance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkFault {
     /// Too many steps, joints or values, or none.
-    #[error("chunk of {steps} steps x {joints} joints; expected 1..={CHUNK_STEPS_MAX} steps, 1..={JOINTS_MAX} joints and at most {CHUNK_VALUES_MAX} values, {found} given")]
+    #[error(
+        "chunk of {steps} steps x {joints} joints; expected 1..={CHUNK_STEPS_MAX} steps, 1..={JOINTS_MAX} joints and at most {CHUNK_VALUES_MAX} values, {found} given"
+    )]
     Shape {
         /// Steps asked for.
         steps: usize,
@@ -77,16 +79,29 @@ impl Chunk {
             && values.len() <= CHUNK_VALUES_MAX
             && steps * joints == values.len();
         if !fits {
-            return Err(ChunkFault::Shape { steps, joints, found: values.len() });
+            return Err(ChunkFault::Shape {
+                steps,
+                joints,
+                found: values.len(),
+            });
         }
         if period_ns == 0 {
             return Err(ChunkFault::Period);
         }
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(ChunkFault::NotFinite { step: at / joints, joint: at % joints });
+            return Err(ChunkFault::NotFinite {
+                step: at / joints,
+                joint: at % joints,
+            });
         }
-        let mut chunk =
-            Chunk { steps, joints, period_ns, first_at, provenance, values: [0.0; CHUNK_VALUES_MAX] };
+        let mut chunk = Chunk {
+            steps,
+            joints,
+            period_ns,
+            first_at,
+            provenance,
+            values: [0.0; CHUNK_VALUES_MAX],
+        };
         for (slot, value) in chunk.values.iter_mut().zip(values) {
             *slot = *value;
         }
@@ -120,7 +135,8 @@ impl Chunk {
     /// Time of the last action; after it the chunk has nothing to say.
     #[must_use]
     pub fn last_at(&self) -> Mono {
-        self.first_at.plus_ns(self.period_ns.saturating_mul(self.steps as u64 - 1))
+        self.first_at
+            .plus_ns(self.period_ns.saturating_mul(self.steps as u64 - 1))
     }
 
     /// Where it came from.

@@ -62,14 +62,20 @@ pub struct StateHistory {
 
 impl Default for StateHistory {
     fn default() -> Self {
-        StateHistory { ring: [JointState::NEVER; STATE_HISTORY_MAX], pushed: 0 }
+        StateHistory {
+            ring: [JointState::NEVER; STATE_HISTORY_MAX],
+            pushed: 0,
+        }
     }
 }
 
 impl StateHistory {
     /// Appends the newest state, forgetting the oldest when full. A state not newer than the last is dropped.
     pub fn push(&mut self, state: &JointState) {
-        if self.latest().is_some_and(|last| state.measured <= last.measured) {
+        if self
+            .latest()
+            .is_some_and(|last| state.measured <= last.measured)
+        {
             return;
         }
         if let Some(slot) = self.ring.get_mut(self.pushed % STATE_HISTORY_MAX) {
@@ -81,7 +87,11 @@ impl StateHistory {
     /// The newest state, if any ever came.
     #[must_use]
     pub fn latest(&self) -> Option<&JointState> {
-        if self.pushed == 0 { None } else { self.ring.get((self.pushed - 1) % STATE_HISTORY_MAX) }
+        if self.pushed == 0 {
+            None
+        } else {
+            self.ring.get((self.pushed - 1) % STATE_HISTORY_MAX)
+        }
     }
 
     /// The newest state judged against a maximum age.

@@ -27,7 +27,11 @@ impl Mono {
     /// Seconds since `earlier`, negative when `earlier` is later.
     #[must_use]
     pub fn seconds_since(self, earlier: Mono) -> f64 {
-        if self.0 >= earlier.0 { (self.0 - earlier.0) as f64 * 1e-9 } else { -((earlier.0 - self.0) as f64 * 1e-9) }
+        if self.0 >= earlier.0 {
+            (self.0 - earlier.0) as f64 * 1e-9
+        } else {
+            -((earlier.0 - self.0) as f64 * 1e-9)
+        }
     }
 }
 

@@ -12,12 +12,19 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub fn now() -> Mono {
     let time = clock_gettime(ClockId::Monotonic);
     // The monotonic clock counts from boot, so neither part is negative.
-    Mono((time.tv_sec as u64).wrapping_mul(SECOND_NS).wrapping_add(time.tv_nsec as u64))
+    Mono(
+        (time.tv_sec as u64)
+            .wrapping_mul(SECOND_NS)
+            .wrapping_add(time.tv_nsec as u64),
+    )
 }
 
 /// Sleeps until `at`; returns at once when it has passed. Absolute, so that lateness never adds up.
 pub fn sleep_until(at: Mono) {
-    let request = Timespec { tv_sec: (at.0 / SECOND_NS) as i64, tv_nsec: (at.0 % SECOND_NS) as _ };
+    let request = Timespec {
+        tv_sec: (at.0 / SECOND_NS) as i64,
+        tv_nsec: (at.0 % SECOND_NS) as _,
+    };
     // A signal ends the sleep early; asking again is right. No other error is possible with these arguments, and
     // returning early would only make a caller look at the time again.
     while clock_nanosleep_absolute(ClockId::Monotonic, &request) == Err(rustix::io::Errno::INTR) {}
@@ -36,7 +43,11 @@ impl Ticks {
     /// The first tick is one period after `start`.
     #[must_use]
     pub fn new(start: Mono, period_ns: u64) -> Ticks {
-        Ticks { next: start.plus_ns(period_ns), period_ns, missed: 0 }
+        Ticks {
+            next: start.plus_ns(period_ns),
+            period_ns,
+            missed: 0,
+        }
     }
 
     /// Sleeps until the next tick. Returns when it was due and how late this call came back.
@@ -77,6 +88,9 @@ mod tests {
         assert!(late.late_ns >= 10 * period_ns, "{late:?}");
         assert!(ticks.missed >= 10);
         let next = ticks.wait();
-        assert!(next.due.since_ns(late.due) >= 11 * period_ns, "no burst: {next:?} after {late:?}");
+        assert!(
+            next.due.since_ns(late.due) >= 11 * period_ns,
+            "no burst: {next:?} after {late:?}"
+        );
     }
 }

@@ -54,10 +54,14 @@ unsafe impl GlobalAlloc for CountingAllocator {
 /// was granted. Threads started by this one later do not inherit it (`SCHED_RESET_ON_FORK`).
 #[must_use]
 pub fn request_fifo(priority: i32) -> bool {
-    let parameter = libc::sched_param { sched_priority: priority };
+    let parameter = libc::sched_param {
+        sched_priority: priority,
+    };
     // SAFETY: `parameter` outlives the call, which reads it and keeps no pointer; thread 0 means the calling thread;
     // a refusal is a return value.
-    let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameter) };
+    let rc = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameter)
+    };
     // SAFETY: takes no pointer; thread 0 means the calling thread.
     let policy = unsafe { libc::sched_getscheduler(0) };
     rc == 0 && policy & !libc::SCHED_RESET_ON_FORK == libc::SCHED_FIFO

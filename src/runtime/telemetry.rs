@@ -107,7 +107,11 @@ impl Measures {
                 self.ticks_missed += missed;
                 self.tick_late_ns.saturating_record(late_ns);
             }
-            Sample::Chunk { chunk_id, landed, inference_ns } => {
+            Sample::Chunk {
+                chunk_id,
+                landed,
+                inference_ns,
+            } => {
                 self.inference_ns.saturating_record(inference_ns);
                 if self.waiting.is_full() {
                     self.waiting.pop_front();
@@ -132,7 +136,8 @@ impl Measures {
             if id == chunk_id {
                 let total_ns = sent.since_ns(landed);
                 self.frame_to_command_ns.saturating_record(total_ns);
-                self.overhead_ns.saturating_record(total_ns.saturating_sub(inference_ns));
+                self.overhead_ns
+                    .saturating_record(total_ns.saturating_sub(inference_ns));
                 return;
             }
             if id > chunk_id {
@@ -143,7 +148,10 @@ impl Measures {
 
     /// Forgets what was measured so far, for a measurement that starts after warm-up.
     pub fn clear(&mut self) {
-        *self = Measures { last_chunk_commanded: self.last_chunk_commanded, ..Measures::default() };
+        *self = Measures {
+            last_chunk_commanded: self.last_chunk_commanded,
+            ..Measures::default()
+        };
     }
 
     /// The figures.
@@ -175,8 +183,14 @@ pub struct Spread {
 }
 
 fn spread(histogram: &Histogram<u64>, scale: f64) -> Spread {
-    let at = |quantile: f64| (histogram.value_at_quantile(quantile) as f64 * scale * 1e3).round() / 1e3;
-    Spread { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    let at =
+        |quantile: f64| (histogram.value_at_quantile(quantile) as f64 * scale * 1e3).round() / 1e3;
+    Spread {
+        p50: at(0.5),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: at(1.0),
+    }
 }
 
 /// What telemetry knows, as figures.
@@ -206,21 +220,48 @@ mod tests {
     #[test]
     fn a_chunk_is_joined_with_its_first_command_only() {
         let mut measures = Measures::default();
-        measures.take(Sample::Chunk { chunk_id: 1, landed: Mono(10 * MS), inference_ns: 8 * MS });
-        measures.take(Sample::Command { chunk_id: 1, sent: Mono(21 * MS) });
-        measures.take(Sample::Command { chunk_id: 1, sent: Mono(26 * MS) });
+        measures.take(Sample::Chunk {
+            chunk_id: 1,
+            landed: Mono(10 * MS),
+            inference_ns: 8 * MS,
+        });
+        measures.take(Sample::Command {
+            chunk_id: 1,
+            sent: Mono(21 * MS),
+        });
+        measures.take(Sample::Command {
+            chunk_id: 1,
+            sent: Mono(26 * MS),
+        });
         let figures = measures.figures();
         assert_eq!(figures.commands, 2);
-        assert!((figures.frame_to_command_ms.max - 11.0).abs() < 0.02, "{figures:?}");
-        assert!((figures.frame_to_command_minus_inference_ms.max - 3.0).abs() < 0.02, "{figures:?}");
+        assert!(
+            (figures.frame_to_command_ms.max - 11.0).abs() < 0.02,
+            "{figures:?}"
+        );
+        assert!(
+            (figures.frame_to_command_minus_inference_ms.max - 3.0).abs() < 0.02,
+            "{figures:?}"
+        );
     }
 
     #[test]
     fn a_chunk_that_was_overtaken_does_not_count() {
         let mut measures = Measures::default();
-        measures.take(Sample::Chunk { chunk_id: 1, landed: Mono(0), inference_ns: 0 });
-        measures.take(Sample::Chunk { chunk_id: 2, landed: Mono(10 * MS), inference_ns: 0 });
-        measures.take(Sample::Command { chunk_id: 2, sent: Mono(12 * MS) });
+        measures.take(Sample::Chunk {
+            chunk_id: 1,
+            landed: Mono(0),
+            inference_ns: 0,
+        });
+        measures.take(Sample::Chunk {
+            chunk_id: 2,
+            landed: Mono(10 * MS),
+            inference_ns: 0,
+        });
+        measures.take(Sample::Command {
+            chunk_id: 2,
+            sent: Mono(12 * MS),
+        });
         assert!((measures.figures().frame_to_command_ms.max - 2.0).abs() < 0.01);
     }
 
@@ -228,7 +269,10 @@ mod tests {
     fn a_full_queue_drops_and_counts() {
         let (mut tap, mut drain) = tap();
         for _ in 0..QUEUE + 3 {
-            tap.record(Sample::Tick { late_ns: 1, missed: 0 });
+            tap.record(Sample::Tick {
+                late_ns: 1,
+                missed: 0,
+            });
         }
         assert_eq!(tap.dropped, 3);
         assert_eq!(std::iter::from_fn(|| drain.pop().ok()).count(), QUEUE);

@@ -18,23 +18,53 @@ pub struct Spec {
 }
 
 /// Camera to newest frame. A camera that gives nothing still lets the thread come round each 100 ms.
-pub const CAPTURE: Spec = Spec { name: "capture", fifo: 45, beat_age_max_ns: 500 * MS };
+pub const CAPTURE: Spec = Spec {
+    name: "capture",
+    fifo: 45,
+    beat_age_max_ns: 500 * MS,
+};
 /// Newest frame to chunk. Beats before and after the engine runs; a hung engine shows after this time.
-pub const INFERENCE: Spec = Spec { name: "inference", fifo: 20, beat_age_max_ns: 2_000 * MS };
+pub const INFERENCE: Spec = Spec {
+    name: "inference",
+    fifo: 20,
+    beat_age_max_ns: 2_000 * MS,
+};
 /// Chunks to setpoint, each tick.
-pub const CONTROL: Spec = Spec { name: "control", fifo: 70, beat_age_max_ns: 50 * MS };
+pub const CONTROL: Spec = Spec {
+    name: "control",
+    fifo: 70,
+    beat_age_max_ns: 50 * MS,
+};
 /// Setpoint to governed command, each tick or its deadline.
-pub const GOVERNOR: Spec = Spec { name: "governor", fifo: 80, beat_age_max_ns: 50 * MS };
+pub const GOVERNOR: Spec = Spec {
+    name: "governor",
+    fifo: 80,
+    beat_age_max_ns: 50 * MS,
+};
 /// Governed command to the link.
-pub const EGRESS: Spec = Spec { name: "egress", fifo: 60, beat_age_max_ns: 100 * MS };
+pub const EGRESS: Spec = Spec {
+    name: "egress",
+    fifo: 60,
+    beat_age_max_ns: 100 * MS,
+};
 /// Heartbeats and modes, 100 Hz.
-pub const WATCHDOG: Spec = Spec { name: "watchdog", fifo: 85, beat_age_max_ns: 100 * MS };
+pub const WATCHDOG: Spec = Spec {
+    name: "watchdog",
+    fifo: 85,
+    beat_age_max_ns: 100 * MS,
+};
 /// Counters and histograms. Nothing waits for it, nothing on the robot changes if it dies.
-pub const TELEMETRY: Spec = Spec { name: "telemetry", fifo: 0, beat_age_max_ns: 2_000 * MS };
+pub const TELEMETRY: Spec = Spec {
+    name: "telemetry",
+    fifo: 0,
+    beat_age_max_ns: 2_000 * MS,
+};
 
 // Who may be starved by whom is decided here, at compile time: the nearer to the motor, the higher; the watchdog
 // above all; the policy, which may compute for long, below everything that moves the robot.
-const _: () = assert!(WATCHDOG.fifo > GOVERNOR.fifo && GOVERNOR.fifo > CONTROL.fifo && CONTROL.fifo > EGRESS.fifo);
+const _: () = assert!(
+    WATCHDOG.fifo > GOVERNOR.fifo && GOVERNOR.fifo > CONTROL.fifo && CONTROL.fifo > EGRESS.fifo
+);
 const _: () = assert!(EGRESS.fifo > CAPTURE.fifo && CAPTURE.fifo > INFERENCE.fifo);
 
 /// Handed to each thread's body: its heartbeat, and whether it runs at the priority it asked for.

@@ -16,7 +16,13 @@ use triple_buffer::{Input, Output};
 pub fn mailbox<T: Clone + Send>(initial: &T) -> (Sender<T>, Receiver<T>) {
     let (input, output) = triple_buffer::triple_buffer(initial);
     let reader = Arc::new(OnceLock::new());
-    (Sender { input, reader: Arc::clone(&reader) }, Receiver { output, reader })
+    (
+        Sender {
+            input,
+            reader: Arc::clone(&reader),
+        },
+        Receiver { output, reader },
+    )
 }
 
 /// The writer's half.
@@ -81,7 +87,9 @@ mod tests {
     use crate::runtime::clock;
 
     fn within(receiver: &mut Receiver<i32>, ms: u64) -> Option<i32> {
-        receiver.wait_until(clock::now().plus_ns(ms * 1_000_000), clock::now).copied()
+        receiver
+            .wait_until(clock::now().plus_ns(ms * 1_000_000), clock::now)
+            .copied()
     }
 
     #[test]

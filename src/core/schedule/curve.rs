@@ -16,9 +16,18 @@ pub fn sample(chunk: &Chunk, kinds: &[JointKind], at: Mono) -> Motion {
     let period_s = chunk.period_ns() as f64 * 1e-9;
     let offset_ns = at.since_ns(chunk.first_at());
     let last = chunk.steps() - 1;
-    let step = usize::try_from(offset_ns / chunk.period_ns()).unwrap_or(last).min(last);
-    let into_ns = offset_ns - (step as u64).saturating_mul(chunk.period_ns()).min(offset_ns);
-    let u = if step == last { 0.0 } else { into_ns as f64 / chunk.period_ns() as f64 };
+    let step = usize::try_from(offset_ns / chunk.period_ns())
+        .unwrap_or(last)
+        .min(last);
+    let into_ns = offset_ns
+        - (step as u64)
+            .saturating_mul(chunk.period_ns())
+            .min(offset_ns);
+    let u = if step == last {
+        0.0
+    } else {
+        into_ns as f64 / chunk.period_ns() as f64
+    };
 
     let before = chunk.action(step.saturating_sub(1));
     let from = chunk.action(step);
@@ -51,8 +60,9 @@ fn hermite(p0: f64, m0: f64, p1: f64, m1: f64, u: f64, period_s: f64) -> [f64; 3
         + (u3 - 2.0 * u2 + u) * m0
         + (-2.0 * u3 + 3.0 * u2) * p1
         + (u3 - u2) * m1;
-    let slope =
-        (6.0 * u2 - 6.0 * u) * (p0 - p1) + (3.0 * u2 - 4.0 * u + 1.0) * m0 + (3.0 * u2 - 2.0 * u) * m1;
+    let slope = (6.0 * u2 - 6.0 * u) * (p0 - p1)
+        + (3.0 * u2 - 4.0 * u + 1.0) * m0
+        + (3.0 * u2 - 2.0 * u) * m1;
     let bend = (12.0 * u - 6.0) * (p0 - p1) + (6.0 * u - 4.0) * m0 + (6.0 * u - 2.0) * m1;
     [position, slope / period_s, bend / (period_s * period_s)]
 }

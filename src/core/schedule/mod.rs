@@ -109,7 +109,14 @@ impl Schedule {
     /// A scheduler with nothing to follow.
     #[must_use]
     pub fn new(config: Config) -> Schedule {
-        Schedule { config, chunk: None, next: None, seam: Seam::NONE, last: None, newest_captured: Mono(0) }
+        Schedule {
+            config,
+            chunk: None,
+            next: None,
+            seam: Seam::NONE,
+            last: None,
+            newest_captured: Mono(0),
+        }
     }
 
     /// Forgets every chunk, and takes `at` as the pose from which the next motion starts. Called while the robot
@@ -152,7 +159,11 @@ impl Schedule {
         }
         self.hand_over(now, held_at.is_some());
         let Some(chunk) = &self.chunk else {
-            return Step::None(if self.next.is_some() { Absence::NotYet } else { Absence::NoChunk });
+            return Step::None(if self.next.is_some() {
+                Absence::NotYet
+            } else {
+                Absence::NoChunk
+            });
         };
         if now > chunk.last_at() {
             return Step::None(Absence::Ended);
@@ -162,13 +173,20 @@ impl Schedule {
         let action = (now.since_ns(chunk.first_at()) / chunk.period_ns().max(1)) as u16;
         let provenance = chunk.provenance();
         self.last = Some(motion);
-        Step::Setpoint { setpoint: motion.setpoint(), provenance, action }
+        Step::Setpoint {
+            setpoint: motion.setpoint(),
+            provenance,
+            action,
+        }
     }
 
     /// The waiting chunk takes over once its first action is due: before that it has nothing to say, and the old
     /// chunk's tail is the better plan.
     fn hand_over(&mut self, now: Mono, held: bool) {
-        let due = self.next.as_ref().is_some_and(|next| next.first_at() <= now);
+        let due = self
+            .next
+            .as_ref()
+            .is_some_and(|next| next.first_at() <= now);
         if due {
             self.chunk = self.next.take();
         }
@@ -177,7 +195,12 @@ impl Schedule {
             self.seam = match (self.config.merge, &self.last) {
                 (Merge::Blend { blend_ns }, Some(last)) => {
                     let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-                    Seam::between(&before, &curve::sample(chunk, &self.config.kinds, now), now, blend_ns)
+                    Seam::between(
+                        &before,
+                        &curve::sample(chunk, &self.config.kinds, now),
+                        now,
+                        blend_ns,
+                    )
                 }
                 (Merge::Blend { .. }, None) | (Merge::Replace, _) => Seam::NONE,
             };

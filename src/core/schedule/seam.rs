@@ -34,12 +34,20 @@ impl Motion {
     /// At `setpoint`, with its velocity and no acceleration.
     #[must_use]
     pub fn of(setpoint: &Setpoint) -> Motion {
-        Motion { position: setpoint.position, velocity: setpoint.velocity, ..Motion::still(setpoint.joints) }
+        Motion {
+            position: setpoint.position,
+            velocity: setpoint.velocity,
+            ..Motion::still(setpoint.joints)
+        }
     }
 
     /// Writes one joint; an index past the capacity is ignored.
     pub fn set(&mut self, joint: usize, position: f64, velocity: f64, acceleration: f64) {
-        let slots = (self.position.get_mut(joint), self.velocity.get_mut(joint), self.acceleration.get_mut(joint));
+        let slots = (
+            self.position.get_mut(joint),
+            self.velocity.get_mut(joint),
+            self.acceleration.get_mut(joint),
+        );
         if let (Some(p), Some(v), Some(a)) = slots {
             (*p, *v, *a) = (position, velocity, acceleration);
         }
@@ -49,7 +57,12 @@ impl Motion {
     #[must_use]
     pub fn advanced(&self, seconds: f64) -> Motion {
         let mut later = *self;
-        for ((p, v), a) in later.position.iter_mut().zip(later.velocity.iter_mut()).zip(&self.acceleration) {
+        for ((p, v), a) in later
+            .position
+            .iter_mut()
+            .zip(later.velocity.iter_mut())
+            .zip(&self.acceleration)
+        {
             *p += *v * seconds + 0.5 * a * seconds * seconds;
             *v += a * seconds;
         }
@@ -59,7 +72,11 @@ impl Motion {
     /// As a setpoint.
     #[must_use]
     pub fn setpoint(&self) -> Setpoint {
-        Setpoint { joints: self.joints, position: self.position, velocity: self.velocity }
+        Setpoint {
+            joints: self.joints,
+            position: self.position,
+            velocity: self.velocity,
+        }
     }
 }
 
@@ -97,7 +114,11 @@ impl Seam {
         for (a, b) in gap.acceleration.iter_mut().zip(&new.acceleration) {
             *a -= b;
         }
-        Seam { from, length_ns, gap }
+        Seam {
+            from,
+            length_ns,
+            gap,
+        }
     }
 
     /// Adds what is left of the difference at `now`. Grippers step and have no seam.
@@ -113,9 +134,17 @@ impl Seam {
             match kind {
                 JointKind::Gripper => {}
                 JointKind::Revolute | JointKind::Prismatic => {
-                    let gap = [read(&self.gap.position), read(&self.gap.velocity), read(&self.gap.acceleration)];
+                    let gap = [
+                        read(&self.gap.position),
+                        read(&self.gap.velocity),
+                        read(&self.gap.acceleration),
+                    ];
                     let [p, v, a] = fade(gap, u, length);
-                    let sum = (read(&motion.position) + p, read(&motion.velocity) + v, read(&motion.acceleration) + a);
+                    let sum = (
+                        read(&motion.position) + p,
+                        read(&motion.velocity) + v,
+                        read(&motion.acceleration) + a,
+                    );
                     motion.set(joint, sum.0, sum.1, sum.2);
                 }
             }

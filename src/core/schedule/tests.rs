@@ -12,14 +12,25 @@ fn kinds(n: usize) -> heapless::Vec<JointKind, JOINTS_MAX> {
 }
 
 fn config(merge: Merge) -> Config {
-    Config { kinds: kinds(2), period_ns: TICK, merge, chunk_age_max_ns: 1000 * MS }
+    Config {
+        kinds: kinds(2),
+        period_ns: TICK,
+        merge,
+        chunk_age_max_ns: 1000 * MS,
+    }
 }
 
 /// A chunk of 16 actions 50 ms apart on the line `start + slope * t` after its capture.
 fn line(id: u32, captured_ms: u64, start: f32, slope: f32) -> Chunk {
-    let values: Vec<f32> = (1..=16).flat_map(|i| [start + slope * 0.05 * i as f32; 2]).collect();
+    let values: Vec<f32> = (1..=16)
+        .flat_map(|i| [start + slope * 0.05 * i as f32; 2])
+        .collect();
     let captured = Mono(captured_ms * MS);
-    let provenance = Provenance { chunk_id: id, captured, ..Provenance::default() };
+    let provenance = Provenance {
+        chunk_id: id,
+        captured,
+        ..Provenance::default()
+    };
     Chunk::new(captured.plus_ns(50 * MS), 50 * MS, 2, &values, provenance).expect("a good chunk")
 }
 
@@ -34,56 +45,109 @@ fn position(step: &Step) -> f64 {
 #[test]
 fn a_late_chunk_starts_at_the_action_for_now() {
     let mut schedule = Schedule::new(config(Merge::Replace));
-    assert_eq!(schedule.offer(Mono(500 * MS), &line(1, 100, 0.0, 1.0)), Intake::Taken);
+    assert_eq!(
+        schedule.offer(Mono(500 * MS), &line(1, 100, 0.0, 1.0)),
+        Intake::Taken
+    );
     let at_500ms = position(&schedule.step(Mono(500 * MS), None));
-    assert!((at_500ms - 0.4).abs() < 1e-6, "400 ms after capture on a slope of 1: {at_500ms}");
+    assert!(
+        (at_500ms - 0.4).abs() < 1e-6,
+        "400 ms after capture on a slope of 1: {at_500ms}"
+    );
 }
 
 #[test]
 fn a_chunk_says_nothing_before_its_first_action() {
     let mut schedule = Schedule::new(config(Merge::Replace));
     schedule.offer(Mono(110 * MS), &line(1, 100, 0.0, 1.0));
-    assert_eq!(schedule.step(Mono(110 * MS), None), Step::None(Absence::NotYet));
-    assert!(matches!(schedule.step(Mono(150 * MS), None), Step::Setpoint { .. }));
+    assert_eq!(
+        schedule.step(Mono(110 * MS), None),
+        Step::None(Absence::NotYet)
+    );
+    assert!(matches!(
+        schedule.step(Mono(150 * MS), None),
+        Step::Setpoint { .. }
+    ));
 }
 
 #[test]
 fn after_the_last_action_it_neither_repeats_nor_extrapolates() {
     let mut schedule = Schedule::new(config(Merge::Replace));
     schedule.offer(Mono(150 * MS), &line(1, 100, 0.0, 1.0));
-    assert!(matches!(schedule.step(Mono(900 * MS), None), Step::Setpoint { .. }));
-    assert_eq!(schedule.step(Mono(900 * MS + 1), None), Step::None(Absence::Ended));
+    assert!(matches!(
+        schedule.step(Mono(900 * MS), None),
+        Step::Setpoint { .. }
+    ));
+    assert_eq!(
+        schedule.step(Mono(900 * MS + 1), None),
+        Step::None(Absence::Ended)
+    );
 }
 
 #[test]
 fn an_older_observation_is_dropped_whatever_the_order_of_arrival() {
     let mut schedule = Schedule::new(config(Merge::Replace));
-    assert_eq!(schedule.offer(Mono(300 * MS), &line(2, 200, 0.0, 1.0)), Intake::Taken);
-    assert_eq!(schedule.offer(Mono(310 * MS), &line(1, 100, 0.0, 1.0)), Intake::OutOfOrder);
-    assert_eq!(schedule.offer(Mono(310 * MS), &line(2, 200, 0.0, 1.0)), Intake::OutOfOrder);
-    assert_eq!(schedule.offer(Mono(1300 * MS), &line(3, 299, 0.0, 1.0)), Intake::TooOld);
-    assert_eq!(schedule.offer(Mono(1270 * MS), &line(3, 300, 0.0, 1.0)), Intake::Over);
+    assert_eq!(
+        schedule.offer(Mono(300 * MS), &line(2, 200, 0.0, 1.0)),
+        Intake::Taken
+    );
+    assert_eq!(
+        schedule.offer(Mono(310 * MS), &line(1, 100, 0.0, 1.0)),
+        Intake::OutOfOrder
+    );
+    assert_eq!(
+        schedule.offer(Mono(310 * MS), &line(2, 200, 0.0, 1.0)),
+        Intake::OutOfOrder
+    );
+    assert_eq!(
+        schedule.offer(Mono(1300 * MS), &line(3, 299, 0.0, 1.0)),
+        Intake::TooOld
+    );
+    assert_eq!(
+        schedule.offer(Mono(1270 * MS), &line(3, 300, 0.0, 1.0)),
+        Intake::Over
+    );
 }
 
 #[test]
 fn a_chunk_for_another_robot_is_dropped() {
-    let mut schedule = Schedule::new(Config { kinds: kinds(3), ..config(Merge::Replace) });
-    assert_eq!(schedule.offer(Mono(150 * MS), &line(1, 100, 0.0, 1.0)), Intake::Joints);
+    let mut schedule = Schedule::new(Config {
+        kinds: kinds(3),
+        ..config(Merge::Replace)
+    });
+    assert_eq!(
+        schedule.offer(Mono(150 * MS), &line(1, 100, 0.0, 1.0)),
+        Intake::Joints
+    );
 }
 
 #[test]
 fn a_gripper_steps_and_never_lies_between() {
-    let kinds = [JointKind::Revolute, JointKind::Gripper].into_iter().collect();
-    let mut schedule = Schedule::new(Config { kinds, ..config(Merge::Blend { blend_ns: 100 * MS }) });
-    let values: Vec<f32> = (0..16).flat_map(|i| [0.1 * i as f32, if i < 8 { 0.0 } else { 1.0 }]).collect();
-    let provenance = Provenance { captured: Mono(MS), ..Provenance::default() };
+    let kinds = [JointKind::Revolute, JointKind::Gripper]
+        .into_iter()
+        .collect();
+    let mut schedule = Schedule::new(Config {
+        kinds,
+        ..config(Merge::Blend { blend_ns: 100 * MS })
+    });
+    let values: Vec<f32> = (0..16)
+        .flat_map(|i| [0.1 * i as f32, if i < 8 { 0.0 } else { 1.0 }])
+        .collect();
+    let provenance = Provenance {
+        captured: Mono(MS),
+        ..Provenance::default()
+    };
     let chunk = Chunk::new(Mono(50 * MS), 50 * MS, 2, &values, provenance).expect("good");
     schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
     schedule.offer(Mono(50 * MS), &chunk);
     for tick in 10..150 {
         if let Step::Setpoint { setpoint, .. } = schedule.step(Mono(tick * TICK), None) {
             let now_ms = tick * 5;
-            assert_eq!(setpoint.position[1], if now_ms < 450 { 0.0 } else { 1.0 }, "at {now_ms} ms");
+            assert_eq!(
+                setpoint.position[1],
+                if now_ms < 450 { 0.0 } else { 1.0 },
+                "at {now_ms} ms"
+            );
         }
     }
 }
@@ -115,13 +179,26 @@ fn while_held_the_proposal_stays_where_the_robot_is_and_then_leaves_smoothly() {
         let held_at = (tick < 60).then_some(&held);
         positions.push(position(&schedule.step(Mono(tick * TICK), held_at)));
     }
-    assert!(positions.iter().take(40).all(|p| *p == 0.3), "{positions:?}");
-    assert!(positions.last().is_some_and(|p| p.abs() < 1e-6), "{positions:?}");
-    assert!(acceleration_max(&positions) < 150.0, "{}", acceleration_max(&positions));
+    assert!(
+        positions.iter().take(40).all(|p| *p == 0.3),
+        "{positions:?}"
+    );
+    assert!(
+        positions.last().is_some_and(|p| p.abs() < 1e-6),
+        "{positions:?}"
+    );
+    assert!(
+        acceleration_max(&positions) < 150.0,
+        "{}",
+        acceleration_max(&positions)
+    );
 }
 
 fn acceleration_max(positions: &[f64]) -> f64 {
-    positions.windows(3).map(|w| ((w[2] - 2.0 * w[1] + w[0]) / 0.005_f64.powi(2)).abs()).fold(0.0, f64::max)
+    positions
+        .windows(3)
+        .map(|w| ((w[2] - 2.0 * w[1] + w[0]) / 0.005_f64.powi(2)).abs())
+        .fold(0.0, f64::max)
 }
 
 #[test]
