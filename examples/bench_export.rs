@@ -61,6 +61,7 @@ struct Row {
     action: [f32; CHUNK_LEN * ACTION_DIM],
     block_uv: [f32; 2],
     block_xyz: [f32; 3],
+    tip_xyz: [f32; 3],
     present: u8,
     text: String,
 }
@@ -341,6 +342,7 @@ impl Eye {
             action,
             block_uv: uv,
             block_xyz: xyz,
+            tip_xyz: robot.pose().tip().map(|c| c as f32),
             present: u8::from(goal.is_some()),
             text: text.to_owned(),
         }
@@ -385,6 +387,7 @@ fn write(options: &Options, rows: &[Row]) -> std::io::Result<()> {
         rows,
         |row, out| floats(out, &row.block_xyz),
     )?;
+    npy(&options.out.join("tip_xyz.npy"), "<f4", &format!("({n}, 3)"), rows, |row, out| floats(out, &row.tip_xyz))?;
     npy(
         &options.out.join("present.npy"),
         "|u1",
