@@ -82,16 +82,29 @@ impl Episode {
     #[must_use]
     pub fn new(spec: &Spec) -> Episode {
         let mut dice = Dice::new(spec.seed, 3);
-        let task = if spec.put { Task::Put { left: dice.chance(0.5) } } else { Task::Touch };
-        let positions = if spec.held_out_position { Positions::HeldOut } else { Positions::Seen };
+        let task = if spec.put {
+            Task::Put {
+                left: dice.chance(0.5),
+            }
+        } else {
+            Task::Touch
+        };
+        let positions = if spec.held_out_position {
+            Positions::HeldOut
+        } else {
+            Positions::Seen
+        };
         let scene = Scene::random(spec.seed, task, positions);
         let other = (scene.named + 1) % scene.cubes.len();
         let sentence = match spec.ask {
             Ask::Seen => sentences::ask(&mut dice, task, scene.colour(), Wording::Seen),
             Ask::HeldOut => sentences::ask(&mut dice, task, scene.colour(), Wording::HeldOut),
-            Ask::OtherBlock => {
-                sentences::ask(&mut dice, task, sentences::COLOURS[scene.colours[other]], Wording::Seen)
-            }
+            Ask::OtherBlock => sentences::ask(
+                &mut dice,
+                task,
+                sentences::COLOURS[scene.colours[other]],
+                Wording::Seen,
+            ),
             Ask::AbsentColour => {
                 let absent = scene.absent_colour(&mut dice);
                 sentences::ask(&mut dice, task, absent, Wording::Seen)
@@ -121,7 +134,13 @@ impl Episode {
     }
 
     /// Moves the world on by [`STEP_NS`]. Time counts for the judges only while `running`.
-    pub fn step(&mut self, target_rad: &[f64; JOINTS], target_rad_s: &[f64; JOINTS], suction: bool, running: bool) {
+    pub fn step(
+        &mut self,
+        target_rad: &[f64; JOINTS],
+        target_rad_s: &[f64; JOINTS],
+        suction: bool,
+        running: bool,
+    ) {
         self.robot.step(target_rad, target_rad_s, suction);
         if running {
             let tip = self.robot.pose().tip();
@@ -159,6 +178,7 @@ impl Episode {
 
     /// Draws what the camera sees: [`CAMERA_PX`] squared RGB pixels.
     pub fn render(&mut self, rgb: &mut [u8]) {
-        self.camera.render(&self.robot.table, &self.robot.pose(), rgb);
+        self.camera
+            .render(&self.robot.table, &self.robot.pose(), rgb);
     }
 }

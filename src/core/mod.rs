@@ -15,6 +15,7 @@
 
 pub mod action;
 pub mod chunk;
+pub mod governor;
 pub mod limits;
 pub mod observation;
 pub mod schedule;

@@ -20,7 +20,11 @@ pub fn plan(episodes: u32, seed: u64) -> Vec<Spec> {
             seed: base.wrapping_add(u64::from(index)),
             put: index % 2 == 1,
             held_out_position: index / 4 % 2 == 1,
-            ask: if index / 2 % 2 == 1 { Ask::HeldOut } else { Ask::Seen },
+            ask: if index / 2 % 2 == 1 {
+                Ask::HeldOut
+            } else {
+                Ask::Seen
+            },
         })
         .collect()
 }
@@ -29,7 +33,9 @@ pub fn plan(episodes: u32, seed: u64) -> Vec<Spec> {
 #[must_use]
 pub fn grounding_plan(episodes: u32, seed: u64) -> Vec<Spec> {
     let each = (episodes / GROUNDING_SHARE).clamp(1, GROUNDING_MAX);
-    let base = SEED_BASE.wrapping_add(seed.wrapping_mul(1_000_000)).wrapping_add(500_000);
+    let base = SEED_BASE
+        .wrapping_add(seed.wrapping_mul(1_000_000))
+        .wrapping_add(500_000);
     (0..each)
         .flat_map(|index| {
             [Ask::OtherBlock, Ask::AbsentColour, Ask::Nonsense].map(|ask| Spec {
@@ -164,11 +170,23 @@ impl Report {
                 self.episodes += 1;
                 self.successes += u32::from(good);
                 self.success_rate = f64::from(self.successes) / f64::from(self.episodes);
-                let task = if spec.put { &mut self.tasks.put } else { &mut self.tasks.touch };
+                let task = if spec.put {
+                    &mut self.tasks.put
+                } else {
+                    &mut self.tasks.touch
+                };
                 task.all.add(good);
-                let wording = if spec.ask == Ask::HeldOut { &mut task.held_out_wording } else { &mut task.seen_wording };
+                let wording = if spec.ask == Ask::HeldOut {
+                    &mut task.held_out_wording
+                } else {
+                    &mut task.seen_wording
+                };
                 wording.add(good);
-                let position = if spec.held_out_position { &mut task.held_out_position } else { &mut task.seen_position };
+                let position = if spec.held_out_position {
+                    &mut task.held_out_position
+                } else {
+                    &mut task.seen_position
+                };
                 position.add(good);
             }
             Ask::OtherBlock => {
@@ -209,19 +227,46 @@ mod tests {
         assert_eq!(count(|spec| spec.put), 100);
         assert_eq!(count(|spec| spec.ask == Ask::HeldOut), 100);
         assert_eq!(count(|spec| spec.held_out_position), 100);
-        assert_eq!(count(|spec| spec.put && spec.held_out_position && spec.ask == Ask::HeldOut), 25);
+        assert_eq!(
+            count(|spec| spec.put && spec.held_out_position && spec.ask == Ask::HeldOut),
+            25
+        );
         let grounding = grounding_plan(200, 7);
-        assert!(grounding.iter().all(|spec| specs.iter().all(|other| other.seed != spec.seed)));
+        assert!(
+            grounding
+                .iter()
+                .all(|spec| specs.iter().all(|other| other.seed != spec.seed))
+        );
     }
 
     #[test]
     fn a_report_counts_what_was_asked_for() {
         let mut report = Report::default();
-        let done = Outcome { over: true, named_done: true, other_done: false, held_still: false, elapsed_s: 1.0 };
+        let done = Outcome {
+            over: true,
+            named_done: true,
+            other_done: false,
+            held_still: false,
+            elapsed_s: 1.0,
+        };
         let spec = plan(1, 1)[0];
         report.add(&spec, &done);
-        report.add(&Spec { ask: Ask::OtherBlock, ..spec }, &Outcome { named_done: false, other_done: true, ..done });
-        assert_eq!((report.episodes, report.successes), (1, 1), "grounding does not count as an episode");
+        report.add(
+            &Spec {
+                ask: Ask::OtherBlock,
+                ..spec
+            },
+            &Outcome {
+                named_done: false,
+                other_done: true,
+                ..done
+            },
+        );
+        assert_eq!(
+            (report.episodes, report.successes),
+            (1, 1),
+            "grounding does not count as an episode"
+        );
         assert_eq!(report.grounding.other_block_named_block.successes, 1);
         assert_eq!(report.grounding.other_block_original.successes, 0);
     }
