@@ -19,4 +19,5 @@ pub mod governor;
 pub mod limits;
 pub mod observation;
 pub mod schedule;
+pub mod supervisor;
 pub mod units;
