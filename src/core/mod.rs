@@ -21,3 +21,4 @@ pub mod observation;
 pub mod schedule;
 pub mod supervisor;
 pub mod units;
+pub mod wire;
