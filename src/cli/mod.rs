@@ -62,11 +62,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// For errors in what the user wrote.
-    pub fn usage(error: impl Display) -> Failure {
-        Failure::Usage(error.to_string())
-    }
-
     /// For everything else.
     pub fn failed(error: impl Display) -> Failure {
         Failure::Failed(error.to_string())

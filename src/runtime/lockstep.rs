@@ -112,6 +112,7 @@ impl Lockstep {
         let mut held = Held::default();
         let mut last = None;
         let began = self.now;
+        let mut over: Option<Outcome> = None;
         loop {
             self.now = self.now.plus_ns(self.period_ns);
             let now = self.now;
@@ -119,7 +120,11 @@ impl Lockstep {
             world.look(now, &mut self.inference, self.injected_delay_ns, &mut self.measures);
 
             if now.0 % WATCH_NS == 0 {
-                let request = (decision.mode == Mode::Standby).then_some(Request::Activate);
+                let request = match (over, decision.mode) {
+                    (None, Mode::Standby) => Some(Request::Activate),
+                    (Some(_), Mode::Active | Mode::Holding) => Some(Request::Stop),
+                    _ => None,
+                };
                 let gathered = Gathered {
                     request,
                     cameras_fresh: world.frame.seq > 0,
@@ -160,6 +165,13 @@ impl Lockstep {
 
             let outcome = world.episode.outcome();
             if outcome.over {
+                over.get_or_insert(outcome);
+            }
+            // As with a real robot, the next scene is set when this one's robot has come to rest and is disarmed.
+            if let Some(outcome) = over
+                && decision.mode == Mode::Standby
+                && !output.moving
+            {
                 self.rejected += u64::from(world.motor.rejected());
                 self.limit_violations += u64::from(world.motor.limit_violations());
                 return Ok(outcome);
