@@ -9,7 +9,7 @@ use tendon::core::limits::JOINTS_MAX;
 use tendon::core::observation::JointState;
 use tendon::engine::cpu::{CpuEngine, CpuOptions};
 use tendon::policy::image::Picture;
-use tendon::policy::{LoadOptions, Policy};
+use tendon::policy::{InferTiming, LoadOptions, Policy};
 use tendon::ports::{Engine, EngineFault, Frame, StageSpec, Tensor};
 use tendon::runtime::clock::now;
 
@@ -55,7 +55,14 @@ fn policy(criterion: &mut Criterion) {
         let Some(name) = name else { continue };
         let mut engine =
             CpuEngine::load(&dir.join(name), &spec, CpuOptions::default()).expect("a graph");
-        let inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
+        let mut inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
+        // A picture, not zeros: an engine may be faster on nothing.
+        if let Some(image) = inputs
+            .get_mut(policy.bundle().stage.image)
+            .and_then(Tensor::f32_mut)
+        {
+            image.copy_from_slice(&tensor);
+        }
         let mut outputs: Vec<Tensor> = spec.outputs.iter().map(Tensor::zeros).collect();
         criterion.bench_function(
             &format!("policy/engine rten {precision} 1 thread"),
@@ -88,6 +95,24 @@ fn policy(criterion: &mut Criterion) {
                 .map(|inference| inference.targets.len())
         });
     });
+    let mut timings: Vec<InferTiming> = Vec::new();
+    for _ in 0..1000 {
+        timings.extend(
+            policy
+                .infer(&frame, &state, &now)
+                .map(|inference| inference.timing),
+        );
+    }
+    let mut middle = |figure: fn(&InferTiming) -> u64| {
+        timings.sort_by_key(figure);
+        timings.get(timings.len() / 2).map_or(0, figure)
+    };
+    println!(
+        "policy/infer, medians of 1000: preprocess {} ns, engine {} ns, decode {} ns",
+        middle(|timing| timing.preprocess_ns),
+        middle(|timing| timing.engine_ns),
+        middle(|timing| timing.decode_ns)
+    );
     let text = policy.text().clone();
     criterion.bench_function("policy/tokenise a sentence", |bencher| {
         bencher.iter(|| text.encode(black_box("put the red block in the left bin")));
