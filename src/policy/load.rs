@@ -5,6 +5,7 @@
 //! is handed to the engine by its path moments after its hash was checked; all other files are used from the very
 //! bytes that were hashed.
 
+use crate::config::Precision;
 use crate::config::problem::Problem;
 use crate::policy::bundle::Bundle;
 use crate::policy::folder::SIDE_FILE_BYTES_MAX;
@@ -14,7 +15,7 @@ use crate::policy::parity::{Fixture, Parity};
 use crate::policy::stats::Stats;
 use crate::policy::tensors::TensorFile;
 use crate::policy::text::Text;
-use crate::policy::{EngineLoader, InferFault, LoadOptions, ParityMiss, Policy, Precision};
+use crate::policy::{EngineLoader, InferFault, LoadOptions, ParityMiss, Policy};
 use crate::ports::{Engine, TensorSpec};
 use std::path::Path;
 

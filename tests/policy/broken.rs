@@ -8,10 +8,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use tendon::config::Precision;
 use tendon::config::problem::Problem;
 use tendon::engine::cpu::{CpuEngine, CpuOptions};
 use tendon::policy::bundle::Bundle;
-use tendon::policy::{LoadOptions, ParityMiss, Policy, Precision};
+use tendon::policy::{LoadOptions, ParityMiss, Policy};
 use tendon::ports::{Engine, StageSpec, Tensor};
 
 const FP32: &str = "bench_vla_fp32.onnx";

@@ -2,12 +2,13 @@
 //! The shipped bundle drives: right numbers in, right numbers out, and nothing when something is wrong.
 
 use crate::fixture::{Copy, JOINTS, cpu, no_clock, parrot, plain, ready, say, shipped, state};
+use tendon::config::Precision;
 use tendon::core::action::JointKind;
 use tendon::core::units::Mono;
 use tendon::policy::describe::describe;
 use tendon::policy::tensors::TensorFile;
 use tendon::policy::text::InstructionFault;
-use tendon::policy::{InferFault, LoadOptions, Output, Policy, Precision};
+use tendon::policy::{InferFault, LoadOptions, Output, Policy};
 use tendon::ports::Frame;
 
 /// Somewhere above the table.

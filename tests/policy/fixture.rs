@@ -26,7 +26,7 @@ pub const JOINTS: [(&str, JointKind); 7] = [
 ];
 
 pub const REPORT: LoadOptions = LoadOptions {
-    precision: tendon::policy::Precision::Fp32,
+    precision: tendon::config::Precision::Fp32,
     parity_miss: ParityMiss::Report,
 };
 
