@@ -185,8 +185,8 @@ impl Parity {
                 parity.cosine = parity.cosine.min(cosine(want, have));
             }
         }
-        // `!(a >= b)`: a NaN must miss.
-        if !(parity.cosine >= bounds.cosine_min) {
+        // Neither can be NaN: it was counted as the worst above.
+        if parity.cosine < bounds.cosine_min {
             let found = format!("{:.6}", parity.cosine);
             parity.miss(
                 bounds,
@@ -195,7 +195,7 @@ impl Parity {
                 &found,
             );
         }
-        if !(parity.error_fraction <= bounds.error_max_fraction) {
+        if parity.error_fraction > bounds.error_max_fraction {
             let expected = format!(
                 "at most {} of each action's range",
                 bounds.error_max_fraction

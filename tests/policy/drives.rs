@@ -98,6 +98,45 @@ fn adds_the_observed_state_to_relative_joints_only() {
 }
 
 #[test]
+fn another_thread_gets_the_same_numbers() {
+    let mut policy = ready();
+    let here = policy
+        .infer(&plain([90, 120, 60]), &state(ABOVE), &no_clock)
+        .expect("a chunk")
+        .targets
+        .to_vec();
+    let there = std::thread::spawn(move || {
+        let inference = policy
+            .infer(&plain([90, 120, 60]), &state(ABOVE), &no_clock)
+            .expect("a chunk");
+        inference.targets.to_vec()
+    });
+    assert_eq!(there.join().expect("no panic"), here);
+}
+
+/// The trained policy, by a figure that any good one has: it goes to the named block, and stays when there is none.
+#[test]
+fn an_empty_picture_moves_nothing_far() {
+    let mut policy = ready();
+    let inference = policy
+        .infer(&plain([128; 3]), &state(ABOVE), &no_clock)
+        .expect("a chunk");
+    let far = inference
+        .targets
+        .chunks_exact(7)
+        .flat_map(|action| action.iter().zip(ABOVE).take(6));
+    let far = far
+        .map(|(target, now)| (f64::from(*target) - now).abs())
+        .fold(0.0, f64::max);
+    println!("{far} rad, presence {:?}", inference.presence);
+    assert!(
+        far < 0.2,
+        "{far} rad on a grey picture, presence {:?}",
+        inference.presence
+    );
+}
+
+#[test]
 fn another_joint_order_of_the_robot_gives_the_same_joints_in_that_order() {
     let mut policy = ready();
     let frame = plain([90, 120, 60]);
