@@ -27,6 +27,9 @@ use std::thread::ThreadId;
 /// Largest ONNX file that is read unless told otherwise. The largest policy that a CPU can run in time is far smaller.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
 
+/// More compute threads than this no robot's computer has; beyond it is a slip of the finger.
+const THREADS_MAX: usize = 64;
+
 /// How a graph is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuOptions {
@@ -117,7 +120,7 @@ impl CpuEngine {
             spec: spec.clone(),
             input_ids,
             output_ids,
-            threads: options.threads.max(1),
+            threads: options.threads.clamp(1, THREADS_MAX),
             crew: None,
         };
         // The graph's own word about an output's shape may be symbolic; only a run tells.

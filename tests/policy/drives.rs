@@ -22,6 +22,7 @@ fn both_precisions_reproduce_the_fixture() {
             ..LoadOptions::default()
         };
         let policy = Policy::load(&shipped(), options, &cpu).expect("the shipped bundle loads");
+        println!("{precision:?}: {}", policy.parity());
         assert!(
             policy.parity().missed.is_empty(),
             "{precision:?}: {}",
@@ -128,7 +129,6 @@ fn an_empty_picture_moves_nothing_far() {
     let far = far
         .map(|(target, now)| (f64::from(*target) - now).abs())
         .fold(0.0, f64::max);
-    println!("{far} rad, presence {:?}", inference.presence);
     assert!(
         far < 0.2,
         "{far} rad on a grey picture, presence {:?}",
