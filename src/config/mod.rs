@@ -136,6 +136,20 @@ impl Config {
         Config::check("tendon.toml", tendon, &written, folder, "robot.toml", robot)
     }
 
+    /// Only what a bench robot needs of the two texts: robot, camera, time between two commands. The policy's bundle
+    /// need not be there.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but for the bundle.
+    pub fn bench_parts(tendon: &str, robot: &str) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+        let written: TendonFile = file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
+        let mut at = Located::new("tendon.toml", tendon);
+        let (control, camera) = (check_control(&written, &mut at), check_camera(&written, &mut at));
+        let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
+        let robot = check_robot(&read, &mut Located::new("robot.toml", robot))?;
+        if at.problems.is_empty() { Ok((robot, camera, control.period_ns)) } else { Err(at.problems) }
+    }
+
     fn check(
         name: &str,
         text: &str,

@@ -7,7 +7,7 @@ use crate::core::governor::reaction::Reaction;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
 use crate::core::wire::command::{self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF};
-use crate::link::CommandSender;
+use crate::link::runtime_end::CommandSender;
 use crate::runtime::clock;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
