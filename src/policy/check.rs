@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Judges a manifest's values: bounds before anything is allocated by them, and every fault in one go.
 //!
-//! Two truths in one file must agree: what the outer `policy_package` says of cameras, orders and processors is
-//! compared with what `tendon` says, so that another reader of the same folder drives the robot alike. And the shapes
-//! of the stage must follow from its sections.
+//! The shapes of the stage must follow from its sections. Whether the outer package says the same is judged in
+//! [`super::agree`].
 
 use crate::config::problem::Problem;
 use crate::core::limits::{CHUNK_STEPS_MAX, CHUNK_VALUES_MAX, JOINTS_MAX};
 use crate::policy::bundle::{Action, Image, Stage, Timing, Vector};
 use crate::policy::manifest::{
-    ActionFile, ComponentFile, ImageFile, ManifestFile, PackageFile, ParityFile, Representation,
-    StageFile, StateFile, StatsFile, TendonFile, TextFile, TimingFile, Unit, at,
+    ActionFile, ImageFile, ManifestFile, ParityFile, Representation, StageFile, StateFile,
+    StatsFile, TendonFile, TextFile, TimingFile, Unit, at,
 };
 use crate::ports::{Dtype, StageSpec, TensorSpec};
 use std::collections::BTreeSet;
@@ -60,12 +59,17 @@ pub(crate) fn check(file: &ManifestFile, problems: &mut Vec<Problem>) -> Option<
 
 /// Collects what is wrong.
 #[derive(Default)]
-struct Judge {
+pub(super) struct Judge {
     problems: Vec<Problem>,
 }
 
 impl Judge {
-    fn wrong(&mut self, path: &str, expected: impl Into<String>, found: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        path: &str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) {
         self.problems.push(Problem {
             at: at(path),
             expected: short(expected.into()),
@@ -73,7 +77,7 @@ impl Judge {
         });
     }
 
-    fn equal<T: PartialEq + core::fmt::Debug + ?Sized>(
+    pub(super) fn equal<T: PartialEq + core::fmt::Debug + ?Sized>(
         &mut self,
         path: &str,
         expected: &T,
@@ -97,124 +101,6 @@ impl Judge {
             self.wrong(path, format!("{low:?} to {high:?}"), format!("{found:?}"));
         }
         good
-    }
-
-    fn package(&mut self, package: &PackageFile, ours: &TendonFile) {
-        self.equal("format", "policy_package", &package.format);
-        self.equal("version", "1.0", &package.version);
-        self.equal("model.n_obs_steps", &1, &package.model.n_obs_steps);
-        if let Some(runner) = &package.model.runner {
-            self.equal("model.runner.type", "single_pass", &runner.kind);
-        }
-        let artifacts = package
-            .model
-            .artifacts
-            .iter()
-            .map(|(key, name)| (format!("model.artifacts.{key}"), name));
-        let stages = ours.stages.iter().enumerate().flat_map(|(at, stage)| {
-            let file = move |precision: &str| format!("tendon.stages[{at}].onnx.{precision}");
-            [(file("fp32"), &stage.onnx.fp32)]
-                .into_iter()
-                .chain(stage.onnx.int8.iter().map(move |name| (file("int8"), name)))
-        });
-        let side = [
-            ("tendon.text.tokenizer", &ours.text.tokenizer),
-            ("tendon.state.stats.file", &ours.state.stats.file),
-            ("tendon.action.stats.file", &ours.action.stats.file),
-            ("tendon.parity.file", &ours.parity.file),
-            ("tendon.parity.sentences", &ours.parity.sentences),
-        ];
-        let named: Vec<(String, &String)> = artifacts
-            .chain(stages)
-            .chain(side.map(|(key, name)| (key.to_owned(), name)))
-            .collect();
-        for (key, name) in named {
-            if !ours.sha256.contains_key(name) {
-                self.wrong(
-                    &key,
-                    "a file whose SHA-256 stands in tendon.sha256",
-                    format!("\"{name}\", which does not"),
-                );
-            }
-        }
-        self.processors(
-            "model.preprocessors",
-            "normalize",
-            &package.model.preprocessors,
-            &ours.state.stats.file,
-        );
-        self.processors(
-            "model.postprocessors",
-            "denormalize",
-            &package.model.postprocessors,
-            &ours.action.stats.file,
-        );
-        if let Some(camera) = package
-            .hardware
-            .cameras
-            .iter()
-            .find(|camera| camera.name == ours.image.role)
-        {
-            let [width, height] = ours.image.source_size;
-            if !camera.shape.is_empty() {
-                self.equal(
-                    "hardware.cameras: shape (tendon.image.source_size)",
-                    &[3, height, width][..],
-                    &camera.shape[..],
-                );
-            }
-        } else if !package.hardware.cameras.is_empty() {
-            self.wrong(
-                "hardware.cameras",
-                format!("one named \"{}\" (tendon.image.role)", ours.image.role),
-                "none",
-            );
-        }
-        if let Some(robot) = package.hardware.robots.first() {
-            let pairs = [
-                (
-                    "hardware.robots[0].state.order",
-                    &robot.state,
-                    &ours.state.names,
-                ),
-                (
-                    "hardware.robots[0].action.order",
-                    &robot.action,
-                    &ours.action.names,
-                ),
-            ];
-            for (path, order, names) in pairs {
-                if let Some(order) = order.as_ref().filter(|order| !order.order.is_empty()) {
-                    self.equal(path, names, &order.order);
-                }
-            }
-        }
-    }
-
-    /// A processor that is not carried out here would be silently left out, so it is refused.
-    fn processors(&mut self, path: &str, kind: &str, found: &[ComponentFile], file: &str) {
-        for (index, component) in found.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            if component.kind != kind {
-                let name = if component.kind.is_empty() {
-                    &component.class_path
-                } else {
-                    &component.kind
-                };
-                self.wrong(&path, format!("type \"{kind}\""), format!("\"{name}\""));
-                continue;
-            }
-            self.equal(
-                &format!("{path}.mode"),
-                "mean_std",
-                component.mode.as_deref().unwrap_or("nothing"),
-            );
-            self.equal(
-                &format!("{path}.artifact"),
-                file,
-                component.artifact.as_deref().unwrap_or("nothing"),
-            );
-        }
     }
 
     fn tendon(&mut self, ours: &TendonFile) -> Option<Checked> {

@@ -11,6 +11,7 @@
 //! Not here: when to infer and how old an observation may be (the inference thread), what becomes of the targets
 //! (scheduler, governor), how a graph is run (`engine`, handed in by the caller).
 
+mod agree;
 pub mod binding;
 pub mod bundle;
 pub mod check;

@@ -2,9 +2,12 @@
 //! The policy bundle: the shipped one drives, a broken one is refused in words.
 
 mod allocations;
-mod broken;
+mod broken_files;
+mod broken_folder;
+mod broken_manifest;
 mod drives;
 mod fixture;
+mod refusal;
 
 use tendon::runtime::realtime::CountingAllocator;
 
