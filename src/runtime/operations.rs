@@ -13,7 +13,7 @@ use crate::runtime::clock;
 use crate::runtime::governor::{Last, NO_DECISION};
 use crate::runtime::inference::Insight;
 use crate::runtime::telemetry::{Figures, Measures, Sample};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,7 +25,6 @@ const ANSWER: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)] // Each name is the whole story; docs/operating.md lists them.
 pub struct Counters {
-    pub sent_counter: Arc<AtomicU32>,
     pub link_faults: Arc<AtomicU64>,
     pub emergency_stop: Arc<AtomicBool>,
     pub interventions: Arc<AtomicU64>,

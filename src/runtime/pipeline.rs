@@ -144,7 +144,6 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
     let egress_io = EgressIo {
         commands: commands_out,
         link: sender,
-        sent_counter: Arc::clone(&counters.sent_counter),
         link_faults: Arc::clone(&counters.link_faults),
         tap: egress_tap,
         ending: Arc::clone(&ending),
