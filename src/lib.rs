@@ -1,3 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tendon.
+//! Tendon carries a vision-language-action policy from camera to motor.
+#![deny(unsafe_code)]
+
 pub mod bench;
+pub mod core;
+pub mod policy;
+pub mod ports;
+pub mod runtime;
+pub mod sync;

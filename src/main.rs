@@ -1,1 +1,36 @@
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! Parse, dispatch, exit code. 0 done, 1 failed, 2 usage or configuration.
+
+mod cli;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Every allocation of the real binary is counted by thread: that is how "the control loop never allocates" is shown.
+#[global_allocator]
+static ALLOCATOR: tendon::runtime::realtime::CountingAllocator = tendon::runtime::realtime::CountingAllocator;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    cli::log::start(arguments.verbose);
+    let outcome = match arguments.verb {
+        cli::Verb::Demo(options) => cli::demo::run(&options),
+        cli::Verb::Run(options) => cli::run::run(&options),
+        cli::Verb::BenchRobot(options) => cli::bench_robot::run(&options),
+        cli::Verb::Check(options) => cli::check::run(&options),
+        cli::Verb::Instruct(options) => cli::instruct::run(&options),
+        cli::Verb::Mode(options) => cli::mode::run(&options),
+        cli::Verb::Policy(verb) => cli::policy::run(&verb),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cli::Failure::Usage(text)) => {
+            eprintln!("tendon: {text}");
+            ExitCode::from(2)
+        }
+        Err(cli::Failure::Failed(text)) => {
+            eprintln!("tendon: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

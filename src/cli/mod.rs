@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line: one file a verb, no logic. Each turns arguments into one call of the library and its result into
+//! lines and an exit code.
+
+pub mod bench_robot;
+pub mod check;
+pub mod demo;
+pub mod instruct;
+pub mod log;
+pub mod mode;
+pub mod policy;
+pub mod run;
+
+use clap::{Parser, Subcommand};
+use std::fmt::Display;
+
+/// Carries a vision-language-action policy from camera to motor.
+///
+/// Start with `tendon demo "put the red block in the left bin"`: a bench robot, no hardware needed.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about, arg_required_else_help = true)]
+pub struct Arguments {
+    /// More log lines on stderr: once for info, twice for debug.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The whole pipeline on a bench robot: watch it in the browser, or measure it with --headless.
+    Demo(demo::Options),
+    /// Run a deployment: the pipeline on a real robot (or a bench robot started with `bench-robot`).
+    Run(run::Options),
+    /// The bench robot alone: arm, table, camera and motor controller, reached over zenoh.
+    BenchRobot(bench_robot::Options),
+    /// Check a deployment's tendon.toml, robot.toml and policy bundle, and that they fit; moves nothing.
+    Check(check::Options),
+    /// Tell a running robot what to do.
+    Instruct(instruct::Options),
+    /// Change a running robot's mode: standby, active, stop, reset.
+    Mode(mode::Options),
+    /// Look into policy bundles.
+    #[command(subcommand)]
+    Policy(policy::Verb),
+}
+
+/// How a verb ends when it does not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// The arguments or a configuration are wrong: exit code 2.
+    Usage(String),
+    /// It was right to try and it did not work: exit code 1.
+    Failed(String),
+}
+
+impl Failure {
+    /// For errors in what the user wrote.
+    pub fn usage(error: impl Display) -> Failure {
+        Failure::Usage(error.to_string())
+    }
+
+    /// For everything else.
+    pub fn failed(error: impl Display) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+}

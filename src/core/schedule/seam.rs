@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The seam: what is left of the old motion when a new chunk takes over, faded to nothing.
+//!
+//! At hand-over the difference old - new in position, velocity and acceleration is taken. A quintic that starts with
+//! that difference and ends in zero position, velocity and acceleration after the blend time is added to the new
+//! chunk, so the sum is continuous to the second derivative at both ends, however many seams overlap. A crossfade of
+//! two chunks was rejected: a third chunk that arrives while two are being faded makes it jump.
+
+use crate::core::action::{JointKind, Setpoint};
+use crate::core::limits::JOINTS_MAX;
+use crate::core::units::Mono;
+
+/// Position, velocity and acceleration of every joint at one instant.
+#[derive(Clone, Copy, Debug)]
+pub struct Motion {
+    joints: usize,
+    position: [f64; JOINTS_MAX],
+    velocity: [f64; JOINTS_MAX],
+    acceleration: [f64; JOINTS_MAX],
+}
+
+impl Motion {
+    /// All zeros, for `joints` joints.
+    #[must_use]
+    pub fn still(joints: usize) -> Motion {
+        Motion {
+            joints: joints.min(JOINTS_MAX),
+            position: [0.0; JOINTS_MAX],
+            velocity: [0.0; JOINTS_MAX],
+            acceleration: [0.0; JOINTS_MAX],
+        }
+    }
+
+    /// At `setpoint`, with its velocity and no acceleration.
+    #[must_use]
+    pub fn of(setpoint: &Setpoint) -> Motion {
+        Motion {
+            position: setpoint.position,
+            velocity: setpoint.velocity,
+            ..Motion::still(setpoint.joints)
+        }
+    }
+
+    /// Writes one joint; an index past the capacity is ignored.
+    pub fn set(&mut self, joint: usize, position: f64, velocity: f64, acceleration: f64) {
+        let slots = (
+            self.position.get_mut(joint),
+            self.velocity.get_mut(joint),
+            self.acceleration.get_mut(joint),
+        );
+        if let (Some(p), Some(v), Some(a)) = slots {
+            (*p, *v, *a) = (position, velocity, acceleration);
+        }
+    }
+
+    /// Where this motion is `seconds` later at constant acceleration. Used over one control period only.
+    #[must_use]
+    pub fn advanced(&self, seconds: f64) -> Motion {
+        let mut later = *self;
+        for ((p, v), a) in later
+            .position
+            .iter_mut()
+            .zip(later.velocity.iter_mut())
+            .zip(&self.acceleration)
+        {
+            *p += *v * seconds + 0.5 * a * seconds * seconds;
+            *v += a * seconds;
+        }
+        later
+    }
+
+    /// As a setpoint.
+    #[must_use]
+    pub fn setpoint(&self) -> Setpoint {
+        Setpoint {
+            joints: self.joints,
+            position: self.position,
+            velocity: self.velocity,
+        }
+    }
+}
+
+/// A fading difference between two motions.
+#[derive(Clone, Copy, Debug)]
+pub struct Seam {
+    from: Mono,
+    length_ns: u64,
+    gap: Motion,
+}
+
+impl Seam {
+    /// No difference.
+    pub const NONE: Seam = Seam {
+        from: Mono(0),
+        length_ns: 0,
+        gap: Motion {
+            joints: 0,
+            position: [0.0; JOINTS_MAX],
+            velocity: [0.0; JOINTS_MAX],
+            acceleration: [0.0; JOINTS_MAX],
+        },
+    };
+
+    /// The difference `old - new` at `from`, to be faded in `length_ns`.
+    #[must_use]
+    pub fn between(old: &Motion, new: &Motion, from: Mono, length_ns: u64) -> Seam {
+        let mut gap = *old;
+        for (a, b) in gap.position.iter_mut().zip(&new.position) {
+            *a -= b;
+        }
+        for (a, b) in gap.velocity.iter_mut().zip(&new.velocity) {
+            *a -= b;
+        }
+        for (a, b) in gap.acceleration.iter_mut().zip(&new.acceleration) {
+            *a -= b;
+        }
+        Seam {
+            from,
+            length_ns,
+            gap,
+        }
+    }
+
+    /// Adds what is left of the difference at `now`. Grippers step and have no seam.
+    pub fn add_to(&self, motion: &mut Motion, kinds: &[JointKind], now: Mono) {
+        let elapsed_ns = now.since_ns(self.from);
+        if elapsed_ns >= self.length_ns {
+            return;
+        }
+        let (t, length) = (elapsed_ns as f64 * 1e-9, self.length_ns as f64 * 1e-9);
+        let u = t / length;
+        for (joint, kind) in kinds.iter().enumerate() {
+            let read = |values: &[f64; JOINTS_MAX]| values.get(joint).copied().unwrap_or(0.0);
+            match kind {
+                JointKind::Gripper => {}
+                JointKind::Revolute | JointKind::Prismatic => {
+                    let gap = [
+                        read(&self.gap.position),
+                        read(&self.gap.velocity),
+                        read(&self.gap.acceleration),
+                    ];
+                    let [p, v, a] = fade(gap, u, length);
+                    let sum = (
+                        read(&motion.position) + p,
+                        read(&motion.velocity) + v,
+                        read(&motion.acceleration) + a,
+                    );
+                    motion.set(joint, sum.0, sum.1, sum.2);
+                }
+            }
+        }
+    }
+}
+
+/// The quintic from `[position, velocity, acceleration]` at u = 0 to zeros at u = 1, and its derivatives at `u`.
+///
+/// Coefficients in `u` from the six boundary conditions: c0..c2 from the start, c3..c5 from the three zeros at the end.
+fn fade(gap: [f64; 3], u: f64, length_s: f64) -> [f64; 3] {
+    let c0 = gap[0];
+    let c1 = gap[1] * length_s;
+    let c2 = 0.5 * gap[2] * length_s * length_s;
+    let c3 = -10.0 * c0 - 6.0 * c1 - 3.0 * c2;
+    let c4 = 15.0 * c0 + 8.0 * c1 + 3.0 * c2;
+    let c5 = -6.0 * c0 - 3.0 * c1 - c2;
+    let position = c0 + u * (c1 + u * (c2 + u * (c3 + u * (c4 + u * c5))));
+    let slope = c1 + u * (2.0 * c2 + u * (3.0 * c3 + u * (4.0 * c4 + u * 5.0 * c5)));
+    let bend = 2.0 * c2 + u * (6.0 * c3 + u * (12.0 * c4 + u * 20.0 * c5));
+    [position, slope / length_s, bend / (length_s * length_s)]
+}

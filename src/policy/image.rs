@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Shrinks a camera's picture to what the policy was trained on.
+//!
+//! Antialiased bilinear ("triangle") resize that stretches: aspect ratio is not kept. Training data
+//! and run time call this one function, so the network never sees a second resampler.
+//!
+//! The arithmetic is that of `fast_image_resize`'s `Convolution(Bilinear)` (Pillow's, in 16-bit fixed
+//! point), bit for bit; a test holds the two together. It is written out here because that crate
+//! computes and allocates its weights in every call, and the path from frame to chunk never allocates.
+//! Integer arithmetic only after construction, hence the same bytes on every processor.
+//!
+//! Not here: scaling to 0..1 and the mean, which belong to the model's processor.
+
+/// Colour channels of a pixel: red, green, blue.
+const CHANNELS: usize = 3;
+/// Side of the picture that the bench policy takes, in pixels.
+pub const POLICY_SIDE_PX: usize = 96;
+/// Largest weight times 2^precision must stay below 2^15, so that a weight fits `i16`.
+const WEIGHT_BITS: u32 = 15;
+/// Eight bits of result and two of headroom leave 22 bits for the sum's fraction.
+const PRECISION_MAX: u32 = 22;
+
+/// Weights of one output row or column over the input.
+#[derive(Clone, Debug)]
+struct Taps {
+    /// First input row or column used.
+    start: usize,
+    /// Where this output's weights lie in [`Axis::weights`].
+    weights: core::ops::Range<usize>,
+}
+
+/// One direction of the separable resize.
+#[derive(Clone, Debug)]
+struct Axis {
+    taps: Vec<Taps>,
+    /// Fixed point with `precision` fractional bits.
+    weights: Vec<i32>,
+    precision: u32,
+}
+
+impl Axis {
+    fn new(in_px: usize, out_px: usize) -> Self {
+        let scale = in_px as f64 / out_px as f64;
+        // Shrinking widens the triangle to cover all inputs (antialiasing); enlarging must not narrow it.
+        let reach = scale.max(1.0);
+        let mut rows = Vec::with_capacity(out_px);
+        for out in 0..out_px {
+            let centre = (out as f64 + 0.5) * scale;
+            let first = (centre - reach).floor().max(0.0) as usize;
+            let end = ((centre + reach).ceil() as usize).min(in_px);
+            let weight =
+                |i: usize| (1.0 - ((i as f64 - (centre - 0.5)) * (1.0 / reach)).abs()).max(0.0);
+            let first = (first..end).find(|&i| weight(i) > 0.0).unwrap_or(first);
+            let end = (first..end)
+                .rev()
+                .find(|&i| weight(i) > 0.0)
+                .map_or(end, |i| i + 1);
+            let sum: f64 = (first..end).map(weight).sum();
+            rows.push((
+                first,
+                (first..end).map(|i| weight(i) / sum).collect::<Vec<f64>>(),
+            ));
+        }
+        let largest = rows
+            .iter()
+            .flat_map(|(_, w)| w)
+            .fold(0.0_f64, |a, &b| a.max(b));
+        let precision = (0..PRECISION_MAX)
+            .find(|p| {
+                (largest * f64::from(1_u32 << (p + 1))).round() >= f64::from(1_u32 << WEIGHT_BITS)
+            })
+            .unwrap_or(PRECISION_MAX - 1);
+        let mut axis = Self {
+            taps: Vec::with_capacity(out_px),
+            weights: Vec::new(),
+            precision,
+        };
+        for (start, row) in rows {
+            let from = axis.weights.len();
+            axis.weights.extend(
+                row.iter()
+                    .map(|w| (w * f64::from(1_u32 << precision)).round() as i32),
+            );
+            axis.taps.push(Taps {
+                start,
+                weights: from..axis.weights.len(),
+            });
+        }
+        axis
+    }
+
+    fn round(&self, sum: i32) -> u8 {
+        (sum >> self.precision).clamp(0, 255) as u8
+    }
+
+    fn half(&self) -> i32 {
+        1 << (self.precision - 1)
+    }
+}
+
+/// A picture did not have the size that the resizer was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected} bytes of RGB, found {found}")]
+pub struct WrongSize {
+    /// Bytes that the picture should have.
+    pub expected: usize,
+    /// Bytes that it has.
+    pub found: usize,
+}
+
+/// Resizes RGB pictures of one size to another. Weights and buffers are made once.
+#[derive(Clone, Debug)]
+pub struct Shrink {
+    in_bytes: usize,
+    out_bytes: usize,
+    in_width: usize,
+    horizontal: Axis,
+    vertical: Axis,
+    /// `[out_height][in_width][3]`: after the vertical pass, which comes first.
+    half_done: Vec<u8>,
+    /// `[in_width][3]`: sums of one row.
+    sums: Vec<i32>,
+}
+
+impl Shrink {
+    /// From `in_width` x `in_height` to `out_width` x `out_height` pixels.
+    ///
+    /// # Panics
+    /// If a side is zero.
+    pub fn new(in_width: usize, in_height: usize, out_width: usize, out_height: usize) -> Self {
+        assert!(
+            in_width > 0 && in_height > 0 && out_width > 0 && out_height > 0,
+            "a picture has pixels"
+        );
+        Self {
+            in_bytes: in_width * in_height * CHANNELS,
+            out_bytes: out_width * out_height * CHANNELS,
+            in_width,
+            horizontal: Axis::new(in_width, out_width),
+            vertical: Axis::new(in_height, out_height),
+            half_done: vec![0; in_width * out_height * CHANNELS],
+            sums: vec![0; in_width * CHANNELS],
+        }
+    }
+
+    /// To the bench policy's 96 x 96.
+    pub fn to_policy(in_width: usize, in_height: usize) -> Self {
+        Self::new(in_width, in_height, POLICY_SIDE_PX, POLICY_SIDE_PX)
+    }
+
+    /// Resizes `rgb` (`[in_height][in_width][3]`, row-major) into `out` (`[out_height][out_width][3]`).
+    /// Does not allocate.
+    ///
+    /// # Errors
+    /// [`WrongSize`] if either buffer has another length; `out` is then untouched.
+    pub fn run(&mut self, rgb: &[u8], out: &mut [u8]) -> Result<(), WrongSize> {
+        for (expected, found) in [(self.in_bytes, rgb.len()), (self.out_bytes, out.len())] {
+            if expected != found {
+                return Err(WrongSize { expected, found });
+            }
+        }
+        self.shrink_rows(rgb);
+        self.shrink_columns(out);
+        Ok(())
+    }
+
+    fn shrink_rows(&mut self, rgb: &[u8]) {
+        let stride = self.in_width * CHANNELS;
+        for (taps, done) in self
+            .vertical
+            .taps
+            .iter()
+            .zip(self.half_done.chunks_exact_mut(stride))
+        {
+            self.sums.fill(self.vertical.half());
+            let rows = rgb[taps.start * stride..].chunks_exact(stride);
+            for (&weight, row) in self.vertical.weights[taps.weights.clone()].iter().zip(rows) {
+                for (sum, &byte) in self.sums.iter_mut().zip(row) {
+                    *sum += weight * i32::from(byte);
+                }
+            }
+            for (byte, &sum) in done.iter_mut().zip(&self.sums) {
+                *byte = self.vertical.round(sum);
+            }
+        }
+    }
+
+    fn shrink_columns(&self, out: &mut [u8]) {
+        let in_stride = self.in_width * CHANNELS;
+        let out_stride = self.horizontal.taps.len() * CHANNELS;
+        for (row, out_row) in self
+            .half_done
+            .chunks_exact(in_stride)
+            .zip(out.chunks_exact_mut(out_stride))
+        {
+            for (taps, pixel) in self
+                .horizontal
+                .taps
+                .iter()
+                .zip(out_row.chunks_exact_mut(CHANNELS))
+            {
+                let mut sum = [self.horizontal.half(); CHANNELS];
+                let weights = &self.horizontal.weights[taps.weights.clone()];
+                for (&weight, rgb) in weights
+                    .iter()
+                    .zip(row[taps.start * CHANNELS..].chunks_exact(CHANNELS))
+                {
+                    sum[0] += weight * i32::from(rgb[0]);
+                    sum[1] += weight * i32::from(rgb[1]);
+                    sum[2] += weight * i32::from(rgb[2]);
+                }
+                for (byte, sum) in pixel.iter_mut().zip(sum) {
+                    *byte = self.horizontal.round(sum);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fast_image_resize::images::{Image, ImageRef};
+    use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+    fn picture(width: usize, height: usize, seed: u32) -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..width * height * CHANNELS).map(|_| next()).collect()
+    }
+
+    #[track_caller]
+    fn check(from: (usize, usize), to: (usize, usize)) {
+        let rgb = picture(from.0, from.1, 7);
+        let mut ours = vec![0; to.0 * to.1 * CHANNELS];
+        Shrink::new(from.0, from.1, to.0, to.1)
+            .run(&rgb, &mut ours)
+            .expect("sizes match");
+        let source = ImageRef::new(from.0 as u32, from.1 as u32, &rgb, PixelType::U8x3)
+            .expect("sizes match");
+        let mut theirs = Image::new(to.0 as u32, to.1 as u32, PixelType::U8x3);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        Resizer::new()
+            .resize(&source, &mut theirs, &options)
+            .expect("both are U8x3");
+        assert!(
+            ours == theirs.buffer(),
+            "{from:?} -> {to:?} differs from fast_image_resize"
+        );
+    }
+
+    #[test]
+    fn equals_fast_image_resize_at_the_bench_size() {
+        check((224, 224), (96, 96));
+    }
+    #[test]
+    fn equals_fast_image_resize_when_stretching() {
+        check((640, 480), (96, 96));
+    }
+    #[test]
+    fn equals_fast_image_resize_when_enlarging() {
+        check((50, 40), (96, 96));
+    }
+    #[test]
+    fn keeps_a_plain_picture_plain() {
+        let mut out = vec![0; 96 * 96 * CHANNELS];
+        Shrink::to_policy(224, 224)
+            .run(&vec![200; 224 * 224 * CHANNELS], &mut out)
+            .expect("sizes match");
+        assert!(out.iter().all(|&b| b == 200));
+    }
+    #[test]
+    fn refuses_a_picture_of_another_size() {
+        let mut out = vec![0; 96 * 96 * CHANNELS];
+        let found = Shrink::to_policy(224, 224).run(&[0; 12], &mut out);
+        assert_eq!(
+            found,
+            Err(WrongSize {
+                expected: 224 * 224 * 3,
+                found: 12
+            })
+        );
+    }
+}

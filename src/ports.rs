@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the outside must give, and nothing else: the traits between Tendon and the world.
+//!
+//! Each is the smallest foreign thing, so that a fake, a fault injector or a recorder can stand in its place.
+
+use crate::core::units::Mono;
+
+/// One picture as the camera saw it: 8-bit RGB, row-major, `height * width * 3` bytes.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Running number given by the camera; gaps are lost frames.
+    pub seq: u32,
+    /// When light fell on the sensor, on this machine's clock.
+    pub captured: Mono,
+    /// When it was handed over.
+    pub received: Mono,
+    /// The pixels.
+    pub rgb: Vec<u8>,
+}
+
+impl Frame {
+    /// A black frame of the given size that was never captured.
+    #[must_use]
+    pub fn black(width: usize, height: usize) -> Frame {
+        Frame {
+            width,
+            height,
+            seq: 0,
+            captured: Mono(0),
+            received: Mono(0),
+            rgb: vec![0; width * height * 3],
+        }
+    }
+}
+
+/// Why a source gave no frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceFault {
+    /// Nothing came before the deadline. Normal while a camera starts.
+    #[error("no frame before the deadline")]
+    Timeout,
+    /// A frame came and is not usable; it was dropped.
+    #[error("frame refused: {0}")]
+    Refused(&'static str),
+    /// The source is gone.
+    #[error("camera closed: {0}")]
+    Closed(&'static str),
+}
+
+/// A camera.
+pub trait Source: Send {
+    /// Waits for the next frame until `deadline` and writes it into `frame`, without allocating once the size is
+    /// known.
+    ///
+    /// # Errors
+    /// [`SourceFault`]; after an error `frame` holds nothing to be used.
+    fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault>;
+}
+
+/// Element type of a tensor of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32-bit float.
+    F32,
+    /// 32-bit signed integer.
+    I32,
+    /// 64-bit signed integer; carried as `I32` data and widened by the engine.
+    I64,
+}
+
+/// Name, type and fixed shape of one tensor of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// The graph's own name.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Fixed shape; no dynamic dimension reaches an engine.
+    pub shape: Vec<usize>,
+}
+
+/// A pre-allocated tensor: made once at load, written and read in place for ever after.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tensor {
+    /// Row-major floats.
+    F32(Vec<f32>),
+    /// Row-major integers.
+    I32(Vec<i32>),
+}
+
+/// An engine failed to load or run a stage. The message says which tensor or file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EngineFault(pub String);
+
+/// One loaded stage of a policy.
+pub trait Engine: Send {
+    /// The stage's inputs, in the order in which `run` takes them.
+    fn inputs(&self) -> &[TensorSpec];
+    /// The stage's outputs, in the order in which `run` fills them.
+    fn outputs(&self) -> &[TensorSpec];
+    /// Runs the stage on tensors that fit [`Engine::inputs`] and [`Engine::outputs`]; writes outputs in place.
+    ///
+    /// # Errors
+    /// [`EngineFault`]; the outputs then hold nothing to be used.
+    fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault>;
+}

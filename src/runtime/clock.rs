@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The only reader of a clock. Everything else is handed the time.
+
+use crate::core::units::Mono;
+use rustix::thread::{ClockId, clock_nanosleep_absolute};
+use rustix::time::{Timespec, clock_gettime};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Now, by `CLOCK_MONOTONIC`: the same clock for every process of this machine, untouched by NTP steps and `date`.
+#[must_use]
+pub fn now() -> Mono {
+    let time = clock_gettime(ClockId::Monotonic);
+    // The monotonic clock counts from boot, so neither part is negative.
+    Mono(
+        (time.tv_sec as u64)
+            .wrapping_mul(SECOND_NS)
+            .wrapping_add(time.tv_nsec as u64),
+    )
+}
+
+/// Sleeps until `at`; returns at once when it has passed. Absolute, so that lateness never adds up.
+pub fn sleep_until(at: Mono) {
+    let request = Timespec {
+        tv_sec: (at.0 / SECOND_NS) as i64,
+        tv_nsec: (at.0 % SECOND_NS) as _,
+    };
+    // A signal ends the sleep early; asking again is right. No other error is possible with these arguments, and
+    // returning early would only make a caller look at the time again.
+    while clock_nanosleep_absolute(ClockId::Monotonic, &request) == Err(rustix::io::Errno::INTR) {}
+}
+
+/// The ticks of a periodic loop: absolute times, one period apart, never a burst after a gap.
+#[derive(Debug)]
+pub struct Ticks {
+    next: Mono,
+    period_ns: u64,
+    /// Whole periods that passed without a tick because the loop came too late.
+    pub missed: u64,
+}
+
+impl Ticks {
+    /// The first tick is one period after `start`.
+    #[must_use]
+    pub fn new(start: Mono, period_ns: u64) -> Ticks {
+        Ticks {
+            next: start.plus_ns(period_ns),
+            period_ns,
+            missed: 0,
+        }
+    }
+
+    /// Sleeps until the next tick. Returns when it was due and how late this call came back.
+    pub fn wait(&mut self) -> Tick {
+        sleep_until(self.next);
+        let woke = now();
+        let due = self.next;
+        let late_ns = woke.since_ns(due);
+        let skipped = late_ns / self.period_ns;
+        self.missed += skipped;
+        self.next = due.plus_ns((skipped + 1) * self.period_ns);
+        Tick { due, woke, late_ns }
+    }
+}
+
+/// One tick of a periodic loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Tick {
+    /// When it was to come.
+    pub due: Mono,
+    /// When it came.
+    pub woke: Mono,
+    /// The difference.
+    pub late_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_that_were_missed_are_counted_and_not_made_up_for() {
+        let period_ns = 2_000_000;
+        let mut ticks = Ticks::new(now(), period_ns);
+        let first = ticks.wait();
+        sleep_until(first.due.plus_ns(11 * period_ns));
+        let late = ticks.wait();
+        assert!(late.late_ns >= 10 * period_ns, "{late:?}");
+        assert!(ticks.missed >= 10);
+        let next = ticks.wait();
+        assert!(
+            next.due.since_ns(late.due) >= 11 * period_ns,
+            "no burst: {next:?} after {late:?}"
+        );
+    }
+}

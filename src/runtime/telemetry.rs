@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Telemetry: what each stage measured, gathered where nobody waits for it.
+//!
+//! Each thread of the hot path owns one bounded queue of plain [`Sample`]s; the telemetry thread drains them into
+//! histograms. A full queue drops the sample and counts it: telemetry never slows what it measures.
+
+use crate::core::units::Mono;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Samples a thread may be ahead of telemetry: 1024 at 200 Hz are five seconds.
+const QUEUE: usize = 1024;
+
+/// What one stage measured once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// The control loop came round.
+    Tick {
+        /// How late it woke.
+        late_ns: u64,
+        /// Whole periods lost before this one.
+        missed: u64,
+    },
+    /// A chunk was made.
+    Chunk {
+        /// Its number.
+        chunk_id: u32,
+        /// When its frame landed in this process.
+        landed: Mono,
+        /// Time from taking up the frame to the chunk being queued.
+        inference_ns: u64,
+    },
+    /// A command left.
+    Command {
+        /// The chunk it is made of; 0 for none.
+        chunk_id: u32,
+        /// When it was handed to the link.
+        sent: Mono,
+    },
+}
+
+/// The writing end, one a thread.
+#[derive(Debug)]
+pub struct Tap {
+    queue: rtrb::Producer<Sample>,
+    dropped: u64,
+}
+
+impl Tap {
+    /// Records a sample, or counts it as dropped. Never waits.
+    pub fn record(&mut self, sample: Sample) {
+        if self.queue.push(sample).is_err() {
+            self.dropped = self.dropped.wrapping_add(1);
+        }
+    }
+}
+
+/// Makes a tap and the end that telemetry drains.
+#[must_use]
+pub fn tap() -> (Tap, rtrb::Consumer<Sample>) {
+    let (queue, consumer) = rtrb::RingBuffer::new(QUEUE);
+    (Tap { queue, dropped: 0 }, consumer)
+}
+
+/// Three significant digits from 1 ns to 100 s.
+fn histogram() -> Histogram<u64> {
+    // The bounds are constants that satisfy the crate's rules (1 <= low, high >= 2 low, digits <= 5).
+    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("constant bounds are valid")
+}
+
+/// Everything that was measured since the last [`Measures::clear`].
+#[derive(Clone, Debug)]
+pub struct Measures {
+    tick_late_ns: Histogram<u64>,
+    ticks: u64,
+    ticks_missed: u64,
+    inference_ns: Histogram<u64>,
+    frame_to_command_ns: Histogram<u64>,
+    overhead_ns: Histogram<u64>,
+    commands: u64,
+    last_chunk_commanded: u32,
+    waiting: heapless::Deque<(u32, Mono, u64), 64>,
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        Measures {
+            tick_late_ns: histogram(),
+            ticks: 0,
+            ticks_missed: 0,
+            inference_ns: histogram(),
+            frame_to_command_ns: histogram(),
+            overhead_ns: histogram(),
+            commands: 0,
+            last_chunk_commanded: 0,
+            waiting: heapless::Deque::new(),
+        }
+    }
+}
+
+impl Measures {
+    /// Takes in one sample. Samples of one thread come in order; those of two threads may not.
+    pub fn take(&mut self, sample: Sample) {
+        match sample {
+            Sample::Tick { late_ns, missed } => {
+                self.ticks += 1;
+                self.ticks_missed += missed;
+                self.tick_late_ns.saturating_record(late_ns);
+            }
+            Sample::Chunk {
+                chunk_id,
+                landed,
+                inference_ns,
+            } => {
+                self.inference_ns.saturating_record(inference_ns);
+                if self.waiting.is_full() {
+                    self.waiting.pop_front();
+                }
+                // Room was just made.
+                let _ = self.waiting.push_back((chunk_id, landed, inference_ns));
+            }
+            Sample::Command { chunk_id, sent } => {
+                self.commands += 1;
+                if chunk_id > self.last_chunk_commanded {
+                    self.last_chunk_commanded = chunk_id;
+                    self.first_command_of(chunk_id, sent);
+                }
+            }
+        }
+    }
+
+    /// Joins a chunk's first command with its frame. A chunk overtaken by a newer one never moved the robot and does
+    /// not count.
+    fn first_command_of(&mut self, chunk_id: u32, sent: Mono) {
+        while let Some((id, landed, inference_ns)) = self.waiting.pop_front() {
+            if id == chunk_id {
+                let total_ns = sent.since_ns(landed);
+                self.frame_to_command_ns.saturating_record(total_ns);
+                self.overhead_ns
+                    .saturating_record(total_ns.saturating_sub(inference_ns));
+                return;
+            }
+            if id > chunk_id {
+                return;
+            }
+        }
+    }
+
+    /// Forgets what was measured so far, for a measurement that starts after warm-up.
+    pub fn clear(&mut self) {
+        *self = Measures {
+            last_chunk_commanded: self.last_chunk_commanded,
+            ..Measures::default()
+        };
+    }
+
+    /// The figures.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            ticks: self.ticks,
+            ticks_missed: self.ticks_missed,
+            commands: self.commands,
+            tick_lateness_us: spread(&self.tick_late_ns, 1e-3),
+            frame_to_command_ms: spread(&self.frame_to_command_ns, 1e-6),
+            frame_to_command_minus_inference_ms: spread(&self.overhead_ns, 1e-6),
+            inference_ms: spread(&self.inference_ns, 1e-6),
+        }
+    }
+}
+
+/// Percentiles of one quantity, in the unit its name says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+fn spread(histogram: &Histogram<u64>, scale: f64) -> Spread {
+    let at =
+        |quantile: f64| (histogram.value_at_quantile(quantile) as f64 * scale * 1e3).round() / 1e3;
+    Spread {
+        p50: at(0.5),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: at(1.0),
+    }
+}
+
+/// What telemetry knows, as figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// Control ticks.
+    pub ticks: u64,
+    /// Periods in which the control loop did not come round.
+    pub ticks_missed: u64,
+    /// Commands handed to the link.
+    pub commands: u64,
+    /// How late the control loop woke.
+    pub tick_lateness_us: Spread,
+    /// From a frame landing here to the first command made of it.
+    pub frame_to_command_ms: Spread,
+    /// The same without the policy's own time.
+    pub frame_to_command_minus_inference_ms: Spread,
+    /// Frame taken up to chunk queued.
+    pub inference_ms: Spread,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::units::MS;
+
+    #[test]
+    fn a_chunk_is_joined_with_its_first_command_only() {
+        let mut measures = Measures::default();
+        measures.take(Sample::Chunk {
+            chunk_id: 1,
+            landed: Mono(10 * MS),
+            inference_ns: 8 * MS,
+        });
+        measures.take(Sample::Command {
+            chunk_id: 1,
+            sent: Mono(21 * MS),
+        });
+        measures.take(Sample::Command {
+            chunk_id: 1,
+            sent: Mono(26 * MS),
+        });
+        let figures = measures.figures();
+        assert_eq!(figures.commands, 2);
+        assert!(
+            (figures.frame_to_command_ms.max - 11.0).abs() < 0.02,
+            "{figures:?}"
+        );
+        assert!(
+            (figures.frame_to_command_minus_inference_ms.max - 3.0).abs() < 0.02,
+            "{figures:?}"
+        );
+    }
+
+    #[test]
+    fn a_chunk_that_was_overtaken_does_not_count() {
+        let mut measures = Measures::default();
+        measures.take(Sample::Chunk {
+            chunk_id: 1,
+            landed: Mono(0),
+            inference_ns: 0,
+        });
+        measures.take(Sample::Chunk {
+            chunk_id: 2,
+            landed: Mono(10 * MS),
+            inference_ns: 0,
+        });
+        measures.take(Sample::Command {
+            chunk_id: 2,
+            sent: Mono(12 * MS),
+        });
+        assert!((measures.figures().frame_to_command_ms.max - 2.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        let (mut tap, mut drain) = tap();
+        for _ in 0..QUEUE + 3 {
+            tap.record(Sample::Tick {
+                late_ns: 1,
+                missed: 0,
+            });
+        }
+        assert_eq!(tap.dropped, 3);
+        assert_eq!(std::iter::from_fn(|| drain.pop().ok()).count(), QUEUE);
+    }
+}

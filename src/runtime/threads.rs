@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The table of threads: name, priority, deadline. Nobody else writes one of these numbers.
+
+use crate::core::units::{MS, Mono};
+use crate::runtime::realtime;
+use crate::sync::heartbeat::Beat;
+use std::thread::JoinHandle;
+
+/// One thread of the pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Shown by `ps -T`, in messages and in metrics.
+    pub name: &'static str,
+    /// `SCHED_FIFO` priority asked for; 0 asks for none.
+    pub fifo: i32,
+    /// Longest time between two heartbeats before the watchdog calls the thread late.
+    pub beat_age_max_ns: u64,
+}
+
+/// Camera to newest frame. A camera that gives nothing still lets the thread come round each 100 ms.
+pub const CAPTURE: Spec = Spec {
+    name: "capture",
+    fifo: 45,
+    beat_age_max_ns: 500 * MS,
+};
+/// Newest frame to chunk. Beats before and after the engine runs; a hung engine shows after this time.
+pub const INFERENCE: Spec = Spec {
+    name: "inference",
+    fifo: 20,
+    beat_age_max_ns: 2_000 * MS,
+};
+/// Chunks to setpoint, each tick.
+pub const CONTROL: Spec = Spec {
+    name: "control",
+    fifo: 70,
+    beat_age_max_ns: 50 * MS,
+};
+/// Setpoint to governed command, each tick or its deadline.
+pub const GOVERNOR: Spec = Spec {
+    name: "governor",
+    fifo: 80,
+    beat_age_max_ns: 50 * MS,
+};
+/// Governed command to the link.
+pub const EGRESS: Spec = Spec {
+    name: "egress",
+    fifo: 60,
+    beat_age_max_ns: 100 * MS,
+};
+/// Heartbeats and modes, 100 Hz.
+pub const WATCHDOG: Spec = Spec {
+    name: "watchdog",
+    fifo: 85,
+    beat_age_max_ns: 100 * MS,
+};
+/// Counters and histograms. Nothing waits for it, nothing on the robot changes if it dies.
+pub const TELEMETRY: Spec = Spec {
+    name: "telemetry",
+    fifo: 0,
+    beat_age_max_ns: 2_000 * MS,
+};
+
+// Who may be starved by whom is decided here, at compile time: the nearer to the motor, the higher; the watchdog
+// above all; the policy, which may compute for long, below everything that moves the robot.
+const _: () = assert!(
+    WATCHDOG.fifo > GOVERNOR.fifo && GOVERNOR.fifo > CONTROL.fifo && CONTROL.fifo > EGRESS.fifo
+);
+const _: () = assert!(EGRESS.fifo > CAPTURE.fifo && CAPTURE.fifo > INFERENCE.fifo);
+
+/// Handed to each thread's body: its heartbeat, and whether it runs at the priority it asked for.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Mark it each time round.
+    pub beat: Beat,
+    /// Whether the kernel granted the real-time priority.
+    pub fifo_granted: bool,
+}
+
+/// Starts a thread of the table. Its first heartbeat is `now`, so that it is late only if it never comes round.
+///
+/// # Errors
+/// What the operating system says when it gives no thread.
+pub fn spawn(
+    spec: Spec,
+    now: Mono,
+    beat: Beat,
+    body: impl FnOnce(Seat) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    beat.mark(now);
+    std::thread::Builder::new().name(spec.name.to_owned()).spawn(move || {
+        let fifo_granted = spec.fifo > 0 && realtime::request_fifo(spec.fifo);
+        if spec.fifo > 0 && !fifo_granted {
+            log::warn!(
+                "thread {}: SCHED_FIFO {} was not granted; it runs at normal priority (needs CAP_SYS_NICE or LimitRTPRIO)",
+                spec.name,
+                spec.fifo
+            );
+        }
+        body(Seat { beat, fifo_granted });
+    })
+}

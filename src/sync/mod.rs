@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cells through which threads hand data on: wait-free for the writer, newest value wins.
+//!
+//! Latest-value buffers are the `triple_buffer` crate's, chunk queues are `rtrb`'s; what stands here is only what
+//! they lack: a wake with a deadline ([`mailbox`]) and a table of heartbeats ([`heartbeat`]). No `unsafe`.
+
+pub mod heartbeat;
+pub mod mailbox;
