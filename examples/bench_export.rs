@@ -387,7 +387,13 @@ fn write(options: &Options, rows: &[Row]) -> std::io::Result<()> {
         rows,
         |row, out| floats(out, &row.block_xyz),
     )?;
-    npy(&options.out.join("tip_xyz.npy"), "<f4", &format!("({n}, 3)"), rows, |row, out| floats(out, &row.tip_xyz))?;
+    npy(
+        &options.out.join("tip_xyz.npy"),
+        "<f4",
+        &format!("({n}, 3)"),
+        rows,
+        |row, out| floats(out, &row.tip_xyz),
+    )?;
     npy(
         &options.out.join("present.npy"),
         "|u1",

@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod core;
+pub mod link;
 pub mod policy;
 pub mod ports;
 pub mod runtime;

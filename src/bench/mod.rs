@@ -11,11 +11,12 @@
 //! proves the pipeline, not a gripper.
 //!
 //! [`arm`] geometry, [`robot`] servos and sensors, [`table`] blocks and contacts, [`scene`] what lies where and how it
-//! looks, [`render`] the camera, [`sentences`] what is said, [`expert`] the teacher, [`judge`] the verdict, [`dice`]
+//! looks, [`episode`] all of it together, [`render`] the camera, [`sentences`] what is said, [`expert`] the teacher, [`judge`] the verdict, [`dice`]
 //! seeded chance.
 
 pub mod arm;
 pub mod dice;
+pub mod episode;
 pub mod expert;
 pub mod judge;
 pub mod render;

@@ -15,7 +15,10 @@
 
 pub mod action;
 pub mod chunk;
+pub mod governor;
 pub mod limits;
 pub mod observation;
 pub mod schedule;
+pub mod supervisor;
 pub mod units;
+pub mod wire;

@@ -2,6 +2,7 @@
 //! Joins everything: the wiring, one shell a thread, the clock.
 
 pub mod clock;
+pub mod evaluation;
 pub mod realtime;
 pub mod telemetry;
 pub mod threads;

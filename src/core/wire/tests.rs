@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Identity, every small corruption, order, and arbitrary bytes.
+
+use super::*;
+use crate::core::action::Setpoint;
+use crate::core::chunk::Provenance;
+use crate::core::observation::JointState;
+use crate::core::units::Mono;
+use command::{COMMAND_LEN_MAX, Command, CommandReceiver};
+use proptest::prelude::*;
+use state::{MotorMode, Report, STATE_LEN_MAX, StateReceiver};
+
+const US: Identity = Identity { data_id: 0x1234_5601, schema: 0xabcd_ef01 };
+
+fn a_command(counter: u32, epoch: u32) -> Command {
+    Command {
+        counter,
+        epoch,
+        sent: Mono(1_000),
+        valid_for_us: 20_000,
+        mode: command::MODE_FOLLOW,
+        verdict: 0,
+        action: 3,
+        provenance: Provenance { frame_seq: 5, captured: Mono(900), chunk_id: 2, bundle_hash: 0xfeed },
+        setpoint: Setpoint::at_rest(&[0.1, -0.2, 1e-300, 3.0]),
+    }
+}
+
+fn bytes_of(command: &Command) -> Vec<u8> {
+    let mut frame = [0; COMMAND_LEN_MAX];
+    let length = command::encode(command, US, &mut frame).expect("fits");
+    frame[..length].to_vec()
+}
+
+fn a_report() -> Report {
+    let mut state = JointState { joints: 3, measured: Mono(77), holding: true, ..JointState::NEVER };
+    state.position[..3].copy_from_slice(&[0.5, -0.5, 0.25]);
+    Report {
+        counter: 9,
+        epoch: 4,
+        boot_id: 1,
+        echo_counter: 8,
+        accepted: 7,
+        rejected: 6,
+        limit_violations: 0,
+        mode: MotorMode::Following,
+        last_reject: Reject::Crc as u8,
+        state,
+    }
+}
+
+#[test]
+fn encode_and_decode_are_inverse() {
+    let command = a_command(7, 9);
+    assert_eq!(command::decode(&bytes_of(&command), US), Ok(command));
+    let mut frame = [0; STATE_LEN_MAX];
+    let length = state::encode(&a_report(), US, &mut frame).expect("fits");
+    assert_eq!(state::decode(&frame[..length], US), Ok(a_report()));
+    let mut frame = vec![7; picture::PICTURE_OVERHEAD + 4 * 2 * 3];
+    picture::encode(&mut frame, 3, Mono(5), 4, 2, US).expect("fits");
+    let read = picture::decode(&frame, US).expect("ours");
+    assert_eq!((read.seq, read.captured, read.width, read.height, read.rgb), (3, Mono(5), 4, 2, &[7; 24][..]));
+}
+
+#[test]
+fn every_one_and_two_bit_flip_of_a_command_is_seen() {
+    let good = bytes_of(&a_command(7, 9));
+    let bits = good.len() * 8;
+    for first in 0..bits {
+        let mut bad = good.clone();
+        bad[first / 8] ^= 1 << (first % 8);
+        assert!(command::decode(&bad, US).is_err(), "bit {first}");
+        for second in 0..first {
+            bad[second / 8] ^= 1 << (second % 8);
+            assert!(command::decode(&bad, US).is_err(), "bits {first} and {second}");
+            bad[second / 8] ^= 1 << (second % 8);
+        }
+    }
+}
+
+#[test]
+fn every_truncation_extension_and_splice_is_seen() {
+    let (good, other) = (bytes_of(&a_command(7, 9)), bytes_of(&a_command(8, 9)));
+    for length in 0..good.len() {
+        assert!(command::decode(&good[..length], US).is_err(), "cut to {length}");
+        let mut spliced = good.clone();
+        spliced[length..].copy_from_slice(&other[length..]);
+        assert!(spliced == good || spliced == other || command::decode(&spliced, US).is_err(), "spliced at {length}");
+    }
+    for extra in 1..64 {
+        let mut long = good.clone();
+        long.resize(good.len() + extra, 0);
+        assert!(command::decode(&long, US).is_err(), "{extra} more");
+    }
+}
+
+#[test]
+fn foreign_frames_are_named() {
+    let frame = bytes_of(&a_command(7, 9));
+    assert_eq!(command::decode(&frame, Identity { data_id: 1, ..US }), Err(Reject::DataId));
+    assert_eq!(command::decode(&frame, Identity { schema: 1, ..US }), Err(Reject::Schema));
+    assert_ne!(data_id("arm", Kind::Command), data_id("arm", Kind::State));
+    assert_ne!(schema_id([("a", 0), ("b", 0)].into_iter()), schema_id([("b", 0), ("a", 0)].into_iter()));
+    let mut infinite = a_command(7, 9);
+    infinite.setpoint.position[1] = f64::INFINITY;
+    assert_eq!(command::decode(&bytes_of(&infinite), US), Err(Reject::NotFinite));
+}
+
+#[test]
+fn repeated_reordered_and_retired_commands_are_dropped() {
+    let mut receiver = CommandReceiver::new(US);
+    let mut accept = |counter, epoch| receiver.accept(&bytes_of(&a_command(counter, epoch))).map(|(_, delta)| delta);
+    assert_eq!(accept(10, 9), Ok(1));
+    assert_eq!(accept(10, 9), Err(Reject::Repeated));
+    assert_eq!(accept(13, 9), Ok(3));
+    assert_eq!(accept(12, 9), Err(Reject::Repeated));
+    assert_eq!(accept(14 + COUNTER_DELTA_MAX, 9), Err(Reject::Jump));
+    assert_eq!(accept(5, 11), Ok(1), "a new arming begins anywhere");
+    assert_eq!(accept(14, 9), Err(Reject::Epoch), "the old one is over");
+    let mut wrapping = CommandReceiver::new(US);
+    wrapping.accept(&bytes_of(&a_command(u32::MAX, 9))).expect("first");
+    assert!(wrapping.accept(&bytes_of(&a_command(0, 9))).is_ok());
+}
+
+#[test]
+fn a_restarted_motor_controller_is_noticed() {
+    let mut receiver = StateReceiver::new(US);
+    let mut accept = |counter, boot_id| {
+        let mut frame = [0; STATE_LEN_MAX];
+        let length = state::encode(&Report { counter, boot_id, ..a_report() }, US, &mut frame).expect("fits");
+        receiver.accept(Mono(5), &frame[..length]).map(|(report, restarted)| {
+            assert_eq!(report.state.received, Mono(5));
+            restarted
+        })
+    };
+    assert_eq!(accept(9, 1), Ok(false));
+    assert_eq!(accept(9, 1), Err(Reject::Repeated));
+    assert_eq!(accept(0, 2), Ok(true));
+}
+
+proptest! {
+    /// I23: decoding is total.
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..1500)) {
+        prop_assert!(command::decode(&bytes, US).is_err());
+        prop_assert!(state::decode(&bytes, US).is_err());
+        prop_assert!(picture::decode(&bytes, US).is_err());
+    }
+
+    /// I20 beyond the exhaustive range: up to eight flipped bits.
+    #[test]
+    fn up_to_eight_flipped_bits_are_seen(flips in prop::collection::btree_set(0usize..1000, 1..=8)) {
+        let good = bytes_of(&a_command(7, 9));
+        let mut bad = good.clone();
+        for flip in flips {
+            let at = flip % (good.len() * 8);
+            bad[at / 8] ^= 1 << (at % 8);
+        }
+        prop_assert!(bad == good || command::decode(&bad, US).is_err());
+    }
+}
