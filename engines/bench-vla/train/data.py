@@ -5,7 +5,7 @@ resizes them and writes the sentences, so that training sees what the runtime wi
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +58,19 @@ def load(folders):
         for name, shape in expected.items():
             if arrays[name].shape != shape:
                 raise SystemExit(f"{folder}/{name}.npy: expected shape {shape}, found {arrays[name].shape}")
-        parts.append((arrays, text))
-    join = lambda name: np.concatenate([arrays[name] for arrays, _ in parts])
-    return Frames(
-        image=join("images"), state=join("state").astype(np.float32), action=join("actions").astype(np.float32),
-        uv=join("block_uv").astype(np.float32), xyz=join("block_xyz").astype(np.float32), tip=join("tip_xyz").astype(np.float32),
-        present=join("present").astype(np.float32), text=[sentence for _, text in parts for sentence in text],
-    )
+        floats = {name: array.astype(np.float32) for name, array in arrays.items() if name != "images"}
+        parts.append(Frames(
+            image=arrays["images"], state=floats["state"], action=floats["actions"], uv=floats["block_uv"],
+            xyz=floats["block_xyz"], tip=floats["tip_xyz"], present=floats["present"], text=text,
+            tokens=np.zeros((count, MAX_LEN), np.int32),
+        ))
+    return join(parts)
+
+
+def join(parts):
+    """Several sets of frames as one."""
+    merge = lambda values: np.concatenate(values) if isinstance(values[0], np.ndarray) else sum(values, [])
+    return Frames(*(merge([getattr(part, field.name) for part in parts]) for field in fields(Frames)))
 
 
 def build_tokenizer(sentences, min_count=2):

@@ -1,22 +1,37 @@
-"""Where the suction tip is, to judge a policy in millimetres. Training takes the tip from the exporter.
+"""Where the suction tip is, to judge a policy in millimetres.
 
-The bench arm's own numbers: all zeros points straight up, a positive pitch bends it forward, a positive yaw turns left.
+All zeros points straight up, a positive pitch bends the arm forward, a positive yaw turns left. The lengths are not
+written down a second time: for given angles the tip is linear in them, so the exported frames give them.
 """
 
 import numpy as np
 
-BASE, UPPER, FOREARM, TOOL = 0.12, 0.26, 0.25, 0.10
+
+# Only base minus tool shows while the tool points down; the guess settles the rest.
+GUESS = np.array([0.12, 0.26, 0.25, 0.10])
 
 
-def tip(joints):
+def lengths(joints, tips):
+    """Base height, upper arm, forearm and tool (metres) that explain where the tip was."""
+    columns = np.stack([tip(joints, unit) for unit in np.eye(4)], -1)
+    left = tips - tip(joints, GUESS)
+    found = GUESS + np.linalg.lstsq(columns.reshape(-1, 4), left.reshape(-1), rcond=1e-3)[0]
+    error = np.abs(tip(joints, found) - tips).max()
+    if error > 0.005:
+        raise SystemExit(f"the exported tip is up to {error * 1e3:.1f} mm away from any arm of this kind")
+    return found
+
+
+def tip(joints, sizes):
     """[..., 6] joint angles (rad) -> [..., 3] metres."""
+    base, upper, forearm, tool = sizes
     q = np.moveaxis(np.asarray(joints, np.float64), -1, 0)
     along = np.zeros(q.shape[1:] + (3, 1))
-    along[..., 2, 0] = TOOL
+    along[..., 2, 0] = tool
     point = turn_z(q[5]) @ along
-    point = turn_y(q[4]) @ point + up(FOREARM)
-    point = turn_y(q[2]) @ (turn_z(q[3]) @ point) + up(UPPER)
-    point = turn_z(q[0]) @ (turn_y(q[1]) @ point) + up(BASE)
+    point = turn_y(q[4]) @ point + up(forearm)
+    point = turn_y(q[2]) @ (turn_z(q[3]) @ point) + up(upper)
+    point = turn_z(q[0]) @ (turn_y(q[1]) @ point) + up(base)
     return point[..., 0]
 
 

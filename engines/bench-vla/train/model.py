@@ -11,9 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import CHUNK_LEN, MAX_LEN
+from data import CHUNK_LEN
 
-GRID = 48  # heat maps are half the picture's side
+# The rows of the picture that can show a block: the wall above and the table's edge below are a third of the work.
+ROWS = (16, 80)
+SIDE = 96
+STRIDE = 2  # of the heat maps
 STEERED, FREE = 4, 8  # points that depend on the sentence, and points that do not
 TEXT = 64
 # Metres to the head's units.
@@ -50,7 +53,7 @@ class Vision(nn.Module):
 
     def __init__(self, width=32):
         super().__init__()
-        self.stem = nn.Conv2d(3, width, 5, 2, 2)
+        self.stem = nn.Conv2d(3, width, 5, STRIDE, 2)
         self.plain = nn.Conv2d(width, width, 3, 1, 1)
         self.steer = nn.Conv2d(width, width, 3, 1, 1)
         for layer in (self.stem, self.plain, self.steer):
@@ -59,13 +62,13 @@ class Vision(nn.Module):
         self.film = nn.Linear(TEXT, 2 * width)
         self.steered = nn.Conv2d(width, STEERED, 1)
         self.free = nn.Conv2d(width, FREE, 1)
-        steps = (torch.arange(GRID) + 0.5) / GRID
-        v, u = torch.meshgrid(steps, steps, indexing="ij")
+        middle = lambda low, high: torch.arange(low + STRIDE / 2, high, STRIDE) / SIDE
+        v, u = torch.meshgrid(middle(*ROWS), middle(0, SIDE), indexing="ij")
         self.register_buffer("grid", torch.stack([u.flatten(), v.flatten()], 1))
 
     def maps(self, image, text):
         gain, offset = self.film(text).unsqueeze(2).unsqueeze(3).chunk(2, 1)
-        x = F.relu(self.plain(F.relu(self.stem((image - 0.5) * 4.0))))
+        x = F.relu(self.plain(F.relu(self.stem((image[:, :, ROWS[0] : ROWS[1]] - 0.5) * 4.0))))
         y = F.relu(self.steer(x) * (1.0 + gain) + offset)
         return torch.cat([self.steered(y), self.free(x)], 1)
 
