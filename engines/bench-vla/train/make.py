@@ -120,7 +120,7 @@ def write_bundle(folder, args, figures, model, tokenizer, stats, frames, judged,
     log(f"int8 against fp32: {figures['int8_against_fp32']}")
     tokenizer.save(str(folder / bundle.TOKENIZER))
     bundle.write_stats(folder, stats)
-    moving = some[np.abs(reference[:, :, :6]).max((1, 2)) > 0.1]
+    moving = some[np.abs(judged.action[some, :, :6]).max((1, 2)) > 0.1]
     bundle.write_parity(folder, session, judged, moving[: bundle.PARITY_FRAMES])
     report.write(folder, figures)
     bundle.write_manifest(folder)
