@@ -53,6 +53,7 @@ class Vision(nn.Module):
 
     def __init__(self, width=32):
         super().__init__()
+        self.width = width
         self.stem = nn.Conv2d(3, width, 5, STRIDE, 2)
         self.plain = nn.Conv2d(width, width, 3, 1, 1)
         self.steer = nn.Conv2d(width, width, 3, 1, 1)
@@ -67,7 +68,8 @@ class Vision(nn.Module):
         self.register_buffer("grid", torch.stack([u.flatten(), v.flatten()], 1))
 
     def maps(self, image, text):
-        gain, offset = self.film(text).unsqueeze(2).unsqueeze(3).chunk(2, 1)
+        film = self.film(text).unsqueeze(2).unsqueeze(3)
+        gain, offset = film[:, : self.width], film[:, self.width :]
         x = F.relu(self.plain(F.relu(self.stem((image[:, :, ROWS[0] : ROWS[1]] - 0.5) * 4.0))))
         y = F.relu(self.steer(x) * (1.0 + gain) + offset)
         return torch.cat([self.steered(y), self.free(x)], 1)
@@ -75,7 +77,7 @@ class Vision(nn.Module):
     def forward(self, image, text, reduced=False):
         with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
             maps = self.maps(image, text)
-        maps = maps.float().flatten(2)
+        maps = maps.float().reshape(-1, STEERED + FREE, len(self.grid))
         heat = F.softmax(maps, 2)
         points = heat @ self.grid
         peak, logit = heat.amax(2), maps.amax(2) * 0.1
