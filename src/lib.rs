@@ -3,7 +3,9 @@
 #![deny(unsafe_code)]
 
 pub mod bench;
+pub mod config;
 pub mod core;
+pub mod engine;
 pub mod link;
 pub mod policy;
 pub mod ports;

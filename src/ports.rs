@@ -4,6 +4,7 @@
 //! Each is the smallest foreign thing, so that a fake, a fault injector or a recorder can stand in its place.
 
 use crate::core::units::Mono;
+use core::fmt;
 
 /// One picture as the camera saw it: 8-bit RGB, row-major, `height * width * 3` bytes.
 #[derive(Clone, Debug)]
@@ -62,7 +63,8 @@ pub trait Source: Send {
 }
 
 /// Element type of a tensor of a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32-bit float.
     F32,
@@ -70,6 +72,16 @@ pub enum Dtype {
     I32,
     /// 64-bit signed integer; carried as `I32` data and widened by the engine.
     I64,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::I32 => "i32",
+            Dtype::I64 => "i64",
+        })
+    }
 }
 
 /// Name, type and fixed shape of one tensor of a stage.
@@ -83,6 +95,33 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
+impl TensorSpec {
+    /// Elements of the tensor: the product of the shape, saturating.
+    #[must_use]
+    pub fn values(&self) -> usize {
+        self.shape
+            .iter()
+            .fold(1, |product: usize, side| product.saturating_mul(*side))
+    }
+}
+
+impl fmt::Display for TensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?}", self.name, self.dtype, self.shape)
+    }
+}
+
+/// What a bundle promises about one stage. An engine is loaded against it and refuses a graph that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageSpec {
+    /// The stage's name in the bundle.
+    pub id: String,
+    /// Inputs, in the order in which [`Engine::run`] takes them.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs, in the order in which [`Engine::run`] fills them.
+    pub outputs: Vec<TensorSpec>,
+}
+
 /// A pre-allocated tensor: made once at load, written and read in place for ever after.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tensor {
@@ -90,6 +129,44 @@ pub enum Tensor {
     F32(Vec<f32>),
     /// Row-major integers.
     I32(Vec<i32>),
+}
+
+impl Tensor {
+    /// Zeros for `spec`.
+    #[must_use]
+    pub fn zeros(spec: &TensorSpec) -> Tensor {
+        match spec.dtype {
+            Dtype::F32 => Tensor::F32(vec![0.0; spec.values()]),
+            Dtype::I32 | Dtype::I64 => Tensor::I32(vec![0; spec.values()]),
+        }
+    }
+
+    /// The floats, if it holds floats.
+    #[must_use]
+    pub fn f32(&self) -> Option<&[f32]> {
+        match self {
+            Tensor::F32(values) => Some(values),
+            Tensor::I32(_) => None,
+        }
+    }
+
+    /// The floats for writing, if it holds floats.
+    #[must_use]
+    pub fn f32_mut(&mut self) -> Option<&mut [f32]> {
+        match self {
+            Tensor::F32(values) => Some(values),
+            Tensor::I32(_) => None,
+        }
+    }
+
+    /// The integers for writing, if it holds integers.
+    #[must_use]
+    pub fn i32_mut(&mut self) -> Option<&mut [i32]> {
+        match self {
+            Tensor::F32(_) => None,
+            Tensor::I32(values) => Some(values),
+        }
+    }
 }
 
 /// An engine failed to load or run a stage. The message says which tensor or file.

@@ -9,7 +9,7 @@
 //! computes and allocates its weights in every call, and the path from frame to chunk never allocates.
 //! Integer arithmetic only after construction, hence the same bytes on every processor.
 //!
-//! Not here: scaling to 0..1 and the mean, which belong to the model's processor.
+//! [`Shrink`] is that function. [`Picture`] is the whole way of a frame into the graph: shrink, scale, channels first.
 
 /// Colour channels of a pixel: red, green, blue.
 const CHANNELS: usize = 3;
@@ -215,6 +215,65 @@ impl Shrink {
             }
         }
     }
+}
+
+/// A camera's picture on its way into the graph: resized, scaled, channels first. Made once, never allocates after.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    shrink: Shrink,
+    /// `[height][width][3]`: the picture that the policy sees, as bytes.
+    small: Vec<u8>,
+    /// What each byte becomes: exactly the nearest float to byte x scale, and cheaper than converting.
+    levels: [f32; 256],
+}
+
+impl Picture {
+    /// From pictures of `source` to tensors of `size` (both width, height), each byte times `scale`.
+    ///
+    /// # Panics
+    /// If a side is zero.
+    #[must_use]
+    pub fn new(source: [usize; 2], size: [usize; 2], scale: f64) -> Picture {
+        Picture {
+            shrink: Shrink::new(source[0], source[1], size[0], size[1]),
+            small: vec![0; size[0] * size[1] * CHANNELS],
+            levels: core::array::from_fn(|byte| (byte as f64 * scale) as f32),
+        }
+    }
+
+    /// Writes `rgb` (`[height][width][3]` of the source) into `tensor` (`[3][height][width]` of the graph).
+    ///
+    /// # Errors
+    /// [`WrongSize`] if either has another length.
+    pub fn fill(&mut self, rgb: &[u8], tensor: &mut [f32]) -> Result<(), WrongSize> {
+        self.shrink.run(rgb, &mut self.small)?;
+        scatter(&self.levels, &self.small, tensor)
+    }
+
+    /// Writes a picture that has the graph's size already, as recorded fixtures have.
+    ///
+    /// # Errors
+    /// [`WrongSize`] if either has another length.
+    pub fn fill_small(&self, small: &[u8], tensor: &mut [f32]) -> Result<(), WrongSize> {
+        scatter(&self.levels, small, tensor)
+    }
+}
+
+/// Interleaved bytes -> planes of floats.
+fn scatter(levels: &[f32; 256], small: &[u8], tensor: &mut [f32]) -> Result<(), WrongSize> {
+    let plane = tensor.len() / CHANNELS;
+    if small.len() != tensor.len() || plane == 0 {
+        return Err(WrongSize {
+            expected: tensor.len(),
+            found: small.len(),
+        });
+    }
+    for (channel, values) in tensor.chunks_exact_mut(plane).enumerate() {
+        for (value, pixel) in values.iter_mut().zip(small.chunks_exact(CHANNELS)) {
+            *value = levels[usize::from(pixel[channel])];
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

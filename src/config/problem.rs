@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is wrong with a file, in words: where, what was expected, what was found.
+
+use core::fmt;
+
+/// One thing wrong with a file that somebody wrote. A checker collects all of them before it refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// File and key, e.g. `manifest.json: tendon.image.size[1]`.
+    pub at: String,
+    /// What would have been accepted.
+    pub expected: String,
+    /// What stands there.
+    pub found: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: expected {}, found {}",
+            self.at, self.expected, self.found
+        )
+    }
+}

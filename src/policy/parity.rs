@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The parity fixture: observations with the chunks that the exporter's own FP32 graph gave for them.
+//!
+//! Every load runs it through the very path that will drive the robot: tokenizer, scaling, normalisation, engine,
+//! un-normalisation. What differs beyond the bundle's bounds is not the policy that was judged.
+
+use crate::config::problem::Problem;
+use crate::policy::bundle::Bundle;
+use crate::policy::folder::SIDE_FILE_BYTES_MAX;
+use crate::policy::tensors::TensorFile;
+use serde::Deserialize;
+
+/// A fixture in memory.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    /// `[frames][height][width][3]`, of the graph's size.
+    pub images: Vec<u8>,
+    /// `[frames][names]`, raw.
+    pub states: Vec<f32>,
+    /// `[frames][max_len]`.
+    pub tokens: Vec<i32>,
+    /// `[frames][chunk_len][names]`, in units, before the joint state is added.
+    pub actions: Vec<f32>,
+    /// One a frame.
+    pub sentences: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Sentences {
+    sentences: Vec<String>,
+}
+
+/// How a loaded policy compares with its fixture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parity {
+    /// Observations compared.
+    pub frames: usize,
+    /// Smallest cosine between a chunk and its reference; 1 if every reference says "stay".
+    pub cosine: f64,
+    /// Largest error as a part of its action's range.
+    pub error_fraction: f64,
+    /// Where that was: frame, action and joint in words.
+    pub worst: String,
+    /// What it misses; empty if it holds.
+    pub missed: Vec<Problem>,
+}
+
+impl Fixture {
+    /// Reads the fixture of a bundle.
+    ///
+    /// # Errors
+    /// Every [`Problem`] with file and key.
+    pub fn read(bundle: &Bundle) -> Result<Fixture, Vec<Problem>> {
+        let parity = &bundle.parity;
+        let one = |problem| vec![problem];
+        let bytes = bundle
+            .folder()
+            .read("tendon.parity.file", &parity.file, SIDE_FILE_BYTES_MAX)
+            .map_err(one)?;
+        let file = TensorFile::parse(&parity.file, &bytes).map_err(one)?;
+        let text = bundle
+            .folder()
+            .read(
+                "tendon.parity.sentences",
+                &parity.sentences,
+                SIDE_FILE_BYTES_MAX,
+            )
+            .map_err(one)?;
+        let frames = parity.frames;
+        let [width, height] = bundle.image.size;
+        let mut problems = Vec::new();
+        let images = keep(
+            file.u8("image", &[frames, height, width, 3])
+                .map(<[u8]>::to_vec),
+            &mut problems,
+        );
+        let states = keep(
+            file.f32("state", &[frames, bundle.state.names.len()]),
+            &mut problems,
+        );
+        let tokens = keep(
+            file.i32("tokens", &[frames, bundle.text.max_len]),
+            &mut problems,
+        );
+        let shape = [
+            frames,
+            bundle.action.chunk_len,
+            bundle.action.vector.names.len(),
+        ];
+        let actions = keep(file.f32("action", &shape), &mut problems);
+        if actions.iter().flatten().any(|value| !value.is_finite()) {
+            problems.push(Problem {
+                at: format!("{}: action", parity.file),
+                expected: "finite numbers".into(),
+                found: "NaN or infinity".into(),
+            });
+        }
+        let sentences = match serde_json::from_slice::<Sentences>(&text) {
+            Ok(read) if read.sentences.len() == frames => Some(read.sentences),
+            Ok(read) => {
+                problems.push(Problem {
+                    at: parity.sentences.clone(),
+                    expected: format!("{frames} sentences"),
+                    found: read.sentences.len().to_string(),
+                });
+                None
+            }
+            Err(error) => {
+                problems.push(Problem {
+                    at: parity.sentences.clone(),
+                    expected: "{\"sentences\": [...]}".into(),
+                    found: error.to_string(),
+                });
+                None
+            }
+        };
+        match (images, states, tokens, actions, sentences) {
+            (Some(images), Some(states), Some(tokens), Some(actions), Some(sentences))
+                if problems.is_empty() =>
+            {
+                Ok(Fixture {
+                    images,
+                    states,
+                    tokens,
+                    actions,
+                    sentences,
+                })
+            }
+            _ => Err(problems),
+        }
+    }
+}
+
+fn keep<T>(read: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
+    read.map_err(|problem| problems.push(problem)).ok()
+}
+
+impl Parity {
+    /// Compares chunks with their references: both `[frames][chunk_len][names]` in units. `range` is each joint's.
+    #[must_use]
+    pub fn judge(bundle: &Bundle, range: &[f32], reference: &[f32], found: &[f32]) -> Parity {
+        let names = &bundle.action.vector.names;
+        let width = names.len().max(1);
+        let chunk = width * bundle.action.chunk_len.max(1);
+        let mut parity = Parity {
+            frames: bundle.parity.frames,
+            cosine: 1.0,
+            error_fraction: 0.0,
+            worst: String::new(),
+            missed: Vec::new(),
+        };
+        for (frame, (want, have)) in reference
+            .chunks_exact(chunk)
+            .zip(found.chunks_exact(chunk))
+            .enumerate()
+        {
+            let mut longer_than_noise = false;
+            for (at, (want, have)) in want.iter().zip(have).enumerate() {
+                let range = range.get(at % width).copied().unwrap_or(f32::NAN);
+                let fraction = f64::from((have - want).abs() / range);
+                // A NaN compares false with everything, so it is asked for by name.
+                if fraction > parity.error_fraction || fraction.is_nan() {
+                    parity.error_fraction = if fraction.is_nan() {
+                        f64::INFINITY
+                    } else {
+                        fraction
+                    };
+                    let joint = names.get(at % width).map_or("?", String::as_str);
+                    parity.worst = format!(
+                        "frame {frame}, action {}, \"{joint}\": expected {want}, found {have}",
+                        at / width
+                    );
+                }
+                longer_than_noise |=
+                    f64::from(want.abs() / range) > bundle.parity.error_max_fraction;
+            }
+            // The direction of a chunk that says "stay" is noise; its error is judged all the same.
+            if longer_than_noise {
+                parity.cosine = parity.cosine.min(cosine(want, have));
+            }
+        }
+        parity.judge_bounds(bundle);
+        parity
+    }
+
+    fn judge_bounds(&mut self, bundle: &Bundle) {
+        let bounds = &bundle.parity;
+        let mut missed = |key: &str, expected: String, found: String| {
+            self.missed.push(Problem {
+                at: format!("{} ({key})", bounds.file),
+                expected,
+                found,
+            });
+        };
+        if !(self.cosine >= bounds.cosine_min) {
+            missed(
+                "tendon.parity.cosine_min",
+                format!("a cosine of at least {}", bounds.cosine_min),
+                format!("{:.6}", self.cosine),
+            );
+        }
+        if !(self.error_fraction <= bounds.error_max_fraction) {
+            missed(
+                "tendon.parity.error_max_fraction",
+                format!(
+                    "an error of at most {} of each action's range",
+                    bounds.error_max_fraction
+                ),
+                format!("{:.6} at {}", self.error_fraction, self.worst),
+            );
+        }
+    }
+}
+
+/// NaN counts as the worst.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter()
+            .zip(b)
+            .map(|(x, y)| f64::from(*x) * f64::from(*y))
+            .sum::<f64>()
+    };
+    let value = dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt());
+    if value.is_nan() { -1.0 } else { value }
+}
