@@ -22,6 +22,7 @@ pub mod stats;
 pub mod tensors;
 pub mod text;
 
+use crate::config::Precision;
 use crate::config::problem::Problem;
 use crate::core::action::JointKind;
 use crate::core::observation::JointState;
@@ -41,16 +42,6 @@ use std::path::Path;
 
 /// Makes an engine of a graph's file. The policy does not know which; a robot takes TensorRT, a laptop rten.
 pub type EngineLoader<'a> = dyn Fn(&Path, &StageSpec) -> Result<Box<dyn Engine>, EngineFault> + 'a;
-
-/// Which of a bundle's graphs is run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// 32-bit float.
-    #[default]
-    Fp32,
-    /// Quantised. On a CPU slower than `Fp32`; it runs there to check its numbers.
-    Int8,
-}
 
 /// What becomes of a policy that misses its fixture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,14 @@
 //! Joins everything: the wiring, one shell a thread, the clock.
 
 pub mod clock;
+pub mod control;
+pub mod deployment;
+pub mod egress;
 pub mod evaluation;
+pub mod governor;
+pub mod inference;
+pub mod lockstep;
 pub mod realtime;
 pub mod telemetry;
 pub mod threads;
+pub mod watchdog;

@@ -150,8 +150,8 @@ impl Schedule {
 
     /// The setpoint for `now`. Call once a control period.
     ///
-    /// `held_at` is what the governor last emitted, given while it holds or stops the robot instead of following. The
-    /// motion then starts anew from there at each tick, so that whenever the governor lets go, what is proposed is
+    /// `held_at` is what the governor last emitted, given whenever that is not what was proposed. The
+    /// motion then starts anew from there at each tick, so that what is proposed is always
     /// reachable from where the robot is.
     pub fn step(&mut self, now: Mono, held_at: Option<&Setpoint>) -> Step {
         if let Some(actual) = held_at {

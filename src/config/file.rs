@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon.toml` and `robot.toml` as written, and the words for what is wrong with them: file, line, key.
+
+use crate::config::GRIPPER;
+use crate::config::problem::Problem;
+use crate::core::governor::shape::JointLimits;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use toml::Spanned;
+
+/// A number as written, integer or not. `nan` and `inf` are TOML, and are refused where a number is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Number(pub f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::Float(value) => Ok(Number(value)),
+            toml::Value::Integer(value) => Ok(Number(value as f64)),
+            other => Err(D::Error::custom(format!("expected a number, found {}", other.type_str()))),
+        }
+    }
+}
+
+/// `tendon.toml`: a deployment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TendonFile {
+    /// Path of `robot.toml`, relative to this file.
+    pub robot: Spanned<String>,
+    /// See [`PolicyTable`].
+    pub policy: PolicyTable,
+    /// See [`LinkTable`].
+    pub link: LinkTable,
+    /// See [`CameraTable`].
+    pub camera: CameraTable,
+    /// See [`ControlTable`].
+    pub control: ControlTable,
+    /// See [`ScheduleTable`].
+    pub schedule: ScheduleTable,
+    /// See [`PageTable`]; absent: no page.
+    pub page: Option<PageTable>,
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTable {
+    /// The bundle's folder, relative to this file.
+    pub bundle: Spanned<String>,
+    /// "fp32" or "int8".
+    pub precision: Spanned<String>,
+    /// Inferences a second.
+    pub rate_hz: Spanned<Number>,
+    /// Threads of the CPU engine; absent: 1.
+    pub threads: Option<Spanned<Number>>,
+}
+
+/// `[link]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTable {
+    /// Endpoint to listen on.
+    pub listen: Option<Spanned<String>>,
+    /// Endpoint to connect to.
+    pub connect: Option<Spanned<String>>,
+    /// User name, needed beyond loopback.
+    pub user: Option<Spanned<String>>,
+    /// File whose first line is the password, relative to this file.
+    pub password_file: Option<Spanned<String>>,
+}
+
+/// `[camera]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CameraTable {
+    /// Its name in keys and in the bundle.
+    pub name: Spanned<String>,
+    /// Pixels a row.
+    pub width: Spanned<Number>,
+    /// Rows.
+    pub height: Spanned<Number>,
+    /// An older frame is not shown to the policy.
+    pub age_max_ms: Spanned<Number>,
+}
+
+/// `[control]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlTable {
+    /// Control rate, 50..1000.
+    pub hz: Spanned<Number>,
+    /// An older joint state is stale.
+    pub state_age_max_ms: Spanned<Number>,
+}
+
+/// `[schedule]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleTable {
+    /// "replace" or "blend".
+    pub merge: Spanned<String>,
+    /// Length of the blend.
+    pub blend_ms: Option<Spanned<Number>>,
+}
+
+/// `[page]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageTable {
+    /// Loopback address of the operator's page.
+    pub listen: Spanned<String>,
+}
+
+/// `robot.toml`: joints and limits.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RobotFile {
+    /// Used in keys.
+    pub name: Spanned<String>,
+    /// Joints in order.
+    #[serde(default)]
+    pub joint: Vec<JointTable>,
+}
+
+/// `[[joint]]`. Revolute joints use the `_rad` keys, prismatic ones the `_m` keys, grippers none.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // The keys say what they are, with their units.
+pub struct JointTable {
+    pub name: Spanned<String>,
+    pub kind: Spanned<String>,
+    pub position_min_rad: Option<Spanned<Number>>,
+    pub position_max_rad: Option<Spanned<Number>>,
+    pub velocity_max_rad_s: Option<Spanned<Number>>,
+    pub acceleration_max_rad_s2: Option<Spanned<Number>>,
+    pub position_min_m: Option<Spanned<Number>>,
+    pub position_max_m: Option<Spanned<Number>>,
+    pub velocity_max_m_s: Option<Spanned<Number>>,
+    pub acceleration_max_m_s2: Option<Spanned<Number>>,
+}
+
+/// Reads a file's text; an unknown key, a wrong type or broken TOML is one problem with its line.
+///
+/// # Errors
+/// The first [`Problem`], as the TOML reader stops there.
+pub fn parse<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or_else(String::new, |span| format!(":{}", line_of(text, span.start)));
+        Problem { at: format!("{name}{line}"), expected: "what docs/configuration.md lists".into(), found: error.message().to_owned() }
+    })
+}
+
+fn line_of(text: &str, byte: usize) -> usize {
+    1 + text.bytes().take(byte).filter(|each| *each == b'\n').count()
+}
+
+/// Collects problems of one file, each with its line.
+#[derive(Debug)]
+pub struct Located<'a> {
+    name: &'a str,
+    text: &'a str,
+    /// What was found so far.
+    pub problems: Vec<Problem>,
+}
+
+impl<'a> Located<'a> {
+    /// Nothing wrong so far.
+    #[must_use]
+    pub fn new(name: &'a str, text: &'a str) -> Located<'a> {
+        Located { name, text, problems: Vec::new() }
+    }
+
+    /// Notes a problem at the line of `where_`.
+    pub fn push<T>(&mut self, where_: &Spanned<T>, key: &str, expected: &str, found: String) {
+        let at = format!("{}:{}: {key}", self.name, line_of(self.text, where_.span().start));
+        self.problems.push(Problem { at, expected: expected.into(), found });
+    }
+
+    /// A number between `low` and `high`; `low` when it is not, so that checking can go on.
+    pub fn within(&mut self, key: &str, number: &Spanned<Number>, low: f64, high: f64) -> f64 {
+        let value = number.get_ref().0;
+        // Written so that a NaN is outside.
+        if (low..=high).contains(&value) {
+            return value;
+        }
+        self.push(number, key, &format!("{low} to {high}"), value.to_string());
+        low
+    }
+
+    /// A name that can stand in a key of the link.
+    pub fn name(&mut self, key: &str, name: &Spanned<String>) {
+        let text = name.get_ref();
+        let good = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if !good {
+            self.push(name, key, "1 to 64 letters, digits, '-' or '_'", format!("\"{text}\""));
+        }
+    }
+
+    /// Limits of a joint that moves. `unit` is "rad" or "m".
+    pub fn limits(&mut self, key: &str, joint: &JointTable, unit: &str) -> JointLimits {
+        let (mine, other) = if unit == "rad" { (rad_keys(joint), m_keys(joint)) } else { (m_keys(joint), rad_keys(joint)) };
+        for (name, given) in other {
+            if let Some(given) = given {
+                let expected = format!("a limit in {unit}, as the joint is \"{}\"", joint.kind.get_ref());
+                self.push(given, &format!("{key}.{name}"), &expected, given.get_ref().0.to_string());
+            }
+        }
+        let mut values = [0.0; 4];
+        for (value, (name, given)) in values.iter_mut().zip(mine) {
+            match given {
+                None => self.push(&joint.name, &format!("{key}.{name}"), "a number: limits are never guessed", "nothing".into()),
+                Some(given) if !given.get_ref().0.is_finite() => {
+                    self.push(given, &format!("{key}.{name}"), "a finite number", given.get_ref().0.to_string());
+                }
+                Some(given) => *value = given.get_ref().0,
+            }
+        }
+        let [position_min, position_max, velocity_max, acceleration_max] = values;
+        if let (Some(given), Some(_)) = (mine[1].1, mine[0].1)
+            && position_min >= position_max
+        {
+            let name = format!("{key}.{}", mine[1].0);
+            self.push(given, &name, &format!("more than {} {position_min}", mine[0].0), position_max.to_string());
+        }
+        for (value, (name, given)) in [(velocity_max, mine[2]), (acceleration_max, mine[3])] {
+            if let Some(given) = given
+                && value <= 0.0
+            {
+                self.push(given, &format!("{key}.{name}"), "more than 0", value.to_string());
+            }
+        }
+        JointLimits { position_min, position_max, velocity_max, acceleration_max }
+    }
+
+    /// A gripper has no limits to write.
+    pub fn gripper(&mut self, key: &str, joint: &JointTable) -> JointLimits {
+        for (name, given) in rad_keys(joint).into_iter().chain(m_keys(joint)) {
+            if let Some(given) = given {
+                self.push(given, &format!("{key}.{name}"), "nothing: a gripper goes from 0 to 1", given.get_ref().0.to_string());
+            }
+        }
+        GRIPPER
+    }
+}
+
+type Key<'a> = (&'static str, Option<&'a Spanned<Number>>);
+
+fn rad_keys(joint: &JointTable) -> [Key<'_>; 4] {
+    [
+        ("position_min_rad", joint.position_min_rad.as_ref()),
+        ("position_max_rad", joint.position_max_rad.as_ref()),
+        ("velocity_max_rad_s", joint.velocity_max_rad_s.as_ref()),
+        ("acceleration_max_rad_s2", joint.acceleration_max_rad_s2.as_ref()),
+    ]
+}
+
+fn m_keys(joint: &JointTable) -> [Key<'_>; 4] {
+    [
+        ("position_min_m", joint.position_min_m.as_ref()),
+        ("position_max_m", joint.position_max_m.as_ref()),
+        ("velocity_max_m_s", joint.velocity_max_m_s.as_ref()),
+        ("acceleration_max_m_s2", joint.acceleration_max_m_s2.as_ref()),
+    ]
+}

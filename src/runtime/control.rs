@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Control: each tick, chunks in, one proposal for the governor out. The decision is [`core::schedule`]; this is the
+//! thread around it.
+//!
+//! [`core::schedule`]: crate::core::schedule
+
+use crate::core::action::Setpoint;
+use crate::core::chunk::Chunk;
+use crate::core::schedule::{Intake, Schedule, Step};
+use crate::core::units::Mono;
+use crate::runtime::clock::Ticks;
+use crate::runtime::realtime::allocations_of_this_thread;
+use crate::runtime::telemetry::{Sample, Tap};
+use crate::runtime::threads::Seat;
+use crate::sync::mailbox;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What control asks of the governor for one tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Proposal {
+    /// The tick it is for.
+    pub due: Mono,
+    /// The scheduler's word.
+    pub step: Step,
+}
+
+/// What the governor reports back: where it holds the robot, while it does not let it follow.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held(pub Option<Setpoint>);
+
+/// Everything the control thread touches.
+#[derive(Debug)]
+pub struct ControlIo {
+    /// Chunks from inference.
+    pub chunks: rtrb::Consumer<Chunk>,
+    /// To the governor.
+    pub proposals: mailbox::Sender<Proposal>,
+    /// From the governor.
+    pub held: triple_buffer::Output<Held>,
+    /// Figures.
+    pub tap: Tap,
+    /// Allocations made inside the loop since start-up; stays 0.
+    pub allocations: Arc<AtomicU64>,
+    /// Chunks that were refused on arrival.
+    pub chunks_refused: Arc<AtomicU64>,
+    /// Set when the pipeline ends.
+    pub ending: Arc<AtomicBool>,
+}
+
+/// One tick: takes in every chunk that came, then asks the schedule. Shared by the thread and by simulated time.
+pub fn tick(
+    schedule: &mut Schedule,
+    due: Mono,
+    chunks: impl Iterator<Item = Chunk>,
+    held: &Held,
+    refused: &AtomicU64,
+) -> Proposal {
+    for chunk in chunks {
+        if schedule.offer(due, &chunk) != Intake::Taken {
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    Proposal { due, step: schedule.step(due, held.0.as_ref()) }
+}
+
+/// The control thread.
+pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &Seat) {
+    let mut missed = 0;
+    let started_with = allocations_of_this_thread();
+    while !io.ending.load(Ordering::Relaxed) {
+        let now = ticks.wait();
+        seat.beat.mark(now.woke);
+        let held = *io.held.read();
+        let chunks = std::iter::from_fn(|| io.chunks.pop().ok());
+        io.proposals.put(tick(&mut schedule, now.due, chunks, &held, &io.chunks_refused));
+        io.tap.record(Sample::Tick { late_ns: now.late_ns, missed: ticks.missed - missed });
+        missed = ticks.missed;
+        io.allocations.store(allocations_of_this_thread() - started_with, Ordering::Relaxed);
+    }
+}

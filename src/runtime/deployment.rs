@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A deployment made ready: configuration, policy and robot that fit each other, checked before any thread starts.
+
+use crate::config::{Config, Precision};
+use crate::config::problem::Problem;
+use crate::core::action::JointKind;
+use crate::core::governor::{Governor, Joint};
+use crate::core::schedule::Schedule;
+use crate::core::wire::{Identity, Kind, data_id, schema_id};
+use crate::engine::cpu::{CpuEngine, CpuOptions};
+use crate::policy::{LoadOptions, Policy};
+use crate::ports::Engine;
+use crate::runtime::inference::{self, Inference};
+
+/// The streams of one robot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identities {
+    /// Runtime to motor controller.
+    pub commands: Identity,
+    /// Motor controller to runtime.
+    pub states: Identity,
+    /// Camera to runtime.
+    pub pictures: Identity,
+}
+
+impl Identities {
+    /// Those of a robot with these joints.
+    #[must_use]
+    pub fn of(robot: &str, joints: &[(String, Joint)]) -> Identities {
+        let schema = schema_id(joints.iter().map(|(name, joint)| (name.as_str(), kind_code(joint.kind))));
+        let stream = |kind, schema| Identity { data_id: data_id(robot, kind), schema };
+        Identities {
+            commands: stream(Kind::Command, schema),
+            states: stream(Kind::State, schema),
+            pictures: stream(Kind::Picture, 0),
+        }
+    }
+}
+
+fn kind_code(kind: JointKind) -> u8 {
+    match kind {
+        JointKind::Revolute => 0,
+        JointKind::Prismatic => 1,
+        JointKind::Gripper => 2,
+    }
+}
+
+/// Everything that decides, ready to be stepped by threads or by simulated time.
+pub struct Deployment {
+    /// The checked configuration.
+    pub config: Config,
+    /// The policy, bound to the robot.
+    pub inference: Inference,
+    /// For tokenising away from the inference thread.
+    pub text: crate::policy::text::Text,
+    /// The scheduler.
+    pub schedule: Schedule,
+    /// The governor.
+    pub governor: Governor,
+    /// The streams.
+    pub identities: Identities,
+    /// The bundle's name.
+    pub policy_name: String,
+}
+
+impl Deployment {
+    /// Loads the policy and fits everything together.
+    ///
+    /// # Errors
+    /// Every [`Problem`] found: in the bundle, and where bundle, robot and deployment do not fit.
+    pub fn load(config: Config) -> Result<Deployment, Vec<Problem>> {
+        let threads = config.policy.threads;
+        let engine = move |path: &std::path::Path, spec: &crate::ports::StageSpec| {
+            CpuEngine::load(path, spec, CpuOptions { threads, ..CpuOptions::default() })
+                .map(|engine| Box::new(engine) as Box<dyn Engine>)
+        };
+        let options = LoadOptions { precision: config.policy.precision, ..LoadOptions::default() };
+        let mut policy = Policy::load(&config.policy.bundle, options, &engine)?;
+        let joints: Vec<(&str, JointKind)> =
+            config.robot.joints.iter().map(|(name, joint)| (name.as_str(), joint.kind)).collect();
+        let mut problems = policy.bind(&joints).err().unwrap_or_default();
+        problems.extend(misfits(&config, &policy));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let bundle = policy.bundle();
+        let settings = inference::Settings {
+            period_ns: config.policy.period_ns(),
+            frame_age_max_ns: config.camera.age_max_ns.min(bundle.timing.observation_age_max_ns),
+        };
+        let governed: Vec<Joint> = config.robot.joints.iter().map(|(_, joint)| *joint).collect();
+        let governor = Governor::new(&governed, config.control.period_ns).map_err(|bad| {
+            vec![Problem { at: "robot.toml".into(), expected: "limits that can be governed".into(), found: bad.to_string() }]
+        })?;
+        Ok(Deployment {
+            policy_name: bundle.name.clone(),
+            text: policy.text().clone(),
+            schedule: Schedule::new(config.schedule()),
+            governor,
+            identities: Identities::of(&config.robot.name, &config.robot.joints),
+            inference: Inference::new(policy, settings),
+            config,
+        })
+    }
+}
+
+/// Where the deployment does not fit the bundle.
+fn misfits(config: &Config, policy: &Policy) -> Vec<Problem> {
+    let bundle = policy.bundle();
+    let mut problems = Vec::new();
+    let found = [config.camera.width, config.camera.height];
+    if found != bundle.image.source {
+        problems.push(Problem {
+            at: "tendon.toml: camera.width, camera.height".into(),
+            expected: format!("{:?}, the size that the bundle \"{}\" was trained on", bundle.image.source, bundle.name),
+            found: format!("{found:?}"),
+        });
+    }
+    if config.camera.name != bundle.image.role {
+        problems.push(Problem {
+            at: "tendon.toml: camera.name".into(),
+            expected: format!("\"{}\", the camera that the bundle \"{}\" looks through", bundle.image.role, bundle.name),
+            found: format!("\"{}\"", config.camera.name),
+        });
+    }
+    let horizon_ns = bundle.action.period_ns * bundle.action.chunk_len as u64;
+    if config.policy.period_ns() >= horizon_ns {
+        problems.push(Problem {
+            at: "tendon.toml: policy.rate_hz".into(),
+            expected: format!("more than {:.2}: a new chunk before the last one of {} ms ends", 1e9 / horizon_ns as f64, horizon_ns / 1_000_000),
+            found: format!("{:.2}", 1e9 / config.policy.period_ns() as f64),
+        });
+    }
+    problems
+}
+
+/// Whether the Q/DQ graph is run.
+#[must_use]
+pub fn precision_word(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Fp32 => "fp32",
+        Precision::Int8 => "int8",
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The governor's thread: a proposal or its deadline, whichever comes first, then one governed command.
+//!
+//! Each step covers one control period. A proposal for a period that is covered already is dropped, so that a late
+//! control thread never makes the robot move twice in one period.
+
+use crate::core::governor::{Governor, Input, Output, Permission, Verdict};
+use crate::core::observation::StateHistory;
+use crate::core::supervisor::Decision;
+use crate::core::units::Mono;
+use crate::runtime::clock;
+use crate::runtime::control::{Held, Proposal};
+use crate::runtime::realtime::allocations_of_this_thread;
+use crate::runtime::threads::Seat;
+use crate::sync::mailbox;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What the governor last did, for everyone who wants to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Last(pub Option<Output>);
+
+/// Everything the governor thread touches.
+#[derive(Debug)]
+pub struct GovernorIo {
+    /// From control.
+    pub proposals: mailbox::Receiver<Proposal>,
+    /// Newest joint states.
+    pub states: triple_buffer::Output<StateHistory>,
+    /// From the watchdog.
+    pub decisions: triple_buffer::Output<Decision>,
+    /// An emergency stop that does not wait for the watchdog.
+    pub emergency_stop: Arc<AtomicBool>,
+    /// To egress.
+    pub commands: mailbox::Sender<Option<Output>>,
+    /// Back to control.
+    pub held: triple_buffer::Input<Held>,
+    /// To the watchdog.
+    pub last: triple_buffer::Input<Last>,
+    /// To the page.
+    pub shown: triple_buffer::Input<Last>,
+    /// Ticks in which a followed setpoint was changed.
+    pub interventions: Arc<AtomicU64>,
+    /// Allocations made inside the loop since start-up; stays 0.
+    pub allocations: Arc<AtomicU64>,
+    /// Set when the pipeline ends.
+    pub ending: Arc<AtomicBool>,
+}
+
+/// One tick. Shared by the thread and by simulated time.
+pub fn tick(
+    governor: &mut Governor,
+    now: Mono,
+    proposal: Option<&Proposal>,
+    states: &StateHistory,
+    state_age_max_ns: u64,
+    decision: &Decision,
+    emergency_stop: bool,
+) -> (Output, Held) {
+    let input = Input {
+        proposal: proposal.map(|proposal| &proposal.step),
+        state: states.fresh(now, state_age_max_ns),
+        permission: decision.permission,
+        hold: decision.hold,
+        emergency_stop: emergency_stop || decision.emergency_stop,
+    };
+    let output = governor.step(now, &input);
+    let held = match output.verdict {
+        Verdict::Passed => Held(None),
+        // What was changed is told too: a scheduler that went on with its own plan would be chased by the governor,
+        // which brakes late by nature and swings around a moving wish.
+        Verdict::Shaped | Verdict::Held(_) => Held(Some(*output.command.get())),
+    };
+    (output, held)
+}
+
+/// The decision before the watchdog's first word: nothing moves.
+pub const NO_DECISION: Decision = Decision {
+    mode: crate::core::supervisor::Mode::Standby,
+    cause: None,
+    permission: Permission::None,
+    hold: None,
+    emergency_stop: false,
+    answer: None,
+};
+
+/// The governor thread.
+pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, state_age_max_ns: u64, seat: &Seat) {
+    let mut covered = clock::now();
+    let started_with = allocations_of_this_thread();
+    while !io.ending.load(Ordering::Relaxed) {
+        // Half a period of grace: control wakes at the same tick and needs some microseconds.
+        let deadline = covered.plus_ns(period_ns + period_ns / 2);
+        let proposal = io.proposals.wait_until(deadline, clock::now).copied();
+        let now = clock::now();
+        seat.beat.mark(now);
+        match &proposal {
+            Some(proposal) if proposal.due <= covered => continue,
+            Some(proposal) => covered = proposal.due,
+            // One period further; after a long gap, now: what was missed is not made up for.
+            None => covered = covered.plus_ns(period_ns).max(now.minus_ns(period_ns)),
+        }
+        let stop = io.emergency_stop.load(Ordering::Acquire);
+        let (output, held) = tick(
+            &mut governor,
+            now,
+            proposal.as_ref(),
+            io.states.read(),
+            state_age_max_ns,
+            io.decisions.read(),
+            stop,
+        );
+        if output.verdict == Verdict::Shaped {
+            io.interventions.fetch_add(1, Ordering::Relaxed);
+        }
+        io.commands.put(Some(output));
+        io.held.write(held);
+        io.last.write(Last(Some(output)));
+        io.shown.write(Last(Some(output)));
+        io.allocations.store(allocations_of_this_thread() - started_with, Ordering::Relaxed);
+    }
+}

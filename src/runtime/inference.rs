@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Inference: newest frame and the joint state of its capture time in, one chunk out.
+//!
+//! [`Inference`] is what the thread and simulated time share; [`run`] is the thread. Nothing queues before it: a slow
+//! policy sees the newest frame, never an old one.
+
+use crate::core::chunk::{Chunk, ChunkFault, Provenance};
+use crate::core::observation::StateHistory;
+use crate::core::units::{MS, Mono};
+use crate::policy::text::{Instruction, InstructionFault};
+use crate::policy::{InferFault, Policy};
+use crate::ports::Frame;
+use crate::runtime::clock;
+use crate::runtime::telemetry::{Sample, Tap};
+use crate::runtime::threads::Seat;
+use crate::sync::mailbox;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+
+/// A state measured further than this from the frame's capture is not the state of that frame: four periods of a
+/// 200 Hz state.
+const PAIRING_MAX_NS: u64 = 20 * MS;
+/// The thread comes round this often without a frame, for its heartbeat.
+const IDLE_NS: u64 = 100 * MS;
+
+/// How often the policy is asked, and what is too old for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Least time between two starts.
+    pub period_ns: u64,
+    /// A frame captured longer ago than this is refused.
+    pub frame_age_max_ns: u64,
+}
+
+/// Why no chunk was made of a frame.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Asked again too early, or for a frame already seen.
+    #[error("not due")]
+    NotDue,
+    /// Nothing to do has been said.
+    #[error("no instruction yet")]
+    NoInstruction,
+    /// The frame is older than allowed.
+    #[error("the frame is {age_ms} ms old")]
+    FrameTooOld {
+        /// Its age since capture.
+        age_ms: u64,
+    },
+    /// No joint state was measured near the capture time.
+    #[error("no joint state was measured within {} ms of the frame", PAIRING_MAX_NS / MS)]
+    NoState,
+    /// The policy failed or gave something unusable.
+    #[error(transparent)]
+    Policy(#[from] InferFault),
+    /// The chunk is not one.
+    #[error(transparent)]
+    Chunk(#[from] ChunkFault),
+}
+
+/// What else the policy said, for people to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Insight {
+    /// Where the policy sees what was named, 0..1 of the picture.
+    pub keypoint: Option<[f32; 2]>,
+    /// How sure it is that it is there, 0..1.
+    pub presence: Option<f32>,
+    /// Time from taking up the frame to the chunk.
+    pub inference_ns: u64,
+}
+
+/// The policy and its rhythm.
+pub struct Inference {
+    policy: Policy,
+    settings: Settings,
+    instructed: bool,
+    started: Option<Mono>,
+    last_frame: Option<Mono>,
+    chunk_id: u32,
+}
+
+impl Inference {
+    /// A policy, bound to its robot, that waits for its first instruction.
+    #[must_use]
+    pub fn new(policy: Policy, settings: Settings) -> Inference {
+        Inference { policy, settings, instructed: false, started: None, last_frame: None, chunk_id: 0 }
+    }
+
+    /// Tokenises a sentence and obeys it from the next frame on.
+    ///
+    /// # Errors
+    /// What the tokenizer refuses, in words for the operator.
+    pub fn instruct(&mut self, sentence: &str) -> Result<Instruction, InstructionFault> {
+        let instruction = self.policy.set_instruction(sentence)?;
+        self.instructed = true;
+        Ok(instruction)
+    }
+
+    /// Obeys a sentence that was tokenised elsewhere; allocates nothing.
+    pub fn take(&mut self, instruction: &Instruction) {
+        self.policy.take(instruction);
+        self.instructed = true;
+    }
+
+    /// Makes a chunk of `frame`, if one is due. `clock` tells where the time went and decides nothing.
+    ///
+    /// # Errors
+    /// [`Refusal`]; no chunk is made and the scheduler goes on with what it has.
+    pub fn think(
+        &mut self,
+        now: Mono,
+        frame: &Frame,
+        states: &StateHistory,
+        clock: &dyn Fn() -> Mono,
+    ) -> Result<(Chunk, Insight), Refusal> {
+        let seen = self.last_frame.is_some_and(|last| frame.captured <= last);
+        let early = self.started.is_some_and(|started| now.since_ns(started) < self.settings.period_ns);
+        if seen || early || frame.seq == 0 {
+            return Err(Refusal::NotDue);
+        }
+        if !self.instructed {
+            return Err(Refusal::NoInstruction);
+        }
+        let age_ns = now.since_ns(frame.captured);
+        if age_ns > self.settings.frame_age_max_ns {
+            return Err(Refusal::FrameTooOld { age_ms: age_ns / MS });
+        }
+        let (state, distance_ns) = states.nearest(frame.captured).ok_or(Refusal::NoState)?;
+        if distance_ns > PAIRING_MAX_NS {
+            return Err(Refusal::NoState);
+        }
+        self.started = Some(now);
+        self.last_frame = Some(frame.captured);
+        let action = &self.policy.bundle().action;
+        let (period_ns, first_step_ns) = (action.period_ns, action.first_step_ns);
+        let bundle_hash = self.policy.bundle().short_hash();
+        let plan = self.policy.infer(frame, state, clock)?;
+        let provenance =
+            Provenance { frame_seq: frame.seq, captured: frame.captured, chunk_id: self.chunk_id + 1, bundle_hash };
+        let timing = plan.timing;
+        let insight = Insight {
+            keypoint: plan.keypoint,
+            presence: plan.presence,
+            inference_ns: timing.preprocess_ns + timing.engine_ns + timing.decode_ns,
+        };
+        let chunk =
+            Chunk::new(frame.captured.plus_ns(first_step_ns), period_ns, state.joints, plan.targets, provenance)?;
+        self.chunk_id += 1;
+        Ok((chunk, insight))
+    }
+}
+
+/// Everything the inference thread touches.
+#[derive(Debug)]
+pub struct InferenceIo {
+    /// Newest frame from capture; its coming wakes the thread.
+    pub frames: mailbox::Receiver<Frame>,
+    /// Newest joint states.
+    pub states: triple_buffer::Output<StateHistory>,
+    /// Sentences, tokenised by whoever took them in.
+    pub instructions: mpsc::Receiver<Instruction>,
+    /// To the scheduler.
+    pub chunks: rtrb::Producer<Chunk>,
+    /// For people.
+    pub insight: triple_buffer::Input<Insight>,
+    /// Figures.
+    pub tap: Tap,
+    /// Times that the policy failed or was refused its input.
+    pub faults: Arc<AtomicU64>,
+    /// Added to the making of each chunk, to see what a slower policy would do.
+    pub injected_delay_ns: u64,
+    /// Set when the pipeline ends.
+    pub ending: Arc<AtomicBool>,
+}
+
+/// The inference thread.
+pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
+    while !io.ending.load(Ordering::Relaxed) {
+        let deadline = clock::now().plus_ns(IDLE_NS);
+        let frame = io.frames.wait_until(deadline, clock::now);
+        let now = clock::now();
+        seat.beat.mark(now);
+        if let Ok(instruction) = io.instructions.try_recv() {
+            inference.take(&instruction);
+        }
+        let Some(frame) = frame else { continue };
+        match inference.think(now, frame, io.states.read(), &clock::now) {
+            Ok((chunk, insight)) => {
+                if io.injected_delay_ns > 0 {
+                    clock::sleep_until(clock::now().plus_ns(io.injected_delay_ns));
+                }
+                let done = clock::now();
+                let chunk_id = chunk.provenance().chunk_id;
+                let sample = Sample::Chunk { chunk_id, landed: frame.received, inference_ns: done.since_ns(now) };
+                // A full queue means that control is not coming round; the watchdog sees that by itself.
+                if io.chunks.push(chunk).is_ok() {
+                    io.tap.record(sample);
+                }
+                io.insight.write(insight);
+            }
+            Err(Refusal::NotDue | Refusal::NoInstruction) => {}
+            Err(Refusal::FrameTooOld { .. } | Refusal::NoState | Refusal::Policy(_) | Refusal::Chunk(_)) => {
+                io.faults.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        seat.beat.mark(clock::now());
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Simulated time: the same stages as the threads run, stepped one after another against the bench robot, as fast as
+//! the CPU allows and the same for the same seed.
+//!
+//! Commands and states cross as the very frames that travel over the link; pictures are handed over as they are. A
+//! chunk arrives a fixed time after its frame, plus what is injected; everything else takes no time.
+
+use crate::bench::arm::JOINTS;
+use crate::bench::episode::{CAMERA_PX, Episode, Outcome, Spec};
+use crate::bench::robot::STEP_NS;
+use crate::core::action::Setpoint;
+use crate::core::chunk::Chunk;
+use crate::core::governor::{Governor, Verdict};
+use crate::core::observation::{JointState, StateHistory};
+use crate::core::schedule::Schedule;
+use crate::core::supervisor::{Mode, Request, Supervisor};
+use crate::core::units::{MS, Mono};
+use crate::core::wire::state::{STATE_LEN_MAX, StateReceiver};
+use crate::link::motor::{self, Motor};
+use crate::policy::text::InstructionFault;
+use crate::ports::Frame;
+use crate::runtime::clock;
+use crate::runtime::control::{self, Held, Proposal};
+use crate::runtime::deployment::{Deployment, Identities};
+use crate::runtime::egress::Framer;
+use crate::runtime::governor as governor_stage;
+use crate::runtime::inference::Inference;
+use crate::runtime::realtime::allocations_of_this_thread;
+use crate::runtime::telemetry::{Measures, Sample};
+use crate::runtime::watchdog::{Gathered, Watch};
+use std::sync::atomic::AtomicU64;
+
+/// A camera of 30 frames a second, in whole control steps of the bench.
+const FRAME_NS: u64 = 33 * MS;
+/// From a picture's capture to the policy's taking it up.
+const TRANSPORT_NS: u64 = 5 * MS;
+/// What the policy takes in simulated time.
+const INFERENCE_NS: u64 = 15 * MS;
+/// The watchdog's period.
+const WATCH_NS: u64 = 10 * MS;
+/// An episode that is not armed within this time is a fault of ours, not of the policy.
+const ARMING_MAX_NS: u64 = 3_000 * MS;
+
+/// The pipeline and the bench robot in one hand.
+pub struct Lockstep {
+    now: Mono,
+    period_ns: u64,
+    state_age_max_ns: u64,
+    injected_delay_ns: u64,
+    identities: Identities,
+    joints: Vec<crate::core::governor::Joint>,
+    inference: Inference,
+    schedule: Schedule,
+    governor: Governor,
+    framer: Framer,
+    /// What was measured.
+    pub measures: Measures,
+    /// Ticks in which a followed setpoint was changed.
+    pub interventions: u64,
+    /// Allocations within control and governor ticks.
+    pub allocations: u64,
+    /// Commands that the bench robot refused.
+    pub rejected: u64,
+    /// Commands that implied more than the limits.
+    pub limit_violations: u64,
+    refused_chunks: AtomicU64,
+}
+
+/// Why an episode could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum EpisodeFault {
+    /// The sentence was refused.
+    #[error(transparent)]
+    Instruction(#[from] InstructionFault),
+    /// The robot was not armed.
+    #[error("the robot could not be armed: {0}")]
+    NotArmed(String),
+}
+
+impl Lockstep {
+    /// A pipeline at time zero.
+    #[must_use]
+    pub fn new(deployment: Deployment, injected_delay_ns: u64) -> Lockstep {
+        Lockstep {
+            now: Mono(1_000 * MS),
+            period_ns: deployment.config.control.period_ns,
+            state_age_max_ns: deployment.config.control.state_age_max_ns,
+            injected_delay_ns,
+            identities: deployment.identities,
+            joints: deployment.config.robot.joints.iter().map(|(_, joint)| *joint).collect(),
+            inference: deployment.inference,
+            schedule: deployment.schedule,
+            governor: deployment.governor,
+            framer: Framer::new(deployment.identities.commands),
+            measures: Measures::default(),
+            interventions: 0,
+            allocations: 0,
+            rejected: 0,
+            limit_violations: 0,
+            refused_chunks: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs one episode from standby to the judge's word.
+    ///
+    /// # Errors
+    /// [`EpisodeFault`].
+    pub fn episode(&mut self, spec: &Spec) -> Result<Outcome, EpisodeFault> {
+        let mut world = World::new(spec, self);
+        self.inference.instruct(world.episode.sentence())?;
+        let mut watch = Watch::new(Supervisor::default(), self.state_age_max_ns, &self.joints);
+        let mut decision = governor_stage::NO_DECISION;
+        let mut held = Held::default();
+        let mut last = None;
+        let began = self.now;
+        loop {
+            self.now = self.now.plus_ns(self.period_ns);
+            let now = self.now;
+            world.advance(now, self.period_ns, decision.mode == Mode::Active || decision.mode == Mode::Holding);
+            world.look(now, &mut self.inference, self.injected_delay_ns, &mut self.measures);
+
+            if now.0 % WATCH_NS == 0 {
+                let request = (decision.mode == Mode::Standby).then_some(Request::Activate);
+                let gathered = Gathered {
+                    request,
+                    cameras_fresh: world.frame.seq > 0,
+                    instructed: true,
+                    thread_late: false,
+                    last,
+                    sent_counter: self.framer.counter(),
+                    next_epoch: (now.0 / MS) as u32,
+                };
+                decision = watch.step(now, &world.states, world.report.as_ref(), &gathered);
+                if let Some(Err(refused)) = decision.answer
+                    && now.since_ns(began) > ARMING_MAX_NS
+                {
+                    return Err(EpisodeFault::NotArmed(refused.to_string()));
+                }
+            }
+
+            let before = allocations_of_this_thread();
+            let arrived = world.arrived(now);
+            let proposal: Proposal = control::tick(&mut self.schedule, now, arrived.into_iter(), &held, &self.refused_chunks);
+            let (output, now_held) = governor_stage::tick(
+                &mut self.governor,
+                now,
+                Some(&proposal),
+                &world.states,
+                self.state_age_max_ns,
+                &decision,
+                false,
+            );
+            self.allocations += allocations_of_this_thread() - before;
+            held = now_held;
+            last = Some(output);
+            self.interventions += u64::from(output.verdict == Verdict::Shaped);
+            let frame = self.framer.frame(now, &output);
+            // A refusal is counted by the motor controller.
+            let _ = world.motor.on_command(now, frame);
+            self.measures.take(Sample::Tick { late_ns: 0, missed: 0 });
+            self.measures.take(Sample::Command { chunk_id: output.provenance.chunk_id, sent: now });
+
+            let outcome = world.episode.outcome();
+            if outcome.over {
+                self.rejected += u64::from(world.motor.rejected());
+                self.limit_violations += u64::from(world.motor.limit_violations());
+                // Chunks of this episode say nothing in the next one.
+                self.schedule.reset(&Setpoint::at_rest(&[]));
+                return Ok(outcome);
+            }
+        }
+    }
+}
+
+/// The bench robot, and what is on its way between it and the pipeline.
+struct World {
+    episode: Episode,
+    motor: Motor,
+    states: StateHistory,
+    receiver: StateReceiver,
+    report: Option<crate::core::wire::state::Report>,
+    frame: Frame,
+    next_frame: Mono,
+    shown: bool,
+    /// A chunk and when it arrives.
+    coming: Option<(Mono, Chunk)>,
+    buffer: [u8; STATE_LEN_MAX],
+}
+
+impl World {
+    fn new(spec: &Spec, pipeline: &Lockstep) -> World {
+        let episode = Episode::new(spec);
+        let settings = motor::Settings {
+            commands: pipeline.identities.commands,
+            states: pipeline.identities.states,
+            joints: pipeline.joints.clone(),
+            period_ns: pipeline.period_ns,
+            boot_id: spec.seed,
+        };
+        let mut pose = episode.robot.q_rad().to_vec();
+        pose.push(0.0);
+        World {
+            motor: Motor::new(settings, &pose),
+            episode,
+            states: StateHistory::default(),
+            receiver: StateReceiver::new(pipeline.identities.states),
+            report: None,
+            frame: Frame::black(CAMERA_PX, CAMERA_PX),
+            next_frame: pipeline.now,
+            shown: true,
+            coming: None,
+            buffer: [0; STATE_LEN_MAX],
+        }
+    }
+
+    /// Moves the robot on until `now` and takes in its state report.
+    fn advance(&mut self, now: Mono, period_ns: u64, running: bool) {
+        for step in (0..period_ns / STEP_NS).rev() {
+            let at = now.minus_ns(step * STEP_NS);
+            let target = self.motor.step(at, STEP_NS);
+            let q_rad: [f64; JOINTS] = std::array::from_fn(|joint| target.position[joint]);
+            let v_rad_s: [f64; JOINTS] = std::array::from_fn(|joint| target.velocity[joint]);
+            let suction = target.position[JOINTS] >= 0.5;
+            self.episode.step(&q_rad, &v_rad_s, suction, running);
+        }
+        let measured = joint_state(&mut self.episode, now);
+        if let Some(length) = self.motor.report(&measured, &mut self.buffer)
+            && let Ok((report, _)) = self.receiver.accept(now, &self.buffer[..length])
+        {
+            self.states.push(&report.state);
+            self.report = Some(report);
+        }
+    }
+
+    /// Takes pictures and shows them to the policy.
+    fn look(&mut self, now: Mono, inference: &mut Inference, injected_delay_ns: u64, measures: &mut Measures) {
+        if now >= self.next_frame {
+            self.next_frame = now.plus_ns(FRAME_NS);
+            self.episode.render(&mut self.frame.rgb);
+            self.frame.seq += 1;
+            self.frame.captured = now;
+            self.frame.received = now.plus_ns(TRANSPORT_NS);
+            self.shown = false;
+        }
+        if self.shown || now < self.frame.received || self.coming.is_some() {
+            return;
+        }
+        self.shown = true;
+        if let Ok((chunk, insight)) = inference.think(now, &self.frame, &self.states, &clock::now) {
+            let chunk_id = chunk.provenance().chunk_id;
+            self.coming = Some((now.plus_ns(INFERENCE_NS + injected_delay_ns), chunk));
+            measures.take_simulated(chunk_id, self.frame.received, INFERENCE_NS + injected_delay_ns, insight.inference_ns);
+        }
+    }
+
+    /// The chunk that has arrived by `now`, once.
+    fn arrived(&mut self, now: Mono) -> Option<Chunk> {
+        match self.coming {
+            Some((at, chunk)) if at <= now => {
+                self.coming = None;
+                Some(chunk)
+            }
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// What the bench's sensors say, as the wire carries it: six joints and the gripper.
+pub fn joint_state(episode: &mut Episode, now: Mono) -> JointState {
+    let measured = episode.measure();
+    let mut state = JointState { joints: JOINTS + 1, measured: now, holding: measured.holding, ..JointState::NEVER };
+    state.position[..JOINTS].copy_from_slice(&measured.q_rad);
+    state.velocity[..JOINTS].copy_from_slice(&measured.v_rad_s);
+    state.position[JOINTS] = f64::from(u8::from(measured.suction));
+    state
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Watchdog: gathers what the supervisor may know, steps it, hands its word to the governor. 100 times a second.
+
+use crate::core::governor::{Joint, Output, Verdict};
+use crate::core::observation::StateHistory;
+use crate::core::supervisor::{Decision, Facts, Request, Supervisor};
+use crate::core::units::Mono;
+use crate::core::wire::state::Report;
+
+/// A joint faster than this is moving: ten times the bench encoder's noise over a period.
+const REST_RAD_S: f64 = 0.05;
+/// A pose this far outside its limits is outside; less is noise of the encoder.
+const POSE_ROOM: f64 = 0.005;
+
+/// Facts that come from elsewhere than the motor controller.
+#[derive(Clone, Copy, Debug)]
+pub struct Gathered {
+    /// What was asked.
+    pub request: Option<Request>,
+    /// Whether the camera's newest frame is young enough.
+    pub cameras_fresh: bool,
+    /// Whether somebody has said what to do.
+    pub instructed: bool,
+    /// Whether a thread that moves the robot is late.
+    pub thread_late: bool,
+    /// What the governor last did.
+    pub last: Option<Output>,
+    /// Counter of the last command sent.
+    pub sent_counter: u32,
+    /// A random number for the next arming.
+    pub next_epoch: u32,
+}
+
+/// The supervisor with its memory of the echo. Shared by the thread and by simulated time.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    supervisor: Supervisor,
+    state_age_max_ns: u64,
+    joints: Vec<Joint>,
+    echo: Option<Echo>,
+}
+
+/// The motor controller's echo: since when it flows, and when it last moved on.
+#[derive(Clone, Copy, Debug)]
+struct Echo {
+    boot_id: u64,
+    counter: u32,
+    flowing_since: Mono,
+    changed: Mono,
+}
+
+/// An echo that stands still for longer has a gap.
+const ECHO_GAP_NS: u64 = crate::core::supervisor::ECHO_LOST_NS;
+
+impl Watch {
+    /// A watch that has seen nothing.
+    #[must_use]
+    pub fn new(supervisor: Supervisor, state_age_max_ns: u64, joints: &[Joint]) -> Watch {
+        Watch { supervisor, state_age_max_ns, joints: joints.to_vec(), echo: None }
+    }
+
+    /// One step.
+    pub fn step(&mut self, now: Mono, states: &StateHistory, report: Option<&Report>, gathered: &Gathered) -> Decision {
+        if let Some(report) = report {
+            self.hear(now, report);
+        }
+        let state = states.latest();
+        let pose = |test: &dyn Fn(f64, f64, &Joint) -> bool| {
+            state.is_some_and(|state| {
+                let readings = state.position.iter().zip(&state.velocity).take(state.joints);
+                readings.zip(&self.joints).all(|((q, v), joint)| test(*q, *v, joint))
+            })
+        };
+        let facts = Facts {
+            request: gathered.request,
+            state_age_ns: state.map(|state| now.since_ns(state.received)),
+            state_age_max_ns: self.state_age_max_ns,
+            pose_within_limits: pose(&|q, _, joint| {
+                (joint.limits.position_min - POSE_ROOM..=joint.limits.position_max + POSE_ROOM).contains(&q)
+            }),
+            measured_at_rest: pose(&|_, v, _| v.abs() <= REST_RAD_S),
+            cameras_fresh: gathered.cameras_fresh,
+            instructed: gathered.instructed,
+            echo_flowing_ns: self.echo.map(|echo| now.since_ns(echo.flowing_since)),
+            echo_age_ns: self.echo.map_or(u64::MAX, |echo| now.since_ns(echo.changed)),
+            thread_late: gathered.thread_late,
+            held: gathered.last.and_then(|output| match output.verdict {
+                Verdict::Passed | Verdict::Shaped => None,
+                Verdict::Held(cause) => Some(cause),
+            }),
+            at_rest: gathered.last.is_some_and(|output| output.at_rest),
+            next_epoch: gathered.next_epoch,
+        };
+        self.supervisor.step(now, &facts)
+    }
+
+    /// An echo flows while it is of one boot, moves on, and speaks of commands that were sent.
+    fn hear(&mut self, now: Mono, report: &Report) {
+        match &mut self.echo {
+            Some(echo) if echo.boot_id == report.boot_id => {
+                if echo.counter != report.echo_counter {
+                    if now.since_ns(echo.changed) > ECHO_GAP_NS {
+                        echo.flowing_since = now;
+                    }
+                    echo.counter = report.echo_counter;
+                    echo.changed = now;
+                }
+            }
+            Some(_) | None => {
+                self.echo = Some(Echo {
+                    boot_id: report.boot_id,
+                    counter: report.echo_counter,
+                    flowing_since: now,
+                    changed: now,
+                });
+            }
+        }
+    }
+}
