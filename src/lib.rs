@@ -7,6 +7,7 @@ pub mod config;
 pub mod core;
 pub mod engine;
 pub mod link;
+pub mod operator;
 pub mod policy;
 pub mod ports;
 pub mod runtime;

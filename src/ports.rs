@@ -7,7 +7,7 @@ use crate::core::units::Mono;
 use core::fmt;
 
 /// One picture as the camera saw it: 8-bit RGB, row-major, `height * width * 3` bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Frame {
     /// Pixels a row.
     pub width: usize,
@@ -21,6 +21,26 @@ pub struct Frame {
     pub received: Mono,
     /// The pixels.
     pub rgb: Vec<u8>,
+}
+
+impl Clone for Frame {
+    fn clone(&self) -> Frame {
+        Frame {
+            width: self.width,
+            height: self.height,
+            seq: self.seq,
+            captured: self.captured,
+            received: self.received,
+            rgb: self.rgb.clone(),
+        }
+    }
+
+    /// Copies into the pixels that are there already: allocates only if the picture grew.
+    fn clone_from(&mut self, other: &Frame) {
+        self.rgb.clone_from(&other.rgb);
+        (self.width, self.height) = (other.width, other.height);
+        (self.seq, self.captured, self.received) = (other.seq, other.captured, other.received);
+    }
 }
 
 impl Frame {

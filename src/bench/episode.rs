@@ -171,6 +171,12 @@ impl Episode {
         }
     }
 
+    /// The scene's camera.
+    #[must_use]
+    pub fn camera(&self) -> &Camera {
+        &self.camera
+    }
+
     /// Reads the sensors.
     pub fn measure(&mut self) -> Measured {
         self.robot.measure()

@@ -13,6 +13,10 @@ pub mod run;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tendon::config::problem::Problem;
+use tendon::runtime::demo::DemoError;
 
 /// Carries a vision-language-action policy from camera to motor.
 ///
@@ -58,13 +62,38 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// For errors in what the user wrote.
-    pub fn usage(error: impl Display) -> Failure {
-        Failure::Usage(error.to_string())
-    }
-
     /// For everything else.
     pub fn failed(error: impl Display) -> Failure {
         Failure::Failed(error.to_string())
+    }
+}
+
+/// Set by Ctrl-C and SIGTERM. A second signal ends the program at once.
+pub fn ending() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the first signal finds the flag unset and sets it, the second finds it set.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&flag)).map_err(Failure::failed)?;
+        signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(Failure::failed)?;
+    }
+    Ok(flag)
+}
+
+/// Problems of a configuration, a line each.
+pub fn problems(problems: Vec<Problem>) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::Usage(lines.join("\ntendon: "))
+}
+
+/// A demo's error: what the user wrote, or what did not work.
+pub fn demo_failure(error: DemoError) -> Failure {
+    match error {
+        DemoError::Problems(found) => problems(found),
+        DemoError::Link(_)
+        | DemoError::Start(_)
+        | DemoError::Episode(_)
+        | DemoError::Bench(_)
+        | DemoError::NotArmed(_)
+        | DemoError::Interrupted => Failure::failed(error),
     }
 }

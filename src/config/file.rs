@@ -100,8 +100,10 @@ pub struct ControlTable {
 pub struct ScheduleTable {
     /// "replace" or "blend".
     pub merge: Spanned<String>,
-    /// Length of the blend.
+    /// Length of the blend in motion.
     pub blend_ms: Option<Spanned<Number>>,
+    /// Length of the blend from rest.
+    pub start_ms: Option<Spanned<Number>>,
 }
 
 /// `[page]`.

@@ -136,6 +136,20 @@ impl Config {
         Config::check("tendon.toml", tendon, &written, folder, "robot.toml", robot)
     }
 
+    /// Only what a bench robot needs of the two texts: robot, camera, time between two commands. The policy's bundle
+    /// need not be there.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but for the bundle.
+    pub fn bench_parts(tendon: &str, robot: &str) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+        let written: TendonFile = file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
+        let mut at = Located::new("tendon.toml", tendon);
+        let (control, camera) = (check_control(&written, &mut at), check_camera(&written, &mut at));
+        let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
+        let robot = check_robot(&read, &mut Located::new("robot.toml", robot))?;
+        if at.problems.is_empty() { Ok((robot, camera, control.period_ns)) } else { Err(at.problems) }
+    }
+
     fn check(
         name: &str,
         text: &str,
@@ -284,20 +298,28 @@ fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> 
 
 fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
     let schedule = &written.schedule;
-    match (schedule.merge.get_ref().as_str(), &schedule.blend_ms) {
-        ("replace", None) => Merge::Replace,
-        ("replace", Some(given)) => {
-            at.push(given, "schedule.blend_ms", "nothing, as merge is \"replace\"", format!("{}", given.get_ref().0));
+    let word = schedule.merge.get_ref().as_str();
+    let given = [("schedule.blend_ms", &schedule.blend_ms), ("schedule.start_ms", &schedule.start_ms)];
+    match word {
+        "replace" => {
+            for (key, given) in given {
+                if let Some(given) = given {
+                    at.push(given, key, "nothing, as merge is \"replace\"", given.get_ref().0.to_string());
+                }
+            }
             Merge::Replace
         }
-        ("blend", Some(blend)) => {
-            Merge::Blend { blend_ns: (at.within("schedule.blend_ms", blend, 1.0, 2_000.0) * MS as f64) as u64 }
+        "blend" => {
+            let [blend_ns, start_ns] = given.map(|(key, given)| match given {
+                Some(given) => (at.within(key, given, 1.0, 2_000.0) * MS as f64) as u64,
+                None => {
+                    at.push(&schedule.merge, key, "the length of the blend", "nothing".into());
+                    1
+                }
+            });
+            Merge::Blend { blend_ns, start_ns: start_ns.max(blend_ns) }
         }
-        ("blend", None) => {
-            at.push(&schedule.merge, "schedule.blend_ms", "the length of the blend", "nothing".into());
-            Merge::Replace
-        }
-        (other, _) => {
+        other => {
             at.push(&schedule.merge, "schedule.merge", "\"replace\" or \"blend\"", format!("\"{other}\""));
             Merge::Replace
         }

@@ -60,7 +60,7 @@ fn every_mistake_is_named_with_its_line() {
     check_tendon("hz = 200.0", "hz = 20", &["control.hz", "50 to 1000"]);
     check_tendon("state_age_max_ms = 25", "state_age_max_ms = -1", &["control.state_age_max_ms"]);
     check_tendon("\"blend\"", "\"mix\"", &["schedule.merge", "\"mix\""]);
-    check_tendon("blend_ms = 150", "", &["schedule.blend_ms", "nothing"]);
+    check_tendon("blend_ms = 100", "", &["schedule.blend_ms", "nothing"]);
     check_tendon("\"blend\"", "\"replace\"", &["schedule.blend_ms"]);
     check_tendon("127.0.0.1:8765", "0.0.0.0:8765", &["page.listen", "loopback"]);
     check_tendon("width = 224", "width = 1e9", &["camera.width"]);

@@ -4,9 +4,12 @@
 //! Loads a file against what the bundle promises, and refuses it in words when a tensor differs. Inputs are lent to
 //! the graph as views, outputs are copied into the caller's tensors.
 //!
-//! `rten` allocates inside its own run call (about 120 times for a small policy) and runs on threads of its own,
-//! which are made at load and inherit the priority of the thread that loads. Not here: what the numbers mean, and
-//! hashes (`policy`).
+//! `rten` allocates inside its own run call (about 120 times for a small policy) and computes on threads of its own.
+//! Those are made on the first run of a thread, so that they inherit *its* priority and processors: made at load, they
+//! would compute at the priority of start-up while the real-time thread waits for them.
+//!
+//! Not here: what the numbers mean, and hashes (`policy`). A hostile graph can ask for any amount of memory or time;
+//! the hash says who made it, not that it is kind.
 
 use crate::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use rten::{
@@ -19,9 +22,13 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 /// Largest ONNX file that is read unless told otherwise. The largest policy that a CPU can run in time is far smaller.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// More compute threads than this no robot's computer has; beyond it is a slip of the finger.
+const THREADS_MAX: usize = 64;
 
 /// How a graph is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +54,9 @@ pub struct CpuEngine {
     spec: StageSpec,
     input_ids: Vec<NodeId>,
     output_ids: Vec<NodeId>,
-    options: RunOptions,
+    threads: usize,
+    /// The compute threads, and for whom they were made.
+    crew: Option<(ThreadId, RunOptions)>,
 }
 
 impl core::fmt::Debug for CpuEngine {
@@ -106,15 +115,13 @@ impl CpuEngine {
         if !wrong.is_empty() {
             return Err(wrong.join("; "));
         }
-        let pool = Arc::new(ThreadPool::with_num_threads(options.threads.max(1)));
-        let mut run_options = RunOptions::default();
-        run_options.thread_pool = Some(pool);
         let mut engine = CpuEngine {
             model,
             spec: spec.clone(),
             input_ids,
             output_ids,
-            options: run_options,
+            threads: options.threads.clamp(1, THREADS_MAX),
+            crew: None,
         };
         // The graph's own word about an output's shape may be symbolic; only a run tells.
         let inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
@@ -123,6 +130,20 @@ impl CpuEngine {
             .run(&inputs, &mut outputs)
             .map_err(|EngineFault(text)| format!("first run on zeros: {text}"))?;
         Ok(engine)
+    }
+
+    /// The compute threads of the calling thread; made anew when another thread takes over the engine.
+    fn crew(&mut self) -> RunOptions {
+        let caller = std::thread::current().id();
+        match &self.crew {
+            Some((owner, options)) if *owner == caller => options.clone(),
+            _ => {
+                let mut options = RunOptions::default();
+                options.thread_pool = Some(Arc::new(ThreadPool::with_num_threads(self.threads)));
+                self.crew = Some((caller, options.clone()));
+                options
+            }
+        }
     }
 }
 
@@ -142,9 +163,10 @@ impl Engine for CpuEngine {
         for ((id, spec), tensor) in self.input_ids.iter().zip(&self.spec.inputs).zip(inputs) {
             feeds.push((*id, view(spec, tensor)?.into()));
         }
+        let options = self.crew();
         let results = self
             .model
-            .run(feeds, &self.output_ids, Some(self.options.clone()))
+            .run(feeds, &self.output_ids, Some(options))
             .map_err(|error| EngineFault(format!("stage {}: {error}", self.spec.id)))?;
         count("results", outputs.len(), results.len())?;
         for ((spec, result), slot) in self.spec.outputs.iter().zip(&results).zip(outputs) {

@@ -95,7 +95,7 @@ fn entries(vector: &Vector, relative: &[bool]) -> String {
             } else {
                 ""
             };
-            format!("{name} [{}{added}]", format!("{unit:?}").to_lowercase())
+            format!("{name} [{unit}{added}]")
         })
         .collect();
     words.join(", ")

@@ -302,6 +302,16 @@ pub enum Unit {
     Fraction,
 }
 
+impl core::fmt::Display for Unit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Unit::Rad => "rad",
+            Unit::M => "m",
+            Unit::Fraction => "fraction",
+        })
+    }
+}
+
 /// Where normalisation statistics stand.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -400,6 +410,13 @@ pub fn read(bytes: &[u8]) -> Result<ManifestFile, Vec<Problem>> {
             found: error.to_string(),
         }]
     })?;
+    if !root.is_object() {
+        return Err(vec![Problem {
+            at: at(""),
+            expected: "an object".into(),
+            found: kind_of(&root),
+        }]);
+    }
     let mut problems = Vec::new();
     let package: Option<PackageFile> = section(&root, "", &mut problems);
     let Some(Value::Object(ours)) = root.get("tendon") else {
@@ -476,7 +493,11 @@ fn take<T: DeserializeOwned>(
 /// `manifest.json: PATH`, as every problem of the manifest names its place.
 #[must_use]
 pub fn at(path: &str) -> String {
-    format!("manifest.json: {path}")
+    if path.is_empty() {
+        "manifest.json".into()
+    } else {
+        format!("manifest.json: {path}")
+    }
 }
 
 fn section<T: DeserializeOwned>(

@@ -7,6 +7,7 @@
 use crate::config::problem::Problem;
 use crate::policy::bundle::Bundle;
 use crate::policy::folder::SIDE_FILE_BYTES_MAX;
+use crate::policy::manifest::ParityFile;
 use crate::policy::tensors::TensorFile;
 use serde::Deserialize;
 
@@ -136,28 +137,34 @@ fn keep<T>(read: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
 }
 
 impl Parity {
-    /// Compares chunks with their references: both `[frames][chunk_len][names]` in units. `range` is each joint's.
+    /// Compares chunks with their references: both `[bounds.frames][chunk_len][names]` in units. `range` is how far each
+    /// of `names` ranges.
     #[must_use]
-    pub fn judge(bundle: &Bundle, range: &[f32], reference: &[f32], found: &[f32]) -> Parity {
-        let names = &bundle.action.vector.names;
+    pub fn judge(
+        bounds: &ParityFile,
+        names: &[String],
+        range: &[f32],
+        reference: &[f32],
+        found: &[f32],
+    ) -> Parity {
         let width = names.len().max(1);
-        let chunk = width * bundle.action.chunk_len.max(1);
+        let chunk = (reference.len() / bounds.frames.max(1)).max(1);
         let mut parity = Parity {
-            frames: bundle.parity.frames,
+            frames: bounds.frames,
             cosine: 1.0,
             error_fraction: 0.0,
             worst: String::new(),
             missed: Vec::new(),
         };
-        for (frame, (want, have)) in reference
-            .chunks_exact(chunk)
-            .zip(found.chunks_exact(chunk))
-            .enumerate()
-        {
-            let mut longer_than_noise = false;
+        if found.len() != reference.len() {
+            parity.miss(bounds, "frames", reference.len(), &found.len().to_string());
+        }
+        let chunks = reference.chunks_exact(chunk).zip(found.chunks_exact(chunk));
+        for (frame, (want, have)) in chunks.enumerate() {
+            let mut says_stay = true;
             for (at, (want, have)) in want.iter().zip(have).enumerate() {
-                let range = range.get(at % width).copied().unwrap_or(f32::NAN);
-                let fraction = f64::from((have - want).abs() / range);
+                let range = f64::from(range.get(at % width).copied().unwrap_or(f32::NAN));
+                let fraction = f64::from((have - want).abs()) / range;
                 // A NaN compares false with everything, so it is asked for by name.
                 if fraction > parity.error_fraction || fraction.is_nan() {
                     parity.error_fraction = if fraction.is_nan() {
@@ -171,44 +178,40 @@ impl Parity {
                         at / width
                     );
                 }
-                longer_than_noise |=
-                    f64::from(want.abs() / range) > bundle.parity.error_max_fraction;
+                says_stay &= f64::from(want.abs()) / range <= bounds.error_max_fraction;
             }
             // The direction of a chunk that says "stay" is noise; its error is judged all the same.
-            if longer_than_noise {
+            if !says_stay {
                 parity.cosine = parity.cosine.min(cosine(want, have));
             }
         }
-        parity.judge_bounds(bundle);
+        // Neither can be NaN: it was counted as the worst above.
+        if parity.cosine < bounds.cosine_min {
+            let found = format!("{:.6}", parity.cosine);
+            parity.miss(
+                bounds,
+                "cosine_min",
+                format!("at least {}", bounds.cosine_min),
+                &found,
+            );
+        }
+        if parity.error_fraction > bounds.error_max_fraction {
+            let expected = format!(
+                "at most {} of each action's range",
+                bounds.error_max_fraction
+            );
+            let found = format!("{:.6} at {}", parity.error_fraction, parity.worst);
+            parity.miss(bounds, "error_max_fraction", expected, &found);
+        }
         parity
     }
 
-    fn judge_bounds(&mut self, bundle: &Bundle) {
-        let bounds = &bundle.parity;
-        let mut missed = |key: &str, expected: String, found: String| {
-            self.missed.push(Problem {
-                at: format!("{} ({key})", bounds.file),
-                expected,
-                found,
-            });
-        };
-        if !(self.cosine >= bounds.cosine_min) {
-            missed(
-                "tendon.parity.cosine_min",
-                format!("a cosine of at least {}", bounds.cosine_min),
-                format!("{:.6}", self.cosine),
-            );
-        }
-        if !(self.error_fraction <= bounds.error_max_fraction) {
-            missed(
-                "tendon.parity.error_max_fraction",
-                format!(
-                    "an error of at most {} of each action's range",
-                    bounds.error_max_fraction
-                ),
-                format!("{:.6} at {}", self.error_fraction, self.worst),
-            );
-        }
+    fn miss(&mut self, bounds: &ParityFile, key: &str, expected: impl ToString, found: &str) {
+        self.missed.push(Problem {
+            at: format!("{} (tendon.parity.{key})", bounds.file),
+            expected: expected.to_string(),
+            found: found.into(),
+        });
     }
 }
 
@@ -222,4 +225,82 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     };
     let value = dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt());
     if value.is_nan() { -1.0 } else { value }
+}
+
+impl core::fmt::Display for Parity {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let word = if self.missed.is_empty() {
+            "holds"
+        } else {
+            "MISSED"
+        };
+        let percent = self.error_fraction * 100.0;
+        write!(
+            f,
+            "{word}: {} frames, cosine {:.6}, largest error {percent:.4} % of its action's range",
+            self.frames, self.cosine
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two frames of two actions of two joints that range over 1 and 2; bounds 0.999 and 0.01.
+    #[track_caller]
+    fn check(reference: [f32; 8], found: [f32; 8], misses: &[&str]) {
+        let bounds = ParityFile {
+            file: "parity".into(),
+            sentences: String::new(),
+            frames: 2,
+            cosine_min: 0.999,
+            error_max_fraction: 0.01,
+        };
+        let names = ["a".to_owned(), "b".to_owned()];
+        let parity = Parity::judge(&bounds, &names, &[1.0, 2.0], &reference, &found);
+        let missed: Vec<&str> = parity
+            .missed
+            .iter()
+            .map(|problem| problem.at.as_str())
+            .collect();
+        assert_eq!(missed, misses, "{parity:?}");
+    }
+
+    const REFERENCE: [f32; 8] = [1.0, 0.5, 1.0, 0.5, -0.5, 1.0, 0.0, 1.0];
+    const COSINE: &str = "parity (tendon.parity.cosine_min)";
+    const ERROR: &str = "parity (tendon.parity.error_max_fraction)";
+
+    #[test]
+    fn the_same_holds() {
+        check(REFERENCE, REFERENCE, &[]);
+    }
+    #[test]
+    fn each_joint_is_judged_by_its_own_range() {
+        let mut found = REFERENCE;
+        found[1] += 0.019;
+        check(REFERENCE, found, &[]);
+        found[1] += 0.002;
+        check(REFERENCE, found, &[ERROR]);
+    }
+    #[test]
+    fn another_direction_misses_both() {
+        check(REFERENCE, REFERENCE.map(|value| -value), &[COSINE, ERROR]);
+    }
+    #[test]
+    fn nan_misses_both() {
+        let mut found = REFERENCE;
+        found[5] = f32::NAN;
+        check(REFERENCE, found, &[COSINE, ERROR]);
+    }
+    #[test]
+    fn nothing_misses() {
+        check(REFERENCE, [0.0; 8], &[COSINE, ERROR]);
+    }
+    #[test]
+    fn the_direction_of_staying_is_noise() {
+        let stay = [0.001, -0.001, 0.0, 0.001, 0.002, 0.0, -0.001, 0.0];
+        check(stay, stay.map(|value| -value), &[]);
+        check(stay, [0.1; 8], &[ERROR]);
+    }
 }

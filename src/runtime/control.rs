@@ -25,9 +25,17 @@ pub struct Proposal {
     pub step: Step,
 }
 
-/// What the governor reports back: where it holds the robot, while it does not let it follow.
+/// What the governor reports back, so that the next proposal starts from what was really emitted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Held(pub Option<Setpoint>);
+pub enum Held {
+    /// What was proposed was emitted.
+    #[default]
+    No,
+    /// This was emitted instead.
+    At(Setpoint),
+    /// The robot is not armed and stands here: chunks made before the next arming are not for it.
+    Standby(Setpoint),
+}
 
 /// Everything the control thread touches.
 #[derive(Debug)]
@@ -56,12 +64,21 @@ pub fn tick(
     held: &Held,
     refused: &AtomicU64,
 ) -> Proposal {
+    if let Held::Standby(at) = held {
+        schedule.reset(at);
+        chunks.for_each(drop);
+        return Proposal { due, step: schedule.step(due, Some(at)) };
+    }
     for chunk in chunks {
         if schedule.offer(due, &chunk) != Intake::Taken {
             refused.fetch_add(1, Ordering::Relaxed);
         }
     }
-    Proposal { due, step: schedule.step(due, held.0.as_ref()) }
+    let at = match held {
+        Held::No => None,
+        Held::At(at) | Held::Standby(at) => Some(at),
+    };
+    Proposal { due, step: schedule.step(due, at) }
 }
 
 /// The control thread.

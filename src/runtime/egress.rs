@@ -7,13 +7,13 @@ use crate::core::governor::reaction::Reaction;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
 use crate::core::wire::command::{self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF};
-use crate::link::CommandSender;
+use crate::link::runtime_end::CommandSender;
 use crate::runtime::clock;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A command may be acted on for so long after it arrives. The motor controller's own silence timeout is shorter; this
 /// bounds what a stalled link may deliver late.
@@ -21,11 +21,10 @@ const VALID_FOR_US: u32 = 100_000;
 /// The thread comes round this often without a command, for its heartbeat.
 const IDLE_NS: u64 = 20 * MS;
 
-/// Makes frames of governed outputs; the counter is its only memory.
+/// Makes frames of governed outputs.
 #[derive(Clone, Debug)]
 pub struct Framer {
     identity: Identity,
-    counter: u32,
     frame: [u8; COMMAND_LEN_MAX],
 }
 
@@ -33,12 +32,11 @@ impl Framer {
     /// A framer for one stream.
     #[must_use]
     pub fn new(identity: Identity) -> Framer {
-        Framer { identity, counter: 0, frame: [0; COMMAND_LEN_MAX] }
+        Framer { identity, frame: [0; COMMAND_LEN_MAX] }
     }
 
     /// The frame for a governed output. Takes nothing but what the governor made.
     pub fn frame(&mut self, now: Mono, output: &Output) -> &[u8] {
-        self.counter = self.counter.wrapping_add(1);
         let mode = match output.reaction {
             Reaction::TorqueOff if output.at_rest => MODE_TORQUE_OFF,
             Reaction::Follow | Reaction::Hold | Reaction::Stop | Reaction::TorqueOff if output.moving => MODE_FOLLOW,
@@ -50,7 +48,7 @@ impl Framer {
             Verdict::Held(cause) => 16 + cause as u8,
         };
         let command = Command {
-            counter: self.counter,
+            counter: output.tick,
             epoch: output.epoch,
             sent: now,
             valid_for_us: VALID_FOR_US,
@@ -64,12 +62,6 @@ impl Framer {
         let length = command::encode(&command, self.identity, &mut self.frame).unwrap_or(0);
         self.frame.get(..length).unwrap_or(&[])
     }
-
-    /// Counter of the last frame.
-    #[must_use]
-    pub fn counter(&self) -> u32 {
-        self.counter
-    }
 }
 
 /// Everything the egress thread touches.
@@ -79,8 +71,6 @@ pub struct EgressIo {
     pub commands: mailbox::Receiver<Option<Output>>,
     /// The link.
     pub link: CommandSender,
-    /// Counter of the last command sent, for whoever compares it with the echo.
-    pub sent_counter: Arc<AtomicU32>,
     /// Commands that the link refused. That it took the others proves nothing; the echo does.
     pub link_faults: Arc<AtomicU64>,
     /// Figures.
@@ -100,7 +90,6 @@ pub fn run(mut framer: Framer, mut io: EgressIo, seat: &Seat) {
         if io.link.send(frame).is_err() {
             io.link_faults.fetch_add(1, Ordering::Relaxed);
         }
-        io.sent_counter.store(framer.counter(), Ordering::Relaxed);
         io.tap.record(Sample::Command { chunk_id: output.provenance.chunk_id, sent: clock::now() });
     }
 }

@@ -4,6 +4,7 @@
 //! Each step covers one control period. A proposal for a period that is covered already is dropped, so that a late
 //! control thread never makes the robot move twice in one period.
 
+use crate::core::governor::reaction::Cause;
 use crate::core::governor::{Governor, Input, Output, Permission, Verdict};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::Decision;
@@ -66,10 +67,11 @@ pub fn tick(
     };
     let output = governor.step(now, &input);
     let held = match output.verdict {
-        Verdict::Passed => Held(None),
+        Verdict::Passed => Held::No,
+        Verdict::Held(Cause::Standby | Cause::StopRequested) => Held::Standby(*output.command.get()),
         // What was changed is told too: a scheduler that went on with its own plan would be chased by the governor,
         // which brakes late by nature and swings around a moving wish.
-        Verdict::Shaped | Verdict::Held(_) => Held(Some(*output.command.get())),
+        Verdict::Shaped | Verdict::Held(_) => Held::At(*output.command.get()),
     };
     (output, held)
 }

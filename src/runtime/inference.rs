@@ -5,6 +5,7 @@
 //! policy sees the newest frame, never an old one.
 
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
+use crate::core::limits::CHUNK_VALUES_MAX;
 use crate::core::observation::StateHistory;
 use crate::core::units::{MS, Mono};
 use crate::policy::text::{Instruction, InstructionFault};
@@ -78,13 +79,16 @@ pub struct Inference {
     started: Option<Mono>,
     last_frame: Option<Mono>,
     chunk_id: u32,
+    /// The plan, with the state at observation as its first row.
+    rows: Vec<f32>,
 }
 
 impl Inference {
     /// A policy, bound to its robot, that waits for its first instruction.
     #[must_use]
     pub fn new(policy: Policy, settings: Settings) -> Inference {
-        Inference { policy, settings, instructed: false, started: None, last_frame: None, chunk_id: 0 }
+        let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
+        Inference { policy, settings, instructed: false, started: None, last_frame: None, chunk_id: 0, rows }
     }
 
     /// Tokenises a sentence and obeys it from the next frame on.
@@ -134,6 +138,9 @@ impl Inference {
         self.last_frame = Some(frame.captured);
         let action = &self.policy.bundle().action;
         let (period_ns, first_step_ns) = (action.period_ns, action.first_step_ns);
+        // A plan relative to the state at observation begins there: its first row is where the robot was when the
+        // picture was taken. So the chunk has a word for now as soon as it comes, not only after its first action.
+        let begins_at_state = first_step_ns == period_ns && action.relative.contains(&true);
         let bundle_hash = self.policy.bundle().short_hash();
         let plan = self.policy.infer(frame, state, clock)?;
         let provenance =
@@ -144,8 +151,13 @@ impl Inference {
             presence: plan.presence,
             inference_ns: timing.preprocess_ns + timing.engine_ns + timing.decode_ns,
         };
-        let chunk =
-            Chunk::new(frame.captured.plus_ns(first_step_ns), period_ns, state.joints, plan.targets, provenance)?;
+        self.rows.clear();
+        if begins_at_state {
+            self.rows.extend(state.positions().iter().map(|position| *position as f32));
+        }
+        self.rows.extend_from_slice(plan.targets);
+        let first_at = frame.captured.plus_ns(if begins_at_state { 0 } else { first_step_ns });
+        let chunk = Chunk::new(first_at, period_ns, state.joints, &self.rows, provenance)?;
         self.chunk_id += 1;
         Ok((chunk, insight))
     }

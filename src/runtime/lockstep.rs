@@ -5,13 +5,12 @@
 //! Commands and states cross as the very frames that travel over the link; pictures are handed over as they are. A
 //! chunk arrives a fixed time after its frame, plus what is injected; everything else takes no time.
 
-use crate::bench::arm::JOINTS;
 use crate::bench::episode::{CAMERA_PX, Episode, Outcome, Spec};
+use crate::bench::process;
 use crate::bench::robot::STEP_NS;
-use crate::core::action::Setpoint;
 use crate::core::chunk::Chunk;
 use crate::core::governor::{Governor, Verdict};
-use crate::core::observation::{JointState, StateHistory};
+use crate::core::observation::StateHistory;
 use crate::core::schedule::Schedule;
 use crate::core::supervisor::{Mode, Request, Supervisor};
 use crate::core::units::{MS, Mono};
@@ -113,21 +112,25 @@ impl Lockstep {
         let mut held = Held::default();
         let mut last = None;
         let began = self.now;
+        let mut over: Option<Outcome> = None;
         loop {
             self.now = self.now.plus_ns(self.period_ns);
             let now = self.now;
-            world.advance(now, self.period_ns, decision.mode == Mode::Active || decision.mode == Mode::Holding);
+            world.advance(now, self.period_ns);
             world.look(now, &mut self.inference, self.injected_delay_ns, &mut self.measures);
 
             if now.0 % WATCH_NS == 0 {
-                let request = (decision.mode == Mode::Standby).then_some(Request::Activate);
+                let request = match (over, decision.mode) {
+                    (None, Mode::Standby) => Some(Request::Activate),
+                    (Some(_), Mode::Active | Mode::Holding) => Some(Request::Stop),
+                    _ => None,
+                };
                 let gathered = Gathered {
                     request,
                     cameras_fresh: world.frame.seq > 0,
                     instructed: true,
                     thread_late: false,
                     last,
-                    sent_counter: self.framer.counter(),
                     next_epoch: (now.0 / MS) as u32,
                 };
                 decision = watch.step(now, &world.states, world.report.as_ref(), &gathered);
@@ -162,10 +165,15 @@ impl Lockstep {
 
             let outcome = world.episode.outcome();
             if outcome.over {
+                over.get_or_insert(outcome);
+            }
+            // As with a real robot, the next scene is set when this one's robot has come to rest and is disarmed.
+            if let Some(outcome) = over
+                && decision.mode == Mode::Standby
+                && !output.moving
+            {
                 self.rejected += u64::from(world.motor.rejected());
                 self.limit_violations += u64::from(world.motor.limit_violations());
-                // Chunks of this episode say nothing in the next one.
-                self.schedule.reset(&Setpoint::at_rest(&[]));
                 return Ok(outcome);
             }
         }
@@ -214,16 +222,12 @@ impl World {
     }
 
     /// Moves the robot on until `now` and takes in its state report.
-    fn advance(&mut self, now: Mono, period_ns: u64, running: bool) {
+    fn advance(&mut self, now: Mono, period_ns: u64) {
         for step in (0..period_ns / STEP_NS).rev() {
             let at = now.minus_ns(step * STEP_NS);
-            let target = self.motor.step(at, STEP_NS);
-            let q_rad: [f64; JOINTS] = std::array::from_fn(|joint| target.position[joint]);
-            let v_rad_s: [f64; JOINTS] = std::array::from_fn(|joint| target.velocity[joint]);
-            let suction = target.position[JOINTS] >= 0.5;
-            self.episode.step(&q_rad, &v_rad_s, suction, running);
+            process::advance(&mut self.episode, &mut self.motor, at);
         }
-        let measured = joint_state(&mut self.episode, now);
+        let measured = process::joint_state(&mut self.episode, now);
         if let Some(length) = self.motor.report(&measured, &mut self.buffer)
             && let Ok((report, _)) = self.receiver.accept(now, &self.buffer[..length])
         {
@@ -263,14 +267,4 @@ impl World {
             Some(_) | None => None,
         }
     }
-}
-
-/// What the bench's sensors say, as the wire carries it: six joints and the gripper.
-pub fn joint_state(episode: &mut Episode, now: Mono) -> JointState {
-    let measured = episode.measure();
-    let mut state = JointState { joints: JOINTS + 1, measured: now, holding: measured.holding, ..JointState::NEVER };
-    state.position[..JOINTS].copy_from_slice(&measured.q_rad);
-    state.velocity[..JOINTS].copy_from_slice(&measured.v_rad_s);
-    state.position[JOINTS] = f64::from(u8::from(measured.suction));
-    state
 }

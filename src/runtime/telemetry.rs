@@ -5,8 +5,12 @@
 //! histograms. A full queue drops the sample and counts it: telemetry never slows what it measures.
 
 use crate::core::units::Mono;
+use crate::runtime::clock;
+use crate::runtime::operations::{Desk, DeskEnds};
+use crate::runtime::threads::Seat;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Samples a thread may be ahead of telemetry: 1024 at 200 Hz are five seconds.
 const QUEUE: usize = 1024;
@@ -220,6 +224,19 @@ pub struct Figures {
     pub frame_to_command_minus_inference_ms: Spread,
     /// Frame taken up to chunk queued.
     pub inference_ms: Spread,
+}
+
+/// The telemetry thread's period: fast enough for a page, slow enough to cost nothing.
+const PERIOD_NS: u64 = 20_000_000;
+
+/// The telemetry thread. Nothing waits for it.
+pub fn run(desk: &Desk, mut ends: DeskEnds, ending: &AtomicBool, seat: &Seat) {
+    while !ending.load(Ordering::Relaxed) {
+        let now = clock::now();
+        seat.beat.mark(now);
+        desk.refresh(&mut ends);
+        clock::sleep_until(now.plus_ns(PERIOD_NS));
+    }
 }
 
 #[cfg(test)]

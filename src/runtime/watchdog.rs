@@ -6,6 +6,16 @@ use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Decision, Facts, Request, Supervisor};
 use crate::core::units::Mono;
 use crate::core::wire::state::Report;
+use crate::core::supervisor::{Mode, Refused};
+use crate::runtime::clock::{self, Ticks};
+use crate::runtime::governor::Last;
+use crate::runtime::operations::{Asked, Counters};
+use crate::runtime::threads::{Seat, Spec};
+use crate::sync::heartbeat::Beat;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 /// A joint faster than this is moving: ten times the bench encoder's noise over a period.
 const REST_RAD_S: f64 = 0.05;
@@ -25,8 +35,6 @@ pub struct Gathered {
     pub thread_late: bool,
     /// What the governor last did.
     pub last: Option<Output>,
-    /// Counter of the last command sent.
-    pub sent_counter: u32,
     /// A random number for the next arming.
     pub next_epoch: u32,
 }
@@ -114,6 +122,67 @@ impl Watch {
                     changed: now,
                 });
             }
+        }
+    }
+}
+
+/// The watchdog's period.
+const PERIOD_NS: u64 = 10_000_000;
+
+/// Everything the watchdog thread touches.
+#[derive(Debug)]
+pub struct WatchIo {
+    /// Newest joint states and the report that brought them.
+    pub states: triple_buffer::Output<(StateHistory, Option<Report>)>,
+    /// From the governor.
+    pub last: triple_buffer::Output<Last>,
+    /// From the desk.
+    pub requests: mpsc::Receiver<Asked>,
+    /// To the governor.
+    pub decisions: triple_buffer::Input<Decision>,
+    /// To the desk.
+    pub decided: triple_buffer::Input<Decision>,
+    /// The threads without which the robot must not move.
+    pub beats: Vec<(Spec, Beat)>,
+    /// Counters.
+    pub counters: Counters,
+    /// An older frame is not shown to the policy.
+    pub frame_age_max_ns: u64,
+    /// Set when the pipeline ends.
+    pub ending: Arc<AtomicBool>,
+}
+
+/// The watchdog thread.
+pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
+    let mut ticks = Ticks::new(clock::now(), PERIOD_NS);
+    // Random keys of the standard library's hasher: an arming of an earlier start must not be taken for one of ours.
+    let random = std::collections::hash_map::RandomState::new();
+    let mut before = Mode::Standby;
+    while !io.ending.load(Ordering::Relaxed) {
+        let now = ticks.wait().woke;
+        seat.beat.mark(now);
+        let asked = io.requests.try_recv().ok();
+        let late = io.beats.iter().any(|(spec, beat)| beat.last().is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns));
+        let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
+        let gathered = Gathered {
+            request: asked.as_ref().map(|(request, _)| *request),
+            cameras_fresh: newest_frame != Mono(0) && now.since_ns(newest_frame) <= io.frame_age_max_ns,
+            instructed: io.counters.instructed.load(Ordering::Relaxed),
+            thread_late: late,
+            last: io.last.read().0,
+            next_epoch: random.hash_one(now) as u32,
+        };
+        let (states, report) = io.states.read();
+        let decision = watch.step(now, states, report.as_ref(), &gathered);
+        if before == Mode::EStop && decision.mode != Mode::EStop {
+            io.counters.emergency_stop.store(false, Ordering::Release);
+        }
+        before = decision.mode;
+        io.decisions.write(decision);
+        io.decided.write(decision);
+        if let Some((_, answer)) = asked {
+            // Whoever asked may have given up waiting.
+            let _ = answer.try_send(decision.answer.unwrap_or(Err(Refused::Busy)));
         }
     }
 }

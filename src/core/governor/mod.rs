@@ -84,6 +84,9 @@ pub enum Verdict {
 /// What leaves the governor each tick.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
+    /// Number of this step, from 1; wraps. It is the command's counter, so that a receiver knows how many periods lie
+    /// between two commands even where one was overtaken by a newer one.
+    pub tick: u32,
     /// The command.
     pub command: Governed<Setpoint>,
     /// Whether the motor controller is to follow it. If not, it is a keep-alive.
@@ -143,6 +146,7 @@ pub struct Governor {
     axes: [Axis; JOINTS_MAX],
     /// The arming that the axes were seated for; 0 while not armed.
     seated_for: u32,
+    tick: u32,
 }
 
 impl Governor {
@@ -181,6 +185,7 @@ impl Governor {
             period_s: period_ns as f64 * 1e-9,
             axes: [Axis::default(); JOINTS_MAX],
             seated_for: 0,
+            tick: 0,
         })
     }
 
@@ -225,7 +230,9 @@ impl Governor {
             Verdict::Passed | Verdict::Shaped => Reaction::Follow,
             Verdict::Held(cause) => cause.reaction(),
         };
+        self.tick = self.tick.wrapping_add(1);
         Output {
+            tick: self.tick,
             command: Governed {
                 inner: self.emitted(),
             },

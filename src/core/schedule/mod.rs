@@ -32,10 +32,13 @@ use seam::Seam;
 pub enum Merge {
     /// At once: the setpoint may jump, and the governor turns the jump into the fastest legal motion.
     Replace,
-    /// The difference in position, velocity and acceleration is faded to nothing in this time by a quintic.
+    /// The difference in position, velocity and acceleration is faded to nothing in some time by a quintic.
     Blend {
-        /// Length of the fade, > 0.
+        /// Length of the fade in motion, > 0. Longer than the time between two chunks it works against the policy:
+        /// what a chunk corrects is faded in only after the next chunk has replaced it.
         blend_ns: u64,
+        /// Length of the fade from rest, at least `blend_ns`: a plan that is in motion already is joined gently.
+        start_ns: u64,
     },
 }
 

@@ -69,6 +69,12 @@ impl Motion {
         later
     }
 
+    /// Whether nothing moves.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.velocity.iter().all(|v| *v == 0.0)
+    }
+
     /// As a setpoint.
     #[must_use]
     pub fn setpoint(&self) -> Setpoint {
@@ -119,6 +125,12 @@ impl Seam {
             length_ns,
             gap,
         }
+    }
+
+    /// How long the fade still lasts.
+    #[must_use]
+    pub fn left_ns(&self, now: Mono) -> u64 {
+        self.from.plus_ns(self.length_ns).since_ns(now)
     }
 
     /// Adds what is left of the difference at `now`. Grippers step and have no seam.

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The bench robot as a robot: reached only over the link, with its own loop, its own camera and its own mind about
+//! which commands it follows.
+//!
+//! One thread steps motors and world each two milliseconds and reports the joint state at the command rate; another
+//! draws and sends pictures. The two share the world under a plain mutex: the bench is no real-time program, and its
+//! motor controller stops by itself when commands cease. Scenes are set, and judged, by request under the bench's key.
+
+use crate::bench::arm::{JOINTS, Pose};
+use crate::bench::episode::{CAMERA_PX, Episode, Outcome, Spec};
+use crate::bench::render::Camera;
+use crate::bench::robot::STEP_NS;
+use crate::bench::table::Table;
+use crate::config::LinkConfig;
+use crate::core::governor::Joint;
+use crate::core::observation::JointState;
+use crate::core::units::{MS, Mono};
+use crate::core::wire::state::{MotorMode, STATE_LEN_MAX};
+use crate::core::wire::{Identity, picture};
+use crate::link::motor::{self, Motor};
+use crate::link::robot_end::{PictureSender, RobotEnd};
+use crate::link::runtime_end::answer_requests;
+use crate::link::session::{self, LinkError};
+use crate::link::keys;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The loop's period.
+const LOOP_NS: u64 = 2 * MS;
+/// A camera of 30 frames a second.
+const FRAME_NS: u64 = 33_333_333;
+/// More than this is not made up for: a machine that slept does not fast-forward the robot.
+const CATCH_UP_MAX_NS: u64 = 20 * MS;
+
+/// What the bench robot must know of the deployment.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name.
+    pub robot: String,
+    /// Its camera's name.
+    pub camera: String,
+    /// Identity of the command stream.
+    pub commands: Identity,
+    /// Identity of the state stream.
+    pub states: Identity,
+    /// Identity of the picture stream.
+    pub pictures: Identity,
+    /// Joints, the gripper last.
+    pub joints: Vec<Joint>,
+    /// Nominal time between two commands.
+    pub period_ns: u64,
+    /// A random number of this start.
+    pub boot_id: u64,
+    /// The first scene.
+    pub scene: Spec,
+}
+
+/// The clock, handed in: this room reads none.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Now.
+    pub now: fn() -> Mono,
+    /// Sleep until.
+    pub sleep_until: fn(Mono),
+}
+
+/// What can be asked of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Set this scene; refused while the robot follows commands.
+    Set(Spec),
+    /// Tell how things stand.
+    Report,
+}
+
+/// What the bench answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What is said in this scene.
+    pub sentence: String,
+    /// How the episode stands.
+    pub outcome: Outcome,
+    /// Commands refused since the bench started.
+    pub rejected: u32,
+    /// Commands that implied more than the limits, since the bench started.
+    pub limit_violations: u32,
+    /// Whether it follows commands.
+    pub following: bool,
+}
+
+struct World {
+    episode: Episode,
+    motor: Motor,
+    /// One more for each scene, so that the camera notices.
+    scene: u64,
+}
+
+impl World {
+    fn answer(&self) -> Answer {
+        Answer {
+            sentence: self.episode.sentence().to_owned(),
+            outcome: self.episode.outcome(),
+            rejected: self.motor.rejected(),
+            limit_violations: self.motor.limit_violations(),
+            following: self.motor.mode() == MotorMode::Following,
+        }
+    }
+
+    fn set(&mut self, spec: &Spec) -> Result<Answer, String> {
+        if self.motor.mode() == MotorMode::Following {
+            return Err("the robot is armed: request standby first".to_owned());
+        }
+        self.episode = Episode::new(spec);
+        let mut pose = self.episode.robot.q_rad().to_vec();
+        pose.push(0.0);
+        self.motor.place(&pose);
+        self.scene += 1;
+        Ok(self.answer())
+    }
+}
+
+/// Runs until `ending` is set.
+///
+/// # Errors
+/// [`LinkError`] if the link cannot be opened.
+pub fn run(link: &LinkConfig, settings: &Settings, clock: Clock, ending: &Arc<AtomicBool>) -> Result<(), LinkError> {
+    let session = session::open(link)?;
+    let end = RobotEnd::new(&session, &settings.robot)?;
+    let pictures = PictureSender::new(&session, &settings.robot, &settings.camera)?;
+    let world = Arc::new(Mutex::new(new_world(settings)));
+    let asked = Arc::clone(&world);
+    let _answers = answer_requests(&session, keys::bench(&settings.robot), move |text| {
+        let request: Request = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut world = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = match request {
+            Request::Set(spec) => world.set(&spec)?,
+            Request::Report => world.answer(),
+        };
+        serde_json::to_string(&answer).map_err(|error| error.to_string())
+    })?;
+    let (seen, sees) = (Arc::clone(&world), Arc::clone(ending));
+    let identity = settings.pictures;
+    let camera = std::thread::spawn(move || film(&seen, &pictures, identity, clock, &sees));
+    drive(&world, &end, settings.period_ns, clock, ending);
+    drop(camera.join());
+    Ok(())
+}
+
+fn new_world(settings: &Settings) -> World {
+    let episode = Episode::new(&settings.scene);
+    let mut pose = episode.robot.q_rad().to_vec();
+    pose.push(0.0);
+    let motor = Motor::new(
+        motor::Settings {
+            commands: settings.commands,
+            states: settings.states,
+            joints: settings.joints.clone(),
+            period_ns: settings.period_ns,
+            boot_id: settings.boot_id,
+        },
+        &pose,
+    );
+    World { episode, motor, scene: 1 }
+}
+
+/// Motors, world and state reports.
+fn drive(world: &Mutex<World>, end: &RobotEnd, period_ns: u64, clock: Clock, ending: &AtomicBool) {
+    let mut at = (clock.now)();
+    let mut next_report = at;
+    let mut buffer = [0; STATE_LEN_MAX];
+    while !ending.load(Ordering::Relaxed) {
+        (clock.sleep_until)(at.plus_ns(LOOP_NS));
+        let now = (clock.now)();
+        at = at.max(now.minus_ns(CATCH_UP_MAX_NS));
+        let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+        let World { episode, motor, .. } = &mut *world;
+        while let Ok(frame) = end.commands.try_recv() {
+            // Refusals are counted and told in the state report.
+            let _ = motor.on_command(now, &frame);
+        }
+        while at.plus_ns(STEP_NS) <= now {
+            at = at.plus_ns(STEP_NS);
+            advance(episode, motor, at);
+        }
+        if now >= next_report {
+            next_report = next_report.plus_ns(period_ns).max(now.minus_ns(period_ns));
+            let measured = joint_state(episode, now);
+            if let Some(length) = motor.report(&measured, &mut buffer) {
+                end.send_state(buffer.get(..length).unwrap_or(&[]));
+            }
+        }
+    }
+}
+
+/// One step of motor controller and world together.
+pub fn advance(episode: &mut Episode, motor: &mut Motor, now: Mono) {
+    let following = motor.mode() == MotorMode::Following;
+    let target = motor.step(now, STEP_NS);
+    let q_rad: [f64; JOINTS] = std::array::from_fn(|joint| target.position[joint]);
+    let v_rad_s: [f64; JOINTS] = std::array::from_fn(|joint| target.velocity[joint]);
+    let suction = target.position[JOINTS] >= 0.5;
+    episode.step(&q_rad, &v_rad_s, suction, following);
+}
+
+/// What the bench's sensors say, as the wire carries it: six joints and the gripper.
+pub fn joint_state(episode: &mut Episode, now: Mono) -> JointState {
+    let measured = episode.measure();
+    let mut state = JointState { joints: JOINTS + 1, measured: now, holding: measured.holding, ..JointState::NEVER };
+    state.position[..JOINTS].copy_from_slice(&measured.q_rad);
+    state.velocity[..JOINTS].copy_from_slice(&measured.v_rad_s);
+    state.position[JOINTS] = f64::from(u8::from(measured.suction));
+    state
+}
+
+/// The camera: looks, draws, sends.
+fn film(world: &Mutex<World>, sender: &PictureSender, identity: Identity, clock: Clock, ending: &AtomicBool) {
+    let mut frame = vec![0; picture::PICTURE_OVERHEAD + CAMERA_PX * CAMERA_PX * 3];
+    let mut camera: Option<(u64, Camera)> = None;
+    let mut at = (clock.now)();
+    let mut seq = 0;
+    while !ending.load(Ordering::Relaxed) {
+        at = at.plus_ns(FRAME_NS).max((clock.now)().minus_ns(FRAME_NS));
+        (clock.sleep_until)(at);
+        let captured = (clock.now)();
+        let (table, pose): (Table, Pose) = {
+            let world = world.lock().unwrap_or_else(PoisonError::into_inner);
+            if camera.as_ref().is_none_or(|(scene, _)| *scene != world.scene) {
+                camera = Some((world.scene, world.episode.camera().clone()));
+            }
+            (world.episode.robot.table.clone(), world.episode.robot.pose())
+        };
+        let (Some((_, camera)), Some(rgb)) = (&mut camera, picture::pixels(&mut frame)) else { continue };
+        camera.render(&table, &pose, rgb);
+        seq += 1;
+        let side = CAMERA_PX as u16;
+        if picture::encode(&mut frame, seq, captured, side, side, identity).is_some() {
+            sender.send(&frame);
+        }
+    }
+}

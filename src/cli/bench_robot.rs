@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon bench-robot`: the bench robot alone, reached over zenoh.
+
+use crate::cli::Failure;
+use clap::Args;
+use std::hash::BuildHasher;
+use tendon::bench::process::{self, Clock, Settings};
+use tendon::config::{Config, LinkConfig};
+use tendon::core::units::Mono;
+use tendon::runtime::deployment::Identities;
+use tendon::runtime::{clock, demo};
+
+/// Arguments of `tendon bench-robot`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The endpoint on which the runtime listens.
+    #[arg(long, value_name = "ENDPOINT", default_value = "tcp/127.0.0.1:7447")]
+    connect: String,
+    /// Seed of the first scene.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+}
+
+/// Runs the verb, until Ctrl-C.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let ending = super::ending()?;
+    // Only the robot and the streams' names are needed here; the bundle is the runtime's.
+    let (robot, camera, period_ns) = Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).map_err(super::problems)?;
+    let identities = Identities::of(&robot.name, &robot.joints);
+    let settings = Settings {
+        robot: robot.name.clone(),
+        camera: camera.name,
+        commands: identities.commands,
+        states: identities.states,
+        pictures: identities.pictures,
+        joints: robot.joints.iter().map(|(_, joint)| *joint).collect(),
+        period_ns,
+        boot_id: std::collections::hash_map::RandomState::new().hash_one(clock::now()),
+        scene: demo::scene(options.seed),
+    };
+    let link = LinkConfig { listen: None, connect: Some(options.connect.clone()), credentials: None };
+    let clock = Clock { now: clock::now as fn() -> Mono, sleep_until: clock::sleep_until };
+    process::run(&link, &settings, clock, &ending).map_err(Failure::failed)
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon mode`: change a running robot's mode.
+
+use crate::cli::Failure;
+use crate::cli::instruct::Robot;
+use clap::Args;
+use tendon::link::keys;
+
+/// Arguments of `tendon mode`.
+#[derive(Debug, Args)]
+#[command(after_help = "active arms the robot if everything is fresh; standby and stop bring it to rest; reset acknowledges a latched stop.")]
+pub struct Options {
+    /// active, standby, stop, reset or e-stop.
+    #[arg(value_parser = ["active", "standby", "stop", "reset", "e-stop"])]
+    mode: String,
+    #[command(flatten)]
+    robot: Robot,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(options: &Options) -> Result<(), Failure> {
+    options.robot.ask(keys::mode, &options.mode)
+}

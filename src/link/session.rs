@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Opens a zenoh session for commands: one explicit endpoint, no discovery, short lease, small queues.
+
+use crate::config::LinkConfig;
+use std::time::Duration;
+use zenoh::{Session, Wait};
+
+/// A request that is not answered within this time is not answered.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest request or answer in bytes.
+pub const TEXT_MAX: usize = 4096;
+
+/// What went wrong with the link; says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The configuration was refused by zenoh.
+    #[error("link configuration: {0}")]
+    Config(String),
+    /// The password file could not be used.
+    #[error("{path}: expected a readable file whose first line is the password: {reason}")]
+    Password {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The session did not open.
+    #[error("could not open the link ({endpoints}): {reason}")]
+    Open {
+        /// Where.
+        endpoints: String,
+        /// Why.
+        reason: String,
+    },
+    /// A publisher, subscriber or queryable was not declared.
+    #[error("{key}: could not be declared: {reason}")]
+    Declare {
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// A put was refused by our own side.
+    #[error("{key}: put: {reason}")]
+    Put {
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody answered.
+    #[error("{key}: no answer within {} s: is the other side running, and connected to the same endpoint?", ANSWER_TIMEOUT.as_secs())]
+    NoAnswer {
+        /// What was asked.
+        key: String,
+    },
+    /// The other side answered with a refusal.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Opens a session.
+///
+/// # Errors
+/// [`LinkError`].
+pub fn open(link: &LinkConfig) -> Result<Session, LinkError> {
+    let endpoints: Vec<&str> = [&link.listen, &link.connect].into_iter().flatten().map(String::as_str).collect();
+    let config = configure(link)?;
+    zenoh::open(config)
+        .wait()
+        .map_err(|error| LinkError::Open { endpoints: endpoints.join(", "), reason: error.to_string() })
+}
+
+/// Peer to peer at the given endpoints; nothing is looked for on the network. The lease is short, because a restarted
+/// peer must be able to come back at once; it is not what detects a lost peer.
+fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
+    let mut config = zenoh::Config::default();
+    let mut set = |key: &str, value: serde_json::Value| {
+        config.insert_json5(key, &value.to_string()).map_err(|error| LinkError::Config(format!("{key}: {error}")))
+    };
+    set("mode", "peer".into())?;
+    set("scouting/multicast/enabled", false.into())?;
+    set("scouting/gossip/enabled", false.into())?;
+    set("listen/endpoints", link.listen.iter().map(String::as_str).collect::<Vec<_>>().into())?;
+    set("connect/endpoints", link.connect.iter().map(String::as_str).collect::<Vec<_>>().into())?;
+    // A peer that is not there yet is waited for in the background.
+    set("connect/timeout_ms", (-1).into())?;
+    set("connect/exit_on_failure", false.into())?;
+    set("connect/retry", serde_json::json!({"period_init_ms": 50, "period_max_ms": 500, "period_increase_factor": 2}))?;
+    set("transport/link/tx/lease", 1000.into())?;
+    set("transport/link/tx/queue/batching/enabled", false.into())?;
+    set("transport/link/tx/queue/allocation/mode", "init".into())?;
+    if let Some((user, path)) = &link.credentials {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| LinkError::Password { path: path.display().to_string(), reason: error.to_string() })?;
+        let password = text.lines().next().unwrap_or_default().trim();
+        if password.is_empty() {
+            return Err(LinkError::Password { path: path.display().to_string(), reason: "it is empty".into() });
+        }
+        set("transport/auth/usrpwd/user", user.as_str().into())?;
+        set("transport/auth/usrpwd/password", password.into())?;
+        if link.listen.is_some() {
+            // Whoever connects must know the same user and password; zenoh takes its list as a file.
+            let list = path.with_extension("users");
+            std::fs::write(&list, format!("{user}:{password}\n"))
+                .and_then(|()| restrict(&list))
+                .map_err(|error| LinkError::Password { path: list.display().to_string(), reason: error.to_string() })?;
+            set("transport/auth/usrpwd/dictionary_file", list.display().to_string().into())?;
+        }
+    }
+    Ok(config)
+}
+
+/// For the owner's eyes only.
+fn restrict(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
+
+/// Maps a declaration's failure.
+pub(super) fn declare<T>(key: &str, result: zenoh::Result<T>) -> Result<T, LinkError> {
+    result.map_err(|error| LinkError::Declare { key: key.to_owned(), reason: error.to_string() })
+}

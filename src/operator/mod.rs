@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The operator's page: what the robot sees and does, on a local web page, and the few things a person may ask of it.
+//!
+//! The page looks in through [`Operator`] and runs on a thread of its own; the pipeline never waits for it, and the page
+//! decides nothing: a request goes to the trait and its answer or refusal is shown. It is not the emergency stop of the
+//! machine; that one is a circuit.
+//!
+//! Files: `gate` who may ask; `server` the thread, the sockets and the short answers; `stream` the endless ones;
+//! `metrics` the text for Prometheus; `page.html` what the browser shows.
+
+mod gate;
+mod metrics;
+mod server;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+
+pub use server::{Running, serve};
+
+/// One joint as the page shows it; radians, metres, or 0 and 1 for a gripper.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct JointView {
+    /// Its name in robot.toml.
+    pub name: String,
+    /// Where the motor says it is.
+    pub measured: f64,
+    /// Where it was last told to be.
+    pub commanded: f64,
+    /// Lower limit of position.
+    pub min: f64,
+    /// Upper limit of position.
+    pub max: f64,
+}
+
+/// What the page shows of one moment. Serialised as it stands for `GET /events`; a number that is not finite is `null`.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Snapshot {
+    /// Mode of the supervisor in small letters, e.g. `active`, `standby`, `e-stop`.
+    pub mode: String,
+    /// Why it is in that mode; may be empty.
+    pub reason: String,
+    /// The instruction the policy follows now.
+    pub instruction: String,
+    /// Words of it that the policy does not know.
+    pub unknown_words: Vec<String>,
+    /// Name of the policy.
+    pub policy: String,
+    /// What it computes in, e.g. `f32`.
+    pub precision: String,
+    /// The joints, in the order of robot.toml.
+    pub joints: Vec<JointView>,
+    /// Where the policy sees what was named, 0..1 from the left and from the top; `None` if it does not tell.
+    pub keypoint: Option<[f32; 2]>,
+    /// Probability 0..1 that it is in the picture; `None` if it does not tell.
+    pub presence: Option<f32>,
+    /// From taking up a frame to the chunk, milliseconds, latest.
+    pub inference_ms: f64,
+    /// From capture of a frame to the first command that follows from it, milliseconds, latest.
+    pub frame_to_command_ms: f64,
+    /// How late the control tick woke, microseconds, latest.
+    pub tick_lateness_us: f64,
+    /// Commands sent since start.
+    pub commands_sent: u64,
+    /// Ticks that woke too late since start.
+    pub late_ticks: u64,
+    /// Setpoints that the governor changed or refused since start.
+    pub governor_interventions: u64,
+    /// Heap allocations on the control thread since it was armed; ought to be 0.
+    pub allocations: u64,
+    /// Episodes finished.
+    pub episodes: u32,
+    /// Episodes that reached their goal.
+    pub successes: u32,
+}
+
+/// A camera picture, in a buffer that the page keeps and hands in again.
+#[derive(Clone, Default)]
+pub struct Picture {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// Number of the frame; a picture is encoded once for each new number.
+    pub seq: u32,
+    /// `[height][width][3]`, red, green, blue, top row first. Empty: there is no picture yet.
+    pub rgb: Vec<u8>,
+}
+
+/// What the page may see and ask. Called on the page's thread, which serves all browsers: answer at once, from a copy.
+pub trait Operator: Send + Sync {
+    /// The latest numbers.
+    fn snapshot(&self) -> Snapshot;
+    /// Writes the latest picture into `into`, which may hold an earlier one.
+    fn picture(&self, into: &mut Picture);
+    /// Asks for another instruction. `Ok` is the answer to show, `Err` the refusal.
+    fn instruct(&self, text: &str) -> Result<String, String>;
+    /// Asks for `active`, `standby`, `stop`, `reset` or `e-stop`; never called with another word.
+    fn request_mode(&self, mode: &str) -> Result<String, String>;
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// The page can move a robot and has neither users nor encryption: it does not leave this machine.
+    #[error(
+        "{0} is not a loopback address; listen on 127.0.0.1 or [::1] and reach it through an ssh tunnel"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address could not be had.
+    #[error("cannot listen on {at}")]
+    Listen {
+        /// The address asked for.
+        at: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No random bytes for the token.
+    #[error("no random token from /dev/urandom")]
+    Token(#[source] std::io::Error),
+    /// The thread or its runtime did not start.
+    #[error("the page's thread did not start")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Makes a [`Policy`] of a folder: statistics, tokenizer, fixture and engine, then one run of the fixture.
+//!
+//! Everything that can fail is tried before anything is refused, so that one look finds every fault. The graph's file
+//! is handed to the engine by its path moments after its hash was checked; all other files are used from the very
+//! bytes that were hashed.
+
+use crate::config::Precision;
+use crate::config::problem::Problem;
+use crate::policy::bundle::Bundle;
+use crate::policy::folder::SIDE_FILE_BYTES_MAX;
+use crate::policy::graph::Graph;
+use crate::policy::manifest::{StatsFile, at};
+use crate::policy::parity::{Fixture, Parity};
+use crate::policy::stats::Stats;
+use crate::policy::tensors::TensorFile;
+use crate::policy::text::Text;
+use crate::policy::{EngineLoader, InferFault, LoadOptions, ParityMiss, Policy};
+use crate::ports::{Engine, TensorSpec};
+use std::path::Path;
+
+impl Policy {
+    /// Opens, checks and loads the bundle in `dir`, and runs its fixture.
+    ///
+    /// # Errors
+    /// Every [`Problem`] found, with file, key, what was expected and what was found.
+    pub fn load(
+        dir: &Path,
+        options: LoadOptions,
+        engine: &EngineLoader<'_>,
+    ) -> Result<Policy, Vec<Problem>> {
+        let bundle = Bundle::open(dir)?;
+        let mut problems = Vec::new();
+        let state_stats = keep(
+            read_stats(&bundle, &bundle.state.stats, &bundle.state.names),
+            &mut problems,
+        );
+        let action_stats = keep(
+            read_stats(
+                &bundle,
+                &bundle.action.vector.stats,
+                &bundle.action.vector.names,
+            ),
+            &mut problems,
+        );
+        let text = keep(read_text(&bundle), &mut problems);
+        let fixture = keep(Fixture::read(&bundle), &mut problems);
+        let engine = keep(
+            load_engine(&bundle, options.precision, engine),
+            &mut problems,
+        );
+        let (Some(state_stats), Some(action_stats), Some(text), Some(fixture), Some(engine)) =
+            (state_stats, action_stats, text, fixture, engine)
+        else {
+            return Err(problems);
+        };
+        let mut graph = Graph::new(&bundle, engine, state_stats, action_stats);
+        let parity = run_fixture(&bundle, &mut graph, &text, &fixture)?;
+        match options.parity_miss {
+            ParityMiss::Refuse if !parity.missed.is_empty() => Err(parity.missed),
+            ParityMiss::Refuse | ParityMiss::Report => Ok(Policy {
+                bundle,
+                graph,
+                text,
+                parity,
+                binding: None,
+                instructed: false,
+                targets: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// Runs the fixture through tokenizer, scaling, normalisation, engine and un-normalisation.
+fn run_fixture(
+    bundle: &Bundle,
+    graph: &mut Graph,
+    text: &Text,
+    fixture: &Fixture,
+) -> Result<Parity, Vec<Problem>> {
+    let wrong = |frame: usize, expected: String, found: String| {
+        vec![Problem {
+            at: format!("{} frame {frame}", bundle.parity.file),
+            expected,
+            found,
+        }]
+    };
+    let columns = bundle.action.vector.names.len();
+    let [width, height] = bundle.image.size;
+    let pictures = fixture.images.chunks_exact(width * height * 3);
+    let states = fixture.states.chunks_exact(bundle.state.names.len());
+    let tokens = fixture.tokens.chunks_exact(bundle.text.max_len);
+    let mut found = Vec::with_capacity(fixture.actions.len());
+    for (frame, (((picture, state), tokens), sentence)) in pictures
+        .zip(states)
+        .zip(tokens)
+        .zip(&fixture.sentences)
+        .enumerate()
+    {
+        let encoded = text.encode(sentence).map_err(|fault| {
+            wrong(
+                frame,
+                format!("\"{sentence}\" to be tokenised"),
+                fault.to_string(),
+            )
+        })?;
+        if encoded.tokens != tokens {
+            let expected = format!("tokens {tokens:?} for \"{sentence}\"");
+            return Err(wrong(
+                frame,
+                expected,
+                format!("{:?} from {}", encoded.tokens, bundle.text.tokenizer),
+            ));
+        }
+        graph.write_small_picture(picture).map_err(|fault| {
+            wrong(
+                frame,
+                "a picture of the graph's size".into(),
+                fault.to_string(),
+            )
+        })?;
+        graph.write_state(state.iter().copied());
+        graph.write_tokens(tokens);
+        graph
+            .run()
+            .map_err(InferFault::from)
+            .and_then(|()| graph.check_finite())
+            .map_err(|fault| wrong(frame, "a run with finite results".into(), fault.to_string()))?;
+        for row in graph.rows(columns) {
+            found.extend((0..columns).map(|column| graph.restore(row, column)));
+        }
+    }
+    Ok(Parity::judge(
+        &bundle.parity,
+        &bundle.action.vector.names,
+        graph.action_range(),
+        &fixture.actions,
+        &found,
+    ))
+}
+
+fn keep<T>(read: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
+    read.map_err(|found| problems.extend(found)).ok()
+}
+
+fn read_stats(bundle: &Bundle, stats: &StatsFile, names: &[String]) -> Result<Stats, Vec<Problem>> {
+    let one = |problem| vec![problem];
+    let bytes = bundle
+        .folder()
+        .read(&stats.file, &stats.file, SIDE_FILE_BYTES_MAX)
+        .map_err(one)?;
+    let file = TensorFile::parse(&stats.file, &bytes).map_err(one)?;
+    Stats::read(&file, &stats.file, &stats.key, names)
+}
+
+fn read_text(bundle: &Bundle) -> Result<Text, Vec<Problem>> {
+    let name = &bundle.text.tokenizer;
+    let bytes = bundle
+        .folder()
+        .read(name, name, SIDE_FILE_BYTES_MAX)
+        .map_err(|problem| vec![problem])?;
+    Text::read(name, &bytes, bundle.text.max_len, bundle.text.pad_id)
+        .map_err(|problem| vec![problem])
+}
+
+fn load_engine(
+    bundle: &Bundle,
+    precision: Precision,
+    load: &EngineLoader<'_>,
+) -> Result<Box<dyn Engine>, Vec<Problem>> {
+    let wrong = |path: &str, expected: &str, found: String| {
+        vec![Problem {
+            at: at(path),
+            expected: expected.into(),
+            found,
+        }]
+    };
+    let stage = &bundle.stage;
+    let (key, name) = match precision {
+        Precision::Fp32 => ("tendon.stages[0].onnx.fp32", Some(&stage.fp32)),
+        Precision::Int8 => ("tendon.stages[0].onnx.int8", stage.int8.as_ref()),
+    };
+    let Some(name) = name else {
+        return Err(wrong(
+            key,
+            "a file, as int8 was asked for",
+            "nothing".into(),
+        ));
+    };
+    let path = bundle
+        .folder()
+        .locate(&at(key), name)
+        .map_err(|problem| vec![problem])?;
+    let engine = load(&path, &stage.spec)
+        .map_err(|fault| wrong(key, "a graph that the engine loads", fault.to_string()))?;
+    if engine.inputs() != stage.spec.inputs || engine.outputs() != stage.spec.outputs {
+        let list = |tensors: &[TensorSpec]| {
+            let words: Vec<String> = tensors.iter().map(ToString::to_string).collect();
+            words.join(", ")
+        };
+        let found = format!(
+            "in {}; out {}",
+            list(engine.inputs()),
+            list(engine.outputs())
+        );
+        return Err(wrong(
+            key,
+            "the manifest's tensors in the manifest's order",
+            found,
+        ));
+    }
+    Ok(engine)
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The wiring, on one screen: every thread, what it reads and what it writes, sinks first.
+//!
+//! ```text
+//! camera --frame--> inference --chunk--> control --proposal--> governor --command--> egress --> link
+//!    |                  ^                   ^___________held_______|  ^                            |
+//!    +--> page          +---- states <----------------------------------------- link <-------------+
+//!                       watchdog (heartbeats, supervisor) --decision--^
+//! ```
+
+use crate::core::governor::Permission;
+use crate::core::observation::StateHistory;
+use crate::core::supervisor::Supervisor;
+use crate::core::wire::state::{Report, StateReceiver};
+use crate::link::runtime_end::{CommandSender, LinkCamera, answer_requests, subscribe_states};
+use crate::link::session::LinkError;
+use crate::link::keys;
+use crate::ports::{Frame, Source};
+use crate::runtime::capture::{self, CaptureIo};
+use crate::runtime::control::{self, ControlIo, Held, Proposal};
+use crate::runtime::deployment::Deployment;
+use crate::runtime::egress::{self, EgressIo, Framer};
+use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
+use crate::runtime::inference::{self, InferenceIo, Insight};
+use crate::runtime::operations::{Counters, Desk, DeskEnds};
+use crate::runtime::telemetry::{self, tap};
+use crate::runtime::watchdog::{self, Watch, WatchIo};
+use crate::runtime::{clock, threads};
+use crate::sync::heartbeat::Beat;
+use crate::sync::mailbox::mailbox;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use triple_buffer::triple_buffer;
+use zenoh::Session;
+
+/// Chunks waiting between inference and control.
+const CHUNKS: usize = crate::core::limits::CHUNKS_QUEUED_MAX;
+/// Instructions waiting for inference; a person types slower.
+const INSTRUCTIONS: usize = 4;
+
+/// Why the pipeline did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The operating system gave no thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running pipeline. Dropping it ends it: bring the robot to rest first ([`Desk::come_to_rest`]).
+pub struct Running {
+    /// Where people ask and look.
+    pub desk: Arc<Desk>,
+    ending: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    _link: Vec<Box<dyn std::any::Any>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so already; the others must still be waited for.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Builds and starts everything. Nothing moves until somebody arms the robot.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) -> Result<Running, StartError> {
+    let Deployment { config, inference, text, schedule, governor, identities, policy_name } = deployment;
+    let robot = config.robot.name.as_str();
+    let (period_ns, state_age_max_ns) = (config.control.period_ns, config.control.state_age_max_ns);
+    let ending = Arc::new(AtomicBool::new(false));
+    let counters = Counters::default();
+    let beats: [Beat; 7] = std::array::from_fn(|_| Beat::new());
+    let [capture_beat, inference_beat, control_beat, governor_beat, egress_beat, watchdog_beat, telemetry_beat] = &beats;
+
+    // The cells between the threads.
+    let black = Frame::black(config.camera.width, config.camera.height);
+    let (frames, frames_out) = mailbox(&black);
+    let (picture, picture_out) = triple_buffer(&black);
+    let (chunks, chunks_out) = rtrb::RingBuffer::new(CHUNKS);
+    let nothing = Proposal { due: clock::now(), step: crate::core::schedule::Step::None(crate::core::schedule::Absence::NoChunk) };
+    let (proposals, proposals_out) = mailbox(&nothing);
+    let (commands, commands_out) = mailbox(&None);
+    let (held, held_out) = triple_buffer(&Held::default());
+    let (last, last_out) = triple_buffer(&Last::default());
+    let (shown, shown_out) = triple_buffer(&Last::default());
+    let (decisions, decisions_out) = triple_buffer(&NO_DECISION);
+    let (decided, decided_out) = triple_buffer(&NO_DECISION);
+    let (insight, insight_out) = triple_buffer(&Insight::default());
+    let history = StateHistory::default();
+    let (mut to_inference, inference_states) = triple_buffer(&history);
+    let (mut to_governor, governor_states) = triple_buffer(&history);
+    let (mut to_watchdog, watchdog_states) = triple_buffer(&(history.clone(), None::<Report>));
+    let (mut to_page, page_states) = triple_buffer(&(history.clone(), None::<Report>));
+    let (instructions, instructions_out) = mpsc::sync_channel(INSTRUCTIONS);
+    let (requests, requests_out) = mpsc::sync_channel(INSTRUCTIONS);
+    let ((control_tap, c), (inference_tap, i), (egress_tap, e)) = (tap(), tap(), tap());
+
+    // The desk: where the page, the command line and the demo ask and look.
+    let ends = DeskEnds { decided: decided_out, shown: shown_out, insight: insight_out, states: page_states, picture: picture_out, taps: vec![c, i, e] };
+    let desk = Arc::new(Desk::new(&config, &policy_name, text, instructions, requests, counters.clone()));
+
+    // The link's ends.
+    let sender = CommandSender::new(session, robot)?;
+    let size = [config.camera.width, config.camera.height];
+    let camera = LinkCamera::new(session, robot, &config.camera.name, identities.pictures, size, clock::now)?;
+    let mut receiver = StateReceiver::new(identities.states);
+    let mut states = history;
+    let refused_states = Arc::clone(&counters.states_refused);
+    let subscriber = subscribe_states(session, robot, move |frame| {
+        let Ok((report, _)) = receiver.accept(clock::now(), frame) else {
+            refused_states.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        states.push(&report.state);
+        for cell in [&mut to_inference, &mut to_governor] {
+            cell.input_buffer_mut().clone_from(&states);
+            cell.publish();
+        }
+        for cell in [&mut to_watchdog, &mut to_page] {
+            let slot = cell.input_buffer_mut();
+            slot.0.clone_from(&states);
+            slot.1 = Some(report);
+            cell.publish();
+        }
+    })?;
+    let (asked, moded) = (Arc::clone(&desk), Arc::clone(&desk));
+    let instruct = answer_requests(session, keys::instruction(robot), move |text| asked.instruct(text))?;
+    let mode = answer_requests(session, keys::mode(robot), move |word| moded.request_mode(word))?;
+
+    // The threads, sinks first.
+    let now = clock::now();
+    let mut threads = Vec::new();
+    let egress_io = EgressIo {
+        commands: commands_out,
+        link: sender,
+        link_faults: Arc::clone(&counters.link_faults),
+        tap: egress_tap,
+        ending: Arc::clone(&ending),
+    };
+    let framer = Framer::new(identities.commands);
+    threads.push(threads::spawn(threads::EGRESS, now, egress_beat.clone(), move |seat| egress::run(framer, egress_io, &seat))?);
+    let governor_io = GovernorIo {
+        proposals: proposals_out,
+        states: governor_states,
+        decisions: decisions_out,
+        emergency_stop: Arc::clone(&counters.emergency_stop),
+        commands,
+        held,
+        last,
+        shown,
+        interventions: Arc::clone(&counters.interventions),
+        allocations: Arc::clone(&counters.governor_allocations),
+        ending: Arc::clone(&ending),
+    };
+    threads.push(threads::spawn(threads::GOVERNOR, now, governor_beat.clone(), move |seat| {
+        governor::run(governor, governor_io, period_ns, state_age_max_ns, &seat);
+    })?);
+    let control_io = ControlIo {
+        chunks: chunks_out,
+        proposals,
+        held: held_out,
+        tap: control_tap,
+        allocations: Arc::clone(&counters.control_allocations),
+        chunks_refused: Arc::clone(&counters.chunks_refused),
+        ending: Arc::clone(&ending),
+    };
+    let ticks = clock::Ticks::new(now, period_ns);
+    threads.push(threads::spawn(threads::CONTROL, now, control_beat.clone(), move |seat| control::run(schedule, control_io, ticks, &seat))?);
+    let inference_io = InferenceIo {
+        frames: frames_out,
+        states: inference_states,
+        instructions: instructions_out,
+        chunks,
+        insight,
+        tap: inference_tap,
+        faults: Arc::clone(&counters.inference_faults),
+        injected_delay_ns,
+        ending: Arc::clone(&ending),
+    };
+    threads.push(threads::spawn(threads::INFERENCE, now, inference_beat.clone(), move |seat| inference::run(inference, inference_io, &seat))?);
+    let capture_io = CaptureIo {
+        frames,
+        shown: picture,
+        newest_ns: Arc::clone(&counters.newest_frame_ns),
+        refused: Arc::clone(&counters.frames_refused),
+        ending: Arc::clone(&ending),
+    };
+    let source: Box<dyn Source> = Box::new(camera);
+    threads.push(threads::spawn(threads::CAPTURE, now, capture_beat.clone(), move |seat| capture::run(source, black, capture_io, &seat))?);
+    let joints: Vec<_> = config.robot.joints.iter().map(|(_, joint)| *joint).collect();
+    let watch_io = WatchIo {
+        states: watchdog_states,
+        last: last_out,
+        requests: requests_out,
+        decisions,
+        decided,
+        beats: vec![(threads::CONTROL, control_beat.clone()), (threads::GOVERNOR, governor_beat.clone()), (threads::EGRESS, egress_beat.clone())],
+        counters: counters.clone(),
+        frame_age_max_ns: config.camera.age_max_ns,
+        ending: Arc::clone(&ending),
+    };
+    let watch = Watch::new(Supervisor::default(), state_age_max_ns, &joints);
+    threads.push(threads::spawn(threads::WATCHDOG, now, watchdog_beat.clone(), move |seat| watchdog::run(watch, watch_io, &seat))?);
+    let (told, telling) = (Arc::clone(&desk), Arc::clone(&ending));
+    threads.push(threads::spawn(threads::TELEMETRY, now, telemetry_beat.clone(), move |seat| telemetry::run(&told, ends, &telling, &seat))?);
+
+    debug_assert_eq!(NO_DECISION.permission, Permission::None, "nothing may move before the watchdog's first word");
+    Ok(Running { desk, ending, threads, _link: vec![Box::new(subscriber), Box::new(instruct), Box::new(mode)] })
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The policy bundle: the shipped one drives, a broken one is refused in words.
+
+mod allocations;
+mod broken_files;
+mod broken_folder;
+mod broken_manifest;
+mod drives;
+mod fixture;
+mod refusal;
+
+use tendon::runtime::realtime::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
