@@ -5,8 +5,7 @@ resizes them and writes the sentences, so that training sees what the runtime wi
 """
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +58,19 @@ def load(folders):
         for name, shape in expected.items():
             if arrays[name].shape != shape:
                 raise SystemExit(f"{folder}/{name}.npy: expected shape {shape}, found {arrays[name].shape}")
-        parts.append((arrays, text))
-    join = lambda name: np.concatenate([arrays[name] for arrays, _ in parts])
-    return Frames(
-        image=join("images"), state=join("state").astype(np.float32), action=join("actions").astype(np.float32),
-        uv=join("block_uv").astype(np.float32), xyz=join("block_xyz").astype(np.float32), tip=join("tip_xyz").astype(np.float32),
-        present=join("present").astype(np.float32), text=[sentence for _, text in parts for sentence in text],
-    )
+        floats = {name: array.astype(np.float32) for name, array in arrays.items() if name != "images"}
+        parts.append(Frames(
+            image=arrays["images"], state=floats["state"], action=floats["actions"], uv=floats["block_uv"],
+            xyz=floats["block_xyz"], tip=floats["tip_xyz"], present=floats["present"], text=text,
+            tokens=np.zeros((count, MAX_LEN), np.int32),
+        ))
+    return join(parts)
+
+
+def join(parts):
+    """Several sets of frames as one."""
+    merge = lambda values: np.concatenate(values) if isinstance(values[0], np.ndarray) else sum(values, [])
+    return Frames(*(merge([getattr(part, field.name) for part in parts]) for field in fields(Frames)))
 
 
 def build_tokenizer(sentences, min_count=2):
@@ -118,8 +123,10 @@ class Batcher:
         self.frames = frames
         self.rng = np.random.default_rng(seed)
         self.torch_rng = torch.Generator().manual_seed(seed)
+        self.noise = torch.randn(512, 3, 96, 96, generator=self.torch_rng)
         vocabulary = tokenizer.get_vocab()
         self.keep = np.array([vocabulary[word] for word in KEEP if word in vocabulary] + [PAD])
+        self.meaning, self.wordings = wordings(frames)
         self.colours = np.array([vocabulary[word] for word in COLOURS if word in vocabulary])
 
     def geometry(self, size):
@@ -136,6 +143,11 @@ class Batcher:
     def _labels(self, index):
         f = self.frames
         tokens, action, present = f.tokens[index].copy(), f.action[index], f.present[index].copy()
+        # The same order in other words.
+        for row in np.flatnonzero(self.rng.random(len(index)) < 0.5):
+            same = self.wordings.get(self.meaning[index[row]])
+            if same is not None:
+                tokens[row] = same[self.rng.integers(len(same))]
         # An unknown colour is an absent colour: hold, whatever the rest of the sentence says.
         is_colour = np.isin(tokens, self.colours)
         unknown = is_colour.any(1) & (self.rng.random(len(index)) < 0.03)
@@ -163,7 +175,9 @@ class Batcher:
         gain = uniform(0.88, 1.12, 1, 1, 1) * uniform(0.95, 1.05, 3, 1, 1)
         offset = uniform(-0.05, 0.05, 1, 1, 1)
         image = image.mul_(gain).add_(offset)
-        image.add_(torch.randn(image.shape, generator=g) * uniform(0.0, 0.025, 1, 1, 1))
+        # Noise from a stock: drawing it afresh would cost as much as a convolution.
+        start = int(self.rng.integers(0, len(self.noise) - n))
+        image.add_(self.noise[start : start + n] * uniform(-0.025, 0.025, 1, 1, 1))
         # Now and then a small patch hides something.
         for i in range(0, n, 5):
             x, y, side = self.rng.integers(0, 90), self.rng.integers(0, 90), self.rng.integers(3, 7)
@@ -171,5 +185,14 @@ class Batcher:
         return image.clamp_(0.0, 1.0)
 
 
-def words(sentence):
-    return re.findall(r"[a-z]+", sentence.lower())
+def wordings(frames):
+    """What each sentence asks for (colour and side, None if it names no colour), and all sentences that ask the same."""
+    meaning, tokens = [], {}
+    for sentence, row in zip(frames.text, frames.tokens):
+        said = set(sentence.lower().replace(",", " ").split())
+        colours, sides = said & set(COLOURS), said & {"left", "right"}
+        key = (min(colours), min(sides, default="")) if len(colours) == 1 and len(sides) < 2 else None
+        meaning.append(key)
+        if key:
+            tokens.setdefault(key, {})[row.tobytes()] = row
+    return meaning, {key: np.stack(list(rows.values())) for key, rows in tokens.items()}

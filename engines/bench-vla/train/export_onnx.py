@@ -1,4 +1,4 @@
-"""Trained weights -> one ONNX graph, batch norms folded, weights embedded."""
+"""Trained weights -> one ONNX graph, weights embedded."""
 
 import copy
 
@@ -6,26 +6,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 OPSET = 17
 INPUTS = {"image": ("f32", [1, 3, 96, 96]), "state": ("f32", [1, 8]), "tokens": ("i32", [1, 16])}
 OUTPUTS = {"action": ("f32", [1, 16, 7]), "keypoint": ("f32", [1, 2]), "presence": ("f32", [1, 1])}
 
 
-def fold(module):
-    """Replaces each (convolution, batch norm) pair by one convolution."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.Sequential) and len(child) == 2 and isinstance(child[1], nn.BatchNorm2d):
-            setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
-        else:
-            fold(child)
-    return module
-
-
 def export(model, path):
-    model = fold(copy.deepcopy(model).eval().float().to(memory_format=torch.contiguous_format))
+    model = copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
     example = (torch.rand(1, 3, 96, 96), torch.zeros(1, 8), torch.ones(1, 16, dtype=torch.int32))
     torch.onnx.export(
         model, example, str(path), opset_version=OPSET, dynamo=False,

@@ -6,6 +6,7 @@
 
 import argparse
 import os
+
 import platform
 import subprocess
 import tempfile
@@ -31,10 +32,13 @@ def arguments():
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--out", type=Path, default=HERE.parent, help="the bundle's folder")
     parse.add_argument("--seed", type=int, default=1)
-    parse.add_argument("--frames", type=int, default=40_000, help="exported for training")
-    parse.add_argument("--held-out", type=int, default=3_000, help="exported for judging: other seeds, held-out wordings")
-    parse.add_argument("--geometry-steps", type=int, default=3_000)
-    parse.add_argument("--steps", type=int, default=4_000, help="with pictures, batches of 256")
+    parse.add_argument("--frames", type=int, default=60_000, help="exported for training")
+    parse.add_argument("--held-out", type=int, default=3_000, help="exported for judging: other seeds, held-out wordings and positions")
+    parse.add_argument("--geometry-steps", type=int, default=2_500, help="of the head alone")
+    parse.add_argument("--steps", type=int, default=6_000, help="with pictures")
+    parse.add_argument("--dagger-rounds", type=int, default=0, help="after that: let the policy drive, label where it comes, learn that too")
+    parse.add_argument("--dagger-frames", type=int, default=12_000, help="in each round")
+    parse.add_argument("--dagger-steps", type=int, default=2_000, help="in each round")
     parse.add_argument("--data", type=Path, nargs="+", help="use these exported folders, the last one for judging, and export nothing")
     parse.add_argument("--exporter", type=Path, help="a built bench_export; without it cargo builds one")
     return parse.parse_args()
@@ -54,54 +58,76 @@ def main():
     args = arguments()
     started = time.time()
     log = lambda line: say(started, line)
-    torch.set_num_threads(min(2, os.cpu_count()))
+    # Two threads would gain a fifth on an idle machine, and lose two thirds on one that does anything else.
+    torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     np.random.seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
 
     with tempfile.TemporaryDirectory(prefix="bench-vla-") as scratch:
-        folders = args.data or export_frames(args, Path(scratch), log)
+        exporter = Exporter(args, Path(scratch), log)
+        folders = args.data or exporter.demonstrations()
         frames, judged = data.load(folders[:-1]), data.load(folders[-1:])
-    log(f"{len(frames)} frames to learn from, {len(judged)} to judge")
+        log(f"{len(frames)} frames to learn from, {len(judged)} to judge")
+        tokenizer = data.build_tokenizer(frames.text)
+        frames.tokens, judged.tokens = data.encode(tokenizer, frames.text), data.encode(tokenizer, judged.text)
+        stats = data.statistics(frames)
+        figures = {}
 
-    tokenizer = data.build_tokenizer(frames.text)
-    tokenizer.save(str(args.out / bundle.TOKENIZER))
-    frames.tokens, judged.tokens = data.encode(tokenizer, frames.text), data.encode(tokenizer, judged.text)
-    stats = data.statistics(frames)
+        def write(folder, model):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bundle(folder, args, figures, model, tokenizer, stats, frames, judged, log)
 
-    model = train.new_model(tokenizer.get_vocab_size(), stats, frames)
-    if args.steps:
+        model = train.new_model(tokenizer.get_vocab_size(), stats, frames)
         reduced = has_fast_bf16()
-        model, _ = train.fit(
-            model, data.Batcher(frames, tokenizer, args.seed), geometry_steps=args.geometry_steps,
-            picture_steps=args.steps, reduced=reduced, log=log,
-        )
-    model.eval()
-    figures = {"open_loop_fp32": report.judge(model, judged, kinematics.tip)}
-    log(f"open loop: {figures['open_loop_fp32']}")
+        if args.steps:
+            model = train.fit(model, data.Batcher(frames, tokenizer, args.seed), geometry_steps=args.geometry_steps,
+                              picture_steps=args.steps, reduced=reduced, log=log)
+        for number in range(1, args.dagger_rounds + 1):
+            write(Path(scratch) / f"bundle-{number}", model)
+            visited = data.load([exporter.visited(Path(scratch) / f"bundle-{number}", number)])
+            visited.tokens = data.encode(tokenizer, visited.text)
+            frames = data.join([frames, visited])
+            model = train.fit(model, data.Batcher(frames, tokenizer, args.seed + number), geometry_steps=0,
+                              picture_steps=args.dagger_steps, rate=1e-3, reduced=reduced, log=log)
 
-    export_onnx.export(model, args.out / bundle.FP32)
-    session = export_onnx.Session(args.out / bundle.FP32, stats)
+    figures["training"] = {
+        "seed": args.seed, "frames": len(frames), "dagger_rounds": args.dagger_rounds, "geometry_steps": args.geometry_steps, "steps": args.steps + args.dagger_rounds * args.dagger_steps, "batch": 128,
+        "parameters": sum(p.numel() for p in model.parameters()), "vocabulary": tokenizer.get_vocab_size(),
+        "wall_seconds": round(time.time() - started), "cpu_seconds": round(cpu_seconds()), "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }
+    write(args.out, model)
+    log(f"bundle in {args.out}")
+
+
+def write_bundle(folder, args, figures, model, tokenizer, stats, frames, judged, log):
+    """Graphs, figures and small files. `figures` gets what was measured."""
+    model.eval()
+    sizes = kinematics.lengths(judged.state[:500, :6], judged.tip[:500])
+    figures["open_loop"] = report.judge(model, judged, lambda joints: kinematics.tip(joints, sizes))
+    log(f"open loop: {figures['open_loop']}")
+    export_onnx.export(model, folder / bundle.FP32)
+    session = export_onnx.Session(folder / bundle.FP32, stats)
     rng = np.random.default_rng(args.seed)
     calibration = rng.choice(len(frames), min(400, len(frames)), replace=False)
-    made = quantise.quantise(args.out / bundle.FP32, args.out / bundle.INT8, session, frames, calibration)
-    small = export_onnx.Session(args.out / bundle.INT8, stats)
+    made = quantise.quantise(folder / bundle.FP32, folder / bundle.INT8, session, frames, calibration)
     some = rng.choice(len(judged), min(500, len(judged)), replace=False)
     reference = session.chunks(judged, some)
     figures["fp32_onnxruntime_against_torch"] = report.difference(reference, torch_chunks(model, judged, some, stats))
-    figures["int8_against_fp32"] = report.difference(small.chunks(judged, some), reference) | {"made": made}
+    int8 = export_onnx.Session(folder / bundle.INT8, stats).chunks(judged, some)
+    figures["int8_against_fp32"] = report.difference(int8, reference) | made
     log(f"int8 against fp32: {figures['int8_against_fp32']}")
+    tokenizer.save(str(folder / bundle.TOKENIZER))
+    bundle.write_stats(folder, stats)
+    moving = some[np.abs(judged.action[some, :, :6]).max((1, 2)) > 0.1]
+    bundle.write_parity(folder, session, judged, moving[: bundle.PARITY_FRAMES])
+    report.write(folder, figures)
+    bundle.write_manifest(folder)
 
-    figures["training"] = {
-        "seed": args.seed, "frames": len(frames), "geometry_steps": args.geometry_steps, "steps": args.steps, "batch": 256,
-        "parameters": sum(p.numel() for p in model.parameters()), "vocabulary": tokenizer.get_vocab_size(),
-        "wall_seconds": round(time.time() - started), "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }
-    bundle.write_stats(args.out, stats)
-    bundle.write_parity(args.out, session, judged, some[: bundle.PARITY_FRAMES])
-    report.write(args.out, figures)
-    bundle.write_manifest(args.out)
-    log(f"bundle in {args.out}")
+
+def cpu_seconds():
+    """Of this process and of what it started: what a busy machine does not blur."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 @torch.no_grad()
@@ -112,30 +138,37 @@ def torch_chunks(model, frames, index, stats):
     return action.numpy() * stats["action.std"] + stats["action.mean"]
 
 
-def export_frames(args, scratch, log):
-    """Folders of frames, the last one for judging."""
-    exporter = args.exporter or build_exporter(log)
-    half = args.frames // 2
-    wanted = [
-        ("random", args.frames - half, args.seed * 1000 + 1, []),
-        ("expert", half, args.seed * 1000 + 2, []),
-        ("random", args.held_out, args.seed * 1000 + 3, ["--held-out"]),
-    ]
-    folders = []
-    for mode, count, seed, more in wanted:
-        folder = scratch / f"{mode}-{seed}"
-        subprocess.run([str(exporter), "--out", str(folder), "--frames", str(count), "--seed", str(seed), "--mode", mode, *more], check=True)
-        folders.append(folder)
-        log(f"{count} frames, {mode}")
-    return folders
+class Exporter:
+    """The Rust program that draws and labels frames; built when it is first needed."""
 
+    def __init__(self, args, scratch, log):
+        self.args, self.scratch, self.log, self.program = args, scratch, log, args.exporter
 
-def build_exporter(log):
-    command = ["cargo", "build", "--release", "--locked", "--example", "bench_export"]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-    log("exporter built")
-    return target / "release/examples/bench_export"
+    def demonstrations(self):
+        """Folders of frames, the last one for judging."""
+        args, half = self.args, self.args.frames // 2
+        return [
+            self.run("random", args.frames - half, 1), self.run("expert", half, 2),
+            self.run("random", args.held_out, 3, "--held-out"),
+        ]
+
+    def visited(self, folder, number):
+        return self.run("policy", self.args.dagger_frames, 10 + number, "--policy", str(folder))
+
+    def run(self, mode, frames, part, *more):
+        if self.program is None:
+            self.program = self.build()
+        seed = self.args.seed * 1000 + part
+        folder = self.scratch / f"{mode}-{seed}"
+        command = [str(self.program), "--out", str(folder), "--frames", str(frames), "--seed", str(seed), "--mode", mode, *more]
+        subprocess.run(command, check=True)
+        self.log(f"{frames} frames, {mode}")
+        return folder
+
+    def build(self):
+        subprocess.run(["cargo", "build", "--release", "--locked", "--example", "bench_export"], cwd=REPOSITORY, check=True)
+        self.log("exporter built")
+        return Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release/examples/bench_export"
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import CHUNK_LEN, MAX_LEN
+from data import CHUNK_LEN
 
-GRID = 48  # heat maps are half the picture's side
+# The rows of the picture that can show a block: the wall above and the table's edge below are a third of the work.
+ROWS = (16, 80)
+SIDE = 96
+STRIDE = 2  # of the heat maps
 STEERED, FREE = 4, 8  # points that depend on the sentence, and points that do not
 TEXT = 64
 # Metres to the head's units.
 XYZ_CENTRE, XYZ_SCALE = (0.30, 0.0, 0.05), 0.10
-
-
-def conv_bn(inputs, outputs, kernel, stride=1):
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
 
 
 class Text(nn.Module):
@@ -47,34 +46,38 @@ class Text(nn.Module):
 
 
 class Vision(nn.Module):
-    """Heat maps and their soft-argmax points. The points of map 0 are taught to be the named block."""
+    """Heat maps and their soft-argmax points. Point 0 is taught to be the named block.
 
-    def __init__(self, width=24, steered_width=32):
+    No batch norm: three layers train without it, it costs a third of the training time, and there is nothing to fold.
+    """
+
+    def __init__(self, width=32):
         super().__init__()
-        self.stem = conv_bn(3, width, 5, 2)
-        self.plain = conv_bn(width, width, 3)
-        self.steer1 = conv_bn(width, steered_width, 3)
-        self.steer2 = conv_bn(steered_width, steered_width, 3)
-        self.film = nn.Linear(TEXT, 4 * steered_width)
-        self.steered = nn.Conv2d(steered_width, STEERED, 1)
+        self.width = width
+        self.stem = nn.Conv2d(3, width, 5, STRIDE, 2)
+        self.plain = nn.Conv2d(width, width, 3, 1, 1)
+        self.steer = nn.Conv2d(width, width, 3, 1, 1)
+        for layer in (self.stem, self.plain, self.steer):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        self.film = nn.Linear(TEXT, 2 * width)
+        self.steered = nn.Conv2d(width, STEERED, 1)
         self.free = nn.Conv2d(width, FREE, 1)
-        steps = (torch.arange(GRID) + 0.5) / GRID
-        v, u = torch.meshgrid(steps, steps, indexing="ij")
+        middle = lambda low, high: torch.arange(low + STRIDE / 2, high, STRIDE) / SIDE
+        v, u = torch.meshgrid(middle(*ROWS), middle(0, SIDE), indexing="ij")
         self.register_buffer("grid", torch.stack([u.flatten(), v.flatten()], 1))
 
-    def trunk(self, image, text):
-        film = (0.5 * self.film(text)).unsqueeze(2).unsqueeze(3)
-        a1, b1, a2, b2 = film.chunk(4, 1)
-        x = F.relu(self.plain(F.relu(self.stem(image))))
-        y = F.relu(self.steer1(x) * (1.0 + a1) + b1)
-        y = F.relu(self.steer2(y) * (1.0 + a2) + b2)
-        return x, y
+    def maps(self, image, text):
+        film = self.film(text).unsqueeze(2).unsqueeze(3)
+        gain, offset = film[:, : self.width], film[:, self.width :]
+        x = F.relu(self.plain(F.relu(self.stem((image[:, :, ROWS[0] : ROWS[1]] - 0.5) * 4.0))))
+        y = F.relu(self.steer(x) * (1.0 + gain) + offset)
+        return torch.cat([self.steered(y), self.free(x)], 1)
 
     def forward(self, image, text, reduced=False):
         with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-            x, y = self.trunk(image, text)
-        # Coordinates need more than 8 bits of mantissa.
-        maps = torch.cat([self.steered(y.float()), self.free(x.float())], 1).flatten(2)
+            maps = self.maps(image, text)
+        maps = maps.float().reshape(-1, STEERED + FREE, len(self.grid))
         heat = F.softmax(maps, 2)
         points = heat @ self.grid
         peak, logit = heat.amax(2), maps.amax(2) * 0.1

@@ -10,7 +10,7 @@ from data import ACTION_NAMES
 
 
 @torch.no_grad()
-def judge(model, frames, kinematics, batch=256):
+def judge(model, frames, tip_of, batch=256):
     """Figures of an open loop: every frame by itself, against the expert."""
     model.eval()
     out = {k: [] for k in ("xyz", "presence", "point", "joints", "grip")}
@@ -29,7 +29,6 @@ def judge(model, frames, kinematics, batch=256):
     held = frames.state[:, 7] > 0.5
     seen = present & ~held
     error_mm = np.linalg.norm((out["xyz"] - frames.xyz)[:, :2], axis=1) * 1e3
-    tip_of = lambda joints: kinematics(joints)
     wanted = tip_of(frames.state[:, :6] + frames.action[:, -1, :6])
     got = tip_of(frames.state[:, :6] + out["joints"][:, -1])
     tip_mm = np.linalg.norm(got - wanted, axis=1) * 1e3
@@ -58,12 +57,15 @@ def difference(ours, reference):
     error = np.abs(ours - reference)
     span = np.quantile(reference, 0.99, axis=(0, 1)) - np.quantile(reference, 0.01, axis=(0, 1))
     a, b = ours.reshape(len(ours), -1), reference.reshape(len(ours), -1)
-    cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1) + 1e-9)
+    # A chunk that holds is all but zero: its direction says nothing.
+    moves = np.linalg.norm(b, axis=1) > 0.1
+    a, b = a[moves], b[moves]
+    cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return {
         "mean": {n: float(f"{v:.3g}") for n, v in zip(ACTION_NAMES, error.mean((0, 1)))},
         "max": {n: float(f"{v:.3g}") for n, v in zip(ACTION_NAMES, error.max((0, 1)))},
         "span_of_reference": {n: float(f"{v:.3g}") for n, v in zip(ACTION_NAMES, span)},
-        "cosine_median": float(f"{np.median(cosine):.6g}"), "cosine_min": float(f"{cosine.min():.6g}"),
+        "chunks": len(ours), "chunks_that_move": int(moves.sum()), "cosine_median": float(f"{np.median(cosine):.6g}"), "cosine_min": float(f"{cosine.min():.6g}"),
     }
 
 

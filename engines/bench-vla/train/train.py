@@ -7,7 +7,7 @@ import time
 import torch
 from torch.nn import functional as F
 
-from model import GRID, Policy, XYZ_SCALE
+from model import Policy, SIDE, STRIDE, XYZ_SCALE
 
 
 def step_scale(frames):
@@ -49,11 +49,11 @@ def picture_loss(model, batch, reduced):
     action, motion = action_loss(model, batch, joints, grip, tip)
 
     # The named block in the picture, where it is in the picture.
-    uv = batch["uv"]
-    visible = batch["present"] * ((uv > 0.0) & (uv < 1.0)).all(1).float()
+    uv, cells = batch["uv"], model.vision.grid
+    inside = ((uv > cells.amin(0)) & (uv < cells.amax(0))).all(1)
+    visible = batch["present"] * inside.float()
     total = visible.sum().clamp_min(1.0)
-    cells = model.vision.grid
-    target = torch.softmax(-((uv[:, None] - cells[None]) ** 2).sum(2) * (GRID**2 / 2.0), 1)
+    target = torch.softmax(-((uv[:, None] - cells[None]) ** 2).sum(2) * ((SIDE / STRIDE) ** 2 / 2.0), 1)
     map_loss = (-(target * F.log_softmax(heat, 1)).sum(1) * visible).sum() / total
     point_loss = ((point - uv).abs().sum(1) * visible).sum() / total
     # A held block is where the tip is: its place is not asked of the picture with the same force.
@@ -76,7 +76,7 @@ def parameter_groups(model):
 class Average:
     """Exponential moving average of the weights: what is kept."""
 
-    def __init__(self, model, decay=0.998):
+    def __init__(self, model, decay=0.999):
         self.model, self.decay, self.steps = copy.deepcopy(model).eval(), decay, 0
 
     @torch.no_grad()
@@ -90,8 +90,8 @@ class Average:
                 mine.copy_(theirs)
 
 
-def fit(model, batcher, *, geometry_steps, picture_steps, batch=256, rate=2e-3, reduced=False, log=print):
-    """First the head by itself, then everything together. Returns the averaged model and the last figures."""
+def fit(model, batcher, *, geometry_steps, picture_steps, batch=128, rate=2e-3, reduced=False, log=print):
+    """First the head by itself, then everything together. Returns the averaged model."""
     optimiser = torch.optim.AdamW(parameter_groups(model), lr=rate, betas=(0.9, 0.98))
     started = time.time()
     for step in range(geometry_steps):
@@ -102,18 +102,17 @@ def fit(model, batcher, *, geometry_steps, picture_steps, batch=256, rate=2e-3, 
         if step % 500 == 0:
             log(f"head {step}/{geometry_steps} loss {loss.item():.4f} {time.time() - started:.0f} s")
     average = Average(model)
-    parts = {}
     for step in range(picture_steps):
         warm, angle = min(1.0, (step + 1) / 100), math.pi * step / picture_steps
         set_rate(optimiser, rate * warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(angle))))
         loss, parts = picture_loss(model, batcher.pictures(batch), reduced)
-        loss = loss + geometry_loss(model, batcher.geometry(512))
+        loss = loss + geometry_loss(model, batcher.geometry(256))
         descend(model, optimiser, loss)
         average.update(model)
-        if step % 200 == 0 or step == picture_steps - 1:
+        if step % 500 == 0 or step == picture_steps - 1:
             shown = " ".join(f"{k} {v.item():.4f}" for k, v in parts.items())
             log(f"all {step}/{picture_steps} loss {loss.item():.4f} {shown} {time.time() - started:.0f} s")
-    return average.model, {key: float(value) for key, value in parts.items()}
+    return average.model
 
 
 def set_rate(optimiser, rate):
