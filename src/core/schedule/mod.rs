@@ -198,8 +198,11 @@ impl Schedule {
             self.seam = match (self.config.merge, &self.last) {
                 (Merge::Blend { blend_ns, start_ns }, Some(last)) => {
                     let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-                    let length_ns =
-                        if last.at_rest() { start_ns } else { blend_ns.max(self.seam.left_ns(now)) };
+                    let length_ns = if last.at_rest() {
+                        start_ns
+                    } else {
+                        blend_ns.max(self.seam.left_ns(now))
+                    };
                     Seam::between(
                         &before,
                         &curve::sample(chunk, &self.config.kinds, now),
