@@ -113,9 +113,9 @@ impl Robot {
             .map(|(r, v)| r * v)
             .sum::<f64>()
             .min(0.0);
-        for joint in 0..JOINTS {
-            self.q_rad[joint] += row[joint] / norm2 * deep;
-            self.v_rad_s[joint] -= row[joint] / norm2 * sinking;
+        for ((q, v), r) in self.q_rad.iter_mut().zip(&mut self.v_rad_s).zip(row) {
+            *q += r / norm2 * deep;
+            *v -= r / norm2 * sinking;
         }
     }
 

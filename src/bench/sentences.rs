@@ -108,9 +108,9 @@ pub fn ask(dice: &mut Dice, task: Task, colour: &str, wording: Wording) -> Strin
     };
     template
         .replace("{c}", colour)
-        .replace("{n}", *dice.pick::<&str>(&NOUNS))
+        .replace("{n}", dice.pick::<&str>(&NOUNS))
         .replace("{s}", side)
-        .replace("{b}", *dice.pick::<&str>(&TRAYS))
+        .replace("{b}", dice.pick::<&str>(&TRAYS))
 }
 
 /// A sentence that asks for nothing on this table.

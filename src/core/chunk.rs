@@ -73,8 +73,7 @@ impl Chunk {
         provenance: Provenance,
     ) -> Result<Chunk, ChunkFault> {
         let steps = values.len().checked_div(joints).unwrap_or(0);
-        let fits = steps >= 1
-            && steps <= CHUNK_STEPS_MAX
+        let fits = (1..=CHUNK_STEPS_MAX).contains(&steps)
             && joints <= JOINTS_MAX
             && values.len() <= CHUNK_VALUES_MAX
             && steps * joints == values.len();

@@ -130,7 +130,7 @@ impl Lockstep {
                 &mut self.measures,
             );
 
-            if now.0 % WATCH_NS == 0 {
+            if now.0.is_multiple_of(WATCH_NS) {
                 let request = match (over, decision.mode) {
                     (None, Mode::Standby) => Some(Request::Activate),
                     (Some(_), Mode::Active | Mode::Holding) => Some(Request::Stop),

@@ -60,7 +60,7 @@ fn step(governor: &mut Governor, pose: &[f64], proposal: Option<&Step>) -> Outpu
 
 /// The emitted sequence against the limits, by differences, exactly.
 fn assert_legal(before: &[Axis; JOINTS_MAX], after: &Output, joints: usize) {
-    for joint in 0..joints {
+    for (joint, before) in before.iter().enumerate().take(joints) {
         let (q, v) = (
             after.command.get().position[joint],
             after.command.get().velocity[joint],
@@ -68,12 +68,12 @@ fn assert_legal(before: &[Axis; JOINTS_MAX], after: &Output, joints: usize) {
         assert!(q.is_finite() && v.is_finite(), "joint {joint}: {q} {v}");
         assert!((-2.0..=2.0).contains(&q), "joint {joint} at {q}");
         assert!(v.abs() <= 2.5 * (1.0 + 2e-9), "joint {joint} at {v} rad/s");
-        let a = (v - before[joint].v) / T;
+        let a = (v - before.v) / T;
         assert!(
             a.abs() <= 12.0 * (1.0 + 1e-6),
             "joint {joint} at {a} rad/s2"
         );
-        let implied = (q - before[joint].q) / T;
+        let implied = (q - before.q) / T;
         assert!(
             (implied - v).abs() < 1e-9,
             "joint {joint}: said {v}, moved {implied}"

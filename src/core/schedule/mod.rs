@@ -83,6 +83,7 @@ pub enum Intake {
 
 /// The scheduler's word at one tick.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // Copied from cell to cell each tick; a box would be an allocation.
 pub enum Step {
     /// Where each joint should be now.
     Setpoint {

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whole-binary stories: what a user sees.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn tendon(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the binary runs")
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments);
+    command
+}
+
+#[track_caller]
+fn json(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!(
+            "{error}: {text} {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+/// Wall-clock fields are the only ones that may differ between two runs.
+fn without_wall_clock(mut report: serde_json::Value) -> String {
+    let fields = report.as_object_mut().expect("an object");
+    fields.remove("inference_ms");
+    fields.remove("wall_s");
+    report.to_string()
+}
+
+#[test]
+fn lockstep_does_what_the_sentence_says_and_twice_the_same() {
+    let run = || {
+        json(&tendon(&[
+            "demo",
+            "--headless",
+            "--lockstep",
+            "--episodes",
+            "12",
+            "--seed",
+            "3",
+            "--json",
+        ]))
+    };
+    let report = run();
+    assert!(report["success_rate"].as_f64() >= Some(0.85), "{report}");
+    assert_eq!(report["limit_violations"], 0, "{report}");
+    assert_eq!(report["commands_rejected"], 0, "{report}");
+    assert_eq!(report["allocations_in_control_loop"], 0, "{report}");
+    let grounding = &report["grounding"];
+    assert_eq!(grounding["nonsense_original"]["successes"], 0, "{report}");
+    assert_eq!(
+        grounding["absent_colour_original"]["successes"], 0,
+        "{report}"
+    );
+    assert_eq!(
+        grounding["other_block_original"]["successes"], 0,
+        "{report}"
+    );
+    assert_eq!(without_wall_clock(report), without_wall_clock(run()));
+}
+
+#[test]
+fn the_quantised_graph_does_it_too() {
+    let report = json(&tendon(&[
+        "demo",
+        "--headless",
+        "--lockstep",
+        "--episodes",
+        "6",
+        "--seed",
+        "5",
+        "--precision",
+        "int8",
+        "--json",
+    ]));
+    assert!(report["success_rate"].as_f64() >= Some(0.66), "{report}");
+}
+
+#[test]
+fn a_slow_policy_is_late_and_never_wrong() {
+    let report = json(&tendon(&[
+        "demo",
+        "--headless",
+        "--lockstep",
+        "--episodes",
+        "4",
+        "--seed",
+        "3",
+        "--inject-inference-delay-ms",
+        "300",
+        "--json",
+    ]));
+    assert_eq!(report["limit_violations"], 0, "{report}");
+    assert_eq!(report["commands_rejected"], 0, "{report}");
+}
+
+#[test]
+fn in_real_time_over_the_link() {
+    let report = json(&tendon(&[
+        "demo",
+        "--headless",
+        "--episodes",
+        "2",
+        "--seed",
+        "3",
+        "--json",
+    ]));
+    assert_eq!(report["episodes"], 2, "{report}");
+    assert_eq!(report["limit_violations"], 0, "{report}");
+    assert_eq!(report["allocations_in_control_loop"], 0, "{report}");
+    assert!(report["commands_sent"].as_u64() > Some(200), "{report}");
+}
+
+#[test]
+fn check_accepts_the_bench_and_names_what_is_wrong() {
+    let good = tendon(&["check", "--config", "deploy/bench/tendon.toml"]);
+    assert!(
+        good.status.success(),
+        "{}",
+        String::from_utf8_lossy(&good.stderr)
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let write = |name: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(root.join("deploy/bench").join(name))
+            .expect("the bench's file");
+        let text = text.replace("../../engines", &root.join("engines").display().to_string());
+        std::fs::write(folder.path().join(name), text.replace(from, to)).expect("written");
+    };
+    let check = |want: &[&str]| {
+        let config = folder.path().join("tendon.toml");
+        let output = tendon(&["check", "--config", config.to_str().expect("a path")]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        want.iter()
+            .for_each(|want| assert!(said.contains(want), "{want:?} is not in {said}"));
+    };
+    write("robot.toml", "wrist_pitch", "wrist_picth");
+    write("tendon.toml", "", "");
+    check(&["wrist_pitch"]);
+    write("robot.toml", "", "");
+    write("tendon.toml", "rate_hz", "rate_hertz");
+    check(&["tendon.toml:", "rate_hertz"]);
+    write("tendon.toml", "width = 224", "width = 640");
+    check(&["camera.width", "[224, 224]", "640"]);
+}
+
+#[test]
+fn usage_and_missing_things_have_their_own_exit_code() {
+    assert_eq!(tendon(&["demo", "--no-such-flag"]).status.code(), Some(2));
+    assert_eq!(
+        tendon(&["demo", "--bundle", "/no/such/bundle"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(
+        tendon(&["policy", "inspect", "/no/such/bundle"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert!(
+        tendon(&["policy", "inspect", "engines/bench-vla"])
+            .status
+            .success()
+    );
+    assert_eq!(
+        tendon(&["mode", "active", "--connect", "tcp/127.0.0.1:9"])
+            .status
+            .code(),
+        Some(1)
+    );
+}
+
+/// A deployment on a free port in a folder of its own, its runtime and its bench robot.
+struct Stage {
+    _folder: tempfile::TempDir,
+    endpoint: String,
+    runtime: Child,
+    bench: Child,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let endpoint = format!("tcp/{}", socket.local_addr().expect("an address"));
+        drop(socket);
+        let tendon = std::fs::read_to_string(root.join("deploy/bench/tendon.toml"))
+            .expect("the bench's file");
+        let tendon = tendon
+            .replace("../../engines", &root.join("engines").display().to_string())
+            .replace(
+                "listen = \"tcp/127.0.0.1:7447\"",
+                &format!("listen = \"{endpoint}\""),
+            )
+            .replace("[page]\nlisten = \"127.0.0.1:8765\"", "");
+        std::fs::write(folder.path().join("tendon.toml"), tendon).expect("written");
+        std::fs::copy(
+            root.join("deploy/bench/robot.toml"),
+            folder.path().join("robot.toml"),
+        )
+        .expect("copied");
+        let config = folder.path().join("tendon.toml");
+        let runtime = command(&["run", "--config", config.to_str().expect("a path")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the runtime starts");
+        let bench = Stage::bench(&endpoint);
+        Stage {
+            _folder: folder,
+            endpoint,
+            runtime,
+            bench,
+        }
+    }
+
+    fn bench(endpoint: &str) -> Child {
+        command(&["bench-robot", "--connect", endpoint])
+            .spawn()
+            .expect("the bench robot starts")
+    }
+
+    fn say(&self, verb: &str, text: &str) -> (Option<i32>, String) {
+        let output = tendon(&[verb, text, "--connect", &self.endpoint]);
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
+    /// Repeats a request until it is granted.
+    #[track_caller]
+    fn until_granted(&self, verb: &str, text: &str) {
+        let began = Instant::now();
+        loop {
+            let (code, said) = self.say(verb, text);
+            if code == Some(0) {
+                return;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{verb} {text}: {said}"
+            );
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for child in [&mut self.runtime, &mut self.bench] {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn terminate(child: &Child) {
+    let status = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(status.is_ok_and(|status| status.success()));
+}
+
+#[test]
+fn a_bench_robot_that_is_killed_and_comes_back_is_not_driven_until_a_person_says_so() {
+    let mut stage = Stage::new();
+    let (_, refused) = stage.say("mode", "active");
+    assert!(
+        refused.contains("tendon:"),
+        "nobody has said what to do: {refused}"
+    );
+    stage.until_granted("instruct", "touch the red block");
+    stage.until_granted("mode", "active");
+    stage.bench.kill().expect("killed");
+    stage.bench.wait().expect("gone");
+    // The joint state is lost for longer than the limit: latched, whatever comes back.
+    let began = Instant::now();
+    loop {
+        let (code, said) = stage.say("mode", "active");
+        if code == Some(1) && said.contains("latched in stopped") {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{said}");
+    }
+    stage.bench = Stage::bench(&stage.endpoint);
+    stage.until_granted("mode", "reset");
+    stage.until_granted("mode", "active");
+}
+
+#[test]
+fn sigterm_brings_the_robot_to_rest_before_exit() {
+    let mut stage = Stage::new();
+    stage.until_granted("instruct", "put the blue block in the left bin");
+    stage.until_granted("mode", "active");
+    terminate(&stage.runtime);
+    let status = stage.runtime.wait().expect("ends");
+    let mut said = String::new();
+    stage
+        .runtime
+        .stdout
+        .take()
+        .expect("piped")
+        .read_to_string(&mut said)
+        .expect("text");
+    assert!(status.success(), "{said}");
+    assert!(said.contains("at rest"), "{said}");
+}
