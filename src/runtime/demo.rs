@@ -105,7 +105,7 @@ pub fn lockstep(
         if ending.load(Ordering::Relaxed) {
             return Err(DemoError::Interrupted);
         }
-        report.add(spec, &pipeline.episode(spec)?);
+        report.add(spec, &pipeline.episode(spec, &mut |_| {})?);
     }
     report.take(&pipeline.measures.figures());
     report.limit_violations = pipeline.limit_violations;

@@ -106,11 +106,15 @@ impl Lockstep {
         }
     }
 
-    /// Runs one episode from standby to the judge's word.
+    /// Runs one episode from standby to the judge's word; `shown` sees each picture.
     ///
     /// # Errors
     /// [`EpisodeFault`].
-    pub fn episode(&mut self, spec: &Spec) -> Result<Outcome, EpisodeFault> {
+    pub fn episode(
+        &mut self,
+        spec: &Spec,
+        shown: &mut dyn FnMut(&Frame),
+    ) -> Result<Outcome, EpisodeFault> {
         let mut world = World::new(spec, self);
         self.inference.instruct(world.episode.sentence())?;
         let mut watch = Watch::new(Supervisor::default(), self.state_age_max_ns, &self.joints);
@@ -123,6 +127,9 @@ impl Lockstep {
             self.now = self.now.plus_ns(self.period_ns);
             let now = self.now;
             world.advance(now, self.period_ns);
+            if world.film(now) {
+                shown(&world.frame);
+            }
             world.look(
                 now,
                 &mut self.inference,
@@ -259,7 +266,21 @@ impl World {
         }
     }
 
-    /// Takes pictures and shows them to the policy.
+    /// Takes a picture if one is due.
+    fn film(&mut self, now: Mono) -> bool {
+        if now < self.next_frame {
+            return false;
+        }
+        self.next_frame = now.plus_ns(FRAME_NS);
+        self.episode.render(&mut self.frame.rgb);
+        self.frame.seq += 1;
+        self.frame.captured = now;
+        self.frame.received = now.plus_ns(TRANSPORT_NS);
+        self.shown = false;
+        true
+    }
+
+    /// Shows the newest picture to the policy.
     fn look(
         &mut self,
         now: Mono,
@@ -267,14 +288,6 @@ impl World {
         injected_delay_ns: u64,
         measures: &mut Measures,
     ) {
-        if now >= self.next_frame {
-            self.next_frame = now.plus_ns(FRAME_NS);
-            self.episode.render(&mut self.frame.rgb);
-            self.frame.seq += 1;
-            self.frame.captured = now;
-            self.frame.received = now.plus_ns(TRANSPORT_NS);
-            self.shown = false;
-        }
         if self.shown || now < self.frame.received || self.coming.is_some() {
             return;
         }
