@@ -317,14 +317,14 @@ impl Eye {
         let plan = expert::plan(&seen.q_rad, seen.suction, &robot.table, goal);
         let mut action = [0.0; CHUNK_LEN * ACTION_DIM];
         for (out, step) in action.chunks_exact_mut(ACTION_DIM).zip(&plan) {
-            for joint in 0..JOINTS {
-                out[joint] = (step[joint] - seen.q_rad[joint]) as f32;
+            for (slot, (to, from)) in out.iter_mut().zip(step.iter().zip(seen.q_rad)) {
+                *slot = (to - from) as f32;
             }
             out[JOINTS] = step[JOINTS] as f32;
         }
         let mut state = [0.0; 8];
-        for joint in 0..JOINTS {
-            state[joint] = seen.q_rad[joint] as f32;
+        for (slot, q) in state.iter_mut().zip(seen.q_rad) {
+            *slot = q as f32;
         }
         state[6] = f32::from(u8::from(seen.suction));
         state[7] = f32::from(u8::from(seen.holding));

@@ -127,7 +127,9 @@ fn interactive(
         "{}",
         bench.desk().instruct(&sentence).map_err(Failure::Usage)?
     );
-    bench.arm(ending).map_err(super::demo_failure)?;
+    bench
+        .arm(demo::AfterLatch::Refuse, ending)
+        .map_err(super::demo_failure)?;
     while !ending.load(Ordering::Relaxed) {
         let (view, figures) = (bench.desk().view(), bench.desk().figures());
         print!(

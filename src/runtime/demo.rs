@@ -6,7 +6,7 @@ use crate::bench::episode::{Ask, Spec};
 use crate::bench::process::{Answer, Request as BenchRequest};
 use crate::config::Config;
 use crate::config::problem::Problem;
-use crate::core::supervisor::Request;
+use crate::core::supervisor::{Mode, Refused, Request};
 use crate::core::units::MS;
 use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
@@ -127,6 +127,15 @@ fn start_report(config: &Config, seed: u64, injected_ms: u64, time: &'static str
     }
 }
 
+/// What arming does with a latched stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterLatch {
+    /// Refuses: a person must look.
+    Refuse,
+    /// Acknowledges it: a run of episodes is its own operator, and counts.
+    Reset,
+}
+
 /// The pipeline with a bench robot in a process of its own.
 pub struct Bench {
     /// The pipeline.
@@ -220,11 +229,15 @@ impl Bench {
     ///
     /// # Errors
     /// [`DemoError::NotArmed`] with the last refusal.
-    pub fn arm(&self, ending: &AtomicBool) -> Result<(), DemoError> {
+    pub fn arm(&self, reset: AfterLatch, ending: &AtomicBool) -> Result<(), DemoError> {
         let deadline = clock::now().plus_ns(ARMING_NS);
         loop {
             let refused = match self.desk().request(Request::Activate) {
                 Some(Ok(_)) => return Ok(()),
+                Some(Err(Refused::Latched(mode))) if reset == AfterLatch::Reset => {
+                    self.desk().request(Request::Reset);
+                    format!("latched in {}", mode.word())
+                }
                 Some(Err(refused)) => refused.to_string(),
                 None => "the watchdog does not answer".to_owned(),
             };
@@ -238,8 +251,8 @@ impl Bench {
         }
     }
 
-    /// One episode: rest, scene, sentence, arm, judge.
-    fn episode(&self, spec: &Spec, ending: &AtomicBool) -> Result<Answer, DemoError> {
+    /// One episode: rest, scene, sentence, arm, judge. Also tells whether the robot latched a stop.
+    fn episode(&self, spec: &Spec, ending: &AtomicBool) -> Result<(Answer, bool), DemoError> {
         self.desk().come_to_rest(REST);
         let set = self.set_scene(spec)?;
         let set_at = clock::now();
@@ -251,12 +264,14 @@ impl Bench {
         while newest() < set_at.plus_ns(200 * MS).0 && clock::now() < set_at.plus_ns(2_000 * MS) {
             pause(5);
         }
-        self.arm(ending)?;
+        self.arm(AfterLatch::Reset, ending)?;
         let deadline = clock::now().plus_ns(EPISODE_NS);
         loop {
             let answer = self.ask(BenchRequest::Report)?;
-            if answer.outcome.over || clock::now() > deadline {
-                return Ok(answer);
+            // A latched stop ends the episode as it stands: nothing resumes by itself.
+            let latched = self.desk().view().decision.mode >= Mode::Stopped;
+            if answer.outcome.over || latched || clock::now() > deadline {
+                return Ok((answer, latched));
             }
             if ending.load(Ordering::Relaxed) {
                 return Err(DemoError::Interrupted);
@@ -299,7 +314,8 @@ pub fn real_time(
         .iter()
         .chain(&grounding_plan(episodes, seed))
     {
-        let answer = bench.episode(spec, ending)?;
+        let (answer, latched) = bench.episode(spec, ending)?;
+        report.latched_stops += u32::from(latched);
         report.add(spec, &answer.outcome);
         progress(spec, &report);
         last = Some(answer);

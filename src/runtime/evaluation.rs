@@ -152,6 +152,8 @@ pub struct Report {
     pub allocations_in_control_loop: u64,
     /// Ticks in which the governor changed what the scheduler proposed while following.
     pub governor_interventions: u64,
+    /// Times the robot latched a stop (lost state or echo: a machine too busy) and was reset for the next episode.
+    pub latched_stops: u32,
     /// Per task and held-out group.
     pub tasks: Tasks,
     /// Language grounding.
