@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Configuration in two steps: files as written ([`file`]) -> checked values ([`Config`]). Whoever holds a `Config`
+//! Configuration in two steps: files as written ([`mod@file`]) -> checked values ([`Config`]). Whoever holds a `Config`
 //! need not check it again. Every semantic check collects all problems before it refuses; a file that cannot be read
 //! as TOML, or holds an unknown key, is one problem with its line.
 

@@ -2,7 +2,7 @@
 //! Judges a manifest's values: bounds before anything is allocated by them, and every fault in one go.
 //!
 //! The shapes of the stage must follow from its sections. Whether the outer package says the same is judged in
-//! [`super::agree`].
+//! the module above.
 
 use crate::config::problem::Problem;
 use crate::core::limits::{CHUNK_STEPS_MAX, CHUNK_VALUES_MAX, JOINTS_MAX};
