@@ -29,7 +29,10 @@ fn step(bench: &mut Criterion) {
         let config = Config {
             kinds: (0..joints).map(|_| JointKind::Revolute).collect(),
             period_ns: 5 * MS,
-            merge: Merge::Blend { blend_ns: 200 * MS, start_ns: 200 * MS },
+            merge: Merge::Blend {
+                blend_ns: 200 * MS,
+                start_ns: 200 * MS,
+            },
             chunk_age_max_ns: 2_000 * MS,
         };
         let mut schedule = Schedule::new(config);

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 /// Every allocation of the real binary is counted by thread: that is how "the control loop never allocates" is shown.
 #[global_allocator]
-static ALLOCATOR: tendon::runtime::realtime::CountingAllocator = tendon::runtime::realtime::CountingAllocator;
+static ALLOCATOR: tendon::runtime::realtime::CountingAllocator =
+    tendon::runtime::realtime::CountingAllocator;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();

@@ -17,11 +17,11 @@ use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{MotorMode, STATE_LEN_MAX};
 use crate::core::wire::{Identity, picture};
+use crate::link::keys;
 use crate::link::motor::{self, Motor};
 use crate::link::robot_end::{PictureSender, RobotEnd};
 use crate::link::runtime_end::answer_requests;
 use crate::link::session::{self, LinkError};
-use crate::link::keys;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,7 +125,12 @@ impl World {
 ///
 /// # Errors
 /// [`LinkError`] if the link cannot be opened.
-pub fn run(link: &LinkConfig, settings: &Settings, clock: Clock, ending: &Arc<AtomicBool>) -> Result<(), LinkError> {
+pub fn run(
+    link: &LinkConfig,
+    settings: &Settings,
+    clock: Clock,
+    ending: &Arc<AtomicBool>,
+) -> Result<(), LinkError> {
     let session = session::open(link)?;
     let end = RobotEnd::new(&session, &settings.robot)?;
     let pictures = PictureSender::new(&session, &settings.robot, &settings.camera)?;
@@ -162,7 +167,11 @@ fn new_world(settings: &Settings) -> World {
         },
         &pose,
     );
-    World { episode, motor, scene: 1 }
+    World {
+        episode,
+        motor,
+        scene: 1,
+    }
 }
 
 /// Motors, world and state reports.
@@ -207,7 +216,12 @@ pub fn advance(episode: &mut Episode, motor: &mut Motor, now: Mono) {
 /// What the bench's sensors say, as the wire carries it: six joints and the gripper.
 pub fn joint_state(episode: &mut Episode, now: Mono) -> JointState {
     let measured = episode.measure();
-    let mut state = JointState { joints: JOINTS + 1, measured: now, holding: measured.holding, ..JointState::NEVER };
+    let mut state = JointState {
+        joints: JOINTS + 1,
+        measured: now,
+        holding: measured.holding,
+        ..JointState::NEVER
+    };
     state.position[..JOINTS].copy_from_slice(&measured.q_rad);
     state.velocity[..JOINTS].copy_from_slice(&measured.v_rad_s);
     state.position[JOINTS] = f64::from(u8::from(measured.suction));
@@ -215,7 +229,13 @@ pub fn joint_state(episode: &mut Episode, now: Mono) -> JointState {
 }
 
 /// The camera: looks, draws, sends.
-fn film(world: &Mutex<World>, sender: &PictureSender, identity: Identity, clock: Clock, ending: &AtomicBool) {
+fn film(
+    world: &Mutex<World>,
+    sender: &PictureSender,
+    identity: Identity,
+    clock: Clock,
+    ending: &AtomicBool,
+) {
     let mut frame = vec![0; picture::PICTURE_OVERHEAD + CAMERA_PX * CAMERA_PX * 3];
     let mut camera: Option<(u64, Camera)> = None;
     let mut at = (clock.now)();
@@ -226,12 +246,20 @@ fn film(world: &Mutex<World>, sender: &PictureSender, identity: Identity, clock:
         let captured = (clock.now)();
         let (table, pose): (Table, Pose) = {
             let world = world.lock().unwrap_or_else(PoisonError::into_inner);
-            if camera.as_ref().is_none_or(|(scene, _)| *scene != world.scene) {
+            if camera
+                .as_ref()
+                .is_none_or(|(scene, _)| *scene != world.scene)
+            {
                 camera = Some((world.scene, world.episode.camera().clone()));
             }
-            (world.episode.robot.table.clone(), world.episode.robot.pose())
+            (
+                world.episode.robot.table.clone(),
+                world.episode.robot.pose(),
+            )
         };
-        let (Some((_, camera)), Some(rgb)) = (&mut camera, picture::pixels(&mut frame)) else { continue };
+        let (Some((_, camera)), Some(rgb)) = (&mut camera, picture::pixels(&mut frame)) else {
+            continue;
+        };
         camera.render(&table, &pose, rgb);
         seq += 1;
         let side = CAMERA_PX as u16;

@@ -28,7 +28,8 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let ending = super::ending()?;
     // Only the robot and the streams' names are needed here; the bundle is the runtime's.
-    let (robot, camera, period_ns) = Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).map_err(super::problems)?;
+    let (robot, camera, period_ns) =
+        Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).map_err(super::problems)?;
     let identities = Identities::of(&robot.name, &robot.joints);
     let settings = Settings {
         robot: robot.name.clone(),
@@ -41,7 +42,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         boot_id: std::collections::hash_map::RandomState::new().hash_one(clock::now()),
         scene: demo::scene(options.seed),
     };
-    let link = LinkConfig { listen: None, connect: Some(options.connect.clone()), credentials: None };
-    let clock = Clock { now: clock::now as fn() -> Mono, sleep_until: clock::sleep_until };
+    let link = LinkConfig {
+        listen: None,
+        connect: Some(options.connect.clone()),
+        credentials: None,
+    };
+    let clock = Clock {
+        now: clock::now as fn() -> Mono,
+        sleep_until: clock::sleep_until,
+    };
     process::run(&link, &settings, clock, &ending).map_err(Failure::failed)
 }

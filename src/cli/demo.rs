@@ -55,21 +55,44 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let ending = super::ending()?;
     let bundle = find_bundle(options.bundle.as_deref())?;
-    let config = demo::bench_config(&bundle, options.precision == "int8").map_err(super::problems)?;
+    let config =
+        demo::bench_config(&bundle, options.precision == "int8").map_err(super::problems)?;
     if options.headless {
         let report = if options.lockstep {
-            demo::lockstep(config, options.episodes, options.seed, options.inject_inference_delay_ms, &ending)
+            demo::lockstep(
+                config,
+                options.episodes,
+                options.seed,
+                options.inject_inference_delay_ms,
+                &ending,
+            )
         } else {
-            demo::real_time(config, options.episodes, options.seed, options.inject_inference_delay_ms, &ending, |_, report| {
-                eprint!("\r{} episodes, {} done as asked   ", report.episodes, report.successes);
-            })
+            demo::real_time(
+                config,
+                options.episodes,
+                options.seed,
+                options.inject_inference_delay_ms,
+                &ending,
+                |_, report| {
+                    eprint!(
+                        "\r{} episodes, {} done as asked   ",
+                        report.episodes, report.successes
+                    );
+                },
+            )
         };
         let report = report.map_err(super::demo_failure)?;
         eprintln!();
         if options.json {
-            println!("{}", serde_json::to_string(&report).map_err(Failure::failed)?);
+            println!(
+                "{}",
+                serde_json::to_string(&report).map_err(Failure::failed)?
+            );
         } else {
-            println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::failed)?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&report).map_err(Failure::failed)?
+            );
         }
         return Ok(());
     }
@@ -77,16 +100,33 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// The page and a progress line, until Ctrl-C.
-fn interactive(options: &Options, config: tendon::config::Config, ending: &Arc<AtomicBool>) -> Result<(), Failure> {
-    let bench = demo::Bench::start(config, options.seed, options.inject_inference_delay_ms).map_err(super::demo_failure)?;
-    let page = operator::serve(options.page, Arc::clone(&bench.running.desk) as Arc<dyn operator::Operator>).map_err(Failure::failed)?;
+fn interactive(
+    options: &Options,
+    config: tendon::config::Config,
+    ending: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let bench = demo::Bench::start(config, options.seed, options.inject_inference_delay_ms)
+        .map_err(super::demo_failure)?;
+    let page = operator::serve(
+        options.page,
+        Arc::clone(&bench.running.desk) as Arc<dyn operator::Operator>,
+    )
+    .map_err(Failure::failed)?;
     println!("Watch and instruct: {}", page.url);
     println!("End with Ctrl-C; the robot comes to rest first.");
     let sentence = match &options.instruction {
         Some(sentence) => sentence.clone(),
-        None => bench.ask(tendon::bench::process::Request::Report).map_err(super::demo_failure)?.sentence,
+        None => {
+            bench
+                .ask(tendon::bench::process::Request::Report)
+                .map_err(super::demo_failure)?
+                .sentence
+        }
     };
-    println!("{}", bench.desk().instruct(&sentence).map_err(Failure::Usage)?);
+    println!(
+        "{}",
+        bench.desk().instruct(&sentence).map_err(Failure::Usage)?
+    );
     bench.arm(ending).map_err(super::demo_failure)?;
     while !ending.load(Ordering::Relaxed) {
         let (view, figures) = (bench.desk().view(), bench.desk().figures());
@@ -107,17 +147,32 @@ fn interactive(options: &Options, config: tendon::config::Config, ending: &Arc<A
 
 /// The bundle given, or that of this checkout, or the one installed beside the program.
 fn find_bundle(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("../share/tendon/engines/bench-vla")));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join("../share/tendon/engines/bench-vla")));
     let candidates: Vec<PathBuf> = match given {
         Some(dir) => vec![dir.to_owned()],
-        None => [PathBuf::from("engines/bench-vla"), PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/engines/bench-vla"))]
-            .into_iter()
-            .chain(beside)
-            .collect(),
+        None => [
+            PathBuf::from("engines/bench-vla"),
+            PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/engines/bench-vla")),
+        ]
+        .into_iter()
+        .chain(beside)
+        .collect(),
     };
-    let found = candidates.iter().find(|dir| dir.join("manifest.json").is_file());
-    found.and_then(|dir| dir.canonicalize().ok()).ok_or_else(|| {
-        let looked: Vec<String> = candidates.iter().map(|dir| dir.display().to_string()).collect();
-        Failure::Usage(format!("no policy bundle: looked for manifest.json in {}; give --bundle DIR", looked.join(", ")))
-    })
+    let found = candidates
+        .iter()
+        .find(|dir| dir.join("manifest.json").is_file());
+    found
+        .and_then(|dir| dir.canonicalize().ok())
+        .ok_or_else(|| {
+            let looked: Vec<String> = candidates
+                .iter()
+                .map(|dir| dir.display().to_string())
+                .collect();
+            Failure::Usage(format!(
+                "no policy bundle: looked for manifest.json in {}; give --bundle DIR",
+                looked.join(", ")
+            ))
+        })
 }

@@ -30,9 +30,16 @@ impl Robot {
     /// [`Failure`].
     pub fn ask(&self, key: fn(&str) -> String, text: &str) -> Result<(), Failure> {
         let credentials = self.user.clone().zip(self.password_file.clone());
-        let link = LinkConfig { listen: None, connect: Some(self.connect.clone()), credentials };
+        let link = LinkConfig {
+            listen: None,
+            connect: Some(self.connect.clone()),
+            credentials,
+        };
         let session = session::open(&link).map_err(Failure::failed)?;
-        println!("{}", operator_end::ask(&session, &key(&self.robot), text).map_err(Failure::failed)?);
+        println!(
+            "{}",
+            operator_end::ask(&session, &key(&self.robot), text).map_err(Failure::failed)?
+        );
         Ok(())
     }
 }

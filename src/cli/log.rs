@@ -13,7 +13,11 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            eprintln!("tendon: {}: {}", record.level().as_str().to_lowercase(), record.args());
+            eprintln!(
+                "tendon: {}: {}",
+                record.level().as_str().to_lowercase(),
+                record.args()
+            );
         }
     }
 

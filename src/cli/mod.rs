@@ -73,7 +73,8 @@ pub fn ending() -> Result<Arc<AtomicBool>, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // In this order: the first signal finds the flag unset and sets it, the second finds it set.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&flag)).map_err(Failure::failed)?;
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&flag))
+            .map_err(Failure::failed)?;
         signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(Failure::failed)?;
     }
     Ok(flag)

@@ -8,7 +8,9 @@ use tendon::link::keys;
 
 /// Arguments of `tendon mode`.
 #[derive(Debug, Args)]
-#[command(after_help = "active arms the robot if everything is fresh; standby and stop bring it to rest; reset acknowledges a latched stop.")]
+#[command(
+    after_help = "active arms the robot if everything is fresh; standby and stop bring it to rest; reset acknowledges a latched stop."
+)]
 pub struct Options {
     /// active, standby, stop, reset or e-stop.
     #[arg(value_parser = ["active", "standby", "stop", "reset", "e-stop"])]

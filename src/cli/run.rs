@@ -37,7 +37,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let session = session::open(&link).map_err(Failure::failed)?;
     let running = pipeline::start(deployment, &session, 0).map_err(Failure::failed)?;
     let page = match page {
-        Some(listen) => Some(operator::serve(listen, Arc::clone(&running.desk) as Arc<dyn Operator>).map_err(Failure::failed)?),
+        Some(listen) => Some(
+            operator::serve(listen, Arc::clone(&running.desk) as Arc<dyn Operator>)
+                .map_err(Failure::failed)?,
+        ),
         None => None,
     };
     if let Some(page) = &page {
@@ -51,6 +54,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         println!("at rest");
         Ok(())
     } else {
-        Err(Failure::Failed("the robot did not report rest in time; its motor controller stops it by itself".to_owned()))
+        Err(Failure::Failed(
+            "the robot did not report rest in time; its motor controller stops it by itself"
+                .to_owned(),
+        ))
     }
 }

@@ -17,7 +17,10 @@ impl<'de> Deserialize<'de> for Number {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::Float(value) => Ok(Number(value)),
             toml::Value::Integer(value) => Ok(Number(value as f64)),
-            other => Err(D::Error::custom(format!("expected a number, found {}", other.type_str()))),
+            other => Err(D::Error::custom(format!(
+                "expected a number, found {}",
+                other.type_str()
+            ))),
         }
     }
 }
@@ -148,13 +151,23 @@ pub struct JointTable {
 /// The first [`Problem`], as the TOML reader stops there.
 pub fn parse<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or_else(String::new, |span| format!(":{}", line_of(text, span.start)));
-        Problem { at: format!("{name}{line}"), expected: "what docs/configuration.md lists".into(), found: error.message().to_owned() }
+        let line = error.span().map_or_else(String::new, |span| {
+            format!(":{}", line_of(text, span.start))
+        });
+        Problem {
+            at: format!("{name}{line}"),
+            expected: "what docs/configuration.md lists".into(),
+            found: error.message().to_owned(),
+        }
     })
 }
 
 fn line_of(text: &str, byte: usize) -> usize {
-    1 + text.bytes().take(byte).filter(|each| *each == b'\n').count()
+    1 + text
+        .bytes()
+        .take(byte)
+        .filter(|each| *each == b'\n')
+        .count()
 }
 
 /// Collects problems of one file, each with its line.
@@ -170,13 +183,25 @@ impl<'a> Located<'a> {
     /// Nothing wrong so far.
     #[must_use]
     pub fn new(name: &'a str, text: &'a str) -> Located<'a> {
-        Located { name, text, problems: Vec::new() }
+        Located {
+            name,
+            text,
+            problems: Vec::new(),
+        }
     }
 
     /// Notes a problem at the line of `where_`.
     pub fn push<T>(&mut self, where_: &Spanned<T>, key: &str, expected: &str, found: String) {
-        let at = format!("{}:{}: {key}", self.name, line_of(self.text, where_.span().start));
-        self.problems.push(Problem { at, expected: expected.into(), found });
+        let at = format!(
+            "{}:{}: {key}",
+            self.name,
+            line_of(self.text, where_.span().start)
+        );
+        self.problems.push(Problem {
+            at,
+            expected: expected.into(),
+            found,
+        });
     }
 
     /// A number between `low` and `high`; `low` when it is not, so that checking can go on.
@@ -194,27 +219,56 @@ impl<'a> Located<'a> {
     pub fn name(&mut self, key: &str, name: &Spanned<String>) {
         let text = name.get_ref();
         let good = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         if !good {
-            self.push(name, key, "1 to 64 letters, digits, '-' or '_'", format!("\"{text}\""));
+            self.push(
+                name,
+                key,
+                "1 to 64 letters, digits, '-' or '_'",
+                format!("\"{text}\""),
+            );
         }
     }
 
     /// Limits of a joint that moves. `unit` is "rad" or "m".
     pub fn limits(&mut self, key: &str, joint: &JointTable, unit: &str) -> JointLimits {
-        let (mine, other) = if unit == "rad" { (rad_keys(joint), m_keys(joint)) } else { (m_keys(joint), rad_keys(joint)) };
+        let (mine, other) = if unit == "rad" {
+            (rad_keys(joint), m_keys(joint))
+        } else {
+            (m_keys(joint), rad_keys(joint))
+        };
         for (name, given) in other {
             if let Some(given) = given {
-                let expected = format!("a limit in {unit}, as the joint is \"{}\"", joint.kind.get_ref());
-                self.push(given, &format!("{key}.{name}"), &expected, given.get_ref().0.to_string());
+                let expected = format!(
+                    "a limit in {unit}, as the joint is \"{}\"",
+                    joint.kind.get_ref()
+                );
+                self.push(
+                    given,
+                    &format!("{key}.{name}"),
+                    &expected,
+                    given.get_ref().0.to_string(),
+                );
             }
         }
         let mut values = [0.0; 4];
         for (value, (name, given)) in values.iter_mut().zip(mine) {
             match given {
-                None => self.push(&joint.name, &format!("{key}.{name}"), "a number: limits are never guessed", "nothing".into()),
+                None => self.push(
+                    &joint.name,
+                    &format!("{key}.{name}"),
+                    "a number: limits are never guessed",
+                    "nothing".into(),
+                ),
                 Some(given) if !given.get_ref().0.is_finite() => {
-                    self.push(given, &format!("{key}.{name}"), "a finite number", given.get_ref().0.to_string());
+                    self.push(
+                        given,
+                        &format!("{key}.{name}"),
+                        "a finite number",
+                        given.get_ref().0.to_string(),
+                    );
                 }
                 Some(given) => *value = given.get_ref().0,
             }
@@ -224,23 +278,43 @@ impl<'a> Located<'a> {
             && position_min >= position_max
         {
             let name = format!("{key}.{}", mine[1].0);
-            self.push(given, &name, &format!("more than {} {position_min}", mine[0].0), position_max.to_string());
+            self.push(
+                given,
+                &name,
+                &format!("more than {} {position_min}", mine[0].0),
+                position_max.to_string(),
+            );
         }
         for (value, (name, given)) in [(velocity_max, mine[2]), (acceleration_max, mine[3])] {
             if let Some(given) = given
                 && value <= 0.0
             {
-                self.push(given, &format!("{key}.{name}"), "more than 0", value.to_string());
+                self.push(
+                    given,
+                    &format!("{key}.{name}"),
+                    "more than 0",
+                    value.to_string(),
+                );
             }
         }
-        JointLimits { position_min, position_max, velocity_max, acceleration_max }
+        JointLimits {
+            position_min,
+            position_max,
+            velocity_max,
+            acceleration_max,
+        }
     }
 
     /// A gripper has no limits to write.
     pub fn gripper(&mut self, key: &str, joint: &JointTable) -> JointLimits {
         for (name, given) in rad_keys(joint).into_iter().chain(m_keys(joint)) {
             if let Some(given) = given {
-                self.push(given, &format!("{key}.{name}"), "nothing: a gripper goes from 0 to 1", given.get_ref().0.to_string());
+                self.push(
+                    given,
+                    &format!("{key}.{name}"),
+                    "nothing: a gripper goes from 0 to 1",
+                    given.get_ref().0.to_string(),
+                );
             }
         }
         GRIPPER
@@ -254,7 +328,10 @@ fn rad_keys(joint: &JointTable) -> [Key<'_>; 4] {
         ("position_min_rad", joint.position_min_rad.as_ref()),
         ("position_max_rad", joint.position_max_rad.as_ref()),
         ("velocity_max_rad_s", joint.velocity_max_rad_s.as_ref()),
-        ("acceleration_max_rad_s2", joint.acceleration_max_rad_s2.as_ref()),
+        (
+            "acceleration_max_rad_s2",
+            joint.acceleration_max_rad_s2.as_ref(),
+        ),
     ]
 }
 
@@ -263,6 +340,9 @@ fn m_keys(joint: &JointTable) -> [Key<'_>; 4] {
         ("position_min_m", joint.position_min_m.as_ref()),
         ("position_max_m", joint.position_max_m.as_ref()),
         ("velocity_max_m_s", joint.velocity_max_m_s.as_ref()),
-        ("acceleration_max_m_s2", joint.acceleration_max_m_s2.as_ref()),
+        (
+            "acceleration_max_m_s2",
+            joint.acceleration_max_m_s2.as_ref(),
+        ),
     ]
 }

@@ -124,7 +124,14 @@ impl Config {
         let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
         let robot_path = folder.join(written.robot.get_ref());
         let robot_text = read(&robot_path)?;
-        Config::check(&name, &text, &written, folder, &robot_path.display().to_string(), &robot_text)
+        Config::check(
+            &name,
+            &text,
+            &written,
+            folder,
+            &robot_path.display().to_string(),
+            &robot_text,
+        )
     }
 
     /// Checks texts that were read already: the deployment that the program carries.
@@ -132,7 +139,8 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_texts(tendon: &str, robot: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
-        let written: TendonFile = file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
+        let written: TendonFile =
+            file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
         Config::check("tendon.toml", tendon, &written, folder, "robot.toml", robot)
     }
 
@@ -141,13 +149,24 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`], but for the bundle.
-    pub fn bench_parts(tendon: &str, robot: &str) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
-        let written: TendonFile = file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
+    pub fn bench_parts(
+        tendon: &str,
+        robot: &str,
+    ) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+        let written: TendonFile =
+            file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
         let mut at = Located::new("tendon.toml", tendon);
-        let (control, camera) = (check_control(&written, &mut at), check_camera(&written, &mut at));
+        let (control, camera) = (
+            check_control(&written, &mut at),
+            check_camera(&written, &mut at),
+        );
         let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
         let robot = check_robot(&read, &mut Located::new("robot.toml", robot))?;
-        if at.problems.is_empty() { Ok((robot, camera, control.period_ns)) } else { Err(at.problems) }
+        if at.problems.is_empty() {
+            Ok((robot, camera, control.period_ns))
+        } else {
+            Err(at.problems)
+        }
     }
 
     fn check(
@@ -167,14 +186,24 @@ impl Config {
         let merge = check_merge(written, &mut at);
         let mut problems = at.problems;
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
-            Ok(robot) => check_robot(&robot, &mut Located::new(robot_name, robot_text)).map_err(|more| problems.extend(more)).ok(),
+            Ok(robot) => check_robot(&robot, &mut Located::new(robot_name, robot_text))
+                .map_err(|more| problems.extend(more))
+                .ok(),
             Err(problem) => {
                 problems.push(problem);
                 None
             }
         };
         match robot {
-            Some(robot) if problems.is_empty() => Ok(Config { robot, policy, link, camera, control, merge, page }),
+            Some(robot) if problems.is_empty() => Ok(Config {
+                robot,
+                policy,
+                link,
+                camera,
+                control,
+                merge,
+                page,
+            }),
             Some(_) | None => Err(problems),
         }
     }
@@ -183,7 +212,12 @@ impl Config {
     #[must_use]
     pub fn schedule(&self) -> schedule::Config {
         schedule::Config {
-            kinds: self.robot.joints.iter().map(|(_, joint)| joint.kind).collect(),
+            kinds: self
+                .robot
+                .joints
+                .iter()
+                .map(|(_, joint)| joint.kind)
+                .collect(),
             period_ns: self.control.period_ns,
             merge: self.merge,
             // A chunk's own horizon bounds its use; this drops one that was made of a picture of another moment.
@@ -195,9 +229,15 @@ impl Config {
 fn read(path: &Path) -> Result<String, Vec<Problem>> {
     const BYTES_MAX: u64 = 1 << 20;
     let wrong = |found: String| {
-        vec![Problem { at: path.display().to_string(), expected: "a TOML file of at most 1 MiB".into(), found }]
+        vec![Problem {
+            at: path.display().to_string(),
+            expected: "a TOML file of at most 1 MiB".into(),
+            found,
+        }]
     };
-    let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| wrong(error.to_string()))?
+        .len();
     if size > BYTES_MAX {
         return Err(wrong(format!("{size} bytes")));
     }
@@ -206,8 +246,16 @@ fn read(path: &Path) -> Result<String, Vec<Problem>> {
 
 fn check_control(written: &TendonFile, at: &mut Located<'_>) -> ControlConfig {
     let hz = at.within("control.hz", &written.control.hz, 50.0, 1000.0);
-    let age_ms = at.within("control.state_age_max_ms", &written.control.state_age_max_ms, 1.0, 1000.0);
-    ControlConfig { period_ns: (1e9 / hz).round() as u64, state_age_max_ns: (age_ms * MS as f64) as u64 }
+    let age_ms = at.within(
+        "control.state_age_max_ms",
+        &written.control.state_age_max_ms,
+        1.0,
+        1000.0,
+    );
+    ControlConfig {
+        period_ns: (1e9 / hz).round() as u64,
+        state_age_max_ns: (age_ms * MS as f64) as u64,
+    }
 }
 
 fn check_camera(written: &TendonFile, at: &mut Located<'_>) -> CameraConfig {
@@ -217,7 +265,8 @@ fn check_camera(written: &TendonFile, at: &mut Located<'_>) -> CameraConfig {
         name: camera.name.get_ref().clone(),
         width: at.within("camera.width", &camera.width, 16.0, 8192.0) as usize,
         height: at.within("camera.height", &camera.height, 16.0, 8192.0) as usize,
-        age_max_ns: (at.within("camera.age_max_ms", &camera.age_max_ms, 1.0, 10_000.0) * MS as f64) as u64,
+        age_max_ns: (at.within("camera.age_max_ms", &camera.age_max_ms, 1.0, 10_000.0) * MS as f64)
+            as u64,
     }
 }
 
@@ -227,41 +276,71 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         "fp32" => Precision::Fp32,
         "int8" => Precision::Int8,
         other => {
-            at.push(&policy.precision, "policy.precision", "\"fp32\" or \"int8\"", format!("\"{other}\""));
+            at.push(
+                &policy.precision,
+                "policy.precision",
+                "\"fp32\" or \"int8\"",
+                format!("\"{other}\""),
+            );
             Precision::Fp32
         }
     };
     let bundle = folder.join(policy.bundle.get_ref());
     if !bundle.join("manifest.json").is_file() {
         let found = format!("no manifest.json in {}", bundle.display());
-        at.push(&policy.bundle, "policy.bundle", "the folder of a policy bundle", found);
+        at.push(
+            &policy.bundle,
+            "policy.bundle",
+            "the folder of a policy bundle",
+            found,
+        );
     }
     PolicyConfig {
         bundle,
         precision,
         rate_hz: at.within("policy.rate_hz", &policy.rate_hz, 0.1, 120.0),
-        threads: policy.threads.as_ref().map_or(1, |threads| at.within("policy.threads", threads, 1.0, 64.0) as usize),
+        threads: policy.threads.as_ref().map_or(1, |threads| {
+            at.within("policy.threads", threads, 1.0, 64.0) as usize
+        }),
     }
 }
 
 fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> LinkConfig {
     let link = &written.link;
     if link.listen.is_none() && link.connect.is_none() {
-        at.push(&written.robot, "link", "listen or connect, e.g. listen = \"tcp/127.0.0.1:7447\"", "neither".into());
+        at.push(
+            &written.robot,
+            "link",
+            "listen or connect, e.g. listen = \"tcp/127.0.0.1:7447\"",
+            "neither".into(),
+        );
     }
     let credentials = match (&link.user, &link.password_file) {
         (Some(user), Some(file)) => Some((user.get_ref().clone(), folder.join(file.get_ref()))),
         (None, None) => None,
         (Some(given), None) => {
-            at.push(given, "link.password_file", "a file beside link.user", "nothing".into());
+            at.push(
+                given,
+                "link.password_file",
+                "a file beside link.user",
+                "nothing".into(),
+            );
             None
         }
         (None, Some(given)) => {
-            at.push(given, "link.user", "a name beside link.password_file", "nothing".into());
+            at.push(
+                given,
+                "link.user",
+                "a name beside link.password_file",
+                "nothing".into(),
+            );
             None
         }
     };
-    for (key, endpoint) in [("link.listen", &link.listen), ("link.connect", &link.connect)] {
+    for (key, endpoint) in [
+        ("link.listen", &link.listen),
+        ("link.connect", &link.connect),
+    ] {
         let Some(endpoint) = endpoint else { continue };
         match endpoint.get_ref().strip_prefix("tcp/").map(str::parse::<SocketAddr>) {
             Some(Ok(address)) if !address.ip().is_loopback() && credentials.is_none() => at.push(
@@ -276,8 +355,14 @@ fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Link
             }
         }
     }
-    let text = |endpoint: &Option<toml::Spanned<String>>| endpoint.as_ref().map(|endpoint| endpoint.get_ref().clone());
-    LinkConfig { listen: text(&link.listen), connect: text(&link.connect), credentials }
+    let text = |endpoint: &Option<toml::Spanned<String>>| {
+        endpoint.as_ref().map(|endpoint| endpoint.get_ref().clone())
+    };
+    LinkConfig {
+        listen: text(&link.listen),
+        connect: text(&link.connect),
+        credentials,
+    }
 }
 
 fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> {
@@ -286,11 +371,21 @@ fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> 
         Ok(address) if address.ip().is_loopback() => Some(address),
         Ok(_) => {
             let expected = "a loopback address such as \"127.0.0.1:8765\"; reach it from elsewhere through an SSH tunnel";
-            at.push(listen, "page.listen", expected, format!("\"{}\"", listen.get_ref()));
+            at.push(
+                listen,
+                "page.listen",
+                expected,
+                format!("\"{}\"", listen.get_ref()),
+            );
             None
         }
         Err(_) => {
-            at.push(listen, "page.listen", "an address such as \"127.0.0.1:8765\"", format!("\"{}\"", listen.get_ref()));
+            at.push(
+                listen,
+                "page.listen",
+                "an address such as \"127.0.0.1:8765\"",
+                format!("\"{}\"", listen.get_ref()),
+            );
             None
         }
     }
@@ -299,12 +394,20 @@ fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> 
 fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
     let schedule = &written.schedule;
     let word = schedule.merge.get_ref().as_str();
-    let given = [("schedule.blend_ms", &schedule.blend_ms), ("schedule.start_ms", &schedule.start_ms)];
+    let given = [
+        ("schedule.blend_ms", &schedule.blend_ms),
+        ("schedule.start_ms", &schedule.start_ms),
+    ];
     match word {
         "replace" => {
             for (key, given) in given {
                 if let Some(given) = given {
-                    at.push(given, key, "nothing, as merge is \"replace\"", given.get_ref().0.to_string());
+                    at.push(
+                        given,
+                        key,
+                        "nothing, as merge is \"replace\"",
+                        given.get_ref().0.to_string(),
+                    );
                 }
             }
             Merge::Replace
@@ -313,14 +416,27 @@ fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
             let [blend_ns, start_ns] = given.map(|(key, given)| match given {
                 Some(given) => (at.within(key, given, 1.0, 2_000.0) * MS as f64) as u64,
                 None => {
-                    at.push(&schedule.merge, key, "the length of the blend", "nothing".into());
+                    at.push(
+                        &schedule.merge,
+                        key,
+                        "the length of the blend",
+                        "nothing".into(),
+                    );
                     1
                 }
             });
-            Merge::Blend { blend_ns, start_ns: start_ns.max(blend_ns) }
+            Merge::Blend {
+                blend_ns,
+                start_ns: start_ns.max(blend_ns),
+            }
         }
         other => {
-            at.push(&schedule.merge, "schedule.merge", "\"replace\" or \"blend\"", format!("\"{other}\""));
+            at.push(
+                &schedule.merge,
+                "schedule.merge",
+                "\"replace\" or \"blend\"",
+                format!("\"{other}\""),
+            );
             Merge::Replace
         }
     }
@@ -329,21 +445,36 @@ fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
 fn check_robot(written: &RobotFile, at: &mut Located<'_>) -> Result<Robot, Vec<Problem>> {
     at.name("name", &written.name);
     if written.joint.is_empty() || written.joint.len() > JOINTS_MAX {
-        at.push(&written.name, "joint", &format!("1 to {JOINTS_MAX} [[joint]] tables"), format!("{}", written.joint.len()));
+        at.push(
+            &written.name,
+            "joint",
+            &format!("1 to {JOINTS_MAX} [[joint]] tables"),
+            format!("{}", written.joint.len()),
+        );
     }
     let mut joints: Vec<(String, Joint)> = Vec::new();
     for (index, joint) in written.joint.iter().enumerate() {
         let name = joint.name.get_ref();
         let key = format!("joint[{index}] \"{name}\"");
         if joints.iter().any(|(other, _)| other == name) {
-            at.push(&joint.name, &format!("{key}.name"), "a name that no other joint has", format!("\"{name}\" again"));
+            at.push(
+                &joint.name,
+                &format!("{key}.name"),
+                "a name that no other joint has",
+                format!("\"{name}\" again"),
+            );
         }
         let (kind, unit) = match joint.kind.get_ref().as_str() {
             "revolute" => (JointKind::Revolute, "rad"),
             "prismatic" => (JointKind::Prismatic, "m"),
             "gripper" => (JointKind::Gripper, ""),
             other => {
-                at.push(&joint.kind, &format!("{key}.kind"), "\"revolute\", \"prismatic\" or \"gripper\"", format!("\"{other}\""));
+                at.push(
+                    &joint.kind,
+                    &format!("{key}.kind"),
+                    "\"revolute\", \"prismatic\" or \"gripper\"",
+                    format!("\"{other}\""),
+                );
                 continue;
             }
         };
@@ -354,9 +485,20 @@ fn check_robot(written: &RobotFile, at: &mut Located<'_>) -> Result<Robot, Vec<P
         joints.push((name.clone(), Joint { kind, limits }));
     }
     let problems = std::mem::take(&mut at.problems);
-    if problems.is_empty() { Ok(Robot { name: written.name.get_ref().clone(), joints }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Robot {
+            name: written.name.get_ref().clone(),
+            joints,
+        })
+    } else {
+        Err(problems)
+    }
 }
 
 /// A gripper's range is 0..1 by definition and it has no rates.
-const GRIPPER: JointLimits =
-    JointLimits { position_min: 0.0, position_max: 1.0, velocity_max: 1.0, acceleration_max: 1.0 };
+const GRIPPER: JointLimits = JointLimits {
+    position_min: 0.0,
+    position_max: 1.0,
+    velocity_max: 1.0,
+    acceleration_max: 1.0,
+};

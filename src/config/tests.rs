@@ -13,21 +13,28 @@ fn folder() -> PathBuf {
 
 fn refused(tendon: &str, robot: &str) -> String {
     let problems = Config::from_texts(tendon, robot, &folder()).expect_err("must be refused");
-    problems.iter().map(|problem| format!("{problem}\n")).collect()
+    problems
+        .iter()
+        .map(|problem| format!("{problem}\n"))
+        .collect()
 }
 
 #[track_caller]
 fn check_tendon(from: &str, to: &str, wants: &[&str]) {
     assert!(TENDON.contains(from), "{from}");
     let answer = refused(&TENDON.replacen(from, to, 1), ROBOT);
-    wants.iter().for_each(|want| assert!(answer.contains(want), "{want:?} is not in {answer}"));
+    wants
+        .iter()
+        .for_each(|want| assert!(answer.contains(want), "{want:?} is not in {answer}"));
 }
 
 #[track_caller]
 fn check_robot(from: &str, to: &str, wants: &[&str]) {
     assert!(ROBOT.contains(from), "{from}");
     let answer = refused(TENDON, &ROBOT.replacen(from, to, 1));
-    wants.iter().for_each(|want| assert!(answer.contains(want), "{want:?} is not in {answer}"));
+    wants
+        .iter()
+        .for_each(|want| assert!(answer.contains(want), "{want:?} is not in {answer}"));
 }
 
 #[test]
@@ -40,56 +47,155 @@ fn the_bench_deployment_is_good_and_is_the_bench() {
         assert_eq!(joint.limits.position_min, arm::POSITION_MIN_RAD[index]);
         assert_eq!(joint.limits.position_max, arm::POSITION_MAX_RAD[index]);
         assert_eq!(joint.limits.velocity_max, arm::VELOCITY_MAX_RAD_S[index]);
-        assert_eq!(joint.limits.acceleration_max, arm::ACCELERATION_MAX_RAD_S2[index]);
+        assert_eq!(
+            joint.limits.acceleration_max,
+            arm::ACCELERATION_MAX_RAD_S2[index]
+        );
     }
 }
 
 #[test]
 fn every_mistake_is_named_with_its_line() {
-    check_tendon("rate_hz", "rate_herz", &["tendon.toml:9", "rate_herz", "rate_hz"]);
-    check_tendon("rate_hz = 10.0", "rate_hz = \"ten\"", &["tendon.toml:9", "number"]);
-    check_tendon("rate_hz = 10.0", "rate_hz = 0", &["tendon.toml:9", "policy.rate_hz", "0.1 to 120", "found 0"]);
-    check_tendon("rate_hz = 10.0", "rate_hz = nan", &["policy.rate_hz", "NaN"]);
+    check_tendon(
+        "rate_hz",
+        "rate_herz",
+        &["tendon.toml:9", "rate_herz", "rate_hz"],
+    );
+    check_tendon(
+        "rate_hz = 10.0",
+        "rate_hz = \"ten\"",
+        &["tendon.toml:9", "number"],
+    );
+    check_tendon(
+        "rate_hz = 10.0",
+        "rate_hz = 0",
+        &["tendon.toml:9", "policy.rate_hz", "0.1 to 120", "found 0"],
+    );
+    check_tendon(
+        "rate_hz = 10.0",
+        "rate_hz = nan",
+        &["policy.rate_hz", "NaN"],
+    );
     check_tendon("rate_hz = 10.0\n", "", &["rate_hz"]);
-    check_tendon("\"fp32\"", "\"fp64\"", &["tendon.toml:8", "\"fp32\" or \"int8\"", "\"fp64\""]);
-    check_tendon("engines/bench-vla", "engines/nothing", &["tendon.toml:7", "policy.bundle", "manifest.json"]);
-    check_tendon("\"tcp/127.0.0.1:7447\"", "\"tcp/0.0.0.0:7447\"", &["link.listen", "authentication", "0.0.0.0"]);
-    check_tendon("\"tcp/127.0.0.1:7447\"", "\"udp:7447\"", &["link.listen", "udp:7447"]);
-    check_tendon("listen = \"tcp/127.0.0.1:7447\"", "", &["listen or connect"]);
-    check_tendon("listen = \"tcp/127.0.0.1:7447\"", "listen = \"tcp/127.0.0.1:1\"\nuser = \"me\"", &["link.password_file"]);
+    check_tendon(
+        "\"fp32\"",
+        "\"fp64\"",
+        &["tendon.toml:8", "\"fp32\" or \"int8\"", "\"fp64\""],
+    );
+    check_tendon(
+        "engines/bench-vla",
+        "engines/nothing",
+        &["tendon.toml:7", "policy.bundle", "manifest.json"],
+    );
+    check_tendon(
+        "\"tcp/127.0.0.1:7447\"",
+        "\"tcp/0.0.0.0:7447\"",
+        &["link.listen", "authentication", "0.0.0.0"],
+    );
+    check_tendon(
+        "\"tcp/127.0.0.1:7447\"",
+        "\"udp:7447\"",
+        &["link.listen", "udp:7447"],
+    );
+    check_tendon(
+        "listen = \"tcp/127.0.0.1:7447\"",
+        "",
+        &["listen or connect"],
+    );
+    check_tendon(
+        "listen = \"tcp/127.0.0.1:7447\"",
+        "listen = \"tcp/127.0.0.1:1\"\nuser = \"me\"",
+        &["link.password_file"],
+    );
     check_tendon("hz = 200.0", "hz = 20", &["control.hz", "50 to 1000"]);
-    check_tendon("state_age_max_ms = 25", "state_age_max_ms = -1", &["control.state_age_max_ms"]);
+    check_tendon(
+        "state_age_max_ms = 25",
+        "state_age_max_ms = -1",
+        &["control.state_age_max_ms"],
+    );
     check_tendon("\"blend\"", "\"mix\"", &["schedule.merge", "\"mix\""]);
     check_tendon("blend_ms = 100", "", &["schedule.blend_ms", "nothing"]);
     check_tendon("\"blend\"", "\"replace\"", &["schedule.blend_ms"]);
-    check_tendon("127.0.0.1:8765", "0.0.0.0:8765", &["page.listen", "loopback"]);
+    check_tendon(
+        "127.0.0.1:8765",
+        "0.0.0.0:8765",
+        &["page.listen", "loopback"],
+    );
     check_tendon("width = 224", "width = 1e9", &["camera.width"]);
     check_tendon("\"front\"", "\"fro/nt\"", &["camera.name"]);
     check_tendon("[policy]", "[policy", &["tendon.toml:"]);
-    check_robot("kind = \"revolute\"", "kind = \"spherical\"", &["robot.toml:6", "joint[0] \"base_yaw\".kind", "spherical"]);
-    check_robot("position_min_rad = -2.9\n", "", &["joint[0] \"base_yaw\".position_min_rad", "never guessed"]);
-    check_robot("position_max_rad = 2.9", "position_max_rad = -3.0", &["position_max_rad", "more than", "-3"]);
-    check_robot("velocity_max_rad_s = 2.5", "velocity_max_rad_s = 0", &["velocity_max_rad_s", "more than 0"]);
-    check_robot("velocity_max_rad_s = 2.5", "velocity_max_deg_s = 140", &["velocity_max_deg_s", "velocity_max_rad_s"]);
-    check_robot("acceleration_max_rad_s2 = 15.0", "acceleration_max_rad_s2 = inf", &["acceleration_max_rad_s2", "finite"]);
-    check_robot("acceleration_max_rad_s2 = 15.0", "acceleration_max_m_s2 = 15.0", &["in rad", "acceleration_max_rad_s2"]);
-    check_robot("\"shoulder_pitch\"", "\"base_yaw\"", &["joint[1]", "no other joint"]);
-    check_robot("kind = \"gripper\"", "kind = \"gripper\"\nposition_max_rad = 1", &["0 to 1"]);
-    check_robot("name = \"bench\"", "name = \"my robot\"", &["name", "my robot"]);
+    check_robot(
+        "kind = \"revolute\"",
+        "kind = \"spherical\"",
+        &["robot.toml:6", "joint[0] \"base_yaw\".kind", "spherical"],
+    );
+    check_robot(
+        "position_min_rad = -2.9\n",
+        "",
+        &["joint[0] \"base_yaw\".position_min_rad", "never guessed"],
+    );
+    check_robot(
+        "position_max_rad = 2.9",
+        "position_max_rad = -3.0",
+        &["position_max_rad", "more than", "-3"],
+    );
+    check_robot(
+        "velocity_max_rad_s = 2.5",
+        "velocity_max_rad_s = 0",
+        &["velocity_max_rad_s", "more than 0"],
+    );
+    check_robot(
+        "velocity_max_rad_s = 2.5",
+        "velocity_max_deg_s = 140",
+        &["velocity_max_deg_s", "velocity_max_rad_s"],
+    );
+    check_robot(
+        "acceleration_max_rad_s2 = 15.0",
+        "acceleration_max_rad_s2 = inf",
+        &["acceleration_max_rad_s2", "finite"],
+    );
+    check_robot(
+        "acceleration_max_rad_s2 = 15.0",
+        "acceleration_max_m_s2 = 15.0",
+        &["in rad", "acceleration_max_rad_s2"],
+    );
+    check_robot(
+        "\"shoulder_pitch\"",
+        "\"base_yaw\"",
+        &["joint[1]", "no other joint"],
+    );
+    check_robot(
+        "kind = \"gripper\"",
+        "kind = \"gripper\"\nposition_max_rad = 1",
+        &["0 to 1"],
+    );
+    check_robot(
+        "name = \"bench\"",
+        "name = \"my robot\"",
+        &["name", "my robot"],
+    );
     assert!(refused(TENDON, "name = \"empty\"").contains("1 to 64 [[joint]]"));
 }
 
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let tendon = TENDON.replace("hz = 200.0", "hz = 1").replace("\"fp32\"", "\"x\"");
-    let answer = refused(&tendon, &ROBOT.replacen("velocity_max_rad_s = 2.5", "velocity_max_rad_s = -1", 2));
+    let tendon = TENDON
+        .replace("hz = 200.0", "hz = 1")
+        .replace("\"fp32\"", "\"x\"");
+    let answer = refused(
+        &tendon,
+        &ROBOT.replacen("velocity_max_rad_s = 2.5", "velocity_max_rad_s = -1", 2),
+    );
     assert_eq!(answer.lines().count(), 4, "{answer}");
 }
 
 #[test]
 fn a_missing_file_is_named() {
     let problems = Config::load(Path::new("no/such/tendon.toml")).expect_err("missing");
-    assert!(problems[0].to_string().contains("no/such/tendon.toml"), "{problems:?}");
+    assert!(
+        problems[0].to_string().contains("no/such/tendon.toml"),
+        "{problems:?}"
+    );
 }
 
 proptest! {

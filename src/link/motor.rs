@@ -82,7 +82,11 @@ impl Motor {
             goal: at,
             left_ns: 0,
             target: at,
-            measured: JointState { joints: at.joints, position: at.position, ..JointState::NEVER },
+            measured: JointState {
+                joints: at.joints,
+                position: at.position,
+                ..JointState::NEVER
+            },
             before: None,
             accepted: 0,
             rejects: [0; crate::core::wire::REJECTS],
@@ -135,7 +139,8 @@ impl Motor {
             self.goal = command.setpoint;
             self.left_ns = self.settings.period_ns;
             for index in 0..self.target.joints {
-                let line = (self.goal.position[index] - self.target.position[index]) / self.period_s();
+                let line =
+                    (self.goal.position[index] - self.target.position[index]) / self.period_s();
                 self.target.velocity[index] = line;
             }
         } else if self.mode == MotorMode::Following {
@@ -151,11 +156,19 @@ impl Motor {
         if self.mode == MotorMode::Following && command.epoch == self.epoch {
             return Ok(());
         }
-        let pairs = command.setpoint.positions().iter().zip(self.measured.positions());
-        let away = pairs.zip(&self.settings.joints).any(|((q, measured), joint)| match joint.kind {
-            JointKind::Gripper => false,
-            JointKind::Revolute | JointKind::Prismatic => (q - measured).abs() > START_TOLERANCE,
-        });
+        let pairs = command
+            .setpoint
+            .positions()
+            .iter()
+            .zip(self.measured.positions());
+        let away = pairs
+            .zip(&self.settings.joints)
+            .any(|((q, measured), joint)| match joint.kind {
+                JointKind::Gripper => false,
+                JointKind::Revolute | JointKind::Prismatic => {
+                    (q - measured).abs() > START_TOLERANCE
+                }
+            });
         if away {
             return Err(Reject::AwayFromPose);
         }
@@ -167,10 +180,14 @@ impl Motor {
     /// Refuses positions outside the limits; counts commands that imply more speed or acceleration than allowed.
     fn check_limits(&mut self, command: &Command, delta: u32) -> Result<(), Reject> {
         let now = command.setpoint;
-        let inside = now.positions().iter().zip(&self.settings.joints).all(|(q, joint)| {
-            let room = ROUNDING * (joint.limits.position_max - joint.limits.position_min);
-            (joint.limits.position_min - room..=joint.limits.position_max + room).contains(q)
-        });
+        let inside = now
+            .positions()
+            .iter()
+            .zip(&self.settings.joints)
+            .all(|(q, joint)| {
+                let room = ROUNDING * (joint.limits.position_max - joint.limits.position_min);
+                (joint.limits.position_min - room..=joint.limits.position_max + room).contains(q)
+            });
         if !inside {
             self.limit_violations += 1;
             return Err(Reject::Limits);
@@ -231,8 +248,11 @@ impl Motor {
     }
 
     fn silent(&self, now: Mono) -> bool {
-        let patience_ns = SILENCE_NS.max(4 * self.settings.period_ns).min(self.valid_for_ns);
-        self.heard.is_none_or(|heard| now.since_ns(heard) > patience_ns)
+        let patience_ns = SILENCE_NS
+            .max(4 * self.settings.period_ns)
+            .min(self.valid_for_ns);
+        self.heard
+            .is_none_or(|heard| now.since_ns(heard) > patience_ns)
     }
 
     fn stop(&mut self, mode: MotorMode) {
@@ -246,7 +266,11 @@ impl Motor {
         for (index, joint) in self.settings.joints.iter().enumerate() {
             let v = &mut self.target.velocity[index];
             let most = joint.limits.acceleration_max * dt_s;
-            *v = if v.abs() <= most { 0.0 } else { *v - most.copysign(*v) };
+            *v = if v.abs() <= most {
+                0.0
+            } else {
+                *v - most.copysign(*v)
+            };
             self.target.position[index] += *v * dt_s;
         }
     }
@@ -285,7 +309,9 @@ impl Motor {
     /// Frames refused since the start.
     #[must_use]
     pub fn rejected(&self) -> u32 {
-        self.rejects.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+        self.rejects
+            .iter()
+            .fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
     /// Commands that implied more than the limits.
@@ -316,13 +342,30 @@ mod tests {
     use crate::core::governor::shape::JointLimits;
     use crate::core::wire::command::{COMMAND_LEN_MAX, MODE_KEEP_ALIVE, encode};
 
-    const IDENTITY: Identity = Identity { data_id: 1, schema: 2 };
+    const IDENTITY: Identity = Identity {
+        data_id: 1,
+        schema: 2,
+    };
     const PERIOD_NS: u64 = 5 * MS;
 
     fn motor() -> Motor {
-        let limits = JointLimits { position_min: -2.0, position_max: 2.0, velocity_max: 2.0, acceleration_max: 10.0 };
-        let joints = vec![Joint { kind: JointKind::Revolute, limits }];
-        let settings = Settings { commands: IDENTITY, states: IDENTITY, joints, period_ns: PERIOD_NS, boot_id: 5 };
+        let limits = JointLimits {
+            position_min: -2.0,
+            position_max: 2.0,
+            velocity_max: 2.0,
+            acceleration_max: 10.0,
+        };
+        let joints = vec![Joint {
+            kind: JointKind::Revolute,
+            limits,
+        }];
+        let settings = Settings {
+            commands: IDENTITY,
+            states: IDENTITY,
+            joints,
+            period_ns: PERIOD_NS,
+            boot_id: 5,
+        };
         Motor::new(settings, &[0.0])
     }
 
@@ -348,9 +391,14 @@ mod tests {
         let mut ms = 0;
         for tick in 1..=ticks {
             let v = f64::from(tick).min(20.0) * 0.05;
-            let q = (1..=tick).map(|k| f64::from(k).min(20.0) * 0.05 * 0.005).sum::<f64>();
+            let q = (1..=tick)
+                .map(|k| f64::from(k).min(20.0) * 0.05 * 0.005)
+                .sum::<f64>();
             assert!(v <= 1.0);
-            assert_eq!(motor.on_command(Mono(ms * MS), &frame(tick, 9, MODE_FOLLOW, q)), Ok(()));
+            assert_eq!(
+                motor.on_command(Mono(ms * MS), &frame(tick, 9, MODE_FOLLOW, q)),
+                Ok(())
+            );
             for _ in 0..5 {
                 ms += 1;
                 motor.step(Mono(ms * MS), MS);
@@ -367,15 +415,25 @@ mod tests {
         let mut fastest = f64::MAX;
         for ms in last_ms + 1..last_ms + 300 {
             let v = motor.step(Mono(ms * MS), MS).velocity[0];
-            assert!(v >= 0.0 && v <= fastest.max(0.0) + 1e-12, "it only slows down: {v}");
+            assert!(
+                v >= 0.0 && v <= fastest.max(0.0) + 1e-12,
+                "it only slows down: {v}"
+            );
             fastest = v;
             if motor.mode() == MotorMode::Stopped {
                 stopped_after_ms.get_or_insert(ms - (last_ms - 5));
             }
         }
-        assert_eq!(stopped_after_ms, Some(21), "counted from the last command, in steps of 1 ms");
+        assert_eq!(
+            stopped_after_ms,
+            Some(21),
+            "counted from the last command, in steps of 1 ms"
+        );
         assert!(motor.at_rest());
-        assert_eq!(motor.on_command(Mono(900 * MS), &frame(41, 9, MODE_FOLLOW, 0.2)), Err(Reject::Epoch));
+        assert_eq!(
+            motor.on_command(Mono(900 * MS), &frame(41, 9, MODE_FOLLOW, 0.2)),
+            Err(Reject::Epoch)
+        );
         assert_eq!(motor.limit_violations(), 0);
     }
 
@@ -392,17 +450,38 @@ mod tests {
     #[test]
     fn a_first_command_away_from_the_pose_is_refused() {
         let mut motor = motor();
-        assert_eq!(motor.on_command(Mono(0), &frame(1, 9, MODE_FOLLOW, 0.06)), Err(Reject::AwayFromPose));
-        assert_eq!(motor.on_command(Mono(0), &frame(2, 9, MODE_FOLLOW, 0.01)), Ok(()));
-        assert_eq!(motor.on_command(Mono(0), &frame(3, 0, MODE_FOLLOW, 0.01)), Err(Reject::Stopped), "no epoch, no motion");
+        assert_eq!(
+            motor.on_command(Mono(0), &frame(1, 9, MODE_FOLLOW, 0.06)),
+            Err(Reject::AwayFromPose)
+        );
+        assert_eq!(
+            motor.on_command(Mono(0), &frame(2, 9, MODE_FOLLOW, 0.01)),
+            Ok(())
+        );
+        assert_eq!(
+            motor.on_command(Mono(0), &frame(3, 0, MODE_FOLLOW, 0.01)),
+            Err(Reject::Stopped),
+            "no epoch, no motion"
+        );
     }
 
     #[test]
     fn a_keep_alive_moves_nothing() {
         let mut motor = motor();
         for tick in 1..100 {
-            assert_eq!(motor.on_command(Mono(u64::from(tick) * PERIOD_NS), &frame(tick, 0, MODE_KEEP_ALIVE, 1.5)), Ok(()));
-            assert_eq!(motor.step(Mono(u64::from(tick) * PERIOD_NS), PERIOD_NS).position[0], 0.0);
+            assert_eq!(
+                motor.on_command(
+                    Mono(u64::from(tick) * PERIOD_NS),
+                    &frame(tick, 0, MODE_KEEP_ALIVE, 1.5)
+                ),
+                Ok(())
+            );
+            assert_eq!(
+                motor
+                    .step(Mono(u64::from(tick) * PERIOD_NS), PERIOD_NS)
+                    .position[0],
+                0.0
+            );
         }
     }
 
@@ -410,10 +489,16 @@ mod tests {
     fn too_fast_is_counted_and_outside_is_refused() {
         let mut motor = motor();
         for (counter, q) in [(1, 0.0), (2, 0.0), (3, 0.04)] {
-            assert_eq!(motor.on_command(Mono(0), &frame(counter, 9, MODE_FOLLOW, q)), Ok(()));
+            assert_eq!(
+                motor.on_command(Mono(0), &frame(counter, 9, MODE_FOLLOW, q)),
+                Ok(())
+            );
         }
         assert_eq!(motor.limit_violations(), 1, "8 rad/s");
-        assert_eq!(motor.on_command(Mono(0), &frame(4, 9, MODE_FOLLOW, 2.1)), Err(Reject::Limits));
+        assert_eq!(
+            motor.on_command(Mono(0), &frame(4, 9, MODE_FOLLOW, 2.1)),
+            Err(Reject::Limits)
+        );
         assert_eq!(motor.limit_violations(), 2);
     }
 }

@@ -9,9 +9,18 @@ use zenoh::{Session, Wait};
 /// # Errors
 /// [`LinkError::NoAnswer`] if nobody does, [`LinkError::Refused`] with the words of a refusal.
 pub fn ask(session: &Session, key: &str, text: &str) -> Result<String, LinkError> {
-    let none = || LinkError::NoAnswer { key: key.to_owned() };
-    let replies = session.get(key).payload(text).timeout(ANSWER_TIMEOUT).wait().map_err(|_| none())?;
-    let Ok(Some(reply)) = replies.recv_timeout(ANSWER_TIMEOUT) else { return Err(none()) };
+    let none = || LinkError::NoAnswer {
+        key: key.to_owned(),
+    };
+    let replies = session
+        .get(key)
+        .payload(text)
+        .timeout(ANSWER_TIMEOUT)
+        .wait()
+        .map_err(|_| none())?;
+    let Ok(Some(reply)) = replies.recv_timeout(ANSWER_TIMEOUT) else {
+        return Err(none());
+    };
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match reply.result() {
         Ok(sample) => Ok(words(&sample.payload().to_bytes())),

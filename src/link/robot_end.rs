@@ -41,7 +41,11 @@ impl RobotEnd {
             .priority(Priority::RealTime)
             .express(true)
             .wait();
-        Ok(RobotEnd { commands, states: declare(&key, states)?, _subscriber: subscriber })
+        Ok(RobotEnd {
+            commands,
+            states: declare(&key, states)?,
+            _subscriber: subscriber,
+        })
     }
 
     /// Sends a state frame. Lost ones are seen by the receiver's age check.

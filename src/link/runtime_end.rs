@@ -35,7 +35,10 @@ impl CommandSender {
             .priority(Priority::RealTime)
             .express(true)
             .wait();
-        Ok(CommandSender { publisher: declare(&key, publisher)?, key })
+        Ok(CommandSender {
+            publisher: declare(&key, publisher)?,
+            key,
+        })
     }
 
     /// Hands a frame to the link. Ok means that it was taken, not that it arrived.
@@ -46,7 +49,10 @@ impl CommandSender {
         self.publisher
             .put(frame)
             .wait()
-            .map_err(|error| LinkError::Put { key: self.key.clone(), reason: error.to_string() })
+            .map_err(|error| LinkError::Put {
+                key: self.key.clone(),
+                reason: error.to_string(),
+            })
     }
 }
 
@@ -90,8 +96,17 @@ impl LinkCamera {
         clock: fn() -> Mono,
     ) -> Result<LinkCamera, LinkError> {
         let key = keys::camera(robot, camera);
-        let subscriber = session.declare_subscriber(&key).with(RingChannel::new(1)).wait();
-        Ok(LinkCamera { subscriber: declare(&key, subscriber)?, identity, size, last: None, clock })
+        let subscriber = session
+            .declare_subscriber(&key)
+            .with(RingChannel::new(1))
+            .wait();
+        Ok(LinkCamera {
+            subscriber: declare(&key, subscriber)?,
+            identity,
+            size,
+            last: None,
+            clock,
+        })
     }
 }
 
@@ -113,13 +128,20 @@ impl Source for LinkCamera {
             })
         })?;
         if [read.width, read.height] != self.size {
-            return Err(SourceFault::Refused("picture of another size than tendon.toml says"));
+            return Err(SourceFault::Refused(
+                "picture of another size than tendon.toml says",
+            ));
         }
         if read.captured > received {
-            return Err(SourceFault::Refused("picture from the future: the camera's clock is not this machine's"));
+            return Err(SourceFault::Refused(
+                "picture from the future: the camera's clock is not this machine's",
+            ));
         }
         // A restarted camera counts from one again; only time must not go back.
-        if self.last.is_some_and(|(_, captured)| read.captured <= captured) {
+        if self
+            .last
+            .is_some_and(|(_, captured)| read.captured <= captured)
+        {
             return Err(SourceFault::Refused("picture repeated or out of order"));
         }
         self.last = Some((read.seq, read.captured));
@@ -144,10 +166,16 @@ pub fn answer_requests(
     let queryable = session
         .declare_queryable(&key)
         .callback(move |query| {
-            let bytes = query.payload().map(|payload| payload.to_bytes()).unwrap_or_default();
+            let bytes = query
+                .payload()
+                .map(|payload| payload.to_bytes())
+                .unwrap_or_default();
             let said = match std::str::from_utf8(&bytes) {
                 Ok(text) if bytes.len() <= TEXT_MAX => answer(text),
-                Ok(_) => Err(format!("expected at most {TEXT_MAX} bytes, found {}", bytes.len())),
+                Ok(_) => Err(format!(
+                    "expected at most {TEXT_MAX} bytes, found {}",
+                    bytes.len()
+                )),
                 Err(_) => Err("expected UTF-8 text".to_owned()),
             };
             // The one who asked may be gone; then nobody misses the answer.

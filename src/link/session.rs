@@ -64,11 +64,16 @@ pub enum LinkError {
 /// # Errors
 /// [`LinkError`].
 pub fn open(link: &LinkConfig) -> Result<Session, LinkError> {
-    let endpoints: Vec<&str> = [&link.listen, &link.connect].into_iter().flatten().map(String::as_str).collect();
+    let endpoints: Vec<&str> = [&link.listen, &link.connect]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
     let config = configure(link)?;
-    zenoh::open(config)
-        .wait()
-        .map_err(|error| LinkError::Open { endpoints: endpoints.join(", "), reason: error.to_string() })
+    zenoh::open(config).wait().map_err(|error| LinkError::Open {
+        endpoints: endpoints.join(", "),
+        reason: error.to_string(),
+    })
 }
 
 /// Peer to peer at the given endpoints; nothing is looked for on the network. The lease is short, because a restarted
@@ -76,26 +81,50 @@ pub fn open(link: &LinkConfig) -> Result<Session, LinkError> {
 fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
     let mut config = zenoh::Config::default();
     let mut set = |key: &str, value: serde_json::Value| {
-        config.insert_json5(key, &value.to_string()).map_err(|error| LinkError::Config(format!("{key}: {error}")))
+        config
+            .insert_json5(key, &value.to_string())
+            .map_err(|error| LinkError::Config(format!("{key}: {error}")))
     };
     set("mode", "peer".into())?;
     set("scouting/multicast/enabled", false.into())?;
     set("scouting/gossip/enabled", false.into())?;
-    set("listen/endpoints", link.listen.iter().map(String::as_str).collect::<Vec<_>>().into())?;
-    set("connect/endpoints", link.connect.iter().map(String::as_str).collect::<Vec<_>>().into())?;
+    set(
+        "listen/endpoints",
+        link.listen
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .into(),
+    )?;
+    set(
+        "connect/endpoints",
+        link.connect
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .into(),
+    )?;
     // A peer that is not there yet is waited for in the background.
     set("connect/timeout_ms", (-1).into())?;
     set("connect/exit_on_failure", false.into())?;
-    set("connect/retry", serde_json::json!({"period_init_ms": 50, "period_max_ms": 500, "period_increase_factor": 2}))?;
+    set(
+        "connect/retry",
+        serde_json::json!({"period_init_ms": 50, "period_max_ms": 500, "period_increase_factor": 2}),
+    )?;
     set("transport/link/tx/lease", 1000.into())?;
     set("transport/link/tx/queue/batching/enabled", false.into())?;
     set("transport/link/tx/queue/allocation/mode", "init".into())?;
     if let Some((user, path)) = &link.credentials {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| LinkError::Password { path: path.display().to_string(), reason: error.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|error| LinkError::Password {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
         let password = text.lines().next().unwrap_or_default().trim();
         if password.is_empty() {
-            return Err(LinkError::Password { path: path.display().to_string(), reason: "it is empty".into() });
+            return Err(LinkError::Password {
+                path: path.display().to_string(),
+                reason: "it is empty".into(),
+            });
         }
         set("transport/auth/usrpwd/user", user.as_str().into())?;
         set("transport/auth/usrpwd/password", password.into())?;
@@ -104,8 +133,14 @@ fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
             let list = path.with_extension("users");
             std::fs::write(&list, format!("{user}:{password}\n"))
                 .and_then(|()| restrict(&list))
-                .map_err(|error| LinkError::Password { path: list.display().to_string(), reason: error.to_string() })?;
-            set("transport/auth/usrpwd/dictionary_file", list.display().to_string().into())?;
+                .map_err(|error| LinkError::Password {
+                    path: list.display().to_string(),
+                    reason: error.to_string(),
+                })?;
+            set(
+                "transport/auth/usrpwd/dictionary_file",
+                list.display().to_string().into(),
+            )?;
         }
     }
     Ok(config)
@@ -119,5 +154,8 @@ fn restrict(path: &std::path::Path) -> std::io::Result<()> {
 
 /// Maps a declaration's failure.
 pub(super) fn declare<T>(key: &str, result: zenoh::Result<T>) -> Result<T, LinkError> {
-    result.map_err(|error| LinkError::Declare { key: key.to_owned(), reason: error.to_string() })
+    result.map_err(|error| LinkError::Declare {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    })
 }

@@ -61,16 +61,6 @@ pub(super) fn text(now: &Snapshot) -> String {
             "Heap allocations on the control thread.",
             now.allocations,
         ),
-        (
-            "tendon_episodes_total",
-            "Episodes finished.",
-            now.episodes.into(),
-        ),
-        (
-            "tendon_successes_total",
-            "Episodes that reached their goal.",
-            now.successes.into(),
-        ),
     ] {
         family(&mut out, name, counter, help);
         sample(&mut out, name, None, value);

@@ -69,10 +69,6 @@ pub struct Snapshot {
     pub governor_interventions: u64,
     /// Heap allocations on the control thread since it was armed; ought to be 0.
     pub allocations: u64,
-    /// Episodes finished.
-    pub episodes: u32,
-    /// Episodes that reached their goal.
-    pub successes: u32,
 }
 
 /// A camera picture, in a buffer that the page keeps and hands in again.

@@ -43,8 +43,6 @@ impl Operator for Fake {
             frame_to_command_ms: 41.7,
             tick_lateness_us: 62.0,
             commands_sent: (t * 100.0) as u64,
-            episodes: 12,
-            successes: 11,
             ..Snapshot::default()
         }
     }

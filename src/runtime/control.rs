@@ -67,7 +67,10 @@ pub fn tick(
     if let Held::Standby(at) = held {
         schedule.reset(at);
         chunks.for_each(drop);
-        return Proposal { due, step: schedule.step(due, Some(at)) };
+        return Proposal {
+            due,
+            step: schedule.step(due, Some(at)),
+        };
     }
     for chunk in chunks {
         if schedule.offer(due, &chunk) != Intake::Taken {
@@ -78,7 +81,10 @@ pub fn tick(
         Held::No => None,
         Held::At(at) | Held::Standby(at) => Some(at),
     };
-    Proposal { due, step: schedule.step(due, at) }
+    Proposal {
+        due,
+        step: schedule.step(due, at),
+    }
 }
 
 /// The control thread.
@@ -90,9 +96,21 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
         seat.beat.mark(now.woke);
         let held = *io.held.read();
         let chunks = std::iter::from_fn(|| io.chunks.pop().ok());
-        io.proposals.put(tick(&mut schedule, now.due, chunks, &held, &io.chunks_refused));
-        io.tap.record(Sample::Tick { late_ns: now.late_ns, missed: ticks.missed - missed });
+        io.proposals.put(tick(
+            &mut schedule,
+            now.due,
+            chunks,
+            &held,
+            &io.chunks_refused,
+        ));
+        io.tap.record(Sample::Tick {
+            late_ns: now.late_ns,
+            missed: ticks.missed - missed,
+        });
         missed = ticks.missed;
-        io.allocations.store(allocations_of_this_thread() - started_with, Ordering::Relaxed);
+        io.allocations.store(
+            allocations_of_this_thread() - started_with,
+            Ordering::Relaxed,
+        );
     }
 }

@@ -10,12 +10,12 @@ use crate::core::supervisor::Request;
 use crate::core::units::MS;
 use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
+use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, precision_word};
 use crate::runtime::evaluation::{Report, grounding_plan, plan};
 use crate::runtime::lockstep::{EpisodeFault, Lockstep};
 use crate::runtime::operations::Desk;
 use crate::runtime::pipeline::{self, Running, StartError};
-use crate::runtime::clock;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,7 +74,11 @@ impl From<Vec<Problem>> for DemoError {
 /// Every [`Problem`].
 pub fn bench_config(bundle: &Path, int8: bool) -> Result<Config, Vec<Problem>> {
     let tendon = TENDON_TOML.replace("../../engines/bench-vla", &bundle.display().to_string());
-    let tendon = if int8 { tendon.replace("precision = \"fp32\"", "precision = \"int8\"") } else { tendon };
+    let tendon = if int8 {
+        tendon.replace("precision = \"fp32\"", "precision = \"int8\"")
+    } else {
+        tendon
+    };
     Config::from_texts(&tendon, ROBOT_TOML, Path::new("."))
 }
 
@@ -82,13 +86,22 @@ pub fn bench_config(bundle: &Path, int8: bool) -> Result<Config, Vec<Problem>> {
 ///
 /// # Errors
 /// [`DemoError`].
-pub fn lockstep(config: Config, episodes: u32, seed: u64, injected_ms: u64, ending: &AtomicBool) -> Result<Report, DemoError> {
+pub fn lockstep(
+    config: Config,
+    episodes: u32,
+    seed: u64,
+    injected_ms: u64,
+    ending: &AtomicBool,
+) -> Result<Report, DemoError> {
     let began = clock::now();
     let mut report = start_report(&config, seed, injected_ms, "lockstep");
     let deployment = Deployment::load(config)?;
     report.policy.clone_from(&deployment.policy_name);
     let mut pipeline = Lockstep::new(deployment, injected_ms * MS);
-    for spec in plan(episodes, seed).iter().chain(&grounding_plan(episodes, seed)) {
+    for spec in plan(episodes, seed)
+        .iter()
+        .chain(&grounding_plan(episodes, seed))
+    {
         if ending.load(Ordering::Relaxed) {
             return Err(DemoError::Interrupted);
         }
@@ -137,9 +150,16 @@ impl Bench {
     ///
     /// # Errors
     /// [`DemoError`].
-    pub fn start(mut config: Config, scene_seed: u64, injected_ms: u64) -> Result<Bench, DemoError> {
+    pub fn start(
+        mut config: Config,
+        scene_seed: u64,
+        injected_ms: u64,
+    ) -> Result<Bench, DemoError> {
         let bench = |error: std::io::Error| DemoError::Bench(error.to_string());
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).map_err(bench)?.port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .map_err(bench)?
+            .port();
         let endpoint = format!("tcp/127.0.0.1:{port}");
         config.link.listen = Some(endpoint.clone());
         config.link.connect = None;
@@ -148,12 +168,23 @@ impl Bench {
         let session = session::open(&config.link)?;
         let running = pipeline::start(deployment, &session, injected_ms * MS)?;
         let child = Command::new(std::env::current_exe().map_err(bench)?)
-            .args(["bench-robot", "--connect", &endpoint, "--seed", &scene_seed.to_string()])
+            .args([
+                "bench-robot",
+                "--connect",
+                &endpoint,
+                "--seed",
+                &scene_seed.to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .map_err(bench)?;
-        let mut bench = Bench { running, session, child, key };
+        let mut bench = Bench {
+            running,
+            session,
+            child,
+            key,
+        };
         let deadline = clock::now().plus_ns(BENCH_START_NS);
         while let Err(error) = bench.ask(BenchRequest::Report) {
             if let Ok(Some(status)) = bench.child.try_wait() {
@@ -172,9 +203,11 @@ impl Bench {
     /// # Errors
     /// [`DemoError::Link`].
     pub fn ask(&self, request: BenchRequest) -> Result<Answer, DemoError> {
-        let text = serde_json::to_string(&request).map_err(|error| DemoError::Bench(error.to_string()))?;
+        let text =
+            serde_json::to_string(&request).map_err(|error| DemoError::Bench(error.to_string()))?;
         let answer = operator_end::ask(&self.session, &self.key, &text)?;
-        serde_json::from_str(&answer).map_err(|error| DemoError::Bench(format!("its answer: {error}")))
+        serde_json::from_str(&answer)
+            .map_err(|error| DemoError::Bench(format!("its answer: {error}")))
     }
 
     /// The desk.
@@ -210,7 +243,9 @@ impl Bench {
         self.desk().come_to_rest(REST);
         let set = self.set_scene(spec)?;
         let set_at = clock::now();
-        self.desk().instruct(&set.sentence).map_err(DemoError::Bench)?;
+        self.desk()
+            .instruct(&set.sentence)
+            .map_err(DemoError::Bench)?;
         // The first picture of the new scene, and the policy's first chunk of it.
         let newest = || self.desk().counters.newest_frame_ns.load(Ordering::Relaxed);
         while newest() < set_at.plus_ns(200 * MS).0 && clock::now() < set_at.plus_ns(2_000 * MS) {
@@ -260,7 +295,10 @@ pub fn real_time(
     report.policy.clone_from(&bench.desk().policy);
     bench.desk().clear_figures();
     let mut last = None;
-    for spec in plan(episodes, seed).iter().chain(&grounding_plan(episodes, seed)) {
+    for spec in plan(episodes, seed)
+        .iter()
+        .chain(&grounding_plan(episodes, seed))
+    {
         let answer = bench.episode(spec, ending)?;
         report.add(spec, &answer.outcome);
         progress(spec, &report);
@@ -281,7 +319,12 @@ pub fn real_time(
 /// The scene of an interactive demo.
 #[must_use]
 pub fn scene(seed: u64) -> Spec {
-    Spec { seed, put: true, held_out_position: false, ask: Ask::Seen }
+    Spec {
+        seed,
+        put: true,
+        held_out_position: false,
+        ask: Ask::Seen,
+    }
 }
 
 /// Waits between two looks at something that another process does.

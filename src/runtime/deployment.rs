@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A deployment made ready: configuration, policy and robot that fit each other, checked before any thread starts.
 
-use crate::config::{Config, Precision};
 use crate::config::problem::Problem;
+use crate::config::{Config, Precision};
 use crate::core::action::JointKind;
 use crate::core::governor::{Governor, Joint};
 use crate::core::schedule::Schedule;
@@ -27,8 +27,15 @@ impl Identities {
     /// Those of a robot with these joints.
     #[must_use]
     pub fn of(robot: &str, joints: &[(String, Joint)]) -> Identities {
-        let schema = schema_id(joints.iter().map(|(name, joint)| (name.as_str(), kind_code(joint.kind))));
-        let stream = |kind, schema| Identity { data_id: data_id(robot, kind), schema };
+        let schema = schema_id(
+            joints
+                .iter()
+                .map(|(name, joint)| (name.as_str(), kind_code(joint.kind))),
+        );
+        let stream = |kind, schema| Identity {
+            data_id: data_id(robot, kind),
+            schema,
+        };
         Identities {
             commands: stream(Kind::Command, schema),
             states: stream(Kind::State, schema),
@@ -71,13 +78,27 @@ impl Deployment {
     pub fn load(config: Config) -> Result<Deployment, Vec<Problem>> {
         let threads = config.policy.threads;
         let engine = move |path: &std::path::Path, spec: &crate::ports::StageSpec| {
-            CpuEngine::load(path, spec, CpuOptions { threads, ..CpuOptions::default() })
-                .map(|engine| Box::new(engine) as Box<dyn Engine>)
+            CpuEngine::load(
+                path,
+                spec,
+                CpuOptions {
+                    threads,
+                    ..CpuOptions::default()
+                },
+            )
+            .map(|engine| Box::new(engine) as Box<dyn Engine>)
         };
-        let options = LoadOptions { precision: config.policy.precision, ..LoadOptions::default() };
+        let options = LoadOptions {
+            precision: config.policy.precision,
+            ..LoadOptions::default()
+        };
         let mut policy = Policy::load(&config.policy.bundle, options, &engine)?;
-        let joints: Vec<(&str, JointKind)> =
-            config.robot.joints.iter().map(|(name, joint)| (name.as_str(), joint.kind)).collect();
+        let joints: Vec<(&str, JointKind)> = config
+            .robot
+            .joints
+            .iter()
+            .map(|(name, joint)| (name.as_str(), joint.kind))
+            .collect();
         let mut problems = policy.bind(&joints).err().unwrap_or_default();
         problems.extend(misfits(&config, &policy));
         if !problems.is_empty() {
@@ -86,11 +107,23 @@ impl Deployment {
         let bundle = policy.bundle();
         let settings = inference::Settings {
             period_ns: config.policy.period_ns(),
-            frame_age_max_ns: config.camera.age_max_ns.min(bundle.timing.observation_age_max_ns),
+            frame_age_max_ns: config
+                .camera
+                .age_max_ns
+                .min(bundle.timing.observation_age_max_ns),
         };
-        let governed: Vec<Joint> = config.robot.joints.iter().map(|(_, joint)| *joint).collect();
+        let governed: Vec<Joint> = config
+            .robot
+            .joints
+            .iter()
+            .map(|(_, joint)| *joint)
+            .collect();
         let governor = Governor::new(&governed, config.control.period_ns).map_err(|bad| {
-            vec![Problem { at: "robot.toml".into(), expected: "limits that can be governed".into(), found: bad.to_string() }]
+            vec![Problem {
+                at: "robot.toml".into(),
+                expected: "limits that can be governed".into(),
+                found: bad.to_string(),
+            }]
         })?;
         Ok(Deployment {
             policy_name: bundle.name.clone(),
@@ -112,14 +145,20 @@ fn misfits(config: &Config, policy: &Policy) -> Vec<Problem> {
     if found != bundle.image.source {
         problems.push(Problem {
             at: "tendon.toml: camera.width, camera.height".into(),
-            expected: format!("{:?}, the size that the bundle \"{}\" was trained on", bundle.image.source, bundle.name),
+            expected: format!(
+                "{:?}, the size that the bundle \"{}\" was trained on",
+                bundle.image.source, bundle.name
+            ),
             found: format!("{found:?}"),
         });
     }
     if config.camera.name != bundle.image.role {
         problems.push(Problem {
             at: "tendon.toml: camera.name".into(),
-            expected: format!("\"{}\", the camera that the bundle \"{}\" looks through", bundle.image.role, bundle.name),
+            expected: format!(
+                "\"{}\", the camera that the bundle \"{}\" looks through",
+                bundle.image.role, bundle.name
+            ),
             found: format!("\"{}\"", config.camera.name),
         });
     }
@@ -127,7 +166,11 @@ fn misfits(config: &Config, policy: &Policy) -> Vec<Problem> {
     if config.policy.period_ns() >= horizon_ns {
         problems.push(Problem {
             at: "tendon.toml: policy.rate_hz".into(),
-            expected: format!("more than {:.2}: a new chunk before the last one of {} ms ends", 1e9 / horizon_ns as f64, horizon_ns / 1_000_000),
+            expected: format!(
+                "more than {:.2}: a new chunk before the last one of {} ms ends",
+                1e9 / horizon_ns as f64,
+                horizon_ns / 1_000_000
+            ),
             found: format!("{:.2}", 1e9 / config.policy.period_ns() as f64),
         });
     }

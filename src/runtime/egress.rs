@@ -2,11 +2,13 @@
 //! Egress: governed commands into frames, and frames to the link. The only thread that touches the link's `put`; the
 //! newest command wins, an old one is never sent late.
 
-use crate::core::governor::{Output, Verdict};
 use crate::core::governor::reaction::Reaction;
+use crate::core::governor::{Output, Verdict};
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
-use crate::core::wire::command::{self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF};
+use crate::core::wire::command::{
+    self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF,
+};
 use crate::link::runtime_end::CommandSender;
 use crate::runtime::clock;
 use crate::runtime::telemetry::{Sample, Tap};
@@ -32,15 +34,24 @@ impl Framer {
     /// A framer for one stream.
     #[must_use]
     pub fn new(identity: Identity) -> Framer {
-        Framer { identity, frame: [0; COMMAND_LEN_MAX] }
+        Framer {
+            identity,
+            frame: [0; COMMAND_LEN_MAX],
+        }
     }
 
     /// The frame for a governed output. Takes nothing but what the governor made.
     pub fn frame(&mut self, now: Mono, output: &Output) -> &[u8] {
         let mode = match output.reaction {
             Reaction::TorqueOff if output.at_rest => MODE_TORQUE_OFF,
-            Reaction::Follow | Reaction::Hold | Reaction::Stop | Reaction::TorqueOff if output.moving => MODE_FOLLOW,
-            Reaction::Follow | Reaction::Hold | Reaction::Stop | Reaction::TorqueOff => MODE_KEEP_ALIVE,
+            Reaction::Follow | Reaction::Hold | Reaction::Stop | Reaction::TorqueOff
+                if output.moving =>
+            {
+                MODE_FOLLOW
+            }
+            Reaction::Follow | Reaction::Hold | Reaction::Stop | Reaction::TorqueOff => {
+                MODE_KEEP_ALIVE
+            }
         };
         let verdict = match output.verdict {
             Verdict::Passed => 0,
@@ -82,7 +93,10 @@ pub struct EgressIo {
 /// The egress thread.
 pub fn run(mut framer: Framer, mut io: EgressIo, seat: &Seat) {
     while !io.ending.load(Ordering::Relaxed) {
-        let command = io.commands.wait_until(clock::now().plus_ns(IDLE_NS), clock::now).and_then(Option::as_ref);
+        let command = io
+            .commands
+            .wait_until(clock::now().plus_ns(IDLE_NS), clock::now)
+            .and_then(Option::as_ref);
         let now = clock::now();
         seat.beat.mark(now);
         let Some(output) = command else { continue };
@@ -90,6 +104,9 @@ pub fn run(mut framer: Framer, mut io: EgressIo, seat: &Seat) {
         if io.link.send(frame).is_err() {
             io.link_faults.fetch_add(1, Ordering::Relaxed);
         }
-        io.tap.record(Sample::Command { chunk_id: output.provenance.chunk_id, sent: clock::now() });
+        io.tap.record(Sample::Command {
+            chunk_id: output.provenance.chunk_id,
+            sent: clock::now(),
+        });
     }
 }

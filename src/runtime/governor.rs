@@ -68,7 +68,9 @@ pub fn tick(
     let output = governor.step(now, &input);
     let held = match output.verdict {
         Verdict::Passed => Held::No,
-        Verdict::Held(Cause::Standby | Cause::StopRequested) => Held::Standby(*output.command.get()),
+        Verdict::Held(Cause::Standby | Cause::StopRequested) => {
+            Held::Standby(*output.command.get())
+        }
         // What was changed is told too: a scheduler that went on with its own plan would be chased by the governor,
         // which brakes late by nature and swings around a moving wish.
         Verdict::Shaped | Verdict::Held(_) => Held::At(*output.command.get()),
@@ -87,7 +89,13 @@ pub const NO_DECISION: Decision = Decision {
 };
 
 /// The governor thread.
-pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, state_age_max_ns: u64, seat: &Seat) {
+pub fn run(
+    mut governor: Governor,
+    mut io: GovernorIo,
+    period_ns: u64,
+    state_age_max_ns: u64,
+    seat: &Seat,
+) {
     let mut covered = clock::now();
     let started_with = allocations_of_this_thread();
     while !io.ending.load(Ordering::Relaxed) {
@@ -119,6 +127,9 @@ pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, state_age
         io.held.write(held);
         io.last.write(Last(Some(output)));
         io.shown.write(Last(Some(output)));
-        io.allocations.store(allocations_of_this_thread() - started_with, Ordering::Relaxed);
+        io.allocations.store(
+            allocations_of_this_thread() - started_with,
+            Ordering::Relaxed,
+        );
     }
 }

@@ -88,7 +88,15 @@ impl Inference {
     #[must_use]
     pub fn new(policy: Policy, settings: Settings) -> Inference {
         let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
-        Inference { policy, settings, instructed: false, started: None, last_frame: None, chunk_id: 0, rows }
+        Inference {
+            policy,
+            settings,
+            instructed: false,
+            started: None,
+            last_frame: None,
+            chunk_id: 0,
+            rows,
+        }
     }
 
     /// Tokenises a sentence and obeys it from the next frame on.
@@ -119,7 +127,9 @@ impl Inference {
         clock: &dyn Fn() -> Mono,
     ) -> Result<(Chunk, Insight), Refusal> {
         let seen = self.last_frame.is_some_and(|last| frame.captured <= last);
-        let early = self.started.is_some_and(|started| now.since_ns(started) < self.settings.period_ns);
+        let early = self
+            .started
+            .is_some_and(|started| now.since_ns(started) < self.settings.period_ns);
         if seen || early || frame.seq == 0 {
             return Err(Refusal::NotDue);
         }
@@ -128,7 +138,9 @@ impl Inference {
         }
         let age_ns = now.since_ns(frame.captured);
         if age_ns > self.settings.frame_age_max_ns {
-            return Err(Refusal::FrameTooOld { age_ms: age_ns / MS });
+            return Err(Refusal::FrameTooOld {
+                age_ms: age_ns / MS,
+            });
         }
         let (state, distance_ns) = states.nearest(frame.captured).ok_or(Refusal::NoState)?;
         if distance_ns > PAIRING_MAX_NS {
@@ -143,8 +155,12 @@ impl Inference {
         let begins_at_state = first_step_ns == period_ns && action.relative.contains(&true);
         let bundle_hash = self.policy.bundle().short_hash();
         let plan = self.policy.infer(frame, state, clock)?;
-        let provenance =
-            Provenance { frame_seq: frame.seq, captured: frame.captured, chunk_id: self.chunk_id + 1, bundle_hash };
+        let provenance = Provenance {
+            frame_seq: frame.seq,
+            captured: frame.captured,
+            chunk_id: self.chunk_id + 1,
+            bundle_hash,
+        };
         let timing = plan.timing;
         let insight = Insight {
             keypoint: plan.keypoint,
@@ -153,10 +169,13 @@ impl Inference {
         };
         self.rows.clear();
         if begins_at_state {
-            self.rows.extend(state.positions().iter().map(|position| *position as f32));
+            self.rows
+                .extend(state.positions().iter().map(|position| *position as f32));
         }
         self.rows.extend_from_slice(plan.targets);
-        let first_at = frame.captured.plus_ns(if begins_at_state { 0 } else { first_step_ns });
+        let first_at = frame
+            .captured
+            .plus_ns(if begins_at_state { 0 } else { first_step_ns });
         let chunk = Chunk::new(first_at, period_ns, state.joints, &self.rows, provenance)?;
         self.chunk_id += 1;
         Ok((chunk, insight))
@@ -204,7 +223,11 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                 }
                 let done = clock::now();
                 let chunk_id = chunk.provenance().chunk_id;
-                let sample = Sample::Chunk { chunk_id, landed: frame.received, inference_ns: done.since_ns(now) };
+                let sample = Sample::Chunk {
+                    chunk_id,
+                    landed: frame.received,
+                    inference_ns: done.since_ns(now),
+                };
                 // A full queue means that control is not coming round; the watchdog sees that by itself.
                 if io.chunks.push(chunk).is_ok() {
                     io.tap.record(sample);
@@ -212,7 +235,12 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                 io.insight.write(insight);
             }
             Err(Refusal::NotDue | Refusal::NoInstruction) => {}
-            Err(Refusal::FrameTooOld { .. } | Refusal::NoState | Refusal::Policy(_) | Refusal::Chunk(_)) => {
+            Err(
+                Refusal::FrameTooOld { .. }
+                | Refusal::NoState
+                | Refusal::Policy(_)
+                | Refusal::Chunk(_),
+            ) => {
                 io.faults.fetch_add(1, Ordering::Relaxed);
             }
         }

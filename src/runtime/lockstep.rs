@@ -86,7 +86,13 @@ impl Lockstep {
             state_age_max_ns: deployment.config.control.state_age_max_ns,
             injected_delay_ns,
             identities: deployment.identities,
-            joints: deployment.config.robot.joints.iter().map(|(_, joint)| *joint).collect(),
+            joints: deployment
+                .config
+                .robot
+                .joints
+                .iter()
+                .map(|(_, joint)| *joint)
+                .collect(),
             inference: deployment.inference,
             schedule: deployment.schedule,
             governor: deployment.governor,
@@ -117,7 +123,12 @@ impl Lockstep {
             self.now = self.now.plus_ns(self.period_ns);
             let now = self.now;
             world.advance(now, self.period_ns);
-            world.look(now, &mut self.inference, self.injected_delay_ns, &mut self.measures);
+            world.look(
+                now,
+                &mut self.inference,
+                self.injected_delay_ns,
+                &mut self.measures,
+            );
 
             if now.0 % WATCH_NS == 0 {
                 let request = match (over, decision.mode) {
@@ -143,7 +154,13 @@ impl Lockstep {
 
             let before = allocations_of_this_thread();
             let arrived = world.arrived(now);
-            let proposal: Proposal = control::tick(&mut self.schedule, now, arrived.into_iter(), &held, &self.refused_chunks);
+            let proposal: Proposal = control::tick(
+                &mut self.schedule,
+                now,
+                arrived.into_iter(),
+                &held,
+                &self.refused_chunks,
+            );
             let (output, now_held) = governor_stage::tick(
                 &mut self.governor,
                 now,
@@ -160,8 +177,14 @@ impl Lockstep {
             let frame = self.framer.frame(now, &output);
             // A refusal is counted by the motor controller.
             let _ = world.motor.on_command(now, frame);
-            self.measures.take(Sample::Tick { late_ns: 0, missed: 0 });
-            self.measures.take(Sample::Command { chunk_id: output.provenance.chunk_id, sent: now });
+            self.measures.take(Sample::Tick {
+                late_ns: 0,
+                missed: 0,
+            });
+            self.measures.take(Sample::Command {
+                chunk_id: output.provenance.chunk_id,
+                sent: now,
+            });
 
             let outcome = world.episode.outcome();
             if outcome.over {
@@ -237,7 +260,13 @@ impl World {
     }
 
     /// Takes pictures and shows them to the policy.
-    fn look(&mut self, now: Mono, inference: &mut Inference, injected_delay_ns: u64, measures: &mut Measures) {
+    fn look(
+        &mut self,
+        now: Mono,
+        inference: &mut Inference,
+        injected_delay_ns: u64,
+        measures: &mut Measures,
+    ) {
         if now >= self.next_frame {
             self.next_frame = now.plus_ns(FRAME_NS);
             self.episode.render(&mut self.frame.rgb);
@@ -253,7 +282,12 @@ impl World {
         if let Ok((chunk, insight)) = inference.think(now, &self.frame, &self.states, &clock::now) {
             let chunk_id = chunk.provenance().chunk_id;
             self.coming = Some((now.plus_ns(INFERENCE_NS + injected_delay_ns), chunk));
-            measures.take_simulated(chunk_id, self.frame.received, INFERENCE_NS + injected_delay_ns, insight.inference_ns);
+            measures.take_simulated(
+                chunk_id,
+                self.frame.received,
+                INFERENCE_NS + injected_delay_ns,
+                insight.inference_ns,
+            );
         }
     }
 

@@ -116,7 +116,15 @@ impl Desk {
             unknown_words: Vec::new(),
         };
         Desk {
-            joints: joints.map(|(name, joint)| (name.clone(), joint.limits.position_min, joint.limits.position_max)).collect(),
+            joints: joints
+                .map(|(name, joint)| {
+                    (
+                        name.clone(),
+                        joint.limits.position_min,
+                        joint.limits.position_max,
+                    )
+                })
+                .collect(),
             policy: policy.to_owned(),
             precision: config.policy.precision,
             counters,
@@ -133,11 +141,14 @@ impl Desk {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn instruct(&self, sentence: &str) -> Result<String, String> {
-        let instruction = self.text.encode(sentence).map_err(|fault| fault.to_string())?;
+        let instruction = self
+            .text
+            .encode(sentence)
+            .map_err(|fault| fault.to_string())?;
         let unknown = instruction.unknown.clone();
-        self.instructions
-            .try_send(instruction)
-            .map_err(|_| "the policy has not taken the last instruction yet: is inference running?".to_owned())?;
+        self.instructions.try_send(instruction).map_err(|_| {
+            "the policy has not taken the last instruction yet: is inference running?".to_owned()
+        })?;
         self.counters.instructed.store(true, Ordering::Relaxed);
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         sentence.clone_into(&mut view.instruction);
@@ -145,7 +156,10 @@ impl Desk {
         Ok(if unknown.is_empty() {
             format!("taken: {sentence}")
         } else {
-            format!("taken: {sentence} (words the policy has never seen: {})", unknown.join(", "))
+            format!(
+                "taken: {sentence} (words the policy has never seen: {})",
+                unknown.join(", ")
+            )
         })
     }
 
@@ -159,7 +173,11 @@ impl Desk {
             "standby" | "stop" => Request::Stop,
             "reset" => Request::Reset,
             "e-stop" => Request::EmergencyStop,
-            other => return Err(format!("expected active, standby, stop, reset or e-stop, found \"{other}\"")),
+            other => {
+                return Err(format!(
+                    "expected active, standby, stop, reset or e-stop, found \"{other}\""
+                ));
+            }
         };
         match self.request(request) {
             Some(Ok(mode)) => Ok(mode.word().to_owned()),
@@ -185,7 +203,12 @@ impl Desk {
         while clock::now() < deadline {
             let view = self.view();
             let resting = view.output.is_none_or(|output| output.at_rest);
-            if resting && !matches!(view.decision.mode, Mode::Active | Mode::Holding | Mode::Stopping) {
+            if resting
+                && !matches!(
+                    view.decision.mode,
+                    Mode::Active | Mode::Holding | Mode::Stopping
+                )
+            {
                 return true;
             }
             clock::sleep_until(clock::now().plus_ns(10_000_000));
@@ -196,24 +219,34 @@ impl Desk {
     /// What the pipeline looks like.
     #[must_use]
     pub fn view(&self) -> View {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What was measured.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.measures.lock().unwrap_or_else(PoisonError::into_inner).figures()
+        self.measures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .figures()
     }
 
     /// Forgets what was measured so far.
     pub fn clear_figures(&self) {
-        self.measures.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.measures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Allocations on the control and governor threads since their loops began.
     #[must_use]
     pub fn allocations(&self) -> u64 {
-        self.counters.control_allocations.load(Ordering::Relaxed) + self.counters.governor_allocations.load(Ordering::Relaxed)
+        self.counters.control_allocations.load(Ordering::Relaxed)
+            + self.counters.governor_allocations.load(Ordering::Relaxed)
     }
 
     /// Takes in what the threads have left; called by telemetry.

@@ -11,16 +11,23 @@ impl Operator for Desk {
         let (view, figures) = (self.view(), self.figures());
         let state = view.report.as_ref().map(|report| &report.state);
         let commanded = view.output.as_ref().map(|output| output.command.get());
-        let joints = self.joints.iter().enumerate().map(|(index, (name, min, max))| JointView {
-            name: name.clone(),
-            measured: state.map_or(0.0, |state| state.position[index]),
-            commanded: commanded.map_or(0.0, |setpoint| setpoint.position[index]),
-            min: *min,
-            max: *max,
-        });
+        let joints = self
+            .joints
+            .iter()
+            .enumerate()
+            .map(|(index, (name, min, max))| JointView {
+                name: name.clone(),
+                measured: state.map_or(0.0, |state| state.position[index]),
+                commanded: commanded.map_or(0.0, |setpoint| setpoint.position[index]),
+                min: *min,
+                max: *max,
+            });
         Snapshot {
             mode: view.decision.mode.word().to_owned(),
-            reason: view.decision.cause.map_or_else(String::new, |cause| cause.words().to_owned()),
+            reason: view
+                .decision
+                .cause
+                .map_or_else(String::new, |cause| cause.words().to_owned()),
             instruction: view.instruction,
             unknown_words: view.unknown_words,
             policy: self.policy.clone(),
@@ -40,7 +47,8 @@ impl Operator for Desk {
 
     fn picture(&self, into: &mut Picture) {
         let view = self.view();
-        (into.width, into.height, into.seq) = (view.picture.width, view.picture.height, view.picture.seq);
+        (into.width, into.height, into.seq) =
+            (view.picture.width, view.picture.height, view.picture.seq);
         into.rgb.clone_from(&view.picture.rgb);
     }
 

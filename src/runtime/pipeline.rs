@@ -12,9 +12,9 @@ use crate::core::governor::Permission;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::Supervisor;
 use crate::core::wire::state::{Report, StateReceiver};
+use crate::link::keys;
 use crate::link::runtime_end::{CommandSender, LinkCamera, answer_requests, subscribe_states};
 use crate::link::session::LinkError;
-use crate::link::keys;
 use crate::ports::{Frame, Source};
 use crate::runtime::capture::{self, CaptureIo};
 use crate::runtime::control::{self, ControlIo, Held, Proposal};
@@ -74,21 +74,44 @@ impl Drop for Running {
 ///
 /// # Errors
 /// [`StartError`].
-pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) -> Result<Running, StartError> {
-    let Deployment { config, inference, text, schedule, governor, identities, policy_name } = deployment;
+pub fn start(
+    deployment: Deployment,
+    session: &Session,
+    injected_delay_ns: u64,
+) -> Result<Running, StartError> {
+    let Deployment {
+        config,
+        inference,
+        text,
+        schedule,
+        governor,
+        identities,
+        policy_name,
+    } = deployment;
     let robot = config.robot.name.as_str();
     let (period_ns, state_age_max_ns) = (config.control.period_ns, config.control.state_age_max_ns);
     let ending = Arc::new(AtomicBool::new(false));
     let counters = Counters::default();
     let beats: [Beat; 7] = std::array::from_fn(|_| Beat::new());
-    let [capture_beat, inference_beat, control_beat, governor_beat, egress_beat, watchdog_beat, telemetry_beat] = &beats;
+    let [
+        capture_beat,
+        inference_beat,
+        control_beat,
+        governor_beat,
+        egress_beat,
+        watchdog_beat,
+        telemetry_beat,
+    ] = &beats;
 
     // The cells between the threads.
     let black = Frame::black(config.camera.width, config.camera.height);
     let (frames, frames_out) = mailbox(&black);
     let (picture, picture_out) = triple_buffer(&black);
     let (chunks, chunks_out) = rtrb::RingBuffer::new(CHUNKS);
-    let nothing = Proposal { due: clock::now(), step: crate::core::schedule::Step::None(crate::core::schedule::Absence::NoChunk) };
+    let nothing = Proposal {
+        due: clock::now(),
+        step: crate::core::schedule::Step::None(crate::core::schedule::Absence::NoChunk),
+    };
     let (proposals, proposals_out) = mailbox(&nothing);
     let (commands, commands_out) = mailbox(&None);
     let (held, held_out) = triple_buffer(&Held::default());
@@ -107,13 +130,34 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
     let ((control_tap, c), (inference_tap, i), (egress_tap, e)) = (tap(), tap(), tap());
 
     // The desk: where the page, the command line and the demo ask and look.
-    let ends = DeskEnds { decided: decided_out, shown: shown_out, insight: insight_out, states: page_states, picture: picture_out, taps: vec![c, i, e] };
-    let desk = Arc::new(Desk::new(&config, &policy_name, text, instructions, requests, counters.clone()));
+    let ends = DeskEnds {
+        decided: decided_out,
+        shown: shown_out,
+        insight: insight_out,
+        states: page_states,
+        picture: picture_out,
+        taps: vec![c, i, e],
+    };
+    let desk = Arc::new(Desk::new(
+        &config,
+        &policy_name,
+        text,
+        instructions,
+        requests,
+        counters.clone(),
+    ));
 
     // The link's ends.
     let sender = CommandSender::new(session, robot)?;
     let size = [config.camera.width, config.camera.height];
-    let camera = LinkCamera::new(session, robot, &config.camera.name, identities.pictures, size, clock::now)?;
+    let camera = LinkCamera::new(
+        session,
+        robot,
+        &config.camera.name,
+        identities.pictures,
+        size,
+        clock::now,
+    )?;
     let mut receiver = StateReceiver::new(identities.states);
     let mut states = history;
     let refused_states = Arc::clone(&counters.states_refused);
@@ -135,8 +179,12 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
         }
     })?;
     let (asked, moded) = (Arc::clone(&desk), Arc::clone(&desk));
-    let instruct = answer_requests(session, keys::instruction(robot), move |text| asked.instruct(text))?;
-    let mode = answer_requests(session, keys::mode(robot), move |word| moded.request_mode(word))?;
+    let instruct = answer_requests(session, keys::instruction(robot), move |text| {
+        asked.instruct(text)
+    })?;
+    let mode = answer_requests(session, keys::mode(robot), move |word| {
+        moded.request_mode(word)
+    })?;
 
     // The threads, sinks first.
     let now = clock::now();
@@ -149,7 +197,12 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
         ending: Arc::clone(&ending),
     };
     let framer = Framer::new(identities.commands);
-    threads.push(threads::spawn(threads::EGRESS, now, egress_beat.clone(), move |seat| egress::run(framer, egress_io, &seat))?);
+    threads.push(threads::spawn(
+        threads::EGRESS,
+        now,
+        egress_beat.clone(),
+        move |seat| egress::run(framer, egress_io, &seat),
+    )?);
     let governor_io = GovernorIo {
         proposals: proposals_out,
         states: governor_states,
@@ -163,9 +216,14 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
         allocations: Arc::clone(&counters.governor_allocations),
         ending: Arc::clone(&ending),
     };
-    threads.push(threads::spawn(threads::GOVERNOR, now, governor_beat.clone(), move |seat| {
-        governor::run(governor, governor_io, period_ns, state_age_max_ns, &seat);
-    })?);
+    threads.push(threads::spawn(
+        threads::GOVERNOR,
+        now,
+        governor_beat.clone(),
+        move |seat| {
+            governor::run(governor, governor_io, period_ns, state_age_max_ns, &seat);
+        },
+    )?);
     let control_io = ControlIo {
         chunks: chunks_out,
         proposals,
@@ -176,7 +234,12 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
         ending: Arc::clone(&ending),
     };
     let ticks = clock::Ticks::new(now, period_ns);
-    threads.push(threads::spawn(threads::CONTROL, now, control_beat.clone(), move |seat| control::run(schedule, control_io, ticks, &seat))?);
+    threads.push(threads::spawn(
+        threads::CONTROL,
+        now,
+        control_beat.clone(),
+        move |seat| control::run(schedule, control_io, ticks, &seat),
+    )?);
     let inference_io = InferenceIo {
         frames: frames_out,
         states: inference_states,
@@ -188,7 +251,12 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
         injected_delay_ns,
         ending: Arc::clone(&ending),
     };
-    threads.push(threads::spawn(threads::INFERENCE, now, inference_beat.clone(), move |seat| inference::run(inference, inference_io, &seat))?);
+    threads.push(threads::spawn(
+        threads::INFERENCE,
+        now,
+        inference_beat.clone(),
+        move |seat| inference::run(inference, inference_io, &seat),
+    )?);
     let capture_io = CaptureIo {
         frames,
         shown: picture,
@@ -197,24 +265,57 @@ pub fn start(deployment: Deployment, session: &Session, injected_delay_ns: u64) 
         ending: Arc::clone(&ending),
     };
     let source: Box<dyn Source> = Box::new(camera);
-    threads.push(threads::spawn(threads::CAPTURE, now, capture_beat.clone(), move |seat| capture::run(source, black, capture_io, &seat))?);
-    let joints: Vec<_> = config.robot.joints.iter().map(|(_, joint)| *joint).collect();
+    threads.push(threads::spawn(
+        threads::CAPTURE,
+        now,
+        capture_beat.clone(),
+        move |seat| capture::run(source, black, capture_io, &seat),
+    )?);
+    let joints: Vec<_> = config
+        .robot
+        .joints
+        .iter()
+        .map(|(_, joint)| *joint)
+        .collect();
     let watch_io = WatchIo {
         states: watchdog_states,
         last: last_out,
         requests: requests_out,
         decisions,
         decided,
-        beats: vec![(threads::CONTROL, control_beat.clone()), (threads::GOVERNOR, governor_beat.clone()), (threads::EGRESS, egress_beat.clone())],
+        beats: vec![
+            (threads::CONTROL, control_beat.clone()),
+            (threads::GOVERNOR, governor_beat.clone()),
+            (threads::EGRESS, egress_beat.clone()),
+        ],
         counters: counters.clone(),
         frame_age_max_ns: config.camera.age_max_ns,
         ending: Arc::clone(&ending),
     };
     let watch = Watch::new(Supervisor::default(), state_age_max_ns, &joints);
-    threads.push(threads::spawn(threads::WATCHDOG, now, watchdog_beat.clone(), move |seat| watchdog::run(watch, watch_io, &seat))?);
+    threads.push(threads::spawn(
+        threads::WATCHDOG,
+        now,
+        watchdog_beat.clone(),
+        move |seat| watchdog::run(watch, watch_io, &seat),
+    )?);
     let (told, telling) = (Arc::clone(&desk), Arc::clone(&ending));
-    threads.push(threads::spawn(threads::TELEMETRY, now, telemetry_beat.clone(), move |seat| telemetry::run(&told, ends, &telling, &seat))?);
+    threads.push(threads::spawn(
+        threads::TELEMETRY,
+        now,
+        telemetry_beat.clone(),
+        move |seat| telemetry::run(&told, ends, &telling, &seat),
+    )?);
 
-    debug_assert_eq!(NO_DECISION.permission, Permission::None, "nothing may move before the watchdog's first word");
-    Ok(Running { desk, ending, threads, _link: vec![Box::new(subscriber), Box::new(instruct), Box::new(mode)] })
+    debug_assert_eq!(
+        NO_DECISION.permission,
+        Permission::None,
+        "nothing may move before the watchdog's first word"
+    );
+    Ok(Running {
+        desk,
+        ending,
+        threads,
+        _link: vec![Box::new(subscriber), Box::new(instruct), Box::new(mode)],
+    })
 }

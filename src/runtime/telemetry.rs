@@ -138,9 +138,21 @@ impl Measures {
 
     /// Takes in a chunk of simulated time: `simulated_ns` counts for the way from frame to command, `inference_ns` is
     /// what the policy really took.
-    pub fn take_simulated(&mut self, chunk_id: u32, landed: Mono, simulated_ns: u64, inference_ns: u64) {
-        self.take(Sample::Chunk { chunk_id, landed, inference_ns: simulated_ns });
-        self.really.get_or_insert_with(histogram).saturating_record(inference_ns);
+    pub fn take_simulated(
+        &mut self,
+        chunk_id: u32,
+        landed: Mono,
+        simulated_ns: u64,
+        inference_ns: u64,
+    ) {
+        self.take(Sample::Chunk {
+            chunk_id,
+            landed,
+            inference_ns: simulated_ns,
+        });
+        self.really
+            .get_or_insert_with(histogram)
+            .saturating_record(inference_ns);
     }
 
     /// Joins a chunk's first command with its frame. A chunk overtaken by a newer one never moved the robot and does

@@ -4,9 +4,9 @@
 use crate::core::governor::{Joint, Output, Verdict};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Decision, Facts, Request, Supervisor};
+use crate::core::supervisor::{Mode, Refused};
 use crate::core::units::Mono;
 use crate::core::wire::state::Report;
-use crate::core::supervisor::{Mode, Refused};
 use crate::runtime::clock::{self, Ticks};
 use crate::runtime::governor::Last;
 use crate::runtime::operations::{Asked, Counters};
@@ -64,19 +64,36 @@ impl Watch {
     /// A watch that has seen nothing.
     #[must_use]
     pub fn new(supervisor: Supervisor, state_age_max_ns: u64, joints: &[Joint]) -> Watch {
-        Watch { supervisor, state_age_max_ns, joints: joints.to_vec(), echo: None }
+        Watch {
+            supervisor,
+            state_age_max_ns,
+            joints: joints.to_vec(),
+            echo: None,
+        }
     }
 
     /// One step.
-    pub fn step(&mut self, now: Mono, states: &StateHistory, report: Option<&Report>, gathered: &Gathered) -> Decision {
+    pub fn step(
+        &mut self,
+        now: Mono,
+        states: &StateHistory,
+        report: Option<&Report>,
+        gathered: &Gathered,
+    ) -> Decision {
         if let Some(report) = report {
             self.hear(now, report);
         }
         let state = states.latest();
         let pose = |test: &dyn Fn(f64, f64, &Joint) -> bool| {
             state.is_some_and(|state| {
-                let readings = state.position.iter().zip(&state.velocity).take(state.joints);
-                readings.zip(&self.joints).all(|((q, v), joint)| test(*q, *v, joint))
+                let readings = state
+                    .position
+                    .iter()
+                    .zip(&state.velocity)
+                    .take(state.joints);
+                readings
+                    .zip(&self.joints)
+                    .all(|((q, v), joint)| test(*q, *v, joint))
             })
         };
         let facts = Facts {
@@ -84,13 +101,16 @@ impl Watch {
             state_age_ns: state.map(|state| now.since_ns(state.received)),
             state_age_max_ns: self.state_age_max_ns,
             pose_within_limits: pose(&|q, _, joint| {
-                (joint.limits.position_min - POSE_ROOM..=joint.limits.position_max + POSE_ROOM).contains(&q)
+                (joint.limits.position_min - POSE_ROOM..=joint.limits.position_max + POSE_ROOM)
+                    .contains(&q)
             }),
             measured_at_rest: pose(&|_, v, _| v.abs() <= REST_RAD_S),
             cameras_fresh: gathered.cameras_fresh,
             instructed: gathered.instructed,
             echo_flowing_ns: self.echo.map(|echo| now.since_ns(echo.flowing_since)),
-            echo_age_ns: self.echo.map_or(u64::MAX, |echo| now.since_ns(echo.changed)),
+            echo_age_ns: self
+                .echo
+                .map_or(u64::MAX, |echo| now.since_ns(echo.changed)),
             thread_late: gathered.thread_late,
             held: gathered.last.and_then(|output| match output.verdict {
                 Verdict::Passed | Verdict::Shaped => None,
@@ -162,11 +182,15 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
         let now = ticks.wait().woke;
         seat.beat.mark(now);
         let asked = io.requests.try_recv().ok();
-        let late = io.beats.iter().any(|(spec, beat)| beat.last().is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns));
+        let late = io.beats.iter().any(|(spec, beat)| {
+            beat.last()
+                .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
+        });
         let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
         let gathered = Gathered {
             request: asked.as_ref().map(|(request, _)| *request),
-            cameras_fresh: newest_frame != Mono(0) && now.since_ns(newest_frame) <= io.frame_age_max_ns,
+            cameras_fresh: newest_frame != Mono(0)
+                && now.since_ns(newest_frame) <= io.frame_age_max_ns,
             instructed: io.counters.instructed.load(Ordering::Relaxed),
             thread_late: late,
             last: io.last.read().0,

@@ -196,13 +196,18 @@ impl Schedule {
         let Some(chunk) = &self.chunk else { return };
         if due || held {
             self.seam = match (self.config.merge, &self.last) {
-                (Merge::Blend { blend_ns }, Some(last)) => {
+                (Merge::Blend { blend_ns, start_ns }, Some(last)) => {
                     let before = last.advanced(self.config.period_ns as f64 * 1e-9);
+                    let length_ns = if last.at_rest() {
+                        start_ns
+                    } else {
+                        blend_ns.max(self.seam.left_ns(now))
+                    };
                     Seam::between(
                         &before,
                         &curve::sample(chunk, &self.config.kinds, now),
                         now,
-                        blend_ns,
+                        length_ns,
                     )
                 }
                 (Merge::Blend { .. }, None) | (Merge::Replace, _) => Seam::NONE,

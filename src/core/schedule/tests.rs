@@ -128,7 +128,10 @@ fn a_gripper_steps_and_never_lies_between() {
         .collect();
     let mut schedule = Schedule::new(Config {
         kinds,
-        ..config(Merge::Blend { blend_ns: 100 * MS, start_ns: 100 * MS })
+        ..config(Merge::Blend {
+            blend_ns: 100 * MS,
+            start_ns: 100 * MS,
+        })
     });
     let values: Vec<f32> = (0..16)
         .flat_map(|i| [0.1 * i as f32, if i < 8 { 0.0 } else { 1.0 }])
@@ -171,7 +174,10 @@ fn run(merge: Merge, start: f64, chunks: &[(u64, Chunk)], until_ms: u64) -> Vec<
 
 #[test]
 fn while_held_the_proposal_stays_where_the_robot_is_and_then_leaves_smoothly() {
-    let mut schedule = Schedule::new(config(Merge::Blend { blend_ns: 150 * MS, start_ns: 150 * MS }));
+    let mut schedule = Schedule::new(config(Merge::Blend {
+        blend_ns: 150 * MS,
+        start_ns: 150 * MS,
+    }));
     let held = Setpoint::at_rest(&[0.3, 0.3]);
     schedule.offer(Mono(100 * MS), &line(1, 10, 0.0, 0.0));
     let mut positions = Vec::new();
@@ -205,7 +211,15 @@ fn acceleration_max(positions: &[f64]) -> f64 {
 fn blend_turns_the_jump_of_a_seam_into_a_bounded_acceleration() {
     let chunks = [(60, line(1, 10, 0.0, 0.5)), (260, line(2, 210, 0.13, 0.5))];
     let replaced = acceleration_max(&run(Merge::Replace, 0.0, &chunks, 600));
-    let blended = acceleration_max(&run(Merge::Blend { blend_ns: 150 * MS, start_ns: 150 * MS }, 0.0, &chunks, 600));
+    let blended = acceleration_max(&run(
+        Merge::Blend {
+            blend_ns: 150 * MS,
+            start_ns: 150 * MS,
+        },
+        0.0,
+        &chunks,
+        600,
+    ));
     assert!(replaced > 500.0, "a 30 mrad jump in one tick: {replaced}");
     assert!(blended < 20.0, "faded over 150 ms: {blended}");
 }

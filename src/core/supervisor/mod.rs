@@ -172,7 +172,11 @@ pub struct Supervisor {
 
 impl Default for Supervisor {
     fn default() -> Self {
-        Supervisor { mode: Mode::Standby, epoch: 0, latched: None }
+        Supervisor {
+            mode: Mode::Standby,
+            epoch: 0,
+            latched: None,
+        }
     }
 }
 
@@ -180,7 +184,9 @@ impl Supervisor {
     /// One step of the watchdog.
     pub fn step(&mut self, now: Mono, facts: &Facts) -> Decision {
         let cause = self.worst(facts);
-        let answer = facts.request.map(|request| self.answer(request, facts, cause));
+        let answer = facts
+            .request
+            .map(|request| self.answer(request, facts, cause));
         self.advance(facts, cause);
         let armed = matches!(self.mode, Mode::Active | Mode::Holding);
         Decision {
@@ -193,7 +199,10 @@ impl Supervisor {
                 Mode::Stopped | Mode::EStop => cause,
             }),
             permission: if armed {
-                Permission::Armed { epoch: self.epoch, until: now.plus_ns(PERMISSION_NS) }
+                Permission::Armed {
+                    epoch: self.epoch,
+                    until: now.plus_ns(PERMISSION_NS),
+                }
             } else {
                 Permission::None
             },
@@ -207,12 +216,16 @@ impl Supervisor {
     /// supervisor sees.
     fn worst(&self, facts: &Facts) -> Option<Cause> {
         let armed = matches!(self.mode, Mode::Active | Mode::Holding | Mode::Stopping);
-        let lost = facts.state_age_ns.is_none_or(|age_ns| age_ns > STATE_LOST_NS.max(facts.state_age_max_ns));
+        let lost = facts
+            .state_age_ns
+            .is_none_or(|age_ns| age_ns > STATE_LOST_NS.max(facts.state_age_max_ns));
         let is_true = |cause: Cause| match cause {
             Cause::StateLost => armed && lost,
             Cause::EchoLost => armed && facts.echo_age_ns > ECHO_LOST_NS,
             Cause::ThreadLate => armed && facts.thread_late,
-            Cause::CameraLost => armed && !facts.cameras_fresh && facts.held == Some(Cause::ChunkEnded),
+            Cause::CameraLost => {
+                armed && !facts.cameras_fresh && facts.held == Some(Cause::ChunkEnded)
+            }
             Cause::Standby
             | Cause::PermissionExpired
             | Cause::NoChunk
@@ -224,10 +237,18 @@ impl Supervisor {
             | Cause::EmergencyStop
             | Cause::StopRequested => false,
         };
-        CAUSES.into_iter().filter(|cause| is_true(*cause)).max_by_key(|cause| cause.reaction())
+        CAUSES
+            .into_iter()
+            .filter(|cause| is_true(*cause))
+            .max_by_key(|cause| cause.reaction())
     }
 
-    fn answer(&mut self, request: Request, facts: &Facts, cause: Option<Cause>) -> Result<Mode, Refused> {
+    fn answer(
+        &mut self,
+        request: Request,
+        facts: &Facts,
+        cause: Option<Cause>,
+    ) -> Result<Mode, Refused> {
         match request {
             Request::EmergencyStop => {
                 self.mode = Mode::EStop;
@@ -253,7 +274,9 @@ impl Supervisor {
                     self.latched = None;
                     Ok(self.mode)
                 }
-                Mode::Standby | Mode::Active | Mode::Holding | Mode::Stopping => Err(Refused::NotLatched),
+                Mode::Standby | Mode::Active | Mode::Holding | Mode::Stopping => {
+                    Err(Refused::NotLatched)
+                }
             },
             Request::Activate => match self.mode {
                 Mode::Active | Mode::Holding => Ok(self.mode),
@@ -277,7 +300,10 @@ impl Supervisor {
                 self.mode = Mode::Stopped;
             }
             Mode::Active | Mode::Holding => {
-                let held = facts.held.or(cause).is_some_and(|cause| cause.reaction() >= Reaction::Hold);
+                let held = facts
+                    .held
+                    .or(cause)
+                    .is_some_and(|cause| cause.reaction() >= Reaction::Hold);
                 self.mode = if held { Mode::Holding } else { Mode::Active };
             }
             Mode::Stopping if facts.at_rest => self.mode = Mode::Standby,
@@ -290,22 +316,38 @@ impl Supervisor {
 fn may_arm(facts: &Facts, cause: Option<Cause>) -> Result<(), Refused> {
     let checks = [
         (facts.thread_late, Refused::Thread),
-        (facts.state_age_ns.is_none_or(|age_ns| age_ns > facts.state_age_max_ns), Refused::State),
+        (
+            facts
+                .state_age_ns
+                .is_none_or(|age_ns| age_ns > facts.state_age_max_ns),
+            Refused::State,
+        ),
         (!facts.pose_within_limits, Refused::Pose),
         (!facts.measured_at_rest, Refused::Moving),
         (!facts.cameras_fresh, Refused::Camera),
-        (facts.echo_flowing_ns.is_none_or(|for_ns| for_ns < LINK_FLOWING_NS), Refused::Link),
+        (
+            facts
+                .echo_flowing_ns
+                .is_none_or(|for_ns| for_ns < LINK_FLOWING_NS),
+            Refused::Link,
+        ),
         (!facts.instructed, Refused::Instruction),
         (!facts.at_rest, Refused::Busy),
     ];
     let cause = cause.map(Refused::CauseRemains);
-    checks.into_iter().find_map(|(bad, refused)| bad.then_some(refused)).or(cause).map_or(Ok(()), Err)
+    checks
+        .into_iter()
+        .find_map(|(bad, refused)| bad.then_some(refused))
+        .or(cause)
+        .map_or(Ok(()), Err)
 }
 
 /// Whether what latched the robot is still true.
 fn still_there(facts: &Facts, latched: Option<Cause>) -> Option<Cause> {
     latched.filter(|cause| match cause {
-        Cause::StateLost => facts.state_age_ns.is_none_or(|age_ns| age_ns > facts.state_age_max_ns),
+        Cause::StateLost => facts
+            .state_age_ns
+            .is_none_or(|age_ns| age_ns > facts.state_age_max_ns),
         Cause::EchoLost => facts.echo_age_ns > ECHO_LOST_NS,
         Cause::ThreadLate => facts.thread_late,
         // An emergency stop asked for by a person is over when the person says so.

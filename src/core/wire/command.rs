@@ -75,8 +75,13 @@ pub fn encode(command: &Command, identity: Identity, frame: &mut [u8]) -> Option
     };
     let length = HEADER_LEN + BODY_LEN + joints * 16 + CRC_LEN;
     let rest = frame.get_mut(HEADER_LEN..length)?;
-    rest.get_mut(..BODY_LEN)?.copy_from_slice(bytemuck::bytes_of(&body));
-    let numbers = command.setpoint.positions().iter().chain(command.setpoint.velocities());
+    rest.get_mut(..BODY_LEN)?
+        .copy_from_slice(bytemuck::bytes_of(&body));
+    let numbers = command
+        .setpoint
+        .positions()
+        .iter()
+        .chain(command.setpoint.velocities());
     for (slot, number) in rest.get_mut(BODY_LEN..)?.chunks_exact_mut(8).zip(numbers) {
         slot.copy_from_slice(&number.to_le_bytes());
     }
@@ -104,7 +109,11 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Command, Reject> {
     if joints > JOINTS_MAX || numbers.len() != joints * 16 {
         return Err(Reject::Length);
     }
-    let mut setpoint = Setpoint { joints, position: [0.0; JOINTS_MAX], velocity: [0.0; JOINTS_MAX] };
+    let mut setpoint = Setpoint {
+        joints,
+        position: [0.0; JOINTS_MAX],
+        velocity: [0.0; JOINTS_MAX],
+    };
     let (positions, velocities) = numbers.split_at_checked(joints * 8).ok_or(Reject::Length)?;
     read_numbers(positions, &mut setpoint.position)?;
     read_numbers(velocities, &mut setpoint.velocity)?;
@@ -149,7 +158,11 @@ impl CommandReceiver {
     /// A receiver that has heard nothing.
     #[must_use]
     pub fn new(identity: Identity) -> CommandReceiver {
-        CommandReceiver { identity, last: None, retired: None }
+        CommandReceiver {
+            identity,
+            last: None,
+            retired: None,
+        }
     }
 
     /// Takes a frame; what it returns is whole, ours, newer than everything before, and how many counters it is ahead

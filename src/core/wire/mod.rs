@@ -140,15 +140,23 @@ pub struct Identity {
 fn seal(frame: &mut [u8], header: &Header) -> Option<usize> {
     let length = usize::try_from(header.length).ok()?;
     let body_end = length.checked_sub(CRC_LEN)?;
-    frame.get_mut(..HEADER_LEN)?.copy_from_slice(bytemuck::bytes_of(header));
+    frame
+        .get_mut(..HEADER_LEN)?
+        .copy_from_slice(bytemuck::bytes_of(header));
     let crc = CRC.checksum(frame.get(..body_end)?);
-    frame.get_mut(body_end..length)?.copy_from_slice(&crc.to_le_bytes());
+    frame
+        .get_mut(body_end..length)?
+        .copy_from_slice(&crc.to_le_bytes());
     Some(length)
 }
 
 /// Checks what every frame must satisfy by itself: length, CRC, magic, identity; returns header and body.
 fn open(frame: &[u8], identity: Identity) -> Result<(Header, &[u8]), Reject> {
-    let body_end = frame.len().checked_sub(CRC_LEN).filter(|end| *end >= HEADER_LEN).ok_or(Reject::Length)?;
+    let body_end = frame
+        .len()
+        .checked_sub(CRC_LEN)
+        .filter(|end| *end >= HEADER_LEN)
+        .ok_or(Reject::Length)?;
     let (covered, crc) = frame.split_at_checked(body_end).ok_or(Reject::Length)?;
     let (head, body) = covered.split_at_checked(HEADER_LEN).ok_or(Reject::Length)?;
     let header: Header = bytemuck::pod_read_unaligned(head);

@@ -41,13 +41,27 @@ pub fn pixels(frame: &mut [u8]) -> Option<&mut [u8]> {
 }
 
 /// Seals a frame whose pixels stand in [`pixels`] already. The buffer must be exactly the frame's size.
-pub fn encode(frame: &mut [u8], seq: u32, captured: Mono, width: u16, height: u16, identity: Identity) -> Option<usize> {
+pub fn encode(
+    frame: &mut [u8],
+    seq: u32,
+    captured: Mono,
+    width: u16,
+    height: u16,
+    identity: Identity,
+) -> Option<usize> {
     let length = PICTURE_OVERHEAD + usize::from(width) * usize::from(height) * 3;
     if frame.len() != length {
         return None;
     }
-    let body = Body { captured_ns: captured.0, width, height, padding: [0; 4] };
-    frame.get_mut(HEADER_LEN..HEADER_LEN + BODY_LEN)?.copy_from_slice(bytemuck::bytes_of(&body));
+    let body = Body {
+        captured_ns: captured.0,
+        width,
+        height,
+        padding: [0; 4],
+    };
+    frame
+        .get_mut(HEADER_LEN..HEADER_LEN + BODY_LEN)?
+        .copy_from_slice(bytemuck::bytes_of(&body));
     let header = Header {
         magic: MAGIC,
         length: u32::try_from(length).ok()?,
@@ -72,5 +86,11 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Picture<'_>, Reject> {
     if rgb.len() != width * height * 3 {
         return Err(Reject::Length);
     }
-    Ok(Picture { seq: header.counter, captured: Mono(body.captured_ns), width, height, rgb })
+    Ok(Picture {
+        seq: header.counter,
+        captured: Mono(body.captured_ns),
+        width,
+        height,
+        rgb,
+    })
 }

@@ -25,9 +25,14 @@ pub enum MotorMode {
 
 impl MotorMode {
     fn from_code(code: u8) -> Option<MotorMode> {
-        [MotorMode::Idle, MotorMode::Following, MotorMode::Stopped, MotorMode::TorqueOff]
-            .into_iter()
-            .find(|mode| *mode as u8 == code)
+        [
+            MotorMode::Idle,
+            MotorMode::Following,
+            MotorMode::Stopped,
+            MotorMode::TorqueOff,
+        ]
+        .into_iter()
+        .find(|mode| *mode as u8 == code)
     }
 }
 
@@ -95,7 +100,8 @@ pub fn encode(report: &Report, identity: Identity, frame: &mut [u8]) -> Option<u
     };
     let length = HEADER_LEN + BODY_LEN + joints * 16 + CRC_LEN;
     let rest = frame.get_mut(HEADER_LEN..length)?;
-    rest.get_mut(..BODY_LEN)?.copy_from_slice(bytemuck::bytes_of(&body));
+    rest.get_mut(..BODY_LEN)?
+        .copy_from_slice(bytemuck::bytes_of(&body));
     let positions = report.state.position.iter().take(joints);
     let numbers = positions.chain(report.state.velocity.iter().take(joints));
     for (slot, number) in rest.get_mut(BODY_LEN..)?.chunks_exact_mut(8).zip(numbers) {
@@ -125,7 +131,11 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Report, Reject> {
     if joints > JOINTS_MAX || numbers.len() != joints * 16 {
         return Err(Reject::Length);
     }
-    let mut state = JointState { joints, measured: Mono(body.measured_ns), ..JointState::NEVER };
+    let mut state = JointState {
+        joints,
+        measured: Mono(body.measured_ns),
+        ..JointState::NEVER
+    };
     state.holding = body.holding != 0;
     let (positions, velocities) = numbers.split_at_checked(joints * 8).ok_or(Reject::Length)?;
     read_numbers(positions, &mut state.position)?;
@@ -155,7 +165,10 @@ impl StateReceiver {
     /// A receiver that has heard nothing.
     #[must_use]
     pub fn new(identity: Identity) -> StateReceiver {
-        StateReceiver { identity, last: None }
+        StateReceiver {
+            identity,
+            last: None,
+        }
     }
 
     /// Takes a frame that arrived at `now`. `restarted` is true when the motor controller's boot id changed.

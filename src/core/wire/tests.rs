@@ -10,7 +10,10 @@ use command::{COMMAND_LEN_MAX, Command, CommandReceiver};
 use proptest::prelude::*;
 use state::{MotorMode, Report, STATE_LEN_MAX, StateReceiver};
 
-const US: Identity = Identity { data_id: 0x1234_5601, schema: 0xabcd_ef01 };
+const US: Identity = Identity {
+    data_id: 0x1234_5601,
+    schema: 0xabcd_ef01,
+};
 
 fn a_command(counter: u32, epoch: u32) -> Command {
     Command {
@@ -21,7 +24,12 @@ fn a_command(counter: u32, epoch: u32) -> Command {
         mode: command::MODE_FOLLOW,
         verdict: 0,
         action: 3,
-        provenance: Provenance { frame_seq: 5, captured: Mono(900), chunk_id: 2, bundle_hash: 0xfeed },
+        provenance: Provenance {
+            frame_seq: 5,
+            captured: Mono(900),
+            chunk_id: 2,
+            bundle_hash: 0xfeed,
+        },
         setpoint: Setpoint::at_rest(&[0.1, -0.2, 1e-300, 3.0]),
     }
 }
@@ -33,7 +41,12 @@ fn bytes_of(command: &Command) -> Vec<u8> {
 }
 
 fn a_report() -> Report {
-    let mut state = JointState { joints: 3, measured: Mono(77), holding: true, ..JointState::NEVER };
+    let mut state = JointState {
+        joints: 3,
+        measured: Mono(77),
+        holding: true,
+        ..JointState::NEVER
+    };
     state.position[..3].copy_from_slice(&[0.5, -0.5, 0.25]);
     Report {
         counter: 9,
@@ -59,7 +72,10 @@ fn encode_and_decode_are_inverse() {
     let mut frame = vec![7; picture::PICTURE_OVERHEAD + 4 * 2 * 3];
     picture::encode(&mut frame, 3, Mono(5), 4, 2, US).expect("fits");
     let read = picture::decode(&frame, US).expect("ours");
-    assert_eq!((read.seq, read.captured, read.width, read.height, read.rgb), (3, Mono(5), 4, 2, &[7; 24][..]));
+    assert_eq!(
+        (read.seq, read.captured, read.width, read.height, read.rgb),
+        (3, Mono(5), 4, 2, &[7; 24][..])
+    );
 }
 
 #[test]
@@ -72,7 +88,10 @@ fn every_one_and_two_bit_flip_of_a_command_is_seen() {
         assert!(command::decode(&bad, US).is_err(), "bit {first}");
         for second in 0..first {
             bad[second / 8] ^= 1 << (second % 8);
-            assert!(command::decode(&bad, US).is_err(), "bits {first} and {second}");
+            assert!(
+                command::decode(&bad, US).is_err(),
+                "bits {first} and {second}"
+            );
             bad[second / 8] ^= 1 << (second % 8);
         }
     }
@@ -82,10 +101,16 @@ fn every_one_and_two_bit_flip_of_a_command_is_seen() {
 fn every_truncation_extension_and_splice_is_seen() {
     let (good, other) = (bytes_of(&a_command(7, 9)), bytes_of(&a_command(8, 9)));
     for length in 0..good.len() {
-        assert!(command::decode(&good[..length], US).is_err(), "cut to {length}");
+        assert!(
+            command::decode(&good[..length], US).is_err(),
+            "cut to {length}"
+        );
         let mut spliced = good.clone();
         spliced[length..].copy_from_slice(&other[length..]);
-        assert!(spliced == good || spliced == other || command::decode(&spliced, US).is_err(), "spliced at {length}");
+        assert!(
+            spliced == good || spliced == other || command::decode(&spliced, US).is_err(),
+            "spliced at {length}"
+        );
     }
     for extra in 1..64 {
         let mut long = good.clone();
@@ -97,19 +122,35 @@ fn every_truncation_extension_and_splice_is_seen() {
 #[test]
 fn foreign_frames_are_named() {
     let frame = bytes_of(&a_command(7, 9));
-    assert_eq!(command::decode(&frame, Identity { data_id: 1, ..US }), Err(Reject::DataId));
-    assert_eq!(command::decode(&frame, Identity { schema: 1, ..US }), Err(Reject::Schema));
+    assert_eq!(
+        command::decode(&frame, Identity { data_id: 1, ..US }),
+        Err(Reject::DataId)
+    );
+    assert_eq!(
+        command::decode(&frame, Identity { schema: 1, ..US }),
+        Err(Reject::Schema)
+    );
     assert_ne!(data_id("arm", Kind::Command), data_id("arm", Kind::State));
-    assert_ne!(schema_id([("a", 0), ("b", 0)].into_iter()), schema_id([("b", 0), ("a", 0)].into_iter()));
+    assert_ne!(
+        schema_id([("a", 0), ("b", 0)].into_iter()),
+        schema_id([("b", 0), ("a", 0)].into_iter())
+    );
     let mut infinite = a_command(7, 9);
     infinite.setpoint.position[1] = f64::INFINITY;
-    assert_eq!(command::decode(&bytes_of(&infinite), US), Err(Reject::NotFinite));
+    assert_eq!(
+        command::decode(&bytes_of(&infinite), US),
+        Err(Reject::NotFinite)
+    );
 }
 
 #[test]
 fn repeated_reordered_and_retired_commands_are_dropped() {
     let mut receiver = CommandReceiver::new(US);
-    let mut accept = |counter, epoch| receiver.accept(&bytes_of(&a_command(counter, epoch))).map(|(_, delta)| delta);
+    let mut accept = |counter, epoch| {
+        receiver
+            .accept(&bytes_of(&a_command(counter, epoch)))
+            .map(|(_, delta)| delta)
+    };
     assert_eq!(accept(10, 9), Ok(1));
     assert_eq!(accept(10, 9), Err(Reject::Repeated));
     assert_eq!(accept(13, 9), Ok(3));
@@ -118,7 +159,9 @@ fn repeated_reordered_and_retired_commands_are_dropped() {
     assert_eq!(accept(5, 11), Ok(1), "a new arming begins anywhere");
     assert_eq!(accept(14, 9), Err(Reject::Epoch), "the old one is over");
     let mut wrapping = CommandReceiver::new(US);
-    wrapping.accept(&bytes_of(&a_command(u32::MAX, 9))).expect("first");
+    wrapping
+        .accept(&bytes_of(&a_command(u32::MAX, 9)))
+        .expect("first");
     assert!(wrapping.accept(&bytes_of(&a_command(0, 9))).is_ok());
 }
 
@@ -127,11 +170,22 @@ fn a_restarted_motor_controller_is_noticed() {
     let mut receiver = StateReceiver::new(US);
     let mut accept = |counter, boot_id| {
         let mut frame = [0; STATE_LEN_MAX];
-        let length = state::encode(&Report { counter, boot_id, ..a_report() }, US, &mut frame).expect("fits");
-        receiver.accept(Mono(5), &frame[..length]).map(|(report, restarted)| {
-            assert_eq!(report.state.received, Mono(5));
-            restarted
-        })
+        let length = state::encode(
+            &Report {
+                counter,
+                boot_id,
+                ..a_report()
+            },
+            US,
+            &mut frame,
+        )
+        .expect("fits");
+        receiver
+            .accept(Mono(5), &frame[..length])
+            .map(|(report, restarted)| {
+                assert_eq!(report.state.received, Mono(5));
+                restarted
+            })
     };
     assert_eq!(accept(9, 1), Ok(false));
     assert_eq!(accept(9, 1), Err(Reject::Repeated));
