@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from data import ACTION_NAMES, CHUNK_LEN, JOINTS, MAX_LEN, PERIOD_MS, STATE_NAMES
+from data import ACTION_NAMES, CHUNK_LEN, MAX_LEN, PERIOD_MS, RELATIVE, STATE_NAMES
 from export_onnx import INPUTS, OUTPUTS
 
 FP32, INT8 = "bench_vla_fp32.onnx", "bench_vla_int8.onnx"
@@ -99,7 +99,7 @@ def manifest(folder):
             "action": {
                 "names": ACTION_NAMES, "units": [n["unit"] for n in named(ACTION_NAMES)],
                 "stats": {"file": STATS, "key": "action", "mode": "mean_std"},
-                "representation": "relative_to_observation_state", "relative": JOINTS,
+                "representation": "relative_to_observation_state", "relative": RELATIVE,
                 "chunk_len": CHUNK_LEN, "period_ms": PERIOD_MS, "first_step_ms": PERIOD_MS, "gripper_threshold": 0.5,
             },
             "timing": {"infer_hz": 10, "deadline_ms": 80, "max_observation_age_ms": 150},

@@ -20,6 +20,10 @@ PAD, UNK = 0, 1
 JOINTS = ["base_yaw", "shoulder_pitch", "elbow_pitch", "forearm_roll", "wrist_pitch", "tool_roll"]
 STATE_NAMES = JOINTS + ["gripper", "vacuum"]
 ACTION_NAMES = JOINTS + ["gripper"]
+# Joints that work are commanded relative to where they were seen; joints that rest are commanded to their rest, or the
+# noise of each observation would move them.
+RELATIVE = ["base_yaw", "shoulder_pitch", "elbow_pitch", "wrist_pitch"]
+IS_RELATIVE = np.array([name in RELATIVE for name in JOINTS])
 COLOURS = ["red", "green", "blue", "yellow", "purple", "orange"]
 # Words that carry the meaning: never dropped from a sentence while its label stays.
 KEEP = set(COLOURS + ["left", "right"])
@@ -29,7 +33,7 @@ KEEP = set(COLOURS + ["left", "right"])
 class Frames:
     image: np.ndarray  # u8 [N,96,96,3]
     state: np.ndarray  # f32 [N,8] raw
-    action: np.ndarray  # f32 [N,16,7] raw: joint targets minus state, gripper 0/1
+    action: np.ndarray  # f32 [N,16,7] raw: joint targets (minus state if relative), gripper 0/1
     uv: np.ndarray  # f32 [N,2] named block in the picture, 0..1; -1 if absent
     xyz: np.ndarray  # f32 [N,3] named block, metres
     tip: np.ndarray  # f32 [N,3] suction tip, metres
@@ -59,12 +63,18 @@ def load(folders):
             if arrays[name].shape != shape:
                 raise SystemExit(f"{folder}/{name}.npy: expected shape {shape}, found {arrays[name].shape}")
         floats = {name: array.astype(np.float32) for name, array in arrays.items() if name != "images"}
+        floats["actions"][:, :, :6] += np.where(IS_RELATIVE, 0.0, floats["state"][:, None, :6]).astype(np.float32)
         parts.append(Frames(
             image=arrays["images"], state=floats["state"], action=floats["actions"], uv=floats["block_uv"],
             xyz=floats["block_xyz"], tip=floats["tip_xyz"], present=floats["present"], text=text,
             tokens=np.zeros((count, MAX_LEN), np.int32),
         ))
     return join(parts)
+
+
+def absolute(state, joints):
+    """Joint targets [N,6] of a chunk's step as angles."""
+    return joints + np.where(IS_RELATIVE, state[:, :6], 0.0)
 
 
 def join(parts):
@@ -186,12 +196,15 @@ class Batcher:
 
 
 def wordings(frames):
-    """What each sentence asks for (colour and side, None if it names no colour), and all sentences that ask the same."""
+    """What each sentence asks for (colour and side; None if unclear), and all sentences that ask the same."""
+    # A sentence that never asked for anything stays what it is.
+    asks = {sentence for sentence, present in zip(frames.text, frames.present) if present}
     meaning, tokens = [], {}
     for sentence, row in zip(frames.text, frames.tokens):
         said = set(sentence.lower().replace(",", " ").split())
         colours, sides = said & set(COLOURS), said & {"left", "right"}
-        key = (min(colours), min(sides, default="")) if len(colours) == 1 and len(sides) < 2 else None
+        clear = sentence in asks and len(colours) == 1 and len(sides) < 2
+        key = (min(colours), min(sides, default="")) if clear else None
         meaning.append(key)
         if key:
             tokens.setdefault(key, {})[row.tobytes()] = row

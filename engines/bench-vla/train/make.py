@@ -6,7 +6,6 @@
 
 import argparse
 import os
-
 import platform
 import subprocess
 import tempfile
@@ -160,7 +159,7 @@ class Exporter:
             self.program = self.build()
         seed = self.args.seed * 1000 + part
         folder = self.scratch / f"{mode}-{seed}"
-        command = [str(self.program), "--out", str(folder), "--frames", str(frames), "--seed", str(seed), "--mode", mode, *more]
+        command = [str(self.program), "--out", str(folder), "--frames", str(frames), "--seed", str(seed), "--mode", mode, "--threads", "2", *more]
         subprocess.run(command, check=True)
         self.log(f"{frames} frames, {mode}")
         return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import ACTION_NAMES
+from data import ACTION_NAMES, absolute
 
 
 @torch.no_grad()
@@ -29,8 +29,8 @@ def judge(model, frames, tip_of, batch=256):
     held = frames.state[:, 7] > 0.5
     seen = present & ~held
     error_mm = np.linalg.norm((out["xyz"] - frames.xyz)[:, :2], axis=1) * 1e3
-    wanted = tip_of(frames.state[:, :6] + frames.action[:, -1, :6])
-    got = tip_of(frames.state[:, :6] + out["joints"][:, -1])
+    wanted = tip_of(absolute(frames.state, frames.action[:, -1, :6]))
+    got = tip_of(absolute(frames.state, out["joints"][:, -1]))
     tip_mm = np.linalg.norm(got - wanted, axis=1) * 1e3
     start = tip_of(frames.state[:, :6])
     distance = np.linalg.norm((frames.xyz - start)[:, :2], axis=1)
