@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The house rules, as a test: they hold because this file fails, not because somebody remembers them.
+//!
+//! Each rule is a function from a file to complaints, with rows below that plant what it must find and what it must let
+//! pass. It reads text, not types: a macro could cheat it, a person will not by accident. Test code, that is modules
+//! under `#[cfg(test)]` and files named `tests.rs`, may use other rooms and a clock.
+
+use std::fs;
+use std::path::Path;
+
+/// Who may import whom. Every room may import itself; a room that is not here does not exist.
+const ARROWS: [(&str, &[&str]); 12] = [
+    ("core", &[]),
+    ("ports", &["core"]),
+    ("sync", &["core"]),
+    ("config", &["core"]),
+    // The siblings do not see one another.
+    ("engine", &["core", "ports", "sync", "config"]),
+    ("policy", &["core", "ports", "sync", "config"]),
+    ("link", &["core", "ports", "sync", "config"]),
+    ("operator", &["core", "ports", "sync", "config"]),
+    // The bench is a robot: it comes in by the door that robots use.
+    ("bench", &["core", "ports", "sync", "config", "link"]),
+    (
+        "runtime",
+        &[
+            "core", "ports", "sync", "config", "engine", "policy", "link", "operator", "bench",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "core", "ports", "sync", "config", "engine", "policy", "link", "operator", "bench",
+            "runtime",
+        ],
+    ),
+    ("main", &["runtime", "cli"]),
+];
+
+/// The only reader of a clock.
+const CLOCK: &str = "src/runtime/clock.rs";
+/// Ways to read a clock. A deadline that the operating system keeps (`recv_timeout`, tokio's `sleep`) is not one.
+const CLOCK_WORDS: [&str; 5] = [
+    "Instant::now",
+    "SystemTime",
+    ".elapsed()",
+    "clock_gettime",
+    "UNIX_EPOCH",
+];
+/// Files that may say `unsafe`.
+const UNSAFE_ROOMS: [&str; 1] = ["src/runtime/realtime.rs"];
+/// Words that do not stay in code.
+const BANNED: [&str; 5] = ["todo!", "unimplemented!", "dbg!", ".unwrap()", "#[ignore]"];
+/// Lines of one file without its tests. Past it, split by noun.
+const LINES_MAX: usize = 600;
+
+/// One file: its path from the root of the repository, with `/`, and its text.
+struct File<'a> {
+    path: &'a str,
+    text: &'a str,
+}
+
+impl File<'_> {
+    /// What runs: comments and the insides of strings blanked, test modules left out. Empty for a file of tests.
+    fn code(&self) -> String {
+        if self.path.ends_with("/tests.rs") || !self.path.starts_with("src/") {
+            String::new()
+        } else {
+            without_tests(&blanked(self.text))
+        }
+    }
+
+    /// The room it stands in; `None` for the root of the library and for what is not in `src`.
+    fn room(&self) -> Option<&str> {
+        let name = self.path.strip_prefix("src/")?.split('/').next()?;
+        let room = name.strip_suffix(".rs").unwrap_or(name);
+        (room != "lib").then_some(room)
+    }
+
+    fn complaint(&self, at: usize, text: &str) -> String {
+        format!("{}:{}: {text}", self.path, at + 1)
+    }
+}
+
+/// Comments and the insides of literals become spaces; lines stay where they are.
+fn blanked(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let rest = &chars[at..];
+        let len = literal_len(rest, at.checked_sub(1).and_then(|before| chars.get(before)));
+        if len == 0 {
+            out.push(rest[0]);
+            at += 1;
+            continue;
+        }
+        out.extend(
+            rest[..len]
+                .iter()
+                .map(|c| if *c == '\n' { '\n' } else { ' ' }),
+        );
+        at += len;
+    }
+    out
+}
+
+/// Length of the comment or literal that starts here; 0 if none does.
+fn literal_len(rest: &[char], before: Option<&char>) -> usize {
+    let starts = |text: &str| {
+        text.chars()
+            .enumerate()
+            .all(|(i, c)| rest.get(i) == Some(&c))
+    };
+    if starts("//") {
+        return rest.iter().position(|c| *c == '\n').unwrap_or(rest.len());
+    }
+    if starts("/*") {
+        let (mut depth, mut at) = (0_usize, 0);
+        while at < rest.len() {
+            match (rest[at], rest.get(at + 1)) {
+                ('/', Some('*')) => (depth, at) = (depth + 1, at + 2),
+                ('*', Some('/')) if depth == 1 => return at + 2,
+                ('*', Some('/')) => (depth, at) = (depth - 1, at + 2),
+                _ => at += 1,
+            }
+        }
+        return rest.len();
+    }
+    let word_before = before.is_some_and(|c| c.is_alphanumeric() || *c == '_');
+    let raw = rest
+        .iter()
+        .skip(usize::from(starts("b")))
+        .skip(1)
+        .take_while(|c| **c == '#')
+        .count();
+    let quote_at = usize::from(starts("b")) + 1 + raw;
+    if !word_before && (starts("r") || starts("br")) && rest.get(quote_at) == Some(&'"') {
+        let end: Vec<char> = std::iter::once('"')
+            .chain(std::iter::repeat_n('#', raw))
+            .collect();
+        let body = &rest[quote_at + 1..];
+        let len = body.windows(end.len()).position(|window| window == end);
+        return len.map_or(rest.len(), |len| quote_at + 1 + len + end.len());
+    }
+    // A lifetime has no second quote: 'a' and '\n' are characters, 'static is not.
+    let character = rest[0] == '\'' && (rest.get(1) == Some(&'\\') || rest.get(2) == Some(&'\''));
+    if rest[0] != '"' && !character {
+        return 0;
+    }
+    let mut at = 1;
+    while at < rest.len() && rest[at] != rest[0] {
+        at += if rest[at] == '\\' { 2 } else { 1 };
+    }
+    (at + 1).min(rest.len())
+}
+
+/// Blanked code without the bodies of modules and functions under `#[cfg(test)]`; lines stay where they are.
+fn without_tests(code: &str) -> String {
+    const MARK: &str = "#[cfg(test)]";
+    let mut out = String::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(MARK) {
+        out.push_str(&rest[..at]);
+        let tail = &rest[at..];
+        let end = tail.find(['{', ';']).map_or(tail.len(), |start| {
+            if tail.as_bytes()[start] == b';' {
+                start + 1
+            } else {
+                start + braces_len(&tail[start..])
+            }
+        });
+        out.extend(tail[..end].chars().filter(|c| *c == '\n'));
+        rest = &tail[end..];
+    }
+    out + rest
+}
+
+fn braces_len(text: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 1 => return at + 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+// The rules.
+
+fn licence_first(file: &File<'_>) -> Vec<String> {
+    let good = file.text.lines().next() == Some("// SPDX-License-Identifier: Apache-2.0");
+    if good {
+        Vec::new()
+    } else {
+        vec![file.complaint(0, "the first line is not the SPDX line")]
+    }
+}
+
+fn arrows(file: &File<'_>) -> Vec<String> {
+    let Some(room) = file.room() else {
+        return Vec::new();
+    };
+    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == room) else {
+        return vec![file.complaint(0, &format!("`{room}` is not in the table of arrows"))];
+    };
+    let mut complaints = Vec::new();
+    for (at, line) in file.code().lines().enumerate() {
+        // To the rooms, the library is `crate`; to the program around it, it is `tendon`.
+        for root in ["crate::", "tendon::"] {
+            for target in line
+                .match_indices(root)
+                .filter(|(at, _)| starts_word(line, *at))
+                .map(|(at, _)| &line[at + root.len()..])
+            {
+                let name: String = target
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                if name.is_empty() {
+                    complaints.push(file.complaint(
+                        at,
+                        "one root a line, so that a search finds it: no `use crate::{..}`",
+                    ));
+                } else if name != room && !allowed.contains(&name.as_str()) {
+                    complaints
+                        .push(file.complaint(at, &format!("`{room}` may not import `{name}`")));
+                }
+            }
+        }
+        if line.contains("super::super::") {
+            complaints.push(file.complaint(
+                at,
+                "`super::super::` hides an arrow; write it from `crate::`",
+            ));
+        }
+    }
+    complaints
+}
+
+fn starts_word(line: &str, at: usize) -> bool {
+    !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+}
+
+fn no_borrowed_names(file: &File<'_>) -> Vec<String> {
+    let cheats = |line: &str| {
+        line.contains("pub use crate::")
+            || line.contains("pub use tendon::")
+            || line.contains("pub use super::")
+    };
+    if file.path == "src/lib.rs" {
+        return Vec::new();
+    }
+    let code = file.code();
+    let found = code.lines().enumerate().filter(|(_, line)| cheats(line));
+    found
+        .map(|(at, _)| file.complaint(at, "`pub use` of another file's names: a name has one home"))
+        .collect()
+}
+
+fn one_clock(file: &File<'_>) -> Vec<String> {
+    if file.path == CLOCK {
+        Vec::new()
+    } else {
+        words(file, &CLOCK_WORDS, "is for src/runtime/clock.rs alone")
+    }
+}
+
+fn no_banned_words(file: &File<'_>) -> Vec<String> {
+    words(file, &BANNED, "does not stay in code")
+}
+
+fn words(file: &File<'_>, banned: &[&str], why: &str) -> Vec<String> {
+    let code = file.code();
+    let hits = code.lines().enumerate().flat_map(|(at, line)| {
+        banned
+            .iter()
+            .filter(|word| line.contains(**word))
+            .map(move |word| (at, word))
+    });
+    hits.map(|(at, word)| file.complaint(at, &format!("`{word}` {why}")))
+        .collect()
+}
+
+fn unsafe_in_its_rooms(file: &File<'_>) -> Vec<String> {
+    let code = blanked(file.text);
+    let lines: Vec<&str> = file.text.lines().collect();
+    let mut complaints = Vec::new();
+    for (at, line) in code.lines().enumerate() {
+        let allowed = UNSAFE_ROOMS.contains(&file.path);
+        if !allowed && line.contains("allow(unsafe_code)") {
+            complaints.push(file.complaint(at, "only the named rooms may allow `unsafe`"));
+        }
+        // A method of an unsafe trait has no body of its own to justify: what it does unsafely stands in a block.
+        let says = line.match_indices("unsafe").any(|(from, word)| {
+            let after = &line[from + word.len()..];
+            starts_word(line, from)
+                && !after.starts_with('_')
+                && !after.trim_start().starts_with("fn ")
+        });
+        if !says {
+            continue;
+        }
+        if !allowed {
+            complaints.push(file.complaint(at, "`unsafe` outside the named rooms"));
+        }
+        let above = lines[..at]
+            .iter()
+            .rev()
+            .take_while(|line| line.trim_start().starts_with("//"));
+        if !above
+            .into_iter()
+            .any(|line| line.trim_start().starts_with("// SAFETY: "))
+        {
+            complaints
+                .push(file.complaint(at, "`unsafe` without a `// SAFETY: ` comment above it"));
+        }
+    }
+    complaints
+}
+
+fn short(file: &File<'_>) -> Vec<String> {
+    // Test modules are blanked to empty lines at the end; a file may be as long as it likes there.
+    let lines = file.code().trim_end().lines().count();
+    if lines <= LINES_MAX {
+        Vec::new()
+    } else {
+        vec![file.complaint(
+            lines,
+            &format!("{lines} lines without tests; split it by noun"),
+        )]
+    }
+}
+
+/// What ARCHITECTURE.md says is there, and what is there, are the same. `names` are the paths of all tracked files.
+fn map_is_true(map: &str, names: &[String]) -> Vec<String> {
+    let quoted: Vec<&str> = map
+        .split("```")
+        .step_by(2)
+        .flat_map(|prose| prose.split('`').skip(1).step_by(2))
+        .collect();
+    let there = |path: &str| {
+        names
+            .iter()
+            .any(|name| name == path || name.starts_with(&format!("{path}/")))
+    };
+    let mut complaints = Vec::new();
+    for name in &quoted {
+        let path = name.trim_end_matches('/');
+        let is_path = path.contains('/')
+            && path
+                .chars()
+                .all(|c| c.is_alphanumeric() || "/._-".contains(c));
+        let is_file = path.ends_with(".rs") && !path.contains('/');
+        let known = if is_file {
+            names.iter().any(|each| each.ends_with(&format!("/{path}")))
+        } else {
+            there(path)
+        };
+        if (is_path || is_file) && !known {
+            complaints.push(format!("ARCHITECTURE.md: `{name}` does not exist"));
+        }
+    }
+    let mut folders: Vec<&str> = names
+        .iter()
+        .filter(|name| name.starts_with("src/"))
+        .filter_map(|name| Some(name.rsplit_once('/')?.0))
+        .collect();
+    folders.dedup();
+    for folder in folders.into_iter().filter(|folder| *folder != "src") {
+        let last = folder.rsplit('/').next().unwrap_or(folder);
+        // A folder inside a room may be called by its own name; a room is called by its path.
+        let inner = folder.matches('/').count() > 1;
+        if !quoted
+            .iter()
+            .any(|name| *name == folder || (inner && *name == last))
+        {
+            complaints.push(format!("ARCHITECTURE.md: nothing about `{folder}`"));
+        }
+    }
+    complaints
+}
+
+// The repository.
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn walk(folder: &Path, into: &mut Vec<String>) {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for path in entries.map(|entry| entry.expect("an entry of a folder").path()) {
+        let name = path
+            .strip_prefix(root())
+            .expect("inside the root")
+            .to_string_lossy()
+            .replace('\\', "/");
+        // Build outputs and hidden folders are nobody's prose.
+        if name == "target" || name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, into)
+        } else {
+            into.push(name)
+        }
+    }
+}
+
+fn files() -> Vec<String> {
+    let mut names = Vec::new();
+    walk(root(), &mut names);
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn holds(rule: fn(&File<'_>) -> Vec<String>) {
+    let names = files();
+    let rust: Vec<&String> = names.iter().filter(|name| name.ends_with(".rs")).collect();
+    assert!(rust.len() > 50, "only {} files of Rust found", rust.len());
+    let complaints = rust.into_iter().flat_map(|path| {
+        let text = fs::read_to_string(root().join(path)).expect("a source file is UTF-8");
+        rule(&File { path, text: &text })
+    });
+    none(complaints.collect());
+}
+
+#[track_caller]
+fn none(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[rustfmt::skip]
+mod the_repository {
+    use super::*;
+    #[test] fn says_its_licence_first() { holds(licence_first) }
+    #[test] fn keeps_its_arrows() { holds(arrows) }
+    #[test] fn has_one_home_for_a_name() { holds(no_borrowed_names) }
+    #[test] fn has_one_clock() { holds(one_clock) }
+    #[test] fn has_no_banned_words() { holds(no_banned_words) }
+    #[test] fn keeps_unsafe_in_its_rooms() { holds(unsafe_in_its_rooms) }
+    #[test] fn has_short_files() { holds(short) }
+}
+
+/// A literal that is read wrongly would swallow code, and every rule above with it.
+#[test]
+fn no_code_is_swallowed() {
+    for path in files().iter().filter(|name| name.ends_with(".rs")) {
+        let code = blanked(&fs::read_to_string(root().join(path)).expect("a source file is UTF-8"));
+        for pair in [['{', '}'], ['(', ')'], ['[', ']']] {
+            let [open, close] = pair.map(|c| code.matches(c).count());
+            assert_eq!(open, close, "{path}: {pair:?}");
+        }
+    }
+}
+
+#[test]
+fn the_map_is_true() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    none(map_is_true(&map, &files()));
+}
+
+// The rules, tested: what is planted is found, what is good passes.
+
+#[track_caller]
+fn check(rule: fn(&File<'_>) -> Vec<String>, path: &str, text: &str, want: &str) {
+    let found = rule(&File { path, text });
+    let good = if want.is_empty() {
+        found.is_empty()
+    } else {
+        found.len() == 1 && found[0].contains(want)
+    };
+    assert!(good, "wanted {want:?}, found {found:?} in {text:?}");
+}
+
+#[track_caller]
+fn check_map(map: &str, names: &[&str], want: &str) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let found = map_is_true(map, &names);
+    let good = if want.is_empty() {
+        found.is_empty()
+    } else {
+        found.len() == 1 && found[0].contains(want)
+    };
+    assert!(good, "wanted {want:?}, found {found:?} in {map:?}");
+}
+
+#[rustfmt::skip]
+#[test]
+fn planted_breaches_are_found() {
+    check(licence_first, "src/core/mod.rs", "//! Words.", ":1: the first line");
+    check(licence_first, "src/core/mod.rs", "// SPDX-License-Identifier: Apache-2.0\n", "");
+    check(arrows, "src/core/mod.rs", "use crate::runtime::Foo;", "src/core/mod.rs:1: `core` may not import `runtime`");
+    check(arrows, "src/core/mod.rs", "\nfn f() { crate::link::go() }", "mod.rs:2: `core` may not import `link`");
+    check(arrows, "src/policy/mod.rs", "use crate::{core, engine};", "one root a line");
+    check(arrows, "src/policy/mod.rs", "use crate::engine::cpu;", "`policy` may not import `engine`");
+    check(arrows, "src/bench/mod.rs", "use crate::link::keys;", "");
+    check(arrows, "src/link/mod.rs", "use crate::bench::arm;", "`link` may not import `bench`");
+    check(arrows, "src/ports.rs", "use crate::config::Config;", "`ports` may not import `config`");
+    check(arrows, "src/main.rs", "use tendon::policy::Policy;", "`main` may not import `policy`");
+    check(arrows, "src/cli/run.rs", "use tendon::runtime::pipeline;", "");
+    check(arrows, "src/cli/run.rs", "use tendon::{runtime};", "one root a line");
+    check(arrows, "src/novel/mod.rs", "", "`novel` is not in the table");
+    check(arrows, "src/core/governor/stop.rs", "use super::super::runtime;", "hides an arrow");
+    check(arrows, "src/core/mod.rs", "/// Like crate::runtime::clock.\nconst X: &str = \"crate::runtime\";", "");
+    check(arrows, "src/core/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::bench::arm;\n}", "");
+    check(arrows, "src/core/mod.rs", "#[cfg(test)]\nmod tests { fn f() {} }\nuse crate::bench::arm;", "mod.rs:3: `core`");
+    check(arrows, "src/core/mod.rs", "#[cfg(test)]\nmod tests;\nuse crate::bench::arm;", "mod.rs:3: `core`");
+    check(arrows, "src/core/tests.rs", "use crate::bench::arm;", "");
+    check(no_borrowed_names, "src/policy/mod.rs", "pub use crate::engine::Cpu;", "a name has one home");
+    check(no_borrowed_names, "src/lib.rs", "pub use crate::core::units;", "");
+    check(one_clock, "src/core/mod.rs", "let now = Instant::now();", "`Instant::now` is for");
+    check(one_clock, "src/core/mod.rs", "let now = std::time::SystemTime::now();", "`SystemTime` is for");
+    check(one_clock, "src/link/mod.rs", "if sent.elapsed() > LIMIT {}", "`.elapsed()` is for");
+    check(one_clock, "src/runtime/clock.rs", "let now = Instant::now();", "");
+    check(one_clock, "src/core/mod.rs", "// not Instant::now", "");
+    check(no_banned_words, "src/core/mod.rs", "fn f() { todo!() }", "`todo!`");
+    check(no_banned_words, "src/core/mod.rs", "let x = dbg!(1);", "`dbg!`");
+    check(no_banned_words, "src/core/mod.rs", "let x = y.unwrap();", "`.unwrap()`");
+    check(no_banned_words, "src/core/mod.rs", "let x = y.unwrap_or(1);", "");
+    check(unsafe_in_its_rooms, "src/core/mod.rs", "// SAFETY: none.\nunsafe { f() }", "outside the named rooms");
+    check(unsafe_in_its_rooms, "src/core/mod.rs", "#![allow(unsafe_code)]", "only the named rooms");
+    check(unsafe_in_its_rooms, "src/lib.rs", "#![deny(unsafe_code)]", "");
+    check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "let x = unsafe { f() };", "without a `// SAFETY: `");
+    check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "// SAFETY: f takes no pointer;\n// none is kept.\nlet x = unsafe { f() };", "");
+    check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "unsafe fn alloc(&self) {}", "");
+    check(short, "src/core/mod.rs", &"let x = 1;\n".repeat(LINES_MAX + 1), "601 lines");
+    check(short, "src/core/mod.rs", &format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "let x = 1;\n".repeat(LINES_MAX), "\n".repeat(9)), "");
+}
+
+#[rustfmt::skip]
+#[test]
+fn a_map_that_lies_is_found() {
+    check_map("`src/core`, `src/core/mod.rs`", &["src/core/mod.rs"], "");
+    check_map("`src/core`", &["src/core/mod.rs", "src/link/mod.rs"], "nothing about `src/link`");
+    check_map("`src/core` `src/gone`", &["src/core/mod.rs"], "`src/gone` does not exist");
+    check_map("`src/core` `gone.rs`", &["src/core/mod.rs"], "`gone.rs` does not exist");
+    check_map("`src/core` with `wire` and `mod.rs`", &["src/core/mod.rs", "src/core/wire/mod.rs"], "");
+    check_map("`src/core`", &["src/core/mod.rs", "src/core/wire/mod.rs"], "nothing about `src/core/wire`");
+    check_map("`src/core`\n```\n`src/drawn`\n```\n`cargo bench`", &["src/core/mod.rs"], "");
+}
+
+#[rustfmt::skip]
+#[test]
+fn literals_and_comments_are_blanked() {
+    for (text, want) in [
+        ("a // b\nc", "a     \nc"), ("a /* b /* c */ d */ e", "a                   e"), (r#"f("x\"y") z"#, "f(      ) z"),
+        ("f('\"') z", "f(   ) z"), ("f<'a>(x: &'a str) z", "f<'a>(x: &'a str) z"), ("r#\"a\"b\"# z", "         z"),
+        ("for r in x", "for r in x"), ("b\"x\" z", "b    z"), ("f('\\'') \"z\"", "f(    )    "), ("\"open", "     "),
+    ] {
+        assert_eq!(blanked(text), want, "{text}");
+    }
+}
