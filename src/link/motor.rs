@@ -8,7 +8,7 @@
 //! imply more than the limits, and reports all of it. It reads no clock and touches no motor: the shell does.
 
 use crate::core::action::{JointKind, Setpoint};
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
@@ -313,14 +313,21 @@ const _: () = assert!(JOINTS_MAX <= u8::MAX as usize);
 mod tests {
     use super::*;
     use crate::core::chunk::Provenance;
-    use crate::core::governor::shape::JointLimits;
+    use crate::core::governor::limits::JointLimits;
     use crate::core::wire::command::{COMMAND_LEN_MAX, MODE_KEEP_ALIVE, encode};
 
     const IDENTITY: Identity = Identity { data_id: 1, schema: 2 };
     const PERIOD_NS: u64 = 5 * MS;
 
     fn motor() -> Motor {
-        let limits = JointLimits { position_min: -2.0, position_max: 2.0, velocity_max: 2.0, acceleration_max: 10.0 };
+        let limits = JointLimits {
+            position_min: -2.0,
+            position_max: 2.0,
+            velocity_max: 2.0,
+            acceleration_max: 10.0,
+            jerk_max: 1_000.0,
+            tracking_error_max: f64::INFINITY,
+        };
         let joints = vec![Joint { kind: JointKind::Revolute, limits }];
         let settings = Settings { commands: IDENTITY, states: IDENTITY, joints, period_ns: PERIOD_NS, boot_id: 5 };
         Motor::new(settings, &[0.0])

@@ -1,110 +1,347 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One joint's legal step: position, velocity and acceleration limits, such that a legal stop always exists.
+//! One joint's legal step: position, velocity, acceleration and jerk, such that a legal stop always exists.
 //!
-//! Discrete time: with the period T, the step to `q'` has velocity `v' = (q' - q) / T` and acceleration `(v' - v) / T`.
-//! A step is legal if both are within limits and the joint can still come to rest inside its position limits when it
-//! brakes at full deceleration from there. Since the stop from the previous step was legal, its first step always is:
-//! a legal step exists at every tick, whatever is asked.
+//! Discrete time: the step to `q'` has velocity `v' = (q' - q) / T`, acceleration `(v' - v) / T` and jerk by the same
+//! difference once more. A step is legal ([`Bounds::legal`]) if all of them are within limits *and* the stop of
+//! [`super::stop`] that begins there stays inside the position limits and does not coast above the velocity limit.
+//! The stop's own next step leads to a state whose stop is the rest of the same stop, so it is always legal: a legal
+//! step exists at every tick, whatever is asked. That is the whole proof; all else here is about choosing well.
+//!
+//! A setpoint that cannot be met is approached ([`Bounds::toward`]) by the fastest step from which the joint can still
+//! come to rest *relative to the setpoint* without passing it. So a jump becomes the time-optimal jerk-limited motion
+//! without overshoot, a moving setpoint is caught up with and then followed bit for bit, and a setpoint beyond a
+//! position limit ends on the limit. Clamping each derivative in turn, as rate limiters do, was rejected: it knows
+//! nothing of the way to rest, and passes the setpoint by the stopping distance.
+//!
+//! Rounding: `v` and `a` are carried in full precision while the governor shapes, and are differences of what was
+//! emitted while it passes; the two differ by the rounding of positions. Limits are kept inside by that much where it
+//! matters ([`Bounds::new`]), so that the differences of the *emitted* positions keep to 1e-9 of each limit.
 
-/// Limits of one joint; rad, m per its kind.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct JointLimits {
-    /// Lowest position.
-    pub position_min: f64,
-    /// Highest position.
-    pub position_max: f64,
-    /// Highest speed, either way, per second.
-    pub velocity_max: f64,
-    /// Highest acceleration, either way, per second squared.
-    pub acceleration_max: f64,
-}
+use super::limits::{BadLimits, JointLimits, STOP_TICKS_MAX};
+use super::stop::Brake;
 
-/// What of a limit may be exceeded by rounding.
+/// Share of a limit by which differences of emitted positions may exceed it: rounding, and nothing else.
 pub const ROUNDING: f64 = 1e-9;
 
-/// Position and velocity of one joint as last emitted.
+/// Most refinements of a step that is approached. The function is smooth and monotone; eight reach 1e-9 of the
+/// bracket in practice, and a coarser answer is legal too, only not quite as fast.
+const REFINEMENTS_MAX: usize = 10;
+
+/// One joint as last emitted: position, the velocity by which it was reached, the acceleration by which that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Axis {
-    /// Position.
+    /// rad or m.
     pub q: f64,
-    /// Velocity by which it was reached.
+    /// Per second.
     pub v: f64,
+    /// Per second squared.
+    pub a: f64,
 }
 
-impl JointLimits {
-    /// How far the joint travels, after the current step, when it brakes from speed `v` (any sign): the sum of the
-    /// remaining steps' lengths. Closed form of `T * sum_k (|v| - k a T)` over the whole steps that it takes.
-    fn stopping_distance(&self, v: f64, period_s: f64) -> f64 {
-        let per_step = self.acceleration_max * period_s;
-        let steps = (v.abs() / per_step).floor();
-        period_s * (steps * v.abs() - per_step * steps * (steps + 1.0) / 2.0).max(0.0)
+/// Why a step is not legal. The number is its code in verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Limit {
+    /// The position lies outside.
+    Position = 1,
+    /// Too fast, or about to be: the acceleration could not be taken back in time.
+    Velocity = 2,
+    /// Too much acceleration.
+    Acceleration = 3,
+    /// Too much jerk.
+    Jerk = 4,
+    /// No stop from there ends inside the position limits.
+    StopDistance = 5,
+    /// Legal by itself, and slowed for a joint that is not.
+    Together = 6,
+}
+
+/// Limits of one joint as they are in force, in the form that a tick needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    position_min: f64,
+    position_max: f64,
+    /// In force now: scaled.
+    velocity: f64,
+    period_s: f64,
+    brake: Brake,
+    /// Rounding of one emitted position.
+    grain: f64,
+    /// Rounding that a stop from full speed may gather, kept free at each position limit.
+    margin: f64,
+    /// What rounding of positions takes from the velocity limit.
+    velocity_noise: f64,
+}
+
+impl Bounds {
+    /// Of a joint that is not there: nothing moves.
+    pub(super) const NONE: Bounds = Bounds {
+        position_min: 0.0,
+        position_max: 0.0,
+        velocity: 0.0,
+        period_s: 1.0,
+        brake: Brake::NONE,
+        grain: 0.0,
+        margin: 0.0,
+        velocity_noise: 0.0,
+    };
+
+    /// Bounds at a period, with the acceleration scaled by `share` (> 0 ..= 1) and the velocity not yet scaled.
+    ///
+    /// # Errors
+    /// [`BadLimits::TooFine`] where 64-bit positions are too coarse for the limit, [`BadLimits::StopTooLong`].
+    pub fn new(
+        joint: usize,
+        limits: &JointLimits,
+        period_s: f64,
+        share: f64,
+    ) -> Result<Bounds, BadLimits> {
+        let reach = limits.position_min.abs().max(limits.position_max.abs());
+        let grain = f64::EPSILON * reach.max(f64::MIN_POSITIVE);
+        // A position is off by half a grain at most; the n-th difference of positions by 2^(n-1) grains over T^n.
+        let inside = |name, limit: f64, noise: f64| {
+            // Half of the tolerated share is left for it; what exceeds that comes off the limit.
+            let kept = limit - (noise - 0.5 * ROUNDING * limit).max(0.0);
+            let kept_enough = kept >= 0.5 * limit;
+            if kept_enough {
+                Ok(kept)
+            } else {
+                Err(BadLimits::TooFine {
+                    joint,
+                    limit: name,
+                    least: 2.0 * noise,
+                })
+            }
+        };
+        let velocity_noise = grain / period_s;
+        let acceleration_noise = 2.0 * grain / (period_s * period_s);
+        let jerk_noise = 4.0 * grain / (period_s * period_s * period_s);
+        let velocity = inside("velocity_max", limits.velocity_max, velocity_noise)?;
+        let acceleration = inside(
+            "acceleration_max",
+            limits.acceleration_max,
+            acceleration_noise,
+        )? * share;
+        let jerk = inside("jerk_max", limits.jerk_max, jerk_noise)?;
+        let brake = Brake::new(acceleration, jerk, period_s);
+        let ticks = brake.rest(velocity, 0.0).ticks;
+        // Written so that a NaN fails.
+        let short = ticks <= STOP_TICKS_MAX;
+        if !short {
+            return Err(BadLimits::StopTooLong {
+                joint,
+                ticks: ticks as u64,
+            });
+        }
+        Ok(Bounds {
+            position_min: limits.position_min,
+            position_max: limits.position_max,
+            velocity,
+            period_s,
+            brake,
+            grain,
+            margin: grain * (2.0 * ticks + 16.0),
+            velocity_noise,
+        })
     }
 
-    /// Whether a step from `axis` to position `q` is legal.
+    /// Lowest and highest position.
     #[must_use]
-    pub fn allows(&self, axis: Axis, q: f64, period_s: f64) -> bool {
-        let v = (q - axis.q) / period_s;
-        let end = q + self.stopping_distance(v, period_s).copysign(v);
-        let room = ROUNDING * (self.position_max - self.position_min);
-        // Written so that a NaN anywhere is not legal.
-        v.abs() <= self.velocity_max * (1.0 + ROUNDING)
-            && (v - axis.v).abs() <= self.acceleration_max * period_s * (1.0 + ROUNDING)
-            && (self.position_min..=self.position_max).contains(&q)
-            && end >= self.position_min - room
-            && end <= self.position_max + room
+    pub fn range(&self) -> (f64, f64) {
+        (self.position_min, self.position_max)
     }
 
-    /// The first step of the fastest stop.
+    /// The stop's arithmetic.
     #[must_use]
-    pub fn brake(&self, axis: Axis, period_s: f64) -> Axis {
-        let per_step = self.acceleration_max * period_s;
-        let v = if axis.v.abs() <= per_step {
+    pub fn brake(&self) -> &Brake {
+        &self.brake
+    }
+
+    /// Velocity in force.
+    #[must_use]
+    pub fn velocity(&self) -> f64 {
+        self.velocity
+    }
+
+    /// Puts a velocity limit in force: `velocity_max` times `share` (0 ..= 1). At any time, also while moving: how far
+    /// a stop goes does not depend on it.
+    pub fn scale_velocity(&mut self, velocity_max: f64, share: f64) {
+        let limit = velocity_max * share;
+        self.velocity = (limit - (self.velocity_noise - 0.5 * ROUNDING * limit).max(0.0)).max(0.0);
+    }
+
+    /// Where a step to position `q` leads, by differences.
+    #[must_use]
+    pub fn reached(&self, from: Axis, q: f64) -> Axis {
+        // Divided, not multiplied by the reciprocal: whoever checks the emitted positions will divide, and the two
+        // differ in the last place.
+        let v = (q - from.q) / self.period_s;
+        Axis {
+            q,
+            v,
+            a: (v - from.v) / self.period_s,
+        }
+    }
+
+    /// Where an acceleration `a` for this tick leads.
+    fn stepped(&self, from: Axis, a: f64) -> Axis {
+        let v = self.brake.after(from.v, a);
+        let q = (from.q + v * self.period_s)
+            .max(self.position_min)
+            .min(self.position_max);
+        Axis { q, v, a }
+    }
+
+    /// Whether the step is legal.
+    ///
+    /// # Errors
+    /// The first limit in its way.
+    pub fn legal(&self, from: Axis, to: Axis) -> Result<(), Limit> {
+        let within = |x: f64, limit: f64| x.abs() <= limit * (1.0 + 0.5 * ROUNDING);
+        // Every comparison is written so that a NaN fails it.
+        let inside = to.q >= self.position_min && to.q <= self.position_max;
+        if !inside {
+            return Err(Limit::Position);
+        }
+        // Above a limit that was lowered meanwhile, only towards it.
+        let slower = to.v.abs() <= from.v.abs() && to.v * from.v >= 0.0;
+        if !within(to.v, self.velocity) && !slower {
+            return Err(Limit::Velocity);
+        }
+        if !within(to.a, self.brake.acceleration()) {
+            return Err(Limit::Acceleration);
+        }
+        if !within(to.a - from.a, self.brake.step()) {
+            return Err(Limit::Jerk);
+        }
+        let rest = self.brake.rest(to.v, to.a);
+        if !within(rest.coast, self.velocity) {
+            return Err(Limit::Velocity);
+        }
+        if rest.end == 0.0 && rest.turn == 0.0 {
+            return Ok(());
+        }
+        let margin = self.grain * (rest.ticks + 8.0);
+        let low = to.q + rest.end.min(rest.turn) - margin;
+        let high = to.q + rest.end.max(rest.turn) + margin;
+        let stops_inside = low >= self.position_min && high <= self.position_max;
+        if stops_inside {
+            Ok(())
+        } else {
+            Err(Limit::StopDistance)
+        }
+    }
+
+    /// Whether the acceleration and the stop's place of rest are within these bounds: whether they may come into
+    /// force while the joint moves like this. The velocity is brought within its limit afterwards.
+    #[must_use]
+    pub fn keeps(&self, axis: Axis) -> bool {
+        let rest = self.brake.rest(axis.v, axis.a);
+        let margin = if rest.end == 0.0 && rest.turn == 0.0 {
             0.0
         } else {
-            axis.v - per_step.copysign(axis.v)
+            self.grain * (rest.ticks + 8.0)
         };
-        Axis {
-            q: (axis.q + v * period_s).clamp(self.position_min, self.position_max),
-            v,
+        axis.a.abs() <= self.brake.acceleration()
+            && axis.q + rest.end.min(rest.turn) - margin >= self.position_min
+            && axis.q + rest.end.max(rest.turn) + margin <= self.position_max
+    }
+
+    /// The first step of the stop.
+    #[must_use]
+    pub fn stop(&self, from: Axis) -> Axis {
+        self.stepped(from, self.brake.next(from.v, from.a))
+    }
+
+    /// The legal step that best approaches a setpoint at `q`, moving at `v`. Both must be finite.
+    #[must_use]
+    pub fn toward(&self, from: Axis, q: f64, v: f64) -> Axis {
+        let low = (from.a - self.brake.step())
+            .max(-self.brake.acceleration())
+            .max(-self.brake.approach(self.velocity + from.v));
+        let high = (from.a + self.brake.step())
+            .min(self.brake.acceleration())
+            .min(self.brake.approach(self.velocity - from.v));
+        let possible = low <= high;
+        if !possible {
+            return self.stop(from);
+        }
+        let target = q.max(self.position_min).min(self.position_max);
+        // A setpoint that leaves the limits does not move, as far as this joint is concerned.
+        let drift = if target == q {
+            v.max(-self.velocity).min(self.velocity)
+        } else {
+            0.0
+        };
+        let wish = self.arrive(from, target, drift, low, high).best;
+        let best = self.stepped(from, wish);
+        if self.legal(from, best).is_ok() {
+            return best;
+        }
+        // The setpoint moves towards a position limit: rest there instead.
+        let a = if self.brake.rest(best.v, best.a).end >= 0.0 {
+            self.arrive(from, self.position_max - self.margin, 0.0, low, wish)
+                .before
+        } else {
+            self.arrive(from, self.position_min + self.margin, 0.0, wish, high)
+                .past
+        };
+        let limited = self.stepped(from, a);
+        if self.legal(from, limited).is_ok() {
+            limited
+        } else {
+            self.stop(from)
         }
     }
 
-    /// The legal step nearest to `q`, which must be finite. Between the stop, which is legal, and the wish, which is
-    /// not, the border is found by bisection: 50 halvings of at most one step's length are below rounding.
-    #[must_use]
-    pub fn nearest(&self, axis: Axis, q: f64, period_s: f64) -> Axis {
-        let stop = self.brake(axis, period_s);
-        let per_step = self.acceleration_max * period_s;
-        let wish = (q - axis.q) / period_s;
-        let low = (axis.v - per_step).max(-self.velocity_max);
-        let high = (axis.v + per_step).min(self.velocity_max);
-        let wish = if low <= high {
-            wish.clamp(low, high)
-        } else {
-            stop.v
+    /// The acceleration in `low ..= high` after which the stop, relative to a target that drifts, ends on the target.
+    fn arrive(&self, from: Axis, target: f64, drift: f64, low: f64, high: f64) -> Arrival {
+        let miss = |a: f64| {
+            let v = from.v + a * self.period_s;
+            from.q - target + v * self.period_s + self.brake.rest(v - drift, a).end
         };
-        if self.allows(axis, axis.q + wish * period_s, period_s) {
-            return Axis {
-                q: axis.q + wish * period_s,
-                v: wish,
+        let (mut before, mut past) = (low, high);
+        let (mut miss_before, mut miss_past) = (miss(before), miss(past));
+        if miss_before >= 0.0 {
+            return Arrival {
+                before: low,
+                best: low,
+                past: low,
             };
         }
-        let (mut legal, mut illegal) = (stop.v, wish);
-        for _ in 0..50 {
-            let middle = 0.5 * (legal + illegal);
-            if self.allows(axis, axis.q + middle * period_s, period_s) {
-                legal = middle;
+        if miss_past <= 0.0 {
+            return Arrival {
+                before: high,
+                best: high,
+                past: high,
+            };
+        }
+        // Regula falsi, Illinois variant: halving the weight of a side that stays keeps both sides moving.
+        let mut best = low;
+        for _ in 0..REFINEMENTS_MAX {
+            best = (past - miss_past * (past - before) / (miss_past - miss_before))
+                .max(before)
+                .min(past);
+            let here = miss(best);
+            if here.abs() <= self.grain {
+                break;
+            }
+            if here < 0.0 {
+                (before, miss_before) = (best, here);
+                miss_past *= 0.5;
             } else {
-                illegal = middle;
+                (past, miss_past) = (best, here);
+                miss_before *= 0.5;
             }
         }
-        if legal == stop.v {
-            stop
-        } else {
-            Axis {
-                q: axis.q + legal * period_s,
-                v: legal,
-            }
-        }
+        Arrival { before, best, past }
     }
+}
+
+/// An acceleration for this tick, in a bracket: `before` ends short of the target, `past` on it or beyond.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    before: f64,
+    best: f64,
+    past: f64,
 }

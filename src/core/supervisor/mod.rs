@@ -17,7 +17,6 @@
 #[cfg(test)]
 mod tests;
 
-use crate::core::governor::Permission;
 use crate::core::governor::reaction::{CAUSES, Cause, Clears, Reaction};
 use crate::core::units::{MS, Mono};
 
@@ -29,6 +28,63 @@ pub const LINK_FLOWING_NS: u64 = 1_000 * MS;
 pub const STATE_LOST_NS: u64 = 100 * MS;
 /// A motor controller that has echoed nothing new for this long while the robot is armed is lost.
 pub const ECHO_LOST_NS: u64 = 100 * MS;
+
+/// Who moves the robot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hands {
+    /// The policy.
+    Policy,
+    /// A person, through teleoperation.
+    Person,
+}
+
+/// Permission to move: a value that expires. Only the supervisor makes one:
+///
+/// ```compile_fail
+/// use tendon::core::{supervisor::{Armed, Hands}, units::Mono};
+/// let forged = Armed { epoch: 1, hands: Hands::Policy, until: Mono(u64::MAX) };
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    epoch: u32,
+    hands: Hands,
+    until: Mono,
+}
+
+impl Armed {
+    /// Random number of this arming, never 0.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whose setpoints may be followed.
+    #[must_use]
+    pub fn hands(&self) -> Hands {
+        self.hands
+    }
+
+    /// Whether it still holds.
+    #[must_use]
+    pub fn valid(&self, now: Mono) -> bool {
+        self.epoch != 0 && now <= self.until
+    }
+
+    /// For tests of the governor alone.
+    #[cfg(test)]
+    pub(in crate::core) fn for_test(epoch: u32, hands: Hands, until: Mono) -> Armed {
+        Armed { epoch, hands, until }
+    }
+}
+
+/// What the supervisor allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// No motion: stay, or come to rest.
+    None,
+    /// Motion, as part of an arming.
+    Armed(Armed),
+}
 
 /// What the robot is doing, as a person would say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,7 +249,7 @@ impl Supervisor {
                 Mode::Stopped | Mode::EStop => cause,
             }),
             permission: if armed {
-                Permission::Armed { epoch: self.epoch, until: now.plus_ns(PERMISSION_NS) }
+                Permission::Armed(Armed { epoch: self.epoch, hands: Hands::Policy, until: now.plus_ns(PERMISSION_NS) })
             } else {
                 Permission::None
             },
@@ -213,16 +269,7 @@ impl Supervisor {
             Cause::EchoLost => armed && facts.echo_age_ns > ECHO_LOST_NS,
             Cause::ThreadLate => armed && facts.thread_late,
             Cause::CameraLost => armed && !facts.cameras_fresh && facts.held == Some(Cause::ChunkEnded),
-            Cause::Standby
-            | Cause::PermissionExpired
-            | Cause::NoChunk
-            | Cause::ChunkEnded
-            | Cause::ProposalLate
-            | Cause::NotFinite
-            | Cause::Dimension
-            | Cause::StateStale
-            | Cause::EmergencyStop
-            | Cause::StopRequested => false,
+            _ => false,
         };
         CAUSES.into_iter().filter(|cause| is_true(*cause)).max_by_key(|cause| cause.reaction())
     }
@@ -308,17 +355,6 @@ fn still_there(facts: &Facts, latched: Option<Cause>) -> Option<Cause> {
         Cause::StateLost => facts.state_age_ns.is_none_or(|age_ns| age_ns > facts.state_age_max_ns),
         Cause::EchoLost => facts.echo_age_ns > ECHO_LOST_NS,
         Cause::ThreadLate => facts.thread_late,
-        // An emergency stop asked for by a person is over when the person says so.
-        Cause::EmergencyStop
-        | Cause::Standby
-        | Cause::PermissionExpired
-        | Cause::NoChunk
-        | Cause::ChunkEnded
-        | Cause::ProposalLate
-        | Cause::NotFinite
-        | Cause::Dimension
-        | Cause::StateStale
-        | Cause::StopRequested
-        | Cause::CameraLost => false,
+        _ => false,
     })
 }

@@ -87,8 +87,9 @@ fn a_stop_ends_in_standby_when_at_rest() {
 #[test]
 fn every_arming_has_its_own_epoch_and_every_permission_ends() {
     let mut supervisor = active();
-    let Permission::Armed { epoch: 77, until } = supervisor.step(Mono(5), &GOOD).permission else { panic!() };
-    assert_eq!(until, Mono(5).plus_ns(PERMISSION_NS));
+    let Permission::Armed(armed) = supervisor.step(Mono(5), &GOOD).permission else { panic!() };
+    let end = Mono(5).plus_ns(PERMISSION_NS);
+    assert!(armed.epoch() == 77 && armed.valid(end) && !armed.valid(end.plus_ns(1)));
 }
 
 /// Every reachable state under every combination of facts and requests: motion is permitted only from an explicit
