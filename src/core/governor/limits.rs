@@ -130,19 +130,23 @@ pub enum BadLimits {
         /// What would do.
         expected: &'static str,
     },
-    /// The new limits are for another robot or another rate.
+    /// The new limits are for other joints or another rate.
     #[error(
-        "limits for {found} joints at {found_ns} ns; the governor runs {joints} joints at {period_ns} ns"
+        "{found} joints, or their kinds or the control period, differ from the {joints} that are governed"
     )]
     Different {
         /// Joints in the new limits.
         found: usize,
-        /// Period in the new limits.
-        found_ns: u64,
         /// Joints governed.
         joints: usize,
-        /// Period governed.
-        period_ns: u64,
+    },
+    /// The joint stands, or would come to rest, outside the new position limits.
+    #[error("joint {joint}: comes to rest at {found}, outside the new position limits")]
+    Outside {
+        /// Index of the joint.
+        joint: usize,
+        /// Where it comes to rest.
+        found: f64,
     },
 }
 

@@ -61,6 +61,7 @@ pub enum Limit {
 pub struct Bounds {
     position_min: f64,
     position_max: f64,
+    velocity_max: f64,
     /// In force now: scaled.
     velocity: f64,
     period_s: f64,
@@ -78,6 +79,7 @@ impl Bounds {
     pub(super) const NONE: Bounds = Bounds {
         position_min: 0.0,
         position_max: 0.0,
+        velocity_max: 1.0,
         velocity: 0.0,
         period_s: 1.0,
         brake: Brake::NONE,
@@ -136,6 +138,7 @@ impl Bounds {
         Ok(Bounds {
             position_min: limits.position_min,
             position_max: limits.position_max,
+            velocity_max: limits.velocity_max,
             velocity,
             period_s,
             brake,
@@ -145,10 +148,30 @@ impl Bounds {
         })
     }
 
-    /// Lowest and highest position.
+    /// Bounds of a line along which several joints move; its position is counted in lengths of the line.
     #[must_use]
-    pub fn range(&self) -> (f64, f64) {
-        (self.position_min, self.position_max)
+    pub fn of_line(velocity: f64, brake: Brake, period_s: f64) -> Bounds {
+        // The joints' own position limits are checked joint by joint.
+        Bounds {
+            position_min: f64::MIN,
+            position_max: f64::MAX,
+            velocity,
+            period_s,
+            brake,
+            ..Bounds::NONE
+        }
+    }
+
+    /// `q`, or the position limit that it is beyond.
+    #[must_use]
+    pub fn inside(&self, q: f64) -> f64 {
+        q.max(self.position_min).min(self.position_max)
+    }
+
+    /// Where the stop from `axis` ends.
+    #[must_use]
+    pub fn place_of_rest(&self, axis: Axis) -> f64 {
+        axis.q + self.brake.rest(axis.v, axis.a).end
     }
 
     /// The stop's arithmetic.
@@ -157,16 +180,22 @@ impl Bounds {
         &self.brake
     }
 
+    /// Velocity by which joints of different kinds are compared: the limit before scaling.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.velocity_max
+    }
+
     /// Velocity in force.
     #[must_use]
     pub fn velocity(&self) -> f64 {
         self.velocity
     }
 
-    /// Puts a velocity limit in force: `velocity_max` times `share` (0 ..= 1). At any time, also while moving: how far
+    /// Puts a velocity limit in force: the joint's times `share` (0 ..= 1). At any time, also while moving: how far
     /// a stop goes does not depend on it.
-    pub fn scale_velocity(&mut self, velocity_max: f64, share: f64) {
-        let limit = velocity_max * share;
+    pub fn scale_velocity(&mut self, share: f64) {
+        let limit = self.velocity_max * share;
         self.velocity = (limit - (self.velocity_noise - 0.5 * ROUNDING * limit).max(0.0)).max(0.0);
     }
 
@@ -183,13 +212,25 @@ impl Bounds {
         }
     }
 
-    /// Where an acceleration `a` for this tick leads.
+    /// Where an acceleration `a` for this tick leads. Put inside the range against the last bit of rounding; a legal
+    /// step is never changed by more.
     fn stepped(&self, from: Axis, a: f64) -> Axis {
         let v = self.brake.after(from.v, a);
-        let q = (from.q + v * self.period_s)
-            .max(self.position_min)
-            .min(self.position_max);
-        Axis { q, v, a }
+        Axis {
+            q: self.inside(from.q + v * self.period_s),
+            v,
+            a,
+        }
+    }
+
+    /// Where a velocity `v` for this tick leads.
+    #[must_use]
+    pub fn moved(&self, from: Axis, v: f64) -> Axis {
+        Axis {
+            q: self.inside(from.q + v * self.period_s),
+            v,
+            a: (v - from.v) / self.period_s,
+        }
     }
 
     /// Whether the step is legal.
@@ -253,9 +294,10 @@ impl Bounds {
         self.stepped(from, self.brake.next(from.v, from.a))
     }
 
-    /// The legal step that best approaches a setpoint at `q`, moving at `v`. Both must be finite.
+    /// The legal step that best approaches a setpoint: where it is at this tick, its velocity and its acceleration,
+    /// all finite.
     #[must_use]
-    pub fn toward(&self, from: Axis, q: f64, v: f64) -> Axis {
+    pub fn toward(&self, from: Axis, wish: Axis) -> Axis {
         let low = (from.a - self.brake.step())
             .max(-self.brake.acceleration())
             .max(-self.brake.approach(self.velocity + from.v));
@@ -266,24 +308,32 @@ impl Bounds {
         if !possible {
             return self.stop(from);
         }
-        let target = q.max(self.position_min).min(self.position_max);
-        // A setpoint that leaves the limits does not move, as far as this joint is concerned.
-        let drift = if target == q {
-            v.max(-self.velocity).min(self.velocity)
+        // Whoever moves as this joint cannot, or beyond its limits, is not followed but gone after: the joint would
+        // swing past it by the whole way that it needs to turn.
+        let possible = wish.v.abs() <= self.velocity * (1.0 + ROUNDING)
+            && wish.a.abs() <= self.brake.acceleration() * (1.0 + ROUNDING)
+            && self.inside(wish.q) == wish.q;
+        let goal = if possible {
+            wish
         } else {
-            0.0
+            Axis {
+                q: self.inside(wish.q),
+                v: 0.0,
+                a: 0.0,
+            }
         };
-        let wish = self.arrive(from, target, drift, low, high).best;
+        let wish = self.arrive(from, goal, low, high).best;
         let best = self.stepped(from, wish);
         if self.legal(from, best).is_ok() {
             return best;
         }
         // The setpoint moves towards a position limit: rest there instead.
+        let at_limit = |q: f64| Axis { q, v: 0.0, a: 0.0 };
         let a = if self.brake.rest(best.v, best.a).end >= 0.0 {
-            self.arrive(from, self.position_max - self.margin, 0.0, low, wish)
+            self.arrive(from, at_limit(self.position_max - self.margin), low, wish)
                 .before
         } else {
-            self.arrive(from, self.position_min + self.margin, 0.0, wish, high)
+            self.arrive(from, at_limit(self.position_min + self.margin), wish, high)
                 .past
         };
         let limited = self.stepped(from, a);
@@ -294,11 +344,12 @@ impl Bounds {
         }
     }
 
-    /// The acceleration in `low ..= high` after which the stop, relative to a target that drifts, ends on the target.
-    fn arrive(&self, from: Axis, target: f64, drift: f64, low: f64, high: f64) -> Arrival {
+    /// The acceleration in `low ..= high` after which the stop, relative to a goal that moves on as it does now, ends on
+    /// the goal.
+    fn arrive(&self, from: Axis, goal: Axis, low: f64, high: f64) -> Arrival {
         let miss = |a: f64| {
             let v = from.v + a * self.period_s;
-            from.q - target + v * self.period_s + self.brake.rest(v - drift, a).end
+            from.q - goal.q + v * self.period_s + self.brake.rest(v - goal.v, a - goal.a).end
         };
         let (mut before, mut past) = (low, high);
         let (mut miss_before, mut miss_past) = (miss(before), miss(past));

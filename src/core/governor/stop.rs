@@ -134,10 +134,13 @@ impl Brake {
     /// The new velocity is `v + a' T`; where that is rest, it is to be taken as exactly zero, see [`Brake::after`].
     #[must_use]
     pub fn next(&self, v: f64, a: f64) -> f64 {
-        let low = (a - self.step).max(-self.acceleration);
-        let high = (a + self.step).min(self.acceleration);
-        // max then min, not clamp: `low` may exceed `high` by rounding, and clamp would panic.
-        self.approach(-v).max(low).min(high)
+        let wish = self
+            .approach(-v)
+            .max(-self.acceleration)
+            .min(self.acceleration);
+        // Jerk last: a joint that was given less acceleration than it has ramps it down. max and min, not clamp, which
+        // panics on a NaN.
+        wish.max(a - self.step).min(a + self.step)
     }
 
     /// The velocity that an acceleration `a` chosen for this tick leads to; exactly zero where rounding says almost.

@@ -4,7 +4,9 @@
 use super::limits::{Coordination, Joint, JointLimits};
 use super::stop::Brake;
 use super::*;
+use crate::core::action::JointKind;
 use crate::core::supervisor::Armed;
+use crate::core::units::MS;
 
 /// Brakes of arms that exist, and of arms that should not: (velocity, acceleration, jerk, period).
 const BRAKES: [(f64, f64, f64, f64); 7] = [
@@ -349,5 +351,101 @@ fn hostile_setpoints_keep_every_limit() {
             "{v_max} {a_max} {j_max} {t}: shaped {shaped}, {:?} a tick",
             start.elapsed() / 100_000
         );
+    }
+}
+
+fn joint(velocity_max: f64, acceleration_max: f64, jerk_max: f64) -> Joint {
+    Joint {
+        kind: JointKind::Revolute,
+        limits: JointLimits {
+            velocity_max,
+            acceleration_max,
+            jerk_max,
+            ..JOINT.limits
+        },
+    }
+}
+
+#[test]
+fn synchronised_joints_stay_on_the_line() {
+    let joints = [
+        joint(1.0, 10.0, 100.0),
+        joint(2.0, 3.0, 500.0),
+        joint(0.5, 5.0, 20.0),
+    ];
+    let mut rig = Rig::new(
+        limits(&joints, Coordination::Synchronised),
+        &[0.0, 0.5, -1.0],
+    );
+    rig.silent();
+    let (from, to) = ([0.0, 0.5, -1.0], [0.6, -1.2, -0.2]);
+    let mut ticks = 0;
+    loop {
+        let out = rig.to(&to);
+        let q = out.command.get().position;
+        let share = (q[0] - from[0]) / (to[0] - from[0]);
+        for i in 0..3 {
+            let on_line = from[i] + share * (to[i] - from[i]);
+            assert!(
+                (q[i] - on_line).abs() < 1e-9,
+                "tick {ticks}: joint {i} is {} off the line",
+                q[i] - on_line
+            );
+        }
+        ticks += 1;
+        if q[..3] == to {
+            break;
+        }
+        assert!(ticks < 1000, "at {q:?}");
+    }
+    println!("line: {} s", f64::from(ticks) * T);
+}
+
+/// Follows a curve of three joints at `speed`; returns how many of 2000 ticks passed, and the furthest distance.
+fn curve(coordination: Coordination, speed: f64) -> (u32, f64) {
+    let joints = [
+        joint(1.0, 10.0, 100.0),
+        joint(2.0, 3.0, 500.0),
+        joint(0.5, 5.0, 200.0),
+    ];
+    let mut rig = Rig::new(limits(&joints, coordination), &[0.0, 0.5, 0.0]);
+    rig.silent();
+    let at = |tick: i32| {
+        let x = f64::from(tick) * T * speed;
+        [0.5 * x.sin(), 0.5 * x.cos(), 0.2 * (2.0 * x).sin()]
+    };
+    let (mut passed, mut furthest) = (0, 0.0_f64);
+    for tick in 0..2000 {
+        let mut wish = Setpoint::at_rest(&at(tick));
+        for (i, v) in wish.velocity.iter_mut().enumerate().take(3) {
+            *v = (at(tick)[i] - at(tick - 1)[i]) / T;
+        }
+        let out = rig.tick(Some(wish));
+        passed += u32::from(out.verdict == Verdict::Passed);
+        let pairs = out.command.get().position.iter().zip(&wish.position);
+        furthest = furthest.max(pairs.map(|(q, wish)| (q - wish).abs()).fold(0.0, f64::max));
+    }
+    (passed, furthest)
+}
+
+#[test]
+fn a_curve_within_limits_is_joined_and_then_passes() {
+    for coordination in [Coordination::Independent, Coordination::Synchronised] {
+        // From rest, with the setpoints already moving: joined within 0.7 s.
+        let (passed, furthest) = curve(coordination, 1.0);
+        assert!(
+            passed > 2000 - 140 && furthest < 0.04,
+            "{coordination:?}: {passed} {furthest}"
+        );
+    }
+}
+
+#[test]
+fn a_curve_beyond_limits_is_pursued_without_swinging_out() {
+    for coordination in [Coordination::Independent, Coordination::Synchronised] {
+        let (_, furthest) = curve(coordination, 2.0);
+        assert!(furthest < 0.6, "{coordination:?}: {furthest}");
+        let (_, furthest) = curve(coordination, 4.0);
+        assert!(furthest < 1.0, "{coordination:?}: {furthest}");
     }
 }
