@@ -157,6 +157,8 @@ pub struct Output {
     pub action: u16,
     /// Whether every joint is at rest in what was emitted.
     pub at_rest: bool,
+    /// What the governor found by itself, whatever the supervisor said: for [`crate::core::supervisor::Facts::held`].
+    pub found: Option<Cause>,
 }
 
 /// Ticks without a usable proposal after which the robot comes to rest before it resumes. During these it already
@@ -233,8 +235,12 @@ impl Governor {
             self.take_over(now, armed, state.ok());
         }
         // First what is so, then what to do about it.
-        let cause = self.cause(now, input, state);
-        let cause = self.remember(cause);
+        let own = self.cause(now, input, state);
+        let worst = self
+            .limits
+            .reactions
+            .worst(own.into_iter().chain(input.hold));
+        let cause = self.remember(worst);
         self.put_limits_in_force(now, input.speed_scale);
         let (verdict, provenance, action) =
             match (cause, input.proposal.map(|proposal| &proposal.step)) {
@@ -277,6 +283,7 @@ impl Governor {
             provenance,
             action,
             at_rest,
+            found: if worst.is_none() { cause } else { own },
         }
     }
 
@@ -306,8 +313,8 @@ impl Governor {
         }
     }
 
-    /// The worst reason not to follow, if there is one. Every reason is looked at; the order of [`Reaction`] decides,
-    /// and among equals the later in this list, which explains more.
+    /// The worst reason not to follow that is seen here, if there is one. Every reason is looked at; the order of
+    /// [`Reaction`] decides, and among equals the later in this list, which explains more.
     fn cause(
         &mut self,
         now: Mono,

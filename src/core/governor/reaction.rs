@@ -80,14 +80,14 @@ pub enum Cause {
     PoseOutside = 22,
     /// Armed while a joint moves.
     PoseMoving = 23,
-    /// Limits were tightened so far that the robot must slow down before they can be kept.
-    LimitsPending = 24,
     /// The motor controller refuses our commands.
-    CommandsRefused = 25,
+    CommandsRefused = 24,
     /// The motor controller was restarted.
-    MotorRestarted = 26,
-    /// The machine was suspended, or the clock jumped.
-    ClockGap = 27,
+    MotorRestarted = 25,
+    /// The machine was suspended.
+    ClockGap = 26,
+    /// A stop did not come to rest in time.
+    StopOverdue = 27,
 }
 
 /// Number of causes.
@@ -118,10 +118,10 @@ pub const CAUSES: [Cause; CAUSES_LEN] = [
     Cause::Oscillation,
     Cause::PoseOutside,
     Cause::PoseMoving,
-    Cause::LimitsPending,
     Cause::CommandsRefused,
     Cause::MotorRestarted,
     Cause::ClockGap,
+    Cause::StopOverdue,
 ];
 
 impl Cause {
@@ -143,7 +143,6 @@ impl Cause {
             Cause::CameraLost        => (Hold, ByItself, "the camera gives no usable picture"),
             Cause::StateStale        => (Hold, ByItself, "the joint state is stale"),
             Cause::StateNotFinite    => (Hold, ByItself, "the joint state is not finite and was dropped"),
-            Cause::LimitsPending     => (Hold, ByItself, "slowing down until the tightened limits can be kept"),
             Cause::DeadmanReleased   => (Hold, ByItself, "the deadman switch is not held"),
             Cause::Oscillation       => (Hold, OnArming, "the policy shakes against the limits"),
             Cause::PoseOutside       => (Hold, OnArming, "a joint stands outside its position limits"),
@@ -157,6 +156,7 @@ impl Cause {
             Cause::MotorRestarted    => (Stop, OnAcknowledgement, "the motor controller was restarted"),
             Cause::ThreadLate        => (Stop, OnAcknowledgement, "a thread that moves the robot is late"),
             Cause::ClockGap          => (Stop, OnAcknowledgement, "the machine was suspended"),
+            Cause::StopOverdue       => (TorqueOff, OnAcknowledgement, "a stop did not come to rest in time"),
             Cause::EmergencyStop     => (TorqueOff, OnAcknowledgement, "emergency stop"),
             Cause::EmergencyLine     => (TorqueOff, OnAcknowledgement, "the emergency-stop line is open"),
         };
@@ -257,8 +257,11 @@ impl Reactions {
         }
     }
 
-    /// The worst of `causes`; among equals the last, so that the caller lists first what explains least.
+    /// The worst of `causes`: by reaction, then by how hard it is to clear; among equals the last, so that the caller
+    /// lists first what explains least.
     pub fn worst(&self, causes: impl IntoIterator<Item = Cause>) -> Option<Cause> {
-        causes.into_iter().max_by_key(|cause| self.of(*cause))
+        causes
+            .into_iter()
+            .max_by_key(|cause| (self.of(*cause), self.clears(*cause)))
     }
 }
