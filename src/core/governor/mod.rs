@@ -31,6 +31,8 @@ pub mod reaction;
 pub mod shape;
 pub mod stop;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 pub mod together;
 
@@ -213,6 +215,13 @@ impl Governor {
         &self.limits
     }
 
+    /// Time within which any stop has ended, from any state that it emits.
+    #[must_use]
+    pub fn stop_ns_max(&self) -> u64 {
+        // At most twice STOP_TICKS_MAX ticks: far from where a float or an integer ends.
+        (self.motion.stop_ticks_max() * self.limits.period_ns as f64) as u64
+    }
+
     /// Asks for other limits of the same joints at the same rate, also while moving. What is tighter comes into force
     /// as soon as it can be kept, what is looser at rest; see [`motion`].
     ///
@@ -231,6 +240,7 @@ impl Governor {
             Permission::Armed(_) | Permission::None => None,
         };
         let state = measured::usable(now, &input.state, &self.limits);
+        let seated_before = self.seated_for;
         if let Some(armed) = armed {
             self.take_over(now, armed, state.ok());
         }
@@ -240,7 +250,9 @@ impl Governor {
             .limits
             .reactions
             .worst(own.into_iter().chain(input.hold));
-        let cause = self.remember(worst);
+        // The first command of an arming is the measured pose itself, whatever is proposed.
+        let first = self.seated_for != seated_before;
+        let cause = self.remember(worst).or(first.then_some(Cause::Standby));
         self.put_limits_in_force(now, input.speed_scale);
         let (verdict, provenance, action) =
             match (cause, input.proposal.map(|proposal| &proposal.step)) {

@@ -164,9 +164,35 @@ impl Motion {
             .all(|lane| lane.axis.v == 0.0 && lane.axis.a == 0.0)
     }
 
+    /// Ticks within which any stop has ended, whatever was going on. Joints that wait for one another may give half of
+    /// what they have to what is across the line (see [`together`]), and take twice as long.
+    #[must_use]
+    pub fn stop_ticks_max(&self) -> f64 {
+        let rated = self.lanes.iter().filter(|lane| lane.has_rates());
+        let slowest = rated.map(|lane| lane.full.stop_ticks_max().max(lane.tight.stop_ticks_max())).fold(0.0, f64::max);
+        match self.coordination {
+            Coordination::Independent => slowest,
+            Coordination::Synchronised => 2.0 * slowest,
+        }
+    }
+
     /// The position of a joint as last emitted.
     pub fn positions(&self) -> impl Iterator<Item = f64> + '_ {
         self.lanes.iter().map(|lane| lane.axis.q)
+    }
+
+    /// The joint whose stop would end outside its limits, and where. There is none.
+    #[cfg(test)]
+    pub(super) fn unstoppable(&self) -> Option<(usize, Axis, f64)> {
+        let rated = self.lanes.iter().enumerate().filter(|(_, lane)| lane.has_rates());
+        rated
+            .map(|(index, lane)| {
+                let rest = lane.bounds(self.in_force).brake().rest(lane.axis.v, lane.axis.a);
+                let furthest = [rest.end, rest.turn].map(|way| lane.axis.q + way);
+                (index, lane.axis, furthest, lane.limits)
+            })
+            .find(|(_, _, furthest, limits)| furthest.iter().any(|q| !(*q >= limits.position_min && *q <= limits.position_max)))
+            .map(|(index, axis, furthest, _)| (index, axis, furthest[0]))
     }
 
     /// What is to be emitted.
@@ -395,7 +421,7 @@ impl Motion {
                 Haste::Orderly => (bounds, bounds),
                 Haste::Utmost => (&lane.full, &lane.full),
             };
-            let step = how.stop(lane.axis);
+            let step = how.stop_unchecked(lane.axis);
             *slot = if check.legal(lane.axis, step).is_ok() {
                 step
             } else {

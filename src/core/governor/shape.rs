@@ -180,6 +180,13 @@ impl Bounds {
         &self.brake
     }
 
+    /// Ticks of the longest stop from any legal state: to take back an acceleration, and to stop from full speed.
+    #[must_use]
+    pub fn stop_ticks_max(&self) -> f64 {
+        let ramp = self.brake.acceleration() / self.brake.step();
+        self.brake.rest(self.velocity_max, 0.0).ticks + ramp + 2.0
+    }
+
     /// Velocity by which joints of different kinds are compared: the limit before scaling.
     #[must_use]
     pub fn scale(&self) -> f64 {
@@ -212,12 +219,11 @@ impl Bounds {
         }
     }
 
-    /// Where an acceleration `a` for this tick leads. Put inside the range against the last bit of rounding; a legal
-    /// step is never changed by more.
+    /// Where an acceleration `a` for this tick leads.
     fn stepped(&self, from: Axis, a: f64) -> Axis {
         let v = self.brake.after(from.v, a);
         Axis {
-            q: self.inside(from.q + v * self.period_s),
+            q: from.q + v * self.period_s,
             v,
             a,
         }
@@ -227,7 +233,7 @@ impl Bounds {
     #[must_use]
     pub fn moved(&self, from: Axis, v: f64) -> Axis {
         Axis {
-            q: self.inside(from.q + v * self.period_s),
+            q: from.q + v * self.period_s,
             v,
             a: (v - from.v) / self.period_s,
         }
@@ -288,9 +294,20 @@ impl Bounds {
             && axis.q + rest.end.max(rest.turn) + margin <= self.position_max
     }
 
-    /// The first step of the stop.
+    /// The first step of the stop, which is legal. Kept inside the range against the last bit of rounding, for which
+    /// the margin of [`Bounds::legal`] leaves room.
     #[must_use]
     pub fn stop(&self, from: Axis) -> Axis {
+        let to = self.stop_unchecked(from);
+        Axis {
+            q: self.inside(to.q),
+            ..to
+        }
+    }
+
+    /// The first step of the stop by these bounds of a joint that moves under others: to be checked by those.
+    #[must_use]
+    pub fn stop_unchecked(&self, from: Axis) -> Axis {
         self.stepped(from, self.brake.next(from.v, from.a))
     }
 
