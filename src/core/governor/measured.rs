@@ -17,9 +17,13 @@ pub const TRACKING_NS: u64 = 50 * MS;
 pub const SHAKING_NS: u64 = 500 * MS;
 const SHAKING_SHARE: u32 = 2;
 
-/// Share of a joint's velocity limit below which a measured joint counts as at rest. A guess: encoders differentiate
-/// to a few 0.01 rad/s, and the slowest limits in use are about 1 rad/s.
-pub const REST_SHARE: f64 = 0.02;
+/// A measured joint slower than this, rad/s or m/s, counts as at rest. A guess: encoders differentiate to some 0.01, and
+/// a joint that slow stops within a tick of any limits in use.
+pub const REST_RATE: f64 = 0.05;
+
+/// A measured joint outside its position limits by no more than this, rad or m, counts as on the limit: noise, and play
+/// at a mechanical stop. A third of a degree.
+pub const POSE_ROOM: f64 = 0.005;
 
 /// The joint state if it can be used, else why not. Age is judged by the receiver's clock, here and now, whatever the
 /// caller has judged before.
@@ -63,11 +67,12 @@ pub fn cannot_seat(state: &JointState, limits: &Limits) -> Option<Cause> {
         if joint.kind == JointKind::Gripper {
             continue;
         }
-        let inside = q >= joint.limits.position_min && q <= joint.limits.position_max;
+        let inside =
+            q >= joint.limits.position_min - POSE_ROOM && q <= joint.limits.position_max + POSE_ROOM;
         if !inside {
             return Some(Cause::PoseOutside);
         }
-        if v.abs() > REST_SHARE * joint.limits.velocity_max {
+        if v.abs() > REST_RATE {
             moving = Some(Cause::PoseMoving);
         }
     }

@@ -31,6 +31,8 @@ pub mod reaction;
 pub mod shape;
 pub mod stop;
 #[cfg(test)]
+mod adversary;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
@@ -108,6 +110,8 @@ pub struct Input<'a> {
     pub permission: Permission,
     /// Another reason not to follow that the supervisor knows of.
     pub hold: Option<Cause>,
+    /// An emergency stop that somebody asked for and the supervisor may not have heard of yet.
+    pub emergency_stop: bool,
     /// Share of the velocity limits, 0 ..= 1; anything else, NaN included, counts as 0 or 1, whichever is slower or
     /// nearer.
     pub speed_scale: f64,
@@ -143,6 +147,9 @@ impl Verdict {
 /// What leaves the governor each tick.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
+    /// Number of this step, from 1; wraps. It is the command's counter, so that a receiver knows how many periods lie
+    /// between two commands even where one was overtaken by a newer one.
+    pub tick: u32,
     /// The command. Its velocity is the slope of its position since the last command.
     pub command: Governed<Setpoint>,
     /// Whether the motor controller is to follow it. If not, it is a keep-alive.
@@ -185,6 +192,7 @@ pub struct Governor {
     /// The robot comes to rest for this before it resumes.
     resting: Option<Cause>,
     grace: u8,
+    tick: u32,
 }
 
 impl Governor {
@@ -206,6 +214,7 @@ impl Governor {
             latched: None,
             resting: None,
             grace: 0,
+            tick: 0,
         })
     }
 
@@ -281,7 +290,9 @@ impl Governor {
             // Nothing follows this; it shows where the robot is.
             self.motion.seat(&state.position);
         }
+        self.tick = self.tick.wrapping_add(1);
         Output {
+            tick: self.tick,
             command: Governed {
                 inner: self.motion.setpoint(),
             },
@@ -350,6 +361,7 @@ impl Governor {
             EmergencyLine::NotFitted | EmergencyLine::Closed => None,
             EmergencyLine::Open => Some(Cause::EmergencyLine),
         };
+        let stop = input.emergency_stop.then_some(Cause::EmergencyStop);
         let measured = match state {
             Ok(state) if seated => {
                 self.watch

@@ -164,6 +164,7 @@ impl Rig {
                 Permission::Armed(armed)
             },
             hold: self.hold,
+            emergency_stop: false,
             speed_scale: self.speed_scale,
             emergency_line: self.line,
             deadman: self.deadman,

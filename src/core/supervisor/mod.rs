@@ -314,6 +314,8 @@ pub struct Decision {
     pub permission: Permission,
     /// For the governor: another reason not to follow.
     pub hold: Option<Cause>,
+    /// Whether the mode is [`Mode::EStop`]: for the governor's input of that name.
+    pub emergency_stop: bool,
     /// The answer to this step's request, if there was one.
     pub answer: Option<Result<Mode, Refused>>,
     /// What is latched. Keep it on disk; give it to [`Supervisor::new`] after a restart.
@@ -413,6 +415,7 @@ impl Supervisor {
                 Mode::Boot | Mode::Standby => Some(Cause::Standby),
                 Mode::Stopping | Mode::Stopped | Mode::EStop => self.ended,
             }),
+            emergency_stop: self.mode == Mode::EStop,
             answer,
             latched,
             wake: self.timers.next().map_or(soon, |due| due.min(soon)),
