@@ -268,9 +268,9 @@ impl Drop for Stage {
     }
 }
 
-fn terminate(child: &Child) {
+fn signal(child: &Child, name: &str) {
     let status = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
+        .args(["-s", name, &child.id().to_string()])
         .status();
     assert!(status.is_ok_and(|status| status.success()));
 }
@@ -302,11 +302,37 @@ fn a_bench_robot_that_is_killed_and_comes_back_is_not_driven_until_a_person_says
 }
 
 #[test]
+fn a_camera_that_stops_holds_the_robot_and_motion_resumes_when_it_is_back() {
+    let stage = Stage::new();
+    // An armed robot answers this with what it is doing.
+    let until_it_says = |word: &str| {
+        let began = Instant::now();
+        loop {
+            let (code, said) = stage.say("mode", "active");
+            if said.contains(word) {
+                return code;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{word}: {said}");
+        }
+    };
+    stage.until_granted("instruct", "touch the green block");
+    stage.until_granted("mode", "active");
+    signal(&stage.bench, "USR1");
+    assert_eq!(until_it_says("holding"), Some(0));
+    signal(&stage.bench, "USR2");
+    assert_eq!(until_it_says("active"), Some(0));
+    signal(&stage.bench, "USR1");
+    assert_eq!(until_it_says("holding"), Some(0));
+    stage.until_granted("mode", "standby");
+    assert_eq!(until_it_says("no fresh picture"), Some(1));
+}
+
+#[test]
 fn sigterm_brings_the_robot_to_rest_before_exit() {
     let mut stage = Stage::new();
     stage.until_granted("instruct", "put the blue block in the left bin");
     stage.until_granted("mode", "active");
-    terminate(&stage.runtime);
+    signal(&stage.runtime, "TERM");
     let status = stage.runtime.wait().expect("ends");
     let mut said = String::new();
     stage

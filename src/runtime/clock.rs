@@ -50,6 +50,17 @@ impl Ticks {
         }
     }
 
+    /// Nominal time between two ticks.
+    #[must_use]
+    pub fn period_ns(&self) -> u64 {
+        self.period_ns
+    }
+
+    /// Moves the next tick, and with it all that follow, by a part of a period; later if positive.
+    pub fn shift(&mut self, by_ns: i64) {
+        self.next = Mono(self.next.0.saturating_add_signed(by_ns));
+    }
+
     /// Sleeps until the next tick. Returns when it was due and how late this call came back.
     pub fn wait(&mut self) -> Tick {
         sleep_until(self.next);

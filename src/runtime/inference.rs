@@ -12,6 +12,7 @@ use crate::policy::text::{Instruction, InstructionFault};
 use crate::policy::{InferFault, Policy};
 use crate::ports::Frame;
 use crate::runtime::clock;
+use crate::runtime::control::Made;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
@@ -192,7 +193,7 @@ pub struct InferenceIo {
     /// Sentences, tokenised by whoever took them in.
     pub instructions: mpsc::Receiver<Instruction>,
     /// To the scheduler.
-    pub chunks: rtrb::Producer<Chunk>,
+    pub chunks: rtrb::Producer<Made>,
     /// For people.
     pub insight: triple_buffer::Input<Insight>,
     /// Figures.
@@ -229,7 +230,11 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                     inference_ns: done.since_ns(now),
                 };
                 // A full queue means that control is not coming round; the watchdog sees that by itself.
-                if io.chunks.push(chunk).is_ok() {
+                let made = Made {
+                    chunk,
+                    queued: done,
+                };
+                if io.chunks.push(made).is_ok() {
                     io.tap.record(sample);
                 }
                 io.insight.write(insight);

@@ -13,6 +13,7 @@ pub mod inference;
 pub mod lockstep;
 pub mod operations;
 pub mod page;
+pub mod phase;
 pub mod pipeline;
 pub mod realtime;
 pub mod telemetry;
