@@ -8,16 +8,16 @@
 //!                       watchdog (heartbeats, supervisor) --decision--^
 //! ```
 
-use crate::core::governor::Permission;
+use crate::core::governor::Proposal;
 use crate::core::observation::StateHistory;
-use crate::core::supervisor::Supervisor;
+use crate::core::supervisor::{Permission, Supervisor};
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
 use crate::link::runtime_end::{CommandSender, LinkCamera, answer_requests, subscribe_states};
 use crate::link::session::LinkError;
 use crate::ports::{Frame, Source};
 use crate::runtime::capture::{self, CaptureIo};
-use crate::runtime::control::{self, ControlIo, Held, Proposal};
+use crate::runtime::control::{self, ControlIo, Held};
 use crate::runtime::deployment::Deployment;
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
@@ -109,7 +109,7 @@ pub fn start(
     let (picture, picture_out) = triple_buffer(&black);
     let (chunks, chunks_out) = rtrb::RingBuffer::new(CHUNKS);
     let nothing = Proposal {
-        due: clock::now(),
+        made: clock::now(),
         step: crate::core::schedule::Step::None(crate::core::schedule::Absence::NoChunk),
     };
     let (proposals, proposals_out) = mailbox(&nothing);
@@ -292,7 +292,11 @@ pub fn start(
         frame_age_max_ns: config.camera.age_max_ns,
         ending: Arc::clone(&ending),
     };
-    let watch = Watch::new(Supervisor::default(), state_age_max_ns, &joints);
+    let watch = Watch::new(
+        Supervisor::new(config.limits.reactions, None),
+        state_age_max_ns,
+        &joints,
+    );
     threads.push(threads::spawn(
         threads::WATCHDOG,
         now,
