@@ -19,13 +19,14 @@ pub struct GovernorConfig {
     pub reactions: Reactions,
 }
 
-/// An arm at half of its speed for a second shows that it does what was meant before it is fast.
+/// An arm at half of its speed for a second shows that it does what was meant before it is fast. Acceleration is left
+/// alone: the scheduler's seams are planned for it.
 const DEFAULT: GovernorConfig = GovernorConfig {
     coordination: Coordination::Synchronised,
     settling: Settling {
         window_ns: 1_000 * MS,
         velocity: 0.5,
-        acceleration: 0.5,
+        acceleration: 1.0,
     },
     reactions: Reactions::TABLE,
 };
