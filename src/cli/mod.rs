@@ -45,7 +45,7 @@ pub enum Verb {
     Check(check::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
-    /// Change a running robot's mode: standby, active, stop, reset.
+    /// Tell or change a running robot's mode: standby, active, stop, reset.
     Mode(mode::Options),
     /// Look into policy bundles.
     #[command(subcommand)]

@@ -10,6 +10,7 @@ pub mod egress;
 pub mod evaluation;
 pub mod governor;
 pub mod inference;
+pub mod latch;
 pub mod lockstep;
 pub mod operations;
 pub mod page;

@@ -163,7 +163,7 @@ impl Desk {
         })
     }
 
-    /// Asks for a mode by its word: `active`, `standby` or `stop`, `reset`, `e-stop`.
+    /// Asks for a mode by its word: `active`, `standby` or `stop`, `reset`, `e-stop`; or tells it: `status`.
     ///
     /// # Errors
     /// The refusal, in words.
@@ -173,9 +173,10 @@ impl Desk {
             "standby" | "stop" => Request::Stop,
             "reset" => Request::Reset,
             "e-stop" => Request::EmergencyStop,
+            "status" => return Ok(self.status()),
             other => {
                 return Err(format!(
-                    "expected active, standby, stop, reset or e-stop, found \"{other}\""
+                    "expected active, standby, stop, reset, e-stop or status, found \"{other}\""
                 ));
             }
         };
@@ -183,6 +184,16 @@ impl Desk {
             Some(Ok(mode)) => Ok(mode.word().to_owned()),
             Some(Err(refused)) => Err(refused.to_string()),
             None => Err("the watchdog does not answer".to_owned()),
+        }
+    }
+
+    /// The mode, and why the robot is not simply moving.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let decision = self.view().decision;
+        match decision.cause {
+            None => decision.mode.word().to_owned(),
+            Some(cause) => format!("{}: {}", decision.mode.word(), cause.words()),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::runtime::deployment::Deployment;
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
 use crate::runtime::inference::{self, InferenceIo, Insight};
+use crate::runtime::latch::{LatchFault, LatchFile};
 use crate::runtime::operations::{Counters, Desk, DeskEnds};
 use crate::runtime::telemetry::{self, tap};
 use crate::runtime::watchdog::{self, Watch, WatchIo};
@@ -46,6 +47,9 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The memory of a latched stop.
+    #[error(transparent)]
+    Latch(#[from] LatchFault),
     /// The operating system gave no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -79,6 +83,12 @@ pub fn start(
     session: &Session,
     injected_delay_ns: u64,
 ) -> Result<Running, StartError> {
+    let latch = deployment
+        .config
+        .state_dir
+        .as_deref()
+        .map(LatchFile::open)
+        .transpose()?;
     let Deployment {
         config,
         inference,
@@ -293,7 +303,10 @@ pub fn start(
         ending: Arc::clone(&ending),
     };
     let watch = Watch::new(
-        Supervisor::new(config.limits.reactions, None),
+        Supervisor::new(
+            config.limits.reactions,
+            latch.as_ref().and_then(LatchFile::kept),
+        ),
         state_age_max_ns,
         &joints,
     );
@@ -308,7 +321,7 @@ pub fn start(
         threads::TELEMETRY,
         now,
         telemetry_beat.clone(),
-        move |seat| telemetry::run(&told, ends, &telling, &seat),
+        move |seat| telemetry::run(&told, ends, latch, &telling, &seat),
     )?);
 
     debug_assert_eq!(

@@ -24,13 +24,9 @@
 //!      +------------------------- at rest ---------------- stop; nothing moves until another arming
 //! ```
 
-#[cfg(test)]
-mod adversary;
 pub mod limits;
 pub mod measured;
 pub mod motion;
-#[cfg(test)]
-mod properties;
 pub mod reaction;
 pub mod shape;
 pub mod stop;
@@ -458,9 +454,10 @@ impl Governor {
             (Force::Full, 1.0)
         };
         self.settling = self.settling.saturating_sub(1);
-        // max then min: a NaN becomes 0.
-        self.motion
-            .put_in_force(force, speed_scale.max(0.0).min(1.0) * settling);
+        // Not `clamp`, which hands a NaN on: this makes it 0.
+        #[allow(clippy::manual_clamp)]
+        let scale = speed_scale.max(0.0).min(1.0);
+        self.motion.put_in_force(force, scale * settling);
     }
 
     fn follow(&mut self, now: Mono, setpoint: &Setpoint) -> Verdict {

@@ -2,22 +2,22 @@
 //! The adversary: a seeded generator of robots, setpoints and faults, and a duel between it and a governor in which
 //! every tick is checked. The invariants that are looked for stand in [`super::properties`].
 
-use super::limits::{Coordination, Joint, JointLimits};
 use super::*;
 use crate::core::action::JointKind;
+use crate::core::governor::limits::{Coordination, Joint, JointLimits};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::MS;
 
 /// xorshift64*: small, seeded, the same on every machine.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(super) fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -25,24 +25,24 @@ impl Dice {
     }
 
     /// 0 .. 1.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    pub(super) fn chance(&mut self, share: f64) -> bool {
+    pub(crate) fn chance(&mut self, share: f64) -> bool {
         self.unit() < share
     }
 
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.bits() % n as u64) as usize
     }
 
     /// Any bit pattern, with the nasty ones often.
-    pub(super) fn hostile(&mut self) -> f64 {
+    pub(crate) fn hostile(&mut self) -> f64 {
         let nasty = [
             f64::NAN,
             -f64::NAN,
@@ -66,7 +66,7 @@ impl Dice {
 }
 
 /// A robot of `joints` joints with limits drawn like those of arms, mobile bases and toys; every eighth a gripper.
-pub(super) fn robot(
+pub(crate) fn robot(
     dice: &mut Dice,
     joints: usize,
     period_ns: u64,
@@ -107,7 +107,7 @@ pub(super) fn robot(
         .collect()
 }
 
-pub(super) const ARM: JointLimits = JointLimits {
+pub(crate) const ARM: JointLimits = JointLimits {
     position_min: -2.0,
     position_max: 2.0,
     velocity_max: 2.62,
@@ -118,7 +118,7 @@ pub(super) const ARM: JointLimits = JointLimits {
 
 /// How a joint's wish is drawn; kept for a while, so that joints get up to speed and near their limits.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Play {
+pub(crate) enum Play {
     /// A place, kept.
     Step(f64),
     /// Bang-bang: the full jerk of a joint that obeys every rate limit but knows no position limit.
@@ -136,8 +136,8 @@ pub(super) enum Play {
 }
 
 #[derive(Clone)]
-pub(super) struct Adversary {
-    pub(super) dice: Dice,
+pub(crate) struct Adversary {
+    pub(crate) dice: Dice,
     seed: u64,
     plays: [Play; JOINTS_MAX],
     /// Per joint: the wish that rate limits alone would allow.
@@ -145,7 +145,7 @@ pub(super) struct Adversary {
 }
 
 impl Adversary {
-    pub(super) fn new(seed: u64) -> Adversary {
+    pub(crate) fn new(seed: u64) -> Adversary {
         Adversary {
             dice: Dice::new(seed),
             seed,
@@ -154,7 +154,7 @@ impl Adversary {
         }
     }
 
-    pub(super) fn play(&mut self, joint: &Joint, t: f64) -> Play {
+    pub(crate) fn play(&mut self, joint: &Joint, t: f64) -> Play {
         let l = &joint.limits;
         let dice = &mut self.dice;
         let reach = l.position_max - l.position_min;
@@ -177,7 +177,7 @@ impl Adversary {
     }
 
     /// A setpoint for this tick. `at`: what was last emitted.
-    pub(super) fn wish(&mut self, tick: u64, limits: &Limits, at: &Setpoint) -> Setpoint {
+    pub(crate) fn wish(&mut self, tick: u64, limits: &Limits, at: &Setpoint) -> Setpoint {
         let t = limits.period_s();
         let mut wish = *at;
         for (index, joint) in limits.joints.iter().enumerate() {
@@ -207,7 +207,7 @@ impl Adversary {
                         + amplitude * (tick as f64 / ticks).sin()
                 }
                 Play::Noise(size) => q + size * dice.between(-1.0, 1.0),
-                Play::Shake(size) => q + if tick % 2 == 0 { size } else { -size },
+                Play::Shake(size) => q + if tick.is_multiple_of(2) { size } else { -size },
                 // One such number refuses the whole setpoint: seldom enough that the others get to speed.
                 Play::Bits if dice.chance(0.02) => dice.hostile(),
                 Play::Bits => f64::from(dice.between(l.position_min, l.position_max) as f32),
@@ -228,27 +228,32 @@ impl Adversary {
 
 /// Checks the emitted sequence by differences of positions, and keeps what it needs for that.
 #[derive(Clone)]
-pub(super) struct Witness {
+pub(crate) struct Witness {
     q: [[f64; 3]; JOINTS_MAX],
     seen: u32,
+    /// The arming it belongs to, and whether that was at rest.
+    epoch: u32,
+    at_rest: bool,
     /// Came in the middle of a motion: the first differences are of nothing.
     midway: bool,
     /// Largest share by which a rate exceeded its limit.
-    pub(super) worst: f64,
+    pub(crate) worst: f64,
 }
 
 impl Witness {
-    pub(super) fn new() -> Witness {
+    pub(crate) fn new() -> Witness {
         Witness {
             q: [[0.0; 3]; JOINTS_MAX],
             seen: 0,
+            epoch: 0,
+            at_rest: true,
             midway: false,
             worst: 0.0,
         }
     }
 
     /// One that comes in the middle of a motion.
-    pub(super) fn midway() -> Witness {
+    pub(crate) fn midway() -> Witness {
         Witness {
             midway: true,
             ..Witness::new()
@@ -256,7 +261,7 @@ impl Witness {
     }
 
     /// I1, I2.
-    pub(super) fn look(
+    pub(crate) fn look(
         &mut self,
         out: &Output,
         limits: &[Joint],
@@ -265,9 +270,17 @@ impl Witness {
     ) {
         let command = out.command.get();
         assert_eq!(command.joints, limits.len());
-        if !out.moving {
+        // An arming starts from rest at the measured pose, which need not be where an earlier one ended, at rest too:
+        // the motor controller begins anew with each epoch.
+        if !out.moving || out.epoch != self.epoch {
+            assert!(
+                !out.moving || self.seen == 0 || self.at_rest,
+                "I2: from one arming into another in motion; {}",
+                say()
+            );
             self.seen = 0;
         }
+        (self.epoch, self.at_rest) = (out.epoch, out.at_rest);
         for (index, joint) in limits.iter().enumerate() {
             let (q, v) = (command.position[index], command.velocity[index]);
             let l = &joint.limits;
@@ -336,23 +349,23 @@ impl Witness {
 
 /// One governor, one perfect robot, one adversary.
 #[derive(Clone)]
-pub(super) struct Duel {
-    pub(super) governor: Governor,
-    pub(super) adversary: Adversary,
-    pub(super) witness: Witness,
+pub(crate) struct Duel {
+    pub(crate) governor: Governor,
+    pub(crate) adversary: Adversary,
+    pub(crate) witness: Witness,
     /// What it keeps to, if not the governor's own limits.
-    pub(super) witness_limits: Option<heapless::Vec<Joint, JOINTS_MAX>>,
-    pub(super) now: Mono,
-    pub(super) tick: u64,
-    pub(super) epoch: u32,
-    pub(super) hands: Hands,
-    pub(super) speed_scale: f64,
-    pub(super) state: JointState,
-    pub(super) counts: [u64; 3],
+    pub(crate) witness_limits: Option<heapless::Vec<Joint, JOINTS_MAX>>,
+    pub(crate) now: Mono,
+    pub(crate) tick: u64,
+    pub(crate) epoch: u32,
+    pub(crate) hands: Hands,
+    pub(crate) speed_scale: f64,
+    pub(crate) state: JointState,
+    pub(crate) counts: [u64; 3],
 }
 
 impl Duel {
-    pub(super) fn new(seed: u64, joints: usize, rate_hz: u64, coordination: Coordination) -> Duel {
+    pub(crate) fn new(seed: u64, joints: usize, rate_hz: u64, coordination: Coordination) -> Duel {
         let mut adversary = Adversary::new(seed);
         let period_ns = 1_000_000_000 / rate_hz;
         let joints = robot(&mut adversary.dice, joints, period_ns);
@@ -385,12 +398,12 @@ impl Duel {
         }
     }
 
-    pub(super) fn say(&self) -> String {
+    pub(crate) fn say(&self) -> String {
         format!("seed {}, tick {}", self.adversary.seed, self.tick)
     }
 
     /// A proposal made now.
-    pub(super) fn propose(&self, setpoint: Setpoint) -> Proposal {
+    pub(crate) fn propose(&self, setpoint: Setpoint) -> Proposal {
         Proposal {
             made: self.now,
             step: Step::Setpoint {
@@ -402,13 +415,13 @@ impl Duel {
     }
 
     /// What the adversary wants now.
-    pub(super) fn wish(&mut self) -> Setpoint {
+    pub(crate) fn wish(&mut self) -> Setpoint {
         let at = self.governor.motion.setpoint();
         self.adversary.wish(self.tick, &self.governor.limits, &at)
     }
 
     /// Comes to rest, and is armed again if something latched; the next setpoint is followed.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         while !self.tick(None, |_| {}).at_rest {}
         self.epoch = self
             .epoch
@@ -417,12 +430,12 @@ impl Duel {
     }
 
     /// A second world that is the same as this one so far.
-    pub(super) fn clone_at_now(&self) -> Duel {
+    pub(crate) fn clone_at_now(&self) -> Duel {
         self.clone()
     }
 
     /// The world as it should be.
-    pub(super) fn input<'a>(
+    pub(crate) fn input<'a>(
         &self,
         proposal: Option<&'a Proposal>,
         state: &'a JointState,
@@ -444,7 +457,7 @@ impl Duel {
     }
 
     /// One tick, checked (I1, I2, I3, I4, I18), and the robot follows. `change` may spoil the input.
-    pub(super) fn tick(
+    pub(crate) fn tick(
         &mut self,
         proposal: Option<&Proposal>,
         change: impl FnOnce(&mut Input<'_>),
@@ -455,7 +468,7 @@ impl Duel {
     }
 
     /// The same with another joint state than the robot's.
-    pub(super) fn tick_with(
+    pub(crate) fn tick_with(
         &mut self,
         state: &JointState,
         proposal: Option<&Proposal>,
@@ -523,7 +536,7 @@ impl Duel {
     }
 
     /// One tick of the adversary: wishes, faults, gaps.
-    pub(super) fn round(&mut self) -> Output {
+    pub(crate) fn round(&mut self) -> Output {
         let wish = self.wish();
         let dice = &mut self.adversary.dice;
         let mut proposal = Proposal {

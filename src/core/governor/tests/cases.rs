@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stories of one governor, told through one rig.
 
-use super::limits::{Coordination, Joint, JointLimits};
-use super::stop::Brake;
 use super::*;
 use crate::core::action::JointKind;
+use crate::core::governor::limits::{Coordination, Joint, JointLimits};
+use crate::core::governor::stop::Brake;
 use crate::core::supervisor::Armed;
 use crate::core::units::MS;
 
@@ -89,12 +89,15 @@ fn a_stop_arrives_exactly_and_where_the_closed_form_says() {
     }
 }
 
+/// The last command, its slope and the change of that: as many as there are yet.
+type Differences = (Setpoint, Option<(Setpoint, Option<Setpoint>)>);
+
 /// A governor with a perfect robot, stepped in simulated time; every emitted difference is checked at each tick.
 struct Rig {
     governor: Governor,
     now: Mono,
     /// The last two emitted positions and the slope between them, of the joints in motion.
-    before: Option<(Setpoint, Option<(Setpoint, Option<Setpoint>)>)>,
+    before: Option<Differences>,
     state: JointState,
     epoch: u32,
     hands: Hands,
