@@ -5,6 +5,7 @@
 pub mod bench_robot;
 pub mod check;
 pub mod demo;
+pub mod fault_sim;
 pub mod instruct;
 pub mod log;
 pub mod mode;
@@ -43,6 +44,8 @@ pub enum Verb {
     BenchRobot(bench_robot::Options),
     /// Check a deployment's tendon.toml, robot.toml and policy bundle, and that they fit; moves nothing.
     Check(check::Options),
+    /// Strike a simulated robot with every fault of the matrix and judge the reactions.
+    FaultSim(fault_sim::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
     /// Tell or change a running robot's mode: standby, active, stop, reset.

@@ -5,7 +5,7 @@
 //! control thread never makes the robot move twice in one period.
 
 use crate::core::governor::reaction::Cause;
-use crate::core::governor::{Deadman, EmergencyLine, Governor, Input, Output, Proposal, Verdict};
+use crate::core::governor::{Governor, Input, Lines, Output, Proposal, Verdict};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Decision, Permission};
 use crate::core::units::Mono;
@@ -54,19 +54,19 @@ pub fn tick(
     now: Mono,
     proposal: Option<&Proposal>,
     states: &StateHistory,
-    state_age_max_ns: u64,
     decision: &Decision,
+    lines: Lines,
     emergency_stop: bool,
 ) -> (Output, Held) {
     let input = Input {
         proposal,
-        state: states.fresh(now, state_age_max_ns),
+        state: states.fresh(now, governor.limits().state_age_max_ns),
         permission: decision.permission,
         hold: decision.hold,
         emergency_stop: emergency_stop || decision.emergency_stop,
         speed_scale: 1.0,
-        emergency_line: EmergencyLine::NotFitted,
-        deadman: Deadman::NotFitted,
+        emergency_line: lines.emergency,
+        deadman: lines.deadman,
     };
     let output = governor.step(now, &input);
     let held = match output.verdict {
@@ -95,13 +95,7 @@ pub const NO_DECISION: Decision = Decision {
 };
 
 /// The governor thread.
-pub fn run(
-    mut governor: Governor,
-    mut io: GovernorIo,
-    period_ns: u64,
-    state_age_max_ns: u64,
-    seat: &Seat,
-) {
+pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, seat: &Seat) {
     let mut covered = clock::now();
     let started_with = allocations_of_this_thread();
     while !io.ending.load(Ordering::Relaxed) {
@@ -122,8 +116,8 @@ pub fn run(
             now,
             proposal.as_ref(),
             io.states.read(),
-            state_age_max_ns,
             io.decisions.read(),
+            Lines::NOT_FITTED,
             stop,
         );
         if matches!(output.verdict, Verdict::Shaped(_)) {

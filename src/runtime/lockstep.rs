@@ -10,7 +10,7 @@ use crate::bench::process;
 use crate::bench::robot::STEP_NS;
 use crate::core::chunk::Chunk;
 use crate::core::governor::reaction::Reactions;
-use crate::core::governor::{Governor, Proposal, Verdict};
+use crate::core::governor::{Governor, Lines, Proposal, Verdict};
 use crate::core::observation::StateHistory;
 use crate::core::schedule::Schedule;
 use crate::core::supervisor::{Asked, Mode, Request, Supervisor};
@@ -152,6 +152,7 @@ impl Lockstep {
                 };
                 let gathered = Gathered {
                     asked: asked.map(|request| Asked { request, made: now }),
+                    lines: Lines::NOT_FITTED,
                     slept_ns: 0,
                     cameras_fresh: world.frame.seq > 0,
                     instructed: true,
@@ -181,8 +182,8 @@ impl Lockstep {
                 now,
                 Some(&proposal),
                 &world.states,
-                self.state_age_max_ns,
                 &decision,
+                Lines::NOT_FITTED,
                 false,
             );
             self.allocations += allocations_of_this_thread() - before;

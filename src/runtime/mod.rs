@@ -8,6 +8,7 @@ pub mod demo;
 pub mod deployment;
 pub mod egress;
 pub mod evaluation;
+pub mod fault_sim;
 pub mod governor;
 pub mod inference;
 pub mod latch;

@@ -231,7 +231,7 @@ pub fn start(
         now,
         governor_beat.clone(),
         move |seat| {
-            governor::run(governor, governor_io, period_ns, state_age_max_ns, &seat);
+            governor::run(governor, governor_io, period_ns, &seat);
         },
     )?);
     let control_io = ControlIo {

@@ -3,7 +3,7 @@
 
 use crate::core::governor::limits::Joint;
 use crate::core::governor::measured::{POSE_ROOM, REST_RATE};
-use crate::core::governor::{Deadman, EmergencyLine, Output};
+use crate::core::governor::{Lines, Output};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::deadlines::Deadline;
 use crate::core::supervisor::{Asked, Decision, Facts, FirstSetpoint, Mode, Refused, Supervisor};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-/// A motor controller that refuses this many reports' worth of commands on end refuses us, not a frame.
-const REFUSED_REPORTS: u32 = 4;
+/// A motor controller that has refused this many commands and accepted none meanwhile refuses us, not a frame.
+const REFUSED_COMMANDS: u32 = 2;
 /// Sleep of the machine that is no rounding of two clocks.
 const SUSPENDED_NS: u64 = 10 * MS;
 
@@ -33,6 +33,8 @@ pub struct Gathered {
     pub cameras_fresh: bool,
     /// Whether somebody has said what to do.
     pub instructed: bool,
+    /// The lines that a person holds.
+    pub lines: Lines,
     /// How long the machine has slept since it started.
     pub slept_ns: u64,
     /// Whether a thread that moves the robot is late.
@@ -51,6 +53,7 @@ pub struct Watch {
     joints: Vec<Joint>,
     echo: Option<Echo>,
     motor_restarted: bool,
+    stepped: Option<Mono>,
     slept_ns: Option<u64>,
 }
 
@@ -61,11 +64,9 @@ struct Echo {
     counter: u32,
     flowing_since: Mono,
     changed: Mono,
-    /// Commands that it refused, and reports on end in which that grew while the echo stood still.
+    /// Commands that it refused since it started, and since the echo last moved on.
     rejected: u32,
     refusals: u32,
-    /// Number of the newest report.
-    report: u32,
 }
 
 /// An echo that stands still for longer has a gap.
@@ -81,6 +82,7 @@ impl Watch {
             joints: joints.to_vec(),
             echo: None,
             motor_restarted: false,
+            stepped: None,
             slept_ns: None,
         }
     }
@@ -93,6 +95,9 @@ impl Watch {
         report: Option<&Report>,
         gathered: &Gathered,
     ) -> Decision {
+        // Who grants permissions and comes round too late has let one run out: the robot has stopped meanwhile.
+        let stepped = self.stepped.replace(now);
+        let late = stepped.is_some_and(|at| now.since_ns(at) > Deadline::Permission.ns());
         self.motor_restarted = false;
         if let Some(report) = report {
             self.hear(now, report);
@@ -130,16 +135,16 @@ impl Watch {
             first_setpoint: FirstSetpoint::None,
             commands_refused: self
                 .echo
-                .is_some_and(|echo| echo.refusals >= REFUSED_REPORTS),
+                .is_some_and(|echo| echo.refusals >= REFUSED_COMMANDS),
             motor_restarted: self.motor_restarted,
             suspended: slept_ns > SUSPENDED_NS,
-            emergency_line: EmergencyLine::NotFitted,
-            deadman: Deadman::NotFitted,
+            emergency_line: gathered.lines.emergency,
+            deadman: gathered.lines.deadman,
             echo_flowing_ns: self.echo.map(|echo| now.since_ns(echo.flowing_since)),
             echo_age_ns: self
                 .echo
                 .map_or(u64::MAX, |echo| now.since_ns(echo.changed)),
-            thread_late: gathered.thread_late,
+            thread_late: gathered.thread_late || late,
             held: gathered.last.and_then(|output| output.found),
             governor_epoch: gathered.last.map_or(0, |output| output.epoch),
             at_rest: gathered.last.is_some_and(|output| output.at_rest),
@@ -159,10 +164,11 @@ impl Watch {
                     echo.counter = report.echo_counter;
                     echo.changed = now;
                     echo.refusals = 0;
-                } else if echo.report != report.counter && echo.rejected != report.rejected {
-                    echo.refusals = echo.refusals.saturating_add(1);
+                } else {
+                    let more = report.rejected.wrapping_sub(echo.rejected);
+                    echo.refusals = echo.refusals.saturating_add(more);
                 }
-                (echo.rejected, echo.report) = (report.rejected, report.counter);
+                echo.rejected = report.rejected;
             }
             other => {
                 self.motor_restarted = other.is_some();
@@ -173,7 +179,6 @@ impl Watch {
                     changed: now,
                     rejected: report.rejected,
                     refusals: 0,
-                    report: report.counter,
                 });
             }
         }
@@ -223,6 +228,7 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
         let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
         let gathered = Gathered {
             asked: asked.as_ref().map(|(asked, _)| *asked),
+            lines: Lines::NOT_FITTED,
             slept_ns: clock::slept_ns(),
             cameras_fresh: newest_frame != Mono(0)
                 && now.since_ns(newest_frame) <= io.frame_age_max_ns,

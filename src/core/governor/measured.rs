@@ -6,7 +6,8 @@
 
 use super::limits::Limits;
 use super::reaction::Cause;
-use crate::core::action::{JointKind, Setpoint};
+use crate::core::action::JointKind;
+use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::{Freshness, JointState};
 use crate::core::units::{MS, Mono};
 
@@ -142,47 +143,98 @@ impl Watch {
     }
 }
 
-/// Whether the policy shakes: in more than half of the ticks of half a second, some joint's setpoint jumped from one
-/// side of the robot to the other, and had to be shaped. A policy that is only too fast pulls to one side.
-#[derive(Clone, Debug, Default)]
+/// Whether the policy shakes: in more than half of the ticks of half a second some joint accelerates at half of its
+/// limit or more, and one of them changes its mind again and again. A policy that is only fast speeds up once and
+/// slows down once. Judged by what was emitted: however the setpoints are shaped, that is what the robot feels.
+#[derive(Clone, Debug)]
 pub struct Shaking {
     since: Mono,
+    last: Mono,
     ticks: u32,
-    flips: u32,
+    hard: u32,
+    shaped: u32,
+    /// Changes of a hard acceleration's sign, joint by joint.
+    flips: [u8; JOINTS_MAX],
     too_much: bool,
-    /// One bit a joint: its setpoint lay clearly above, or below, what was emitted.
-    above: u64,
-    below: u64,
+    /// Emitted positions of the last two ticks, newest first, and how many there are.
+    before: [[f64; JOINTS_MAX]; 2],
+    known: u8,
+    /// One bit a joint: it last accelerated hard upwards, or downwards.
+    up: u64,
+    down: u64,
 }
 
-/// Distance between setpoint and robot that counts, in ticks at full speed. Less is the rounding of a robot that
-/// follows closely.
-const CLEARLY_TICKS: f64 = 0.1;
+impl Default for Shaking {
+    fn default() -> Self {
+        Shaking {
+            since: Mono(0),
+            last: Mono(0),
+            ticks: 0,
+            hard: 0,
+            shaped: 0,
+            flips: [0; JOINTS_MAX],
+            too_much: false,
+            before: [[0.0; JOINTS_MAX]; 2],
+            known: 0,
+            up: 0,
+            down: 0,
+        }
+    }
+}
+
+/// One tick in so many must have been shaped at least: what is legal as it comes is the policy's own business.
+const SHAPED_SHARE: u32 = 10;
+
+/// Share of the acceleration limit from which an acceleration is hard.
+const HARD_SHARE: f64 = 0.5;
+
+/// Changes of a hard acceleration's sign in a window that are shaking: 5 Hz and faster, where an arm needs one.
+const FLIPS: u8 = 5;
 
 impl Shaking {
-    /// Counts one followed setpoint.
+    /// Counts one followed tick, by where the joints were put and whether the setpoint was shaped.
     pub fn count(
         &mut self,
         now: Mono,
-        setpoint: &Setpoint,
         shaped: bool,
         emitted: impl Iterator<Item = f64>,
         limits: &Limits,
     ) {
-        let (mut above, mut below) = (0u64, 0u64);
-        for ((joint, wish), emitted) in limits.joints.iter().zip(&setpoint.position).zip(emitted) {
-            let clearly = CLEARLY_TICKS * joint.limits.velocity_max * limits.period_s();
-            let rated = joint.kind != JointKind::Gripper;
-            above = above << 1 | u64::from(rated && wish - emitted > clearly);
-            below = below << 1 | u64::from(rated && emitted - wish > clearly);
+        // After a tick that was not followed, differences begin anew.
+        if now.since_ns(self.last) > limits.period_ns.saturating_mul(3) / 2 {
+            self.known = 0;
         }
-        let flipped = shaped && (above & self.below | below & self.above) != 0;
-        (self.above, self.below) = (above, below);
+        self.last = now;
+        let t = limits.period_s();
+        let (mut up, mut down) = (0u64, 0u64);
+        let [one, two] = &mut self.before;
+        let past = one.iter_mut().zip(two.iter_mut()).zip(&mut self.flips);
+        for (index, ((joint, q), ((one, two), flips))) in
+            limits.joints.iter().zip(emitted).zip(past).enumerate()
+        {
+            let a = (q - *one - (*one - *two)) / (t * t);
+            (*one, *two) = (q, *one);
+            let rated = joint.kind != JointKind::Gripper && self.known >= 2;
+            let hard = HARD_SHARE * joint.limits.acceleration_max;
+            let bit = 1u64.checked_shl(index as u32).unwrap_or(0);
+            let (rises, falls) = (rated && a >= hard, rated && a <= -hard);
+            up |= if rises { bit } else { 0 };
+            down |= if falls { bit } else { 0 };
+            let flipped = rises && self.down & bit != 0 || falls && self.up & bit != 0;
+            *flips = flips.saturating_add(u8::from(flipped));
+        }
+        self.known = self.known.saturating_add(1);
+        self.up = self.up & !down | up;
+        self.down = self.down & !up | down;
         self.ticks = self.ticks.saturating_add(1);
-        self.flips = self.flips.saturating_add(u32::from(flipped));
+        self.shaped = self.shaped.saturating_add(u32::from(shaped));
+        self.hard = self.hard.saturating_add(u32::from(up | down != 0));
         if now.since_ns(self.since) >= SHAKING_NS {
-            self.too_much = self.flips.saturating_mul(SHAKING_SHARE) > self.ticks;
-            (self.since, self.ticks, self.flips) = (now, 0, 0);
+            let often = self.hard.saturating_mul(SHAKING_SHARE) > self.ticks
+                && self.shaped.saturating_mul(SHAPED_SHARE) > self.ticks;
+            self.too_much = often && self.flips.iter().any(|flips| *flips >= FLIPS);
+            (self.since, self.ticks, self.hard, self.shaped) = (now, 0, 0, 0);
+            self.flips = [0; JOINTS_MAX];
         }
     }
 

@@ -95,6 +95,23 @@ pub enum Deadman {
     Released,
 }
 
+/// The lines that a person holds, as read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// The emergency-stop line.
+    pub emergency: EmergencyLine,
+    /// The deadman switch.
+    pub deadman: Deadman,
+}
+
+impl Lines {
+    /// A machine to which none is wired.
+    pub const NOT_FITTED: Lines = Lines {
+        emergency: EmergencyLine::NotFitted,
+        deadman: Deadman::NotFitted,
+    };
+}
+
 /// Everything that one step may depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
@@ -462,13 +479,8 @@ impl Governor {
 
     fn follow(&mut self, now: Mono, setpoint: &Setpoint) -> Verdict {
         let limit = self.motion.follow(setpoint);
-        self.shaking.count(
-            now,
-            setpoint,
-            limit.is_some(),
-            self.motion.positions(),
-            &self.limits,
-        );
+        self.shaking
+            .count(now, limit.is_some(), self.motion.positions(), &self.limits);
         limit.map_or(Verdict::Passed, Verdict::Shaped)
     }
 
