@@ -5,6 +5,7 @@
 pub mod bench_robot;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod instruct;
 pub mod log;
 pub mod mode;
@@ -43,6 +44,8 @@ pub enum Verb {
     BenchRobot(bench_robot::Options),
     /// Check a deployment's tendon.toml, robot.toml and policy bundle, and that they fit; moves nothing.
     Check(check::Options),
+    /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.
+    Doctor(doctor::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
     /// Change a running robot's mode: standby, active, stop, reset.
