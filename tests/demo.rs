@@ -185,7 +185,7 @@ fn usage_and_missing_things_have_their_own_exit_code() {
 
 /// A deployment on a free port in a folder of its own, its runtime and its bench robot.
 struct Stage {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     endpoint: String,
     runtime: Child,
     bench: Child,
@@ -206,25 +206,30 @@ impl Stage {
                 "listen = \"tcp/127.0.0.1:7447\"",
                 &format!("listen = \"{endpoint}\""),
             )
-            .replace("[page]\nlisten = \"127.0.0.1:8765\"", "");
+            .replace("[page]\nlisten = \"127.0.0.1:8765\"", "")
+            .replace("[policy]", "state_dir = \"state\"\n[policy]");
         std::fs::write(folder.path().join("tendon.toml"), tendon).expect("written");
         std::fs::copy(
             root.join("deploy/bench/robot.toml"),
             folder.path().join("robot.toml"),
         )
         .expect("copied");
-        let config = folder.path().join("tendon.toml");
-        let runtime = command(&["run", "--config", config.to_str().expect("a path")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the runtime starts");
+        let runtime = Stage::runtime(folder.path());
         let bench = Stage::bench(&endpoint);
         Stage {
-            _folder: folder,
+            folder,
             endpoint,
             runtime,
             bench,
         }
+    }
+
+    fn runtime(folder: &Path) -> Child {
+        let config = folder.join("tendon.toml");
+        command(&["run", "--config", config.to_str().expect("a path")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the runtime starts")
     }
 
     fn bench(endpoint: &str) -> Child {
@@ -240,6 +245,22 @@ impl Stage {
             output.status.code(),
             String::from_utf8_lossy(&said).into_owned(),
         )
+    }
+
+    /// Asks for the mode until it starts with `words`.
+    #[track_caller]
+    fn until_it_is(&self, words: &str) {
+        let began = Instant::now();
+        loop {
+            let (_, said) = self.say("mode", "status");
+            if said.starts_with(words) {
+                return;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "not {words}: {said}"
+            );
+        }
     }
 
     /// Repeats a request until it is granted.
@@ -304,27 +325,45 @@ fn a_bench_robot_that_is_killed_and_comes_back_is_not_driven_until_a_person_says
 #[test]
 fn a_camera_that_stops_holds_the_robot_and_motion_resumes_when_it_is_back() {
     let stage = Stage::new();
-    // An armed robot answers this with what it is doing.
-    let until_it_says = |word: &str| {
-        let began = Instant::now();
-        loop {
-            let (code, said) = stage.say("mode", "active");
-            if said.contains(word) {
-                return code;
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "{word}: {said}");
-        }
-    };
     stage.until_granted("instruct", "touch the green block");
     stage.until_granted("mode", "active");
     signal(&stage.bench, "USR1");
-    assert_eq!(until_it_says("holding"), Some(0));
+    stage.until_it_is("holding: the camera gives no usable picture");
     signal(&stage.bench, "USR2");
-    assert_eq!(until_it_says("active"), Some(0));
+    stage.until_it_is("active");
     signal(&stage.bench, "USR1");
-    assert_eq!(until_it_says("holding"), Some(0));
+    stage.until_it_is("holding");
     stage.until_granted("mode", "standby");
-    assert_eq!(until_it_says("no fresh picture"), Some(1));
+    stage.until_it_is("standby");
+    let (code, said) = stage.say("mode", "active");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no fresh picture"), "{said}");
+}
+
+#[test]
+fn a_latched_stop_survives_the_process_and_needs_a_person() {
+    let mut stage = Stage::new();
+    stage.until_granted("instruct", "touch the red block");
+    stage.until_granted("mode", "active");
+    stage.until_granted("mode", "e-stop");
+    stage.until_it_is("e-stop: emergency stop");
+    let kept = stage.folder.path().join("state/latched-stop");
+    let began = Instant::now();
+    while !kept.exists() {
+        assert!(began.elapsed() < Duration::from_secs(5), "{kept:?}");
+    }
+    stage.runtime.kill().expect("killed");
+    stage.runtime.wait().expect("gone");
+    stage.runtime = Stage::runtime(stage.folder.path());
+    stage.until_it_is("e-stop: emergency stop");
+    stage.until_granted("instruct", "touch the red block");
+    let (code, said) = stage.say("mode", "active");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("latched in e-stop"), "{said}");
+    stage.until_granted("mode", "reset");
+    stage.until_it_is("standby");
+    stage.until_granted("mode", "active");
+    assert!(!kept.exists(), "acknowledged, so forgotten");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::bench::render::Camera;
 use crate::bench::robot::STEP_NS;
 use crate::bench::table::Table;
 use crate::config::LinkConfig;
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{MotorMode, STATE_LEN_MAX};

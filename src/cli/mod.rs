@@ -48,7 +48,7 @@ pub enum Verb {
     Doctor(doctor::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
-    /// Change a running robot's mode: standby, active, stop, reset.
+    /// Tell or change a running robot's mode: standby, active, stop, reset.
     Mode(mode::Options),
     /// Look into policy bundles.
     #[command(subcommand)]

@@ -3,7 +3,7 @@
 
 use crate::config::GRIPPER;
 use crate::config::problem::Problem;
-use crate::core::governor::shape::JointLimits;
+use crate::core::governor::limits::JointLimits;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use toml::Spanned;
@@ -31,6 +31,8 @@ impl<'de> Deserialize<'de> for Number {
 pub struct TendonFile {
     /// Path of `robot.toml`, relative to this file.
     pub robot: Spanned<String>,
+    /// Folder in which a latched stop is kept over a restart, relative to this file; absent: it is not kept.
+    pub state_dir: Option<Spanned<String>>,
     /// See [`PolicyTable`].
     pub policy: PolicyTable,
     /// See [`LinkTable`].
@@ -41,6 +43,8 @@ pub struct TendonFile {
     pub control: ControlTable,
     /// See [`ScheduleTable`].
     pub schedule: ScheduleTable,
+    /// See [`GovernorTable`]; absent: its defaults.
+    pub governor: Option<GovernorTable>,
     /// See [`PageTable`]; absent: no page.
     pub page: Option<PageTable>,
 }
@@ -109,6 +113,23 @@ pub struct ScheduleTable {
     pub start_ms: Option<Spanned<Number>>,
 }
 
+/// `[governor]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GovernorTable {
+    /// "synchronised" or "independent".
+    pub coordination: Option<Spanned<String>>,
+    /// How long limits are tighter after arming and after a change of hands.
+    pub settling_ms: Option<Spanned<Number>>,
+    /// Share of the velocity limits meanwhile.
+    pub settling_velocity: Option<Spanned<Number>>,
+    /// Share of the acceleration limits meanwhile.
+    pub settling_acceleration: Option<Spanned<Number>>,
+    /// Cause -> stricter reaction.
+    #[serde(default)]
+    pub reactions: std::collections::BTreeMap<String, Spanned<String>>,
+}
+
 /// `[page]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,10 +160,14 @@ pub struct JointTable {
     pub position_max_rad: Option<Spanned<Number>>,
     pub velocity_max_rad_s: Option<Spanned<Number>>,
     pub acceleration_max_rad_s2: Option<Spanned<Number>>,
+    pub jerk_max_rad_s3: Option<Spanned<Number>>,
+    pub tracking_error_max_rad: Option<Spanned<Number>>,
     pub position_min_m: Option<Spanned<Number>>,
     pub position_max_m: Option<Spanned<Number>>,
     pub velocity_max_m_s: Option<Spanned<Number>>,
     pub acceleration_max_m_s2: Option<Spanned<Number>>,
+    pub jerk_max_m_s3: Option<Spanned<Number>>,
+    pub tracking_error_max_m: Option<Spanned<Number>>,
 }
 
 /// Reads a file's text; an unknown key, a wrong type or broken TOML is one problem with its line.
@@ -253,7 +278,7 @@ impl<'a> Located<'a> {
                 );
             }
         }
-        let mut values = [0.0; 4];
+        let mut values = [0.0; LIMITS];
         for (value, (name, given)) in values.iter_mut().zip(mine) {
             match given {
                 None => self.push(
@@ -273,7 +298,14 @@ impl<'a> Located<'a> {
                 Some(given) => *value = given.get_ref().0,
             }
         }
-        let [position_min, position_max, velocity_max, acceleration_max] = values;
+        let [
+            position_min,
+            position_max,
+            velocity_max,
+            acceleration_max,
+            jerk_max,
+            tracking_error_max,
+        ] = values;
         if let (Some(given), Some(_)) = (mine[1].1, mine[0].1)
             && position_min >= position_max
         {
@@ -285,7 +317,7 @@ impl<'a> Located<'a> {
                 position_max.to_string(),
             );
         }
-        for (value, (name, given)) in [(velocity_max, mine[2]), (acceleration_max, mine[3])] {
+        for (value, (name, given)) in values.into_iter().zip(mine).skip(2) {
             if let Some(given) = given
                 && value <= 0.0
             {
@@ -302,6 +334,8 @@ impl<'a> Located<'a> {
             position_max,
             velocity_max,
             acceleration_max,
+            jerk_max,
+            tracking_error_max,
         }
     }
 
@@ -321,9 +355,12 @@ impl<'a> Located<'a> {
     }
 }
 
+/// Limits of a joint that moves.
+const LIMITS: usize = 6;
+
 type Key<'a> = (&'static str, Option<&'a Spanned<Number>>);
 
-fn rad_keys(joint: &JointTable) -> [Key<'_>; 4] {
+fn rad_keys(joint: &JointTable) -> [Key<'_>; LIMITS] {
     [
         ("position_min_rad", joint.position_min_rad.as_ref()),
         ("position_max_rad", joint.position_max_rad.as_ref()),
@@ -332,10 +369,15 @@ fn rad_keys(joint: &JointTable) -> [Key<'_>; 4] {
             "acceleration_max_rad_s2",
             joint.acceleration_max_rad_s2.as_ref(),
         ),
+        ("jerk_max_rad_s3", joint.jerk_max_rad_s3.as_ref()),
+        (
+            "tracking_error_max_rad",
+            joint.tracking_error_max_rad.as_ref(),
+        ),
     ]
 }
 
-fn m_keys(joint: &JointTable) -> [Key<'_>; 4] {
+fn m_keys(joint: &JointTable) -> [Key<'_>; LIMITS] {
     [
         ("position_min_m", joint.position_min_m.as_ref()),
         ("position_max_m", joint.position_max_m.as_ref()),
@@ -344,5 +386,7 @@ fn m_keys(joint: &JointTable) -> [Key<'_>; 4] {
             "acceleration_max_m_s2",
             joint.acceleration_max_m_s2.as_ref(),
         ),
+        ("jerk_max_m_s3", joint.jerk_max_m_s3.as_ref()),
+        ("tracking_error_max_m", joint.tracking_error_max_m.as_ref()),
     ]
 }

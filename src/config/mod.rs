@@ -4,6 +4,7 @@
 //! as TOML, or holds an unknown key, is one problem with its line.
 
 pub mod file;
+pub mod governor;
 pub mod problem;
 #[cfg(test)]
 mod tests;
@@ -11,8 +12,7 @@ mod tests;
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::core::action::JointKind;
-use crate::core::governor::Joint;
-use crate::core::governor::shape::JointLimits;
+use crate::core::governor::limits::{Joint, JointLimits, Limits};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::schedule::{self, Merge};
 use crate::core::units::MS;
@@ -98,6 +98,8 @@ pub struct ControlConfig {
 pub struct Config {
     /// Limits and joints.
     pub robot: Robot,
+    /// Where a latched stop is kept over a restart; nowhere if absent.
+    pub state_dir: Option<PathBuf>,
     /// The policy.
     pub policy: PolicyConfig,
     /// The link.
@@ -106,6 +108,8 @@ pub struct Config {
     pub camera: CameraConfig,
     /// The control loop.
     pub control: ControlConfig,
+    /// What the governor keeps.
+    pub limits: Limits,
     /// How chunks are joined.
     pub merge: Merge,
     /// Where the operator's page listens; nowhere if absent.
@@ -184,19 +188,31 @@ impl Config {
         let link = check_link(written, folder, &mut at);
         let page = check_page(written, &mut at);
         let merge = check_merge(written, &mut at);
+        let governor = governor::check(written, &mut at);
         let mut problems = at.problems;
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
-            Ok(robot) => check_robot(&robot, &mut Located::new(robot_name, robot_text))
-                .map_err(|more| problems.extend(more))
-                .ok(),
+            Ok(read) => {
+                let mut at = Located::new(robot_name, robot_text);
+                let robot = check_robot(&read, &mut at).map_err(|more| problems.extend(more));
+                robot.ok().and_then(|robot| {
+                    let limits = governor::limits(&governor, &control, &robot, &read, &mut at);
+                    problems.append(&mut at.problems);
+                    limits.map(|limits| (robot, limits))
+                })
+            }
             Err(problem) => {
                 problems.push(problem);
                 None
             }
         };
         match robot {
-            Some(robot) if problems.is_empty() => Ok(Config {
+            Some((robot, limits)) if problems.is_empty() => Ok(Config {
                 robot,
+                state_dir: written
+                    .state_dir
+                    .as_ref()
+                    .map(|dir| folder.join(dir.get_ref())),
+                limits,
                 policy,
                 link,
                 camera,
@@ -501,4 +517,6 @@ const GRIPPER: JointLimits = JointLimits {
     position_max: 1.0,
     velocity_max: 1.0,
     acceleration_max: 1.0,
+    jerk_max: 1.0,
+    tracking_error_max: f64::INFINITY,
 };

@@ -51,6 +51,7 @@ fn the_bench_deployment_is_good_and_is_the_bench() {
             joint.limits.acceleration_max,
             arm::ACCELERATION_MAX_RAD_S2[index]
         );
+        assert_eq!(joint.limits.jerk_max, arm::JERK_MAX_RAD_S3[index]);
     }
 }
 

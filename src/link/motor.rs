@@ -8,7 +8,7 @@
 //! imply more than the limits, and reports all of it. It reads no clock and touches no motor: the shell does.
 
 use crate::core::action::{JointKind, Setpoint};
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
@@ -339,7 +339,7 @@ const _: () = assert!(JOINTS_MAX <= u8::MAX as usize);
 mod tests {
     use super::*;
     use crate::core::chunk::Provenance;
-    use crate::core::governor::shape::JointLimits;
+    use crate::core::governor::limits::JointLimits;
     use crate::core::wire::command::{COMMAND_LEN_MAX, MODE_KEEP_ALIVE, encode};
 
     const IDENTITY: Identity = Identity {
@@ -354,6 +354,8 @@ mod tests {
             position_max: 2.0,
             velocity_max: 2.0,
             acceleration_max: 10.0,
+            jerk_max: 1_000.0,
+            tracking_error_max: f64::INFINITY,
         };
         let joints = vec![Joint {
             kind: JointKind::Revolute,

@@ -19,6 +19,17 @@ pub fn now() -> Mono {
     )
 }
 
+/// How long the machine has been suspended since it started: what `CLOCK_BOOTTIME` counts and `CLOCK_MONOTONIC` does not.
+#[must_use]
+pub fn slept_ns() -> u64 {
+    let awake = now();
+    let time = clock_gettime(ClockId::Boottime);
+    let all_ns = (time.tv_sec as u64)
+        .wrapping_mul(SECOND_NS)
+        .wrapping_add(time.tv_nsec as u64);
+    all_ns.saturating_sub(awake.0)
+}
+
 /// Sleeps until `at`; returns at once when it has passed. Absolute, so that lateness never adds up.
 pub fn sleep_until(at: Mono) {
     let request = Timespec {

@@ -6,7 +6,8 @@
 
 use crate::core::action::Setpoint;
 use crate::core::chunk::Chunk;
-use crate::core::schedule::{Intake, Schedule, Step};
+use crate::core::governor::Proposal;
+use crate::core::schedule::{Intake, Schedule};
 use crate::core::units::Mono;
 use crate::runtime::clock::Ticks;
 use crate::runtime::phase::PhaseLock;
@@ -16,15 +17,6 @@ use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-/// What control asks of the governor for one tick.
-#[derive(Clone, Copy, Debug)]
-pub struct Proposal {
-    /// The tick it is for.
-    pub due: Mono,
-    /// The scheduler's word.
-    pub step: Step,
-}
 
 /// What the governor reports back, so that the next proposal starts from what was really emitted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,7 +70,7 @@ pub fn tick(
         schedule.reset(at);
         chunks.for_each(drop);
         return Proposal {
-            due,
+            made: due,
             step: schedule.step(due, Some(at)),
         };
     }
@@ -92,7 +84,7 @@ pub fn tick(
         Held::At(at) | Held::Standby(at) => Some(at),
     };
     Proposal {
-        due,
+        made: due,
         step: schedule.step(due, at),
     }
 }

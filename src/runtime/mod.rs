@@ -12,6 +12,7 @@ pub mod evaluation;
 pub mod governor;
 pub mod health;
 pub mod inference;
+pub mod latch;
 pub mod lockstep;
 pub mod operations;
 pub mod page;

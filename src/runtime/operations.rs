@@ -5,7 +5,7 @@
 use crate::config::{Config, Precision};
 use crate::core::governor::Output;
 use crate::core::observation::StateHistory;
-use crate::core::supervisor::{Decision, Mode, Refused, Request};
+use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
 use crate::core::wire::state::Report;
 use crate::policy::text::{Instruction, Text};
 use crate::ports::Frame;
@@ -39,7 +39,7 @@ pub struct Counters {
 }
 
 /// A request on its way to the watchdog, and where the answer goes.
-pub type Asked = (Request, SyncSender<Result<Mode, Refused>>);
+pub type Petition = (Asked, SyncSender<Result<Mode, Refused>>);
 
 /// The reading ends that telemetry empties into the desk.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub struct Desk {
     pub counters: Counters,
     text: Text,
     instructions: SyncSender<Instruction>,
-    requests: SyncSender<Asked>,
+    requests: SyncSender<Petition>,
     view: Mutex<View>,
     measures: Mutex<Measures>,
 }
@@ -102,7 +102,7 @@ impl Desk {
         policy: &str,
         text: Text,
         instructions: SyncSender<Instruction>,
-        requests: SyncSender<Asked>,
+        requests: SyncSender<Petition>,
         counters: Counters,
     ) -> Desk {
         let joints = config.robot.joints.iter();
@@ -163,7 +163,7 @@ impl Desk {
         })
     }
 
-    /// Asks for a mode by its word: `active`, `standby` or `stop`, `reset`, `e-stop`.
+    /// Asks for a mode by its word: `active`, `standby` or `stop`, `reset`, `e-stop`; or tells it: `status`.
     ///
     /// # Errors
     /// The refusal, in words.
@@ -173,9 +173,10 @@ impl Desk {
             "standby" | "stop" => Request::Stop,
             "reset" => Request::Reset,
             "e-stop" => Request::EmergencyStop,
+            "status" => return Ok(self.status()),
             other => {
                 return Err(format!(
-                    "expected active, standby, stop, reset or e-stop, found \"{other}\""
+                    "expected active, standby, stop, reset, e-stop or status, found \"{other}\""
                 ));
             }
         };
@@ -186,13 +187,27 @@ impl Desk {
         }
     }
 
+    /// The mode, and why the robot is not simply moving.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let decision = self.view().decision;
+        match decision.cause {
+            None => decision.mode.word().to_owned(),
+            Some(cause) => format!("{}: {}", decision.mode.word(), cause.words()),
+        }
+    }
+
     /// Asks the supervisor; `None` if the watchdog does not answer. An emergency stop reaches the governor at once.
     pub fn request(&self, request: Request) -> Option<Result<Mode, Refused>> {
         if request == Request::EmergencyStop {
             self.counters.emergency_stop.store(true, Ordering::Release);
         }
         let (answer, answered) = mpsc::sync_channel(1);
-        self.requests.try_send((request, answer)).ok()?;
+        let asked = Asked {
+            request,
+            made: clock::now(),
+        };
+        self.requests.try_send((asked, answer)).ok()?;
         answered.recv_timeout(ANSWER).ok()
     }
 
@@ -203,12 +218,7 @@ impl Desk {
         while clock::now() < deadline {
             let view = self.view();
             let resting = view.output.is_none_or(|output| output.at_rest);
-            if resting
-                && !matches!(
-                    view.decision.mode,
-                    Mode::Active | Mode::Holding | Mode::Stopping
-                )
-            {
+            if resting && !view.decision.mode.armed() && view.decision.mode != Mode::Stopping {
                 return true;
             }
             clock::sleep_until(clock::now().plus_ns(10_000_000));

@@ -8,20 +8,21 @@
 //!                       watchdog (heartbeats, supervisor) --decision--^
 //! ```
 
-use crate::core::governor::Permission;
+use crate::core::governor::Proposal;
 use crate::core::observation::StateHistory;
-use crate::core::supervisor::Supervisor;
+use crate::core::supervisor::{Permission, Supervisor};
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
 use crate::link::runtime_end::{CommandSender, LinkCamera, answer_requests, subscribe_states};
 use crate::link::session::LinkError;
 use crate::ports::{Frame, Source};
 use crate::runtime::capture::{self, CaptureIo};
-use crate::runtime::control::{self, ControlIo, Held, Proposal};
+use crate::runtime::control::{self, ControlIo, Held};
 use crate::runtime::deployment::Deployment;
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
 use crate::runtime::inference::{self, InferenceIo, Insight};
+use crate::runtime::latch::{LatchFault, LatchFile};
 use crate::runtime::operations::{Counters, Desk, DeskEnds};
 use crate::runtime::telemetry::{self, tap};
 use crate::runtime::watchdog::{self, Watch, WatchIo};
@@ -46,6 +47,9 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The memory of a latched stop.
+    #[error(transparent)]
+    Latch(#[from] LatchFault),
     /// The operating system gave no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -79,6 +83,12 @@ pub fn start(
     session: &Session,
     injected_delay_ns: u64,
 ) -> Result<Running, StartError> {
+    let latch = deployment
+        .config
+        .state_dir
+        .as_deref()
+        .map(LatchFile::open)
+        .transpose()?;
     let Deployment {
         config,
         inference,
@@ -109,7 +119,7 @@ pub fn start(
     let (picture, picture_out) = triple_buffer(&black);
     let (chunks, chunks_out) = rtrb::RingBuffer::new(CHUNKS);
     let nothing = Proposal {
-        due: clock::now(),
+        made: clock::now(),
         step: crate::core::schedule::Step::None(crate::core::schedule::Absence::NoChunk),
     };
     let (proposals, proposals_out) = mailbox(&nothing);
@@ -292,7 +302,14 @@ pub fn start(
         frame_age_max_ns: config.camera.age_max_ns,
         ending: Arc::clone(&ending),
     };
-    let watch = Watch::new(Supervisor::default(), state_age_max_ns, &joints);
+    let watch = Watch::new(
+        Supervisor::new(
+            config.limits.reactions,
+            latch.as_ref().and_then(LatchFile::kept),
+        ),
+        state_age_max_ns,
+        &joints,
+    );
     threads.push(threads::spawn(
         threads::WATCHDOG,
         now,
@@ -304,7 +321,7 @@ pub fn start(
         threads::TELEMETRY,
         now,
         telemetry_beat.clone(),
-        move |seat| telemetry::run(&told, ends, &telling, &seat),
+        move |seat| telemetry::run(&told, ends, latch, &telling, &seat),
     )?);
 
     debug_assert_eq!(

@@ -35,7 +35,7 @@ def arguments():
     parse.add_argument("--held-out", type=int, default=3_000, help="exported for judging: other seeds, held-out wordings and positions")
     parse.add_argument("--geometry-steps", type=int, default=2_500, help="of the head alone")
     parse.add_argument("--steps", type=int, default=4_000, help="with pictures")
-    parse.add_argument("--dagger-rounds", type=int, default=1, help="after that: let the policy drive, label where it comes, learn that too")
+    parse.add_argument("--dagger-rounds", type=int, default=2, help="after that: let the policy drive, label where it comes, learn that too")
     parse.add_argument("--dagger-frames", type=int, default=12_000, help="in each round")
     parse.add_argument("--dagger-steps", type=int, default=1_500, help="in each round")
     parse.add_argument("--data", type=Path, nargs="+", help="use these exported folders, the last one for judging, and export nothing")
