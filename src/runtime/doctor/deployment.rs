@@ -161,8 +161,8 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
     findings
 }
 
-/// The endpoint is taken: most likely by the runtime itself. It is asked for a mode that does not exist, which it must
-/// refuse in words: an answer, and nothing changes.
+/// The endpoint is taken: most likely by the runtime itself. It is asked for its status: an answer, and nothing
+/// changes.
 fn running_runtime(fitted: &Fitted, error: &LinkError) -> Vec<Finding> {
     const CHECK: &str = "running runtime";
     let robot = &fitted.config.robot.name;
@@ -182,7 +182,7 @@ fn running_runtime(fitted: &Fitted, error: &LinkError) -> Vec<Finding> {
         return taken(error.to_string());
     };
     let asked = clock::now();
-    match operator_end::ask(&session, &keys::mode(robot), "doctor") {
+    match operator_end::ask(&session, &keys::mode(robot), "status") {
         Ok(_) | Err(LinkError::Refused(_)) => {
             let round_trip_ms = clock::now().since_ns(asked) as f64 / 1e6;
             vec![Finding::good(
