@@ -7,11 +7,11 @@ cd "$(dirname "$0")"
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 mkdir "$work/bin" "$work/there"
 shim() { cat > "$work/bin/$1"; chmod +x "$work/bin/$1"; }
-# The target's folder stands for its /var/cache/tendon and /run/tendon.
+# The target's folder stands for its /var/cache/tendon; run/mode is what its runtime answers.
 shim ssh <<'END'
 #!/usr/bin/env bash
 while [ "${1#-}" != "$1" ]; do shift 2; done; shift
-exec bash -c "$(sed "s|/var/cache/tendon|$THERE|g; s|/run/tendon|$THERE/run|g; s|sleep 2|true|" <<<"$*")"
+exec bash -c "$(sed "s|/var/cache/tendon|$THERE|g; s|sleep 2|true|" <<<"$*")"
 END
 shim scp <<'END'
 #!/usr/bin/env bash
@@ -35,6 +35,7 @@ case $1 in is-active) [ -e "$THERE/installed" ] && ! grep -q dies "$THERE/instal
 END
 shim tendon <<'END'
 #!/usr/bin/env bash
+[ "$1" != mode ] || { cat "$THERE/run/mode" 2>/dev/null; exit; }
 echo "tendon $*" >> "$THERE/log"; ! grep -q sick "$THERE/installed"
 END
 shim journalctl <<'END'
@@ -69,7 +70,7 @@ done
 # An armed robot is left alone.
 echo active > "$THERE/run/mode"
 fails deploy good-5
-has 'in mode "active"' "$work/out"; [ ! -s "$THERE/log" ]; [ "$(cat "$THERE/installed")" = good-1 ]
+has 'in mode "active"' "$work/out"; hasnt dpkg "$THERE/log"; [ "$(cat "$THERE/installed")" = good-1 ]
 TENDON_FORCE=1 deploy good-5
 [ "$(cat "$THERE/current.deb")" = good-5 ]
 echo "deploy.sh: good"

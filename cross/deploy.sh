@@ -5,15 +5,16 @@
 # that was there before is put back.
 #   cross/deploy.sh HOST [DEB]        DEB: default the newest of target/aarch64-unknown-linux-gnu/release
 # TENDON_CONFIG: the deployment on the target (/etc/tendon/tendon.toml). TENDON_SERVICE: its unit (tendon).
-# TENDON_DOCTOR: further words for the doctor, e.g. --no-link. TENDON_FOLLOW=0: do not follow the log.
+# TENDON_DOCTOR: further words for the doctor, e.g. --no-link. TENDON_ASK: further words for `tendon mode status`, e.g.
+# --robot arm-1 --connect tcp/127.0.0.1:7447. TENDON_FOLLOW=0: do not follow the log.
 # The robot must be in standby: a service that is armed is not replaced, unless TENDON_FORCE=1.
 set -euo pipefail
 host=${1:?HOST}
 cd "$(dirname "$0")/.."
 deb=${2:-$(ls -t "${CARGO_TARGET_DIR:-target}"/aarch64-unknown-linux-gnu/release/tendon_*.deb 2>/dev/null | head -1)}
 [ -f "${deb:-}" ] || { echo "no package: cross/build.sh --deb makes one" >&2; exit 2; }
-config=${TENDON_CONFIG:-/etc/tendon/tendon.toml}; service=${TENDON_SERVICE:-tendon}; doctor=${TENDON_DOCTOR:-}
-case "$config$service$doctor" in *[!A-Za-z0-9/_.@\ -]*) echo "odd characters in TENDON_*" >&2; exit 2 ;; esac
+config=${TENDON_CONFIG:-/etc/tendon/tendon.toml}; service=${TENDON_SERVICE:-tendon}; doctor=${TENDON_DOCTOR:-}; ask=${TENDON_ASK:-}
+case "$config$service$doctor$ask" in *[!A-Za-z0-9/_.@\ -]*) echo "odd characters in TENDON_*" >&2; exit 2 ;; esac
 name=$(basename "$deb"); there=/var/cache/tendon
 remote() { ssh -o BatchMode=yes "$host" "$@"; }
 say() { printf '== %s\n' "$*"; }
@@ -24,9 +25,9 @@ scp -q -o BatchMode=yes "$deb" "$host:$there/new.deb"
 remote "test \$(sha256sum < $there/new.deb | cut -d' ' -f1) = $(sha256sum < "$deb" | cut -d' ' -f1)"
 
 if [ "${TENDON_FORCE:-0}" != 1 ]; then
-  # The runtime writes its mode to /run/tendon/mode; one that runs and does not say may be moving a robot.
-  mode=$(remote "cat /run/tendon/mode 2>/dev/null || { systemctl is-active --quiet $service && echo unknown || echo off; }")
-  case $mode in
+  # A runtime that runs and does not answer may be moving a robot.
+  mode=$(remote "if systemctl is-active --quiet $service; then tendon mode status $ask 2>/dev/null || echo unknown; else echo off; fi")
+  case ${mode%%:*} in
     standby|stopped|off) ;;
     *) echo "the robot is in mode \"$mode\"; bring it to standby first (tendon mode stop) and stop the service" >&2; exit 1 ;;
   esac
