@@ -473,10 +473,9 @@ fn clock(tree: &Tree) -> Finding {
 }
 
 fn unit_value(text: &str, key: &str) -> Option<String> {
-    let values = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-    values.last().map(|value| value.trim().to_owned())
+    let mut lines = text.lines().rev();
+    let value = lines.find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+    value.map(|value| value.trim().to_owned())
 }
 
 fn service(tree: &Tree) -> Finding {
