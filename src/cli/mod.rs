@@ -5,6 +5,7 @@
 pub mod bench_robot;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod fault_sim;
 pub mod instruct;
 pub mod log;
@@ -46,6 +47,8 @@ pub enum Verb {
     Check(check::Options),
     /// Strike a simulated robot with every fault of the matrix and judge the reactions.
     FaultSim(fault_sim::Options),
+    /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.
+    Doctor(doctor::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
     /// Tell or change a running robot's mode: standby, active, stop, reset.
