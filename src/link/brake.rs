@@ -34,12 +34,17 @@ impl Brake {
     /// The velocity after a step of `dt_s` that begins with `v`: nearer to zero, never past it, and then zero.
     pub fn step(&mut self, v: f64, dt_s: f64) -> f64 {
         let ramped = self.deceleration + self.jerk * dt_s;
-        self.deceleration = ramped
-            .min(self.acceleration_max)
-            .min(ramp_out(v.abs(), self.jerk, dt_s));
+        self.deceleration =
+            ramped
+                .min(self.acceleration_max)
+                .min(ramp_out(v.abs(), self.jerk, dt_s));
         let speed = v.abs() - self.deceleration * dt_s;
         // Of the last step, rounding may leave a crumb. Written so that a NaN is rest.
-        if speed > 1e-12 { speed.copysign(v) } else { 0.0 }
+        if speed > 1e-12 {
+            speed.copysign(v)
+        } else {
+            0.0
+        }
     }
 }
 

@@ -55,13 +55,7 @@ impl Implied {
 
     /// Judges a command `delta` periods after the last one that was followed.
     #[must_use]
-    pub fn judge(
-        &self,
-        command: &Setpoint,
-        delta: u32,
-        joints: &[Joint],
-        period_s: f64,
-    ) -> Judged {
+    pub fn judge(&self, command: &Setpoint, delta: u32, joints: &[Joint], period_s: f64) -> Judged {
         let seconds = period_s * f64::from(delta);
         let mut judged = Judged {
             excess: Excess::default(),
@@ -80,9 +74,7 @@ impl Implied {
                 continue;
             }
             // Without one before, the sender's word; no faster than the joint may be, should it be needed.
-            *velocity = velocity
-                .max(-limits.velocity_max)
-                .min(limits.velocity_max);
+            *velocity = velocity.max(-limits.velocity_max).min(limits.velocity_max);
             let Some(before) = self.before.as_ref().and_then(|before| before.get(index)) else {
                 continue;
             };

@@ -458,7 +458,10 @@ mod tests {
                 .sum::<f64>();
             assert!(v <= 1.0);
             assert_eq!(
-                motor.on_command(Mono(ms * MS), &frame(Mono(ms * MS), tick, 9, MODE_FOLLOW, q)),
+                motor.on_command(
+                    Mono(ms * MS),
+                    &frame(Mono(ms * MS), tick, 9, MODE_FOLLOW, q)
+                ),
                 Ok(())
             );
             for _ in 0..5 {
@@ -537,7 +540,13 @@ mod tests {
             assert_eq!(
                 motor.on_command(
                     Mono(u64::from(tick) * PERIOD_NS),
-                    &frame(Mono(u64::from(tick) * PERIOD_NS), tick, 0, MODE_KEEP_ALIVE, 1.5)
+                    &frame(
+                        Mono(u64::from(tick) * PERIOD_NS),
+                        tick,
+                        0,
+                        MODE_KEEP_ALIVE,
+                        1.5
+                    )
                 ),
                 Ok(())
             );
@@ -553,7 +562,11 @@ mod tests {
     #[test]
     fn too_fast_and_outside_are_refused_and_counted() {
         let mut motor = motor();
-        for (counter, q, want) in [(1, 0.0, Ok(())), (2, 0.0, Ok(())), (3, 0.04, Err(Reject::TooFast))] {
+        for (counter, q, want) in [
+            (1, 0.0, Ok(())),
+            (2, 0.0, Ok(())),
+            (3, 0.04, Err(Reject::TooFast)),
+        ] {
             assert_eq!(
                 motor.on_command(Mono(0), &frame(Mono(0), counter, 9, MODE_FOLLOW, q)),
                 want

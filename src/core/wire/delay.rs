@@ -41,7 +41,10 @@ impl Delay {
     /// Learns from a frame that was accepted.
     pub fn learn(&mut self, now: Mono, sent: Mono) {
         let ahead_ns = ahead_ns(now, sent);
-        if self.floor_ns(now).is_none_or(|floor_ns| ahead_ns < floor_ns) {
+        if self
+            .floor_ns(now)
+            .is_none_or(|floor_ns| ahead_ns < floor_ns)
+        {
             self.fastest = Some((now, ahead_ns));
         }
     }

@@ -152,9 +152,7 @@ fn open<Body: Pod>(
         .split_at_checked(size_of::<Body>())
         .ok_or(Reject::Length)?;
     let (rest, crc) = tail.split_last_chunk::<CRC_LEN>().ok_or(Reject::Length)?;
-    let covered = frame
-        .get(..frame.len() - CRC_LEN)
-        .ok_or(Reject::Length)?;
+    let covered = frame.get(..frame.len() - CRC_LEN).ok_or(Reject::Length)?;
     if CRC.checksum(covered).to_le_bytes() != *crc {
         return Err(Reject::Crc);
     }
@@ -194,7 +192,10 @@ fn read_joints(
     position: &mut [f64],
     velocity: &mut [f64],
 ) -> Result<(), Reject> {
-    let numbers = || rest.chunks_exact(8).map(bytemuck::pod_read_unaligned::<f64>);
+    let numbers = || {
+        rest.chunks_exact(8)
+            .map(bytemuck::pod_read_unaligned::<f64>)
+    };
     if !numbers().all(f64::is_finite) {
         return Err(Reject::NotFinite);
     }

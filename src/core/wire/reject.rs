@@ -21,7 +21,9 @@ pub enum Reject {
     #[error("joint schema: names, order or kinds of the joints differ between the two ends")]
     Schema = 5,
     /// An arming (or a motor controller's start) that is over, or a second one while the first still moves the robot.
-    #[error("epoch: of an arming that is over, or of another one than the one that moves the robot")]
+    #[error(
+        "epoch: of an arming that is over, or of another one than the one that moves the robot"
+    )]
     Epoch = 6,
     /// Repeated or out of order.
     #[error("counter: repeated or out of order")]
@@ -83,9 +85,7 @@ impl Reject {
     /// The reason with this code; `None` for 0 (nothing was dropped) and for a code of a later version.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Reject> {
-        Reject::ALL
-            .into_iter()
-            .find(|reject| *reject as u8 == code)
+        Reject::ALL.into_iter().find(|reject| *reject as u8 == code)
     }
 
     /// Whether such a frame speaks against the link itself. A duplicate does not (networks make them), and neither

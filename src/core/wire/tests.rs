@@ -163,7 +163,11 @@ fn repeated_reordered_and_retired_commands_are_dropped() {
     wrapping
         .accept(Mono(5), &bytes_of(&a_command(u32::MAX, 9)))
         .expect("first");
-    assert!(wrapping.accept(Mono(5), &bytes_of(&a_command(0, 9))).is_ok());
+    assert!(
+        wrapping
+            .accept(Mono(5), &bytes_of(&a_command(0, 9)))
+            .is_ok()
+    );
 }
 
 #[test]
