@@ -491,7 +491,7 @@ mod tests {
         }
         assert_eq!(
             stopped_after_ms,
-            Some(21),
+            Some(20),
             "counted from the last command, in steps of 1 ms"
         );
         assert!(motor.at_rest());
