@@ -386,7 +386,8 @@ proptest! {
             bytes[..4].copy_from_slice(b"TD\x01\x00");
             bytes[4..8].copy_from_slice(&(length as u32).to_le_bytes());
             let kinds = [US, STATES, PICTURES, EVENTS];
-            bytes[12..16].copy_from_slice(&kinds[usize::from(bytes[40 - 1]) % 4].data_id.to_le_bytes());
+            let id = kinds[usize::from(bytes[39]) % 4].data_id.to_le_bytes();
+            bytes[12..16].copy_from_slice(&id);
             bytes[16..20].copy_from_slice(&US.schema.to_le_bytes());
             let crc = Crc::<u32>::new(&CRC_32_AUTOSAR).checksum(&bytes[..length - 4]);
             bytes[length - 4..].copy_from_slice(&crc.to_le_bytes());
