@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use tendon::core::action::{JointKind, Setpoint};
 use tendon::core::chunk::Provenance;
-use tendon::core::governor::Joint;
-use tendon::core::governor::shape::JointLimits;
+use tendon::core::governor::limits::{Joint, JointLimits};
 use tendon::core::observation::JointState;
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::command::{COMMAND_LEN_MAX, Command, encode};
@@ -130,6 +129,8 @@ fn motor() -> Motor {
         position_max: 2.0,
         velocity_max: 2.0,
         acceleration_max: 10.0,
+        jerk_max: 500.0,
+        tracking_error_max: f64::INFINITY,
     };
     let joints = [JointKind::Revolute, JointKind::Gripper];
     let settings = Settings {

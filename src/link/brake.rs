@@ -5,7 +5,7 @@
 //! position limits, the jerk is raised to just what ends at the limit; where even full deceleration at once would not do,
 //! it decelerates fully. The same arithmetic stands in `include/tendon_wire.h`, for a microcontroller.
 
-use crate::core::governor::shape::JointLimits;
+use crate::core::governor::limits::JointLimits;
 
 /// Time in which the deceleration is ramped from nothing to all. 20 ms is a tenth of the shortest whole stop of the
 /// arms that this was made for, and smooth enough for a gear; the governor's own limits say nothing of jerk.
@@ -119,6 +119,8 @@ mod tests {
         position_max: 2.0,
         velocity_max: 2.0,
         acceleration_max: 10.0,
+        jerk_max: 500.0,
+        tracking_error_max: f64::INFINITY,
     };
 
     /// Stops, and returns the place of rest, the highest deceleration and the highest jerk.

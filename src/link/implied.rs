@@ -3,7 +3,7 @@
 //! sender's own velocity fields say.
 
 use crate::core::action::{JointKind, Setpoint};
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::limits::JOINTS_MAX;
 
 /// What of a limit a command may exceed by rounding before it counts.

@@ -4,7 +4,7 @@
 //! commands begin.
 
 use crate::core::action::{JointKind, Setpoint};
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::limits::JOINTS_MAX;
 
 /// The easing is never shorter than this.

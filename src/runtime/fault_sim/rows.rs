@@ -115,7 +115,9 @@ pub const ROWS: &[Row] = &[
     row(34, "5 % of commands lost", |w, on| w.meddling.commands_lost = if on { 0.05 } else { 0.0 }, NOTHING, SOON, Follows),
     row(34, "30 % of commands lost", |w, on| w.meddling.commands_lost = if on { 0.3 } else { 0.0 }, NOTHING, SOON, Legal),
     row(35, "commands repeated and out of order", |w, on| w.meddling.commands_repeated = on, NOTHING, SOON, Follows),
-    row(36, "commands corrupt", |w, on| w.meddling.commands_corrupt = on, NOTHING, SOON, Follows),
+    row(36, "two commands a second corrupt", |w, on| w.meddling.commands_corrupt = if on { 100 } else { 0 }, NOTHING, SOON, Follows),
+    // More than three within a second: the motor controller no longer trusts the link, and stops.
+    row(36, "every third command corrupt", |w, on| w.meddling.commands_corrupt = if on { 3 } else { 0 }, &[Cause::CommandsRefused, Cause::EchoLost], Within(100 * MS), Disarmed),
     row(37, "commands of an earlier session", |w, on| w.meddling.commands_replayed = on, NOTHING, SOON, Follows),
     row(38, "emergency stop asked for", |w, on| if on { w.emergency_stop() }, &[Cause::EmergencyStop], Within(TICK_NS), Latched),
     row(39, "emergency-stop line opens and closes", |w, on| w.meddling.line_open = on, &[Cause::EmergencyLine], Within(TICK_NS), Latched),

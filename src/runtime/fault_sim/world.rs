@@ -88,8 +88,8 @@ pub struct Meddling {
     pub commands_lost: f64,
     /// Every command arrives twice, and an old one after it.
     pub commands_repeated: bool,
-    /// Bits are flipped in every third command.
-    pub commands_corrupt: bool,
+    /// A bit is flipped in one of so many commands; 0 for none.
+    pub commands_corrupt: u32,
     /// Commands of an earlier session are played between ours.
     pub commands_replayed: bool,
     /// The motor controller refuses everything.
@@ -478,7 +478,9 @@ impl World {
             || self.meddling.commands_refused
             || (self.meddling.commands_lost > 0.0 && self.dice.chance(self.meddling.commands_lost));
         let mut flipped = frame.clone();
-        if self.meddling.commands_corrupt && output.tick.is_multiple_of(3) {
+        if self.meddling.commands_corrupt > 0
+            && output.tick.is_multiple_of(self.meddling.commands_corrupt)
+        {
             let bit = self.dice.below(flipped.len() * 8);
             flipped[bit / 8] ^= 1 << (bit % 8);
         }
