@@ -3,6 +3,7 @@
 
 use crate::config::GRIPPER;
 use crate::config::problem::Problem;
+use crate::config::realtime::RealtimeTable;
 use crate::core::governor::shape::JointLimits;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -43,6 +44,8 @@ pub struct TendonFile {
     pub schedule: ScheduleTable,
     /// See [`PageTable`]; absent: no page.
     pub page: Option<PageTable>,
+    /// See [`RealtimeTable`]; absent: what the kernel grants is taken, and told.
+    pub realtime: Option<RealtimeTable>,
 }
 
 /// `[policy]`.

@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod problem;
+pub mod realtime;
 #[cfg(test)]
 mod tests;
 
@@ -110,6 +111,8 @@ pub struct Config {
     pub merge: Merge,
     /// Where the operator's page listens; nowhere if absent.
     pub page: Option<SocketAddr>,
+    /// What is asked of the kernel.
+    pub realtime: realtime::Realtime,
 }
 
 impl Config {
@@ -184,6 +187,7 @@ impl Config {
         let link = check_link(written, folder, &mut at);
         let page = check_page(written, &mut at);
         let merge = check_merge(written, &mut at);
+        let realtime = realtime::check(written.realtime.as_ref(), &mut at);
         let mut problems = at.problems;
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
             Ok(robot) => check_robot(&robot, &mut Located::new(robot_name, robot_text))
@@ -203,6 +207,7 @@ impl Config {
                 control,
                 merge,
                 page,
+                realtime,
             }),
             Some(_) | None => Err(problems),
         }

@@ -8,6 +8,7 @@ use crate::core::supervisor::{Mode, Refused};
 use crate::core::units::Mono;
 use crate::core::wire::state::Report;
 use crate::runtime::clock::{self, Ticks};
+use crate::runtime::crash::Recorder;
 use crate::runtime::governor::Last;
 use crate::runtime::operations::{Asked, Counters};
 use crate::runtime::threads::{Seat, Spec};
@@ -146,6 +147,14 @@ impl Watch {
     }
 }
 
+/// What of a request reaches the supervisor: after a crash that nobody has acknowledged, no arming.
+fn admit(request: Option<Request>, crashed: bool) -> (Option<Request>, Option<Refused>) {
+    match request {
+        Some(Request::Activate) if crashed => (None, Some(Refused::Crashed)),
+        request => (request, None),
+    }
+}
+
 /// The watchdog's period.
 const PERIOD_NS: u64 = 10_000_000;
 
@@ -168,6 +177,10 @@ pub struct WatchIo {
     pub counters: Counters,
     /// An older frame is not shown to the policy.
     pub frame_age_max_ns: u64,
+    /// Set when a thread has panicked.
+    pub failed: Arc<AtomicBool>,
+    /// Knows of a crash that nobody has acknowledged.
+    pub recorder: Option<Arc<Recorder>>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -182,13 +195,20 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
         let now = ticks.wait().woke;
         seat.beat.mark(now);
         let asked = io.requests.try_recv().ok();
-        let late = io.beats.iter().any(|(spec, beat)| {
-            beat.last()
-                .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
-        });
+        let crashed = io
+            .recorder
+            .as_ref()
+            .is_some_and(|recorder| recorder.unacknowledged());
+        let (request, refused) = admit(asked.as_ref().map(|(request, _)| *request), crashed);
+        let failed = io.failed.load(Ordering::Acquire);
+        let late = failed
+            || io.beats.iter().any(|(spec, beat)| {
+                beat.last()
+                    .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
+            });
         let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
         let gathered = Gathered {
-            request: asked.as_ref().map(|(request, _)| *request),
+            request,
             cameras_fresh: newest_frame != Mono(0)
                 && now.since_ns(newest_frame) <= io.frame_age_max_ns,
             instructed: io.counters.instructed.load(Ordering::Relaxed),
@@ -202,11 +222,19 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
             io.counters.emergency_stop.store(false, Ordering::Release);
         }
         before = decision.mode;
+        io.counters
+            .mode
+            .store(decision.mode as u8, Ordering::Relaxed);
         io.decisions.write(decision);
         io.decided.write(decision);
         if let Some((_, answer)) = asked {
             // Whoever asked may have given up waiting.
-            let _ = answer.try_send(decision.answer.unwrap_or(Err(Refused::Busy)));
+            let _ = answer.try_send(
+                refused
+                    .map(Err)
+                    .or(decision.answer)
+                    .unwrap_or(Err(Refused::Busy)),
+            );
         }
     }
 }

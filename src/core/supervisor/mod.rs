@@ -137,6 +137,11 @@ pub enum Refused {
     /// A thread is late.
     #[error("a thread of the pipeline does not come round: see the log")]
     Thread,
+    /// An earlier process crashed.
+    #[error(
+        "an earlier run crashed and nobody has acknowledged it: read the log, then \"tendon mode reset\""
+    )]
+    Crashed,
     /// Nothing to reset.
     #[error("there is nothing to reset")]
     NotLatched,
