@@ -71,6 +71,9 @@ pub struct Recorder {
     path: PathBuf,
     beats: Mutex<Vec<(Spec, Beat)>>,
     written: AtomicBool,
+    /// Set when a thread of this process has panicked, before anything is written: a disk and a backtrace take their
+    /// time, the robot stops meanwhile.
+    pub failed: Arc<AtomicBool>,
     /// The record of an earlier process that nobody has acknowledged.
     pending: Mutex<Option<Crash>>,
     unacknowledged: AtomicBool,
@@ -120,6 +123,7 @@ impl Recorder {
             path,
             beats: Mutex::default(),
             written: AtomicBool::new(false),
+            failed: Arc::default(),
             unacknowledged: AtomicBool::new(pending.is_some()),
             pending: Mutex::new(pending),
         })
@@ -245,6 +249,9 @@ pub fn hook(recorder: Arc<Recorder>) {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            if let Some(recorder) = RECORDER.get() {
+                recorder.failed.store(true, Ordering::Release);
+            }
             let cause = info.payload_as_str().unwrap_or("a panic without words");
             LAST_WORDS.with_borrow_mut(|words| cause.clone_into(words));
             if let Some(recorder) = RECORDER.get() {

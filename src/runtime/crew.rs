@@ -51,10 +51,12 @@ impl Crew {
         Crew {
             realtime: realtime.clone(),
             memory,
+            failed: recorder
+                .as_ref()
+                .map_or_else(Arc::default, |recorder| Arc::clone(&recorder.failed)),
             recorder,
             beats: Vec::new(),
             granted: Vec::new(),
-            failed: Arc::new(AtomicBool::new(false)),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod page;
 pub mod phase;
 pub mod pipeline;
 pub mod realtime;
+pub mod rtbench;
 pub mod service;
 pub mod telemetry;
 pub mod threads;
