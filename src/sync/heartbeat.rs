@@ -32,11 +32,13 @@ struct Line {
     /// Marks since the start; the newest stands at `(count - 1) % MARKS`.
     count: AtomicU64,
     marks: [AtomicU64; MARKS],
+    /// The newest mark, in a cell of its own: what is read there never goes back, as it could in the ring.
+    newest: AtomicU64,
     /// 0, or a [`Failing`].
     failing: AtomicU8,
 }
 
-/// One thread's own line in the table. Marking is two stores and two loads; only the owner marks.
+/// One thread's own line in the table. Marking is three stores and two loads; only the owner marks.
 #[derive(Clone, Debug)]
 pub struct Beat(Arc<Line>);
 
@@ -47,6 +49,7 @@ impl Beat {
         Beat(Arc::new(Line {
             count: AtomicU64::new(0),
             marks: std::array::from_fn(|_| AtomicU64::new(0)),
+            newest: AtomicU64::new(0),
             failing: AtomicU8::new(0),
         }))
     }
@@ -57,6 +60,7 @@ impl Beat {
         if let Some(slot) = self.0.marks.get(count as usize % MARKS) {
             slot.store(now.0, Ordering::Relaxed);
         }
+        self.0.newest.store(now.0, Ordering::Relaxed);
         // Release: who sees the count sees the mark.
         self.0.count.store(count.wrapping_add(1), Ordering::Release);
         match self.0.failing.load(Ordering::Relaxed) {
@@ -65,13 +69,13 @@ impl Beat {
         }
     }
 
-    /// When it was last marked; `None` before the first time. May be newer than the count that was read, never older.
+    /// When it was last marked; `None` before the first time. Never goes back.
     #[must_use]
     pub fn last(&self) -> Option<Mono> {
-        let count = self.0.count.load(Ordering::Acquire);
-        let newest = (count as usize).wrapping_sub(1) % MARKS;
-        let slot = self.0.marks.get(newest).filter(|_| count > 0)?;
-        Some(Mono(slot.load(Ordering::Relaxed)))
+        match self.0.newest.load(Ordering::Relaxed) {
+            0 => None,
+            ns => Some(Mono(ns)),
+        }
     }
 
     /// The last marks, oldest first, at most [`MARKS`]. One that is overwritten meanwhile may stand first instead of

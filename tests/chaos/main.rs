@@ -382,15 +382,24 @@ fn control_and_governor_sleep_wake_and_ask_the_kernel_for_nothing_else() {
     let tids: Vec<(String, String)> = tasks
         .filter_map(|task| {
             let path = task.ok()?.path();
-            let name = std::fs::read_to_string(path.join("comm")).ok()?.trim().to_owned();
+            let name = std::fs::read_to_string(path.join("comm"))
+                .ok()?
+                .trim()
+                .to_owned();
             let tid = path.file_name()?.to_str()?.to_owned();
-            ["control", "governor"].contains(&name.as_str()).then_some((name, tid))
+            ["control", "governor"]
+                .contains(&name.as_str())
+                .then_some((name, tid))
         })
         .collect();
     assert_eq!(tids.len(), 2, "{tids:?}");
     for (name, tid) in tids {
         let trace = stage.folder.path().join(&name);
-        let tracer = Command::new("strace").args(["-p", &tid, "-o"]).arg(&trace).stderr(std::process::Stdio::null()).spawn();
+        let tracer = Command::new("strace")
+            .args(["-p", &tid, "-o"])
+            .arg(&trace)
+            .stderr(std::process::Stdio::null())
+            .spawn();
         let Ok(mut tracer) = tracer else {
             println!("SKIPPED: system calls of {name}: strace is not installed");
             return;
@@ -399,18 +408,33 @@ fn control_and_governor_sleep_wake_and_ask_the_kernel_for_nothing_else() {
         signal(&tracer, "INT");
         drop(tracer.wait());
         let text = std::fs::read_to_string(&trace).unwrap_or_default();
-        let calls: Vec<&str> = text.lines().filter_map(|line| line.split_once('(')).map(|(call, _)| call).collect();
+        let calls: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_once('('))
+            .map(|(call, _)| call)
+            .collect();
         if calls.is_empty() {
             println!("SKIPPED: system calls of {name}: strace may not attach here");
             return;
         }
         // An absolute sleep, a park and a wake; a sleep that the tracer interrupted is resumed.
         let listed = ["clock_nanosleep", "futex", "restart_syscall"];
-        let mut others: Vec<&str> = calls.iter().copied().filter(|call| !listed.contains(call)).collect();
+        let mut others: Vec<&str> = calls
+            .iter()
+            .copied()
+            .filter(|call| !listed.contains(call))
+            .collect();
         others.sort_unstable();
         others.dedup();
-        println!("{name}: {} system calls in 1.5 s, all of them of {listed:?}", calls.len());
-        assert!(calls.len() > 150, "{name}: {} calls: was it running?", calls.len());
+        println!(
+            "{name}: {} system calls in 1.5 s, all of them of {listed:?}",
+            calls.len()
+        );
+        assert!(
+            calls.len() > 150,
+            "{name}: {} calls: was it running?",
+            calls.len()
+        );
         assert!(others.is_empty(), "{name} also calls {others:?}");
     }
     stage.until_granted(keys::mode, "standby");
