@@ -81,12 +81,9 @@ pub fn run(io: &ServiceIo, seat: &Seat) {
                     spec.name,
                     age_ns / MS
                 );
-                if told.is_some()
-                    && watchdog.is_some_and(|limit| now.since_ns(since) > as_ns(limit) / 2)
-                {
-                    if let Some(recorder) = &io.recorder {
-                        recorder.record(spec.name, &words, None);
-                    }
+                let lasting = watchdog.is_some_and(|limit| now.since_ns(since) > as_ns(limit) / 2);
+                if let Some(recorder) = io.recorder.as_ref().filter(|_| told.is_some() && lasting) {
+                    recorder.record(spec.name, &words, None);
                 }
                 tell(&[NotifyState::Status(&words)]);
             }
