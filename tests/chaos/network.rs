@@ -142,7 +142,7 @@ fn a_cable_that_is_cut_is_a_latched_stop_at_both_ends() {
         demo::pause(300);
         assert!(privileged("ip", &["link", "set", "lo", "up"]));
         // The link comes back by itself; the robot does not.
-        stage.stopped_by_itself("cable cut", cut, 300 + crate::SILENCE_MS);
+        stage.stopped_by_itself("cable cut", cut, crate::SILENCE_MS);
         let answer = stage.ask(keys::mode, "active");
         assert!(
             answer.as_ref().is_err_and(|said| said.contains("latched")),
