@@ -22,6 +22,9 @@ pub struct Options {
     /// The endpoint on which the runtime listens.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp/127.0.0.1:7447")]
     connect: String,
+    /// Listen here as well, for somebody who measures at the motor controller.
+    #[arg(long, value_name = "ENDPOINT", hide = true)]
+    listen: Option<String>,
     /// Seed of the first scene.
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -54,7 +57,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         scene: demo::scene(options.seed),
     };
     let link = LinkConfig {
-        listen: None,
+        listen: options.listen.clone(),
         connect: Some(options.connect.clone()),
         credentials: None,
     };

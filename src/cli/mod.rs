@@ -11,6 +11,7 @@ pub mod instruct;
 pub mod log;
 pub mod mode;
 pub mod policy;
+pub mod rt_bench;
 pub mod run;
 
 use clap::{Parser, Subcommand};
@@ -53,6 +54,8 @@ pub enum Verb {
     Instruct(instruct::Options),
     /// Tell or change a running robot's mode: standby, active, stop, reset.
     Mode(mode::Options),
+    /// Measure how late this machine wakes a control loop, idle and loaded.
+    RtBench(rt_bench::Options),
     /// Look into policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),

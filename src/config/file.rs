@@ -3,6 +3,7 @@
 
 use crate::config::GRIPPER;
 use crate::config::problem::Problem;
+use crate::config::realtime::RealtimeTable;
 use crate::core::governor::limits::JointLimits;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -47,6 +48,8 @@ pub struct TendonFile {
     pub governor: Option<GovernorTable>,
     /// See [`PageTable`]; absent: no page.
     pub page: Option<PageTable>,
+    /// See [`RealtimeTable`]; absent: what the kernel grants is taken, and told.
+    pub realtime: Option<RealtimeTable>,
 }
 
 /// `[policy]`.

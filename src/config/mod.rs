@@ -6,6 +6,7 @@
 pub mod file;
 pub mod governor;
 pub mod problem;
+pub mod realtime;
 #[cfg(test)]
 mod tests;
 
@@ -114,6 +115,8 @@ pub struct Config {
     pub merge: Merge,
     /// Where the operator's page listens; nowhere if absent.
     pub page: Option<SocketAddr>,
+    /// What is asked of the kernel.
+    pub realtime: realtime::Realtime,
 }
 
 impl Config {
@@ -189,6 +192,7 @@ impl Config {
         let page = check_page(written, &mut at);
         let merge = check_merge(written, &mut at);
         let governor = governor::check(written, &mut at);
+        let realtime = realtime::check(written.realtime.as_ref(), &mut at);
         let mut problems = at.problems;
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
             Ok(read) => {
@@ -219,6 +223,7 @@ impl Config {
                 control,
                 merge,
                 page,
+                realtime,
             }),
             Some(_) | None => Err(problems),
         }

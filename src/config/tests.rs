@@ -191,6 +191,33 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn what_is_asked_of_the_kernel_is_checked_too() {
+    let with = |table: &str| format!("{TENDON}\n[realtime]\n{table}");
+    let good =
+        with("mode = \"require\"\nlock_memory = false\n[realtime.cores]\ncontrol = [3, 1, 3]\n");
+    let config = Config::from_texts(&good, ROBOT, &folder()).expect("good");
+    assert_eq!(config.realtime.mode, realtime::RealtimeMode::Require);
+    assert!(!config.realtime.lock_memory);
+    assert_eq!(config.realtime.cores.get("control"), Some(&vec![1, 3]));
+    let answer = refused(&with("mode = \"must\"\n"), ROBOT);
+    assert!(
+        answer.contains("realtime.mode") && answer.contains("must"),
+        "{answer}"
+    );
+    let answer = refused(&with("[realtime.cores]\npilot = [1]\negress = []\n"), ROBOT);
+    assert!(
+        answer.contains("realtime.cores.pilot: expected one of capture"),
+        "{answer}"
+    );
+    assert!(answer.contains("realtime.cores.egress"), "{answer}");
+    let answer = refused(
+        &with("mode = \"off\"\n[realtime.cores]\ncontrol = [1.5]\n"),
+        ROBOT,
+    );
+    assert_eq!(answer.lines().count(), 2, "{answer}");
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let problems = Config::load(Path::new("no/such/tendon.toml")).expect_err("missing");
     assert!(

@@ -4,6 +4,8 @@
 pub mod capture;
 pub mod clock;
 pub mod control;
+pub mod crash;
+pub mod crew;
 pub mod demo;
 pub mod deployment;
 pub mod doctor;
@@ -20,6 +22,8 @@ pub mod page;
 pub mod phase;
 pub mod pipeline;
 pub mod realtime;
+pub mod rtbench;
+pub mod service;
 pub mod telemetry;
 pub mod threads;
 pub mod watchdog;

@@ -10,10 +10,11 @@ use crate::core::wire::state::Report;
 use crate::policy::text::{Instruction, Text};
 use crate::ports::Frame;
 use crate::runtime::clock;
+use crate::runtime::crash::Recorder;
 use crate::runtime::governor::{Last, NO_DECISION};
 use crate::runtime::inference::Insight;
 use crate::runtime::telemetry::{Figures, Measures, Sample};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub struct Counters {
     pub states_refused: Arc<AtomicU64>,
     pub newest_frame_ns: Arc<AtomicU64>,
     pub instructed: Arc<AtomicBool>,
+    pub mode: Arc<AtomicU8>,
 }
 
 /// A request on its way to the watchdog, and where the answer goes.
@@ -92,6 +94,7 @@ pub struct Desk {
     requests: SyncSender<Petition>,
     view: Mutex<View>,
     measures: Mutex<Measures>,
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Desk {
@@ -104,6 +107,7 @@ impl Desk {
         instructions: SyncSender<Instruction>,
         requests: SyncSender<Petition>,
         counters: Counters,
+        recorder: Option<Arc<Recorder>>,
     ) -> Desk {
         let joints = config.robot.joints.iter();
         let view = View {
@@ -133,6 +137,7 @@ impl Desk {
             requests,
             view: Mutex::new(view),
             measures: Mutex::new(Measures::default()),
+            recorder,
         }
     }
 
@@ -180,7 +185,15 @@ impl Desk {
                 ));
             }
         };
+        // The record first: it is a person who says "reset", and may have no other latch to reset.
+        let acknowledged = match &self.recorder {
+            Some(recorder) if request == Request::Reset => {
+                recorder.acknowledge().map_err(|error| error.to_string())?
+            }
+            Some(_) | None => false,
+        };
         match self.request(request) {
+            Some(Err(Refused::NotLatched)) if acknowledged => Ok("crash acknowledged".to_owned()),
             Some(Ok(mode)) => Ok(mode.word().to_owned()),
             Some(Err(refused)) => Err(refused.to_string()),
             None => Err("the watchdog does not answer".to_owned()),

@@ -69,7 +69,7 @@ pub fn tap() -> (Tap, rtrb::Consumer<Sample>) {
 }
 
 /// Three significant digits from 1 ns to 100 s.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     // The bounds are constants that satisfy the crate's rules (1 <= low, high >= 2 low, digits <= 5).
     Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("constant bounds are valid")
 }
@@ -210,7 +210,8 @@ pub struct Spread {
     pub max: f64,
 }
 
-fn spread(histogram: &Histogram<u64>, scale: f64) -> Spread {
+/// Percentiles of a histogram, scaled.
+pub(crate) fn spread(histogram: &Histogram<u64>, scale: f64) -> Spread {
     let at =
         |quantile: f64| (histogram.value_at_quantile(quantile) as f64 * scale * 1e3).round() / 1e3;
     Spread {

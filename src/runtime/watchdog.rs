@@ -6,10 +6,13 @@ use crate::core::governor::measured::{POSE_ROOM, REST_RATE};
 use crate::core::governor::{Lines, Output};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::deadlines::Deadline;
-use crate::core::supervisor::{Asked, Decision, Facts, FirstSetpoint, Mode, Refused, Supervisor};
+use crate::core::supervisor::{
+    Asked, Decision, Facts, FirstSetpoint, Mode, Refused, Request, Supervisor,
+};
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::Report;
 use crate::runtime::clock::{self, Ticks};
+use crate::runtime::crash::Recorder;
 use crate::runtime::governor::Last;
 use crate::runtime::operations::{Counters, Petition};
 use crate::runtime::threads::{Seat, Spec};
@@ -185,6 +188,14 @@ impl Watch {
     }
 }
 
+/// What of a request reaches the supervisor: after a crash that nobody has acknowledged, no arming.
+fn admit(asked: Option<Asked>, crashed: bool) -> (Option<Asked>, Option<Refused>) {
+    match asked.map(|asked| asked.request) {
+        Some(Request::Activate | Request::TakeOver) if crashed => (None, Some(Refused::Crashed)),
+        Some(_) | None => (asked, None),
+    }
+}
+
 /// The watchdog's period.
 const PERIOD_NS: u64 = 10_000_000;
 
@@ -207,6 +218,10 @@ pub struct WatchIo {
     pub counters: Counters,
     /// An older frame is not shown to the policy.
     pub frame_age_max_ns: u64,
+    /// Set when a thread has panicked.
+    pub failed: Arc<AtomicBool>,
+    /// Knows of a crash that nobody has acknowledged.
+    pub recorder: Option<Arc<Recorder>>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -221,13 +236,20 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
         let now = ticks.wait().woke;
         seat.beat.mark(now);
         let asked = io.requests.try_recv().ok();
-        let late = io.beats.iter().any(|(spec, beat)| {
-            beat.last()
-                .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
-        });
+        let crashed = io
+            .recorder
+            .as_ref()
+            .is_some_and(|recorder| recorder.unacknowledged());
+        let (request, refused) = admit(asked.as_ref().map(|(asked, _)| *asked), crashed);
+        let failed = io.failed.load(Ordering::Acquire);
+        let late = failed
+            || io.beats.iter().any(|(spec, beat)| {
+                beat.last()
+                    .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
+            });
         let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
         let gathered = Gathered {
-            asked: asked.as_ref().map(|(asked, _)| *asked),
+            asked: request,
             lines: Lines::NOT_FITTED,
             slept_ns: clock::slept_ns(),
             cameras_fresh: newest_frame != Mono(0)
@@ -243,11 +265,19 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
             io.counters.emergency_stop.store(false, Ordering::Release);
         }
         before = decision.mode;
+        io.counters
+            .mode
+            .store(decision.mode as u8, Ordering::Relaxed);
         io.decisions.write(decision);
         io.decided.write(decision);
         if let Some((_, answer)) = asked {
             // Whoever asked may have given up waiting.
-            let _ = answer.try_send(decision.answer.unwrap_or(Err(Refused::Busy)));
+            let _ = answer.try_send(
+                refused
+                    .map(Err)
+                    .or(decision.answer)
+                    .unwrap_or(Err(Refused::Busy)),
+            );
         }
     }
 }

@@ -127,6 +127,11 @@ pub enum Refused {
     /// A thread is late.
     #[error("a thread of the pipeline does not come round: see the log")]
     Thread,
+    /// An earlier process crashed.
+    #[error(
+        "an earlier run crashed and nobody has acknowledged it: read the log, then \"tendon mode reset\""
+    )]
+    Crashed,
     /// The deadman switch is not held.
     #[error("the deadman switch is not held")]
     Deadman,
