@@ -206,8 +206,7 @@ impl Stage {
                 "listen = \"tcp/127.0.0.1:7447\"",
                 &format!("listen = \"{endpoint}\""),
             )
-            .replace("[page]\nlisten = \"127.0.0.1:8765\"", "")
-            .replace("[policy]", "state_dir = \"state\"\n[policy]");
+            .replace("[page]\nlisten = \"127.0.0.1:8765\"", "");
         std::fs::write(folder.path().join("tendon.toml"), tendon).expect("written");
         std::fs::copy(
             root.join("deploy/bench/robot.toml"),
@@ -227,6 +226,7 @@ impl Stage {
     fn runtime(folder: &Path) -> Child {
         let config = folder.join("tendon.toml");
         command(&["run", "--config", config.to_str().expect("a path")])
+            .env("STATE_DIRECTORY", folder.join("state"))
             .stdout(Stdio::piped())
             .spawn()
             .expect("the runtime starts")
@@ -347,7 +347,7 @@ fn a_latched_stop_survives_the_process_and_needs_a_person() {
     stage.until_granted("mode", "active");
     stage.until_granted("mode", "e-stop");
     stage.until_it_is("e-stop: emergency stop");
-    let kept = stage.folder.path().join("state/latched-stop");
+    let kept = stage.folder.path().join("state/latched-stop-bench");
     let began = Instant::now();
     while !kept.exists() {
         assert!(began.elapsed() < Duration::from_secs(5), "{kept:?}");

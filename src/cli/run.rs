@@ -17,7 +17,8 @@ use tendon::runtime::crash::{self, Recorder};
 use tendon::runtime::crew::Crew;
 use tendon::runtime::demo::pause;
 use tendon::runtime::deployment::Deployment;
-use tendon::runtime::pipeline;
+use tendon::runtime::latch::LatchFile;
+use tendon::runtime::pipeline::{self, Memory};
 use tendon::runtime::service;
 use tendon::sync::heartbeat::Failing;
 
@@ -63,14 +64,21 @@ fn drill(crew: &Crew, name: &str, failing: Failing) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where a crash of this process would be written, and what an earlier one left.
-fn recorder(robot: &str) -> Result<Arc<Recorder>, Failure> {
+/// Where a crash and a latched stop of this process would be written, and what an earlier one left.
+fn memory(robot: &str) -> Result<Memory, Failure> {
     let directory = crash::state_directory().ok_or_else(|| {
         Failure::Failed(
             "no state directory: set STATE_DIRECTORY to one that can be written to".to_owned(),
         )
     })?;
     let recorder = Arc::new(Recorder::open(&directory, robot).map_err(Failure::failed)?);
+    let latch = LatchFile::open(&directory, robot).map_err(Failure::failed)?;
+    if let Some(cause) = latch.kept() {
+        eprintln!(
+            "tendon: stopped before the restart: {}\ntendon: the robot is not armed before: tendon mode reset",
+            cause.words()
+        );
+    }
     crash::hook(Arc::clone(&recorder));
     if let Some(crash) = recorder.pending() {
         eprintln!(
@@ -78,7 +86,7 @@ fn recorder(robot: &str) -> Result<Arc<Recorder>, Failure> {
             crash.words()
         );
     }
-    Ok(recorder)
+    Ok(Memory { recorder, latch })
 }
 
 /// Runs the verb, until Ctrl-C or SIGTERM; the robot comes to rest first.
@@ -92,9 +100,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let robot = config.robot.name.clone();
     let deployment = Deployment::load(config).map_err(super::problems)?;
     let session = session::open(&link).map_err(Failure::failed)?;
-    let recorder = recorder(&robot)?;
-    let running = pipeline::start_recorded(deployment, &session, 0, Some(recorder))
-        .map_err(Failure::failed)?;
+    let memory = memory(&robot)?;
+    let running =
+        pipeline::start_recorded(deployment, &session, 0, Some(memory)).map_err(Failure::failed)?;
     if let Some((name, failing)) = options.drill {
         drill(&running.crew, name, failing)?;
     }

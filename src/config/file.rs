@@ -32,8 +32,6 @@ impl<'de> Deserialize<'de> for Number {
 pub struct TendonFile {
     /// Path of `robot.toml`, relative to this file.
     pub robot: Spanned<String>,
-    /// Folder in which a latched stop is kept over a restart, relative to this file; absent: it is not kept.
-    pub state_dir: Option<Spanned<String>>,
     /// See [`PolicyTable`].
     pub policy: PolicyTable,
     /// See [`LinkTable`].

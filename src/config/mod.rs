@@ -99,8 +99,6 @@ pub struct ControlConfig {
 pub struct Config {
     /// Limits and joints.
     pub robot: Robot,
-    /// Where a latched stop is kept over a restart; nowhere if absent.
-    pub state_dir: Option<PathBuf>,
     /// The policy.
     pub policy: PolicyConfig,
     /// The link.
@@ -212,10 +210,6 @@ impl Config {
         match robot {
             Some((robot, limits)) if problems.is_empty() => Ok(Config {
                 robot,
-                state_dir: written
-                    .state_dir
-                    .as_ref()
-                    .map(|dir| folder.join(dir.get_ref())),
                 limits,
                 policy,
                 link,

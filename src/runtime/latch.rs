@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-const NAME: &str = "latched-stop";
 /// The longest that such a file may be: one line.
 const BYTES_MAX: u64 = 256;
 
@@ -42,21 +41,23 @@ pub enum LatchFault {
 #[derive(Debug)]
 pub struct LatchFile {
     folder: PathBuf,
+    name: String,
     kept: Option<Cause>,
 }
 
 impl LatchFile {
-    /// Opens the memory in `folder`, which is made if it is not there.
+    /// Opens the memory of `robot` in `folder`, which is made if it is not there.
     ///
     /// # Errors
     /// [`LatchFault`]. A file that cannot be understood is never taken for "nothing latched".
-    pub fn open(folder: &Path) -> Result<LatchFile, LatchFault> {
+    pub fn open(folder: &Path, robot: &str) -> Result<LatchFile, LatchFault> {
+        let name = format!("latched-stop-{robot}");
         let fault = |error| LatchFault::File {
             path: folder.to_owned(),
             error,
         };
         std::fs::create_dir_all(folder).map_err(fault)?;
-        let path = folder.join(NAME);
+        let path = folder.join(&name);
         let kept = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(LatchFault::File { path, error }),
@@ -79,6 +80,7 @@ impl LatchFile {
         };
         Ok(LatchFile {
             folder: folder.to_owned(),
+            name,
             kept,
         })
     }
@@ -98,7 +100,7 @@ impl LatchFile {
             return Ok(());
         }
         self.write(latched).map_err(|error| LatchFault::File {
-            path: self.folder.join(NAME),
+            path: self.folder.join(&self.name),
             error,
         })?;
         self.kept = latched;
@@ -106,14 +108,14 @@ impl LatchFile {
     }
 
     fn write(&self, latched: Option<Cause>) -> std::io::Result<()> {
-        let path = self.folder.join(NAME);
+        let path = self.folder.join(&self.name);
         match latched {
             None => match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
             },
             Some(cause) => {
-                let new = self.folder.join(format!("{NAME}.new"));
+                let new = self.folder.join(format!("{}.new", self.name));
                 let mut file = File::create(&new)?;
                 writeln!(file, "{} {}", cause as u8, cause.words())?;
                 file.sync_all()?;
@@ -133,10 +135,10 @@ mod tests {
     fn every_cause_survives_and_is_forgotten_when_acknowledged() {
         let folder = tempfile::tempdir().expect("a folder");
         for cause in CAUSES {
-            let mut file = LatchFile::open(folder.path()).expect("opens");
+            let mut file = LatchFile::open(folder.path(), "r").expect("opens");
             assert_eq!(file.kept(), None);
             file.keep(Some(cause)).expect("kept");
-            let mut again = LatchFile::open(folder.path()).expect("opens");
+            let mut again = LatchFile::open(folder.path(), "r").expect("opens");
             assert_eq!(again.kept(), Some(cause));
             again.keep(None).expect("forgotten");
         }
@@ -146,11 +148,11 @@ mod tests {
     fn what_is_not_understood_is_not_taken_for_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         for text in ["", "0 nothing", "200 what", "stop", "\u{fffd}"] {
-            std::fs::write(folder.path().join(NAME), text).expect("written");
-            let fault = LatchFile::open(folder.path()).expect_err("refused");
+            std::fs::write(folder.path().join("latched-stop-r"), text).expect("written");
+            let fault = LatchFile::open(folder.path(), "r").expect_err("refused");
             assert!(fault.to_string().contains("delete the file"), "{fault}");
         }
-        std::fs::write(folder.path().join(NAME), [0xff, 0xfe]).expect("written");
-        assert!(LatchFile::open(folder.path()).is_err());
+        std::fs::write(folder.path().join("latched-stop-r"), [0xff, 0xfe]).expect("written");
+        assert!(LatchFile::open(folder.path(), "r").is_err());
     }
 }

@@ -24,7 +24,7 @@ use crate::runtime::deployment::Deployment;
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
 use crate::runtime::inference::{self, InferenceIo, Insight};
-use crate::runtime::latch::{LatchFault, LatchFile};
+use crate::runtime::latch::LatchFile;
 use crate::runtime::operations::{Counters, Desk, DeskEnds};
 use crate::runtime::service::{self, ServiceIo};
 use crate::runtime::telemetry::{self, tap};
@@ -50,9 +50,6 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The memory of a latched stop.
-    #[error(transparent)]
-    Latch(#[from] LatchFault),
     /// The operating system gave no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -96,7 +93,16 @@ pub fn start(
     start_recorded(deployment, session, injected_delay_ns, None)
 }
 
-/// As [`start`], with a record of what goes wrong and, if one listens, a word to the service manager.
+/// What outlives the process.
+#[derive(Debug)]
+pub struct Memory {
+    /// Crashes.
+    pub recorder: Arc<Recorder>,
+    /// A latched stop.
+    pub latch: LatchFile,
+}
+
+/// As [`start`], with a memory of what went wrong and, if one listens, a word to the service manager.
 ///
 /// # Errors
 /// [`StartError`].
@@ -104,14 +110,9 @@ pub fn start_recorded(
     deployment: Deployment,
     session: &Session,
     injected_delay_ns: u64,
-    recorder: Option<Arc<Recorder>>,
+    memory: Option<Memory>,
 ) -> Result<Running, StartError> {
-    let latch = deployment
-        .config
-        .state_dir
-        .as_deref()
-        .map(LatchFile::open)
-        .transpose()?;
+    let (recorder, latch) = memory.map(|memory| (memory.recorder, memory.latch)).unzip();
     let Deployment {
         config,
         inference,
