@@ -215,7 +215,7 @@ impl Envelope {
         let Some(first) = path.first() else {
             return Ok(());
         };
-        let (mut at, mut margins) = (0, self.margins(0, first.as_ref())?);
+        let (mut at, mut margins) = (0_usize, self.margins(0, first.as_ref())?);
         while at.saturating_add(1) < path.len() {
             let mut ahead = path.len().saturating_sub(at).saturating_sub(1);
             loop {

@@ -301,14 +301,14 @@ fn random_envelope(dice: &mut Dice, joints: usize) -> Envelope {
 fn no_illegal_motion_passes() {
     let mut dice = Dice::new(5, 0);
     let (mut passed, mut refused, mut between) = (0, 0, 0);
-    for round in 0..1_500 {
+    for round in 0..4_500 {
         let joints = [6, 7, 14][round % 3];
         let envelope = random_envelope(&mut dice, joints);
         let mut q: std::vec::Vec<f64> = (0..joints).map(|_| dice.range(-1.0, 1.0)).collect();
         if envelope.check(&q).is_err() {
             continue;
         }
-        let size = [0.003, 0.02, 0.1][round % 3 * 7 % 3];
+        let size = [0.003, 0.02, 0.1][round / 3 % 3];
         let rate: std::vec::Vec<f64> = (0..joints).map(|_| dice.range(-size, size)).collect();
         let path: std::vec::Vec<std::vec::Vec<f64>> = (0..60)
             .map(|_| {
