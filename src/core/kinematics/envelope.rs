@@ -311,7 +311,8 @@ impl Envelope {
                 None => (*here, 1.0),
             };
             // Written so that a NaN is uncovered. A joint at rest moves nothing, with no margin left too.
-            if !(moved_m <= room_m) {
+            let covered = moved_m <= room_m;
+            if !covered {
                 return Some((check.subject, (moved_m - room_m) * share));
             }
         }
@@ -337,7 +338,9 @@ impl Envelope {
         for check in &self.checks {
             let margin_m =
                 self.distance(check, &placed).unwrap_or(f64::NAN) - check.clearance_m - SLACK_M;
-            if !(margin_m >= 0.0) {
+            // Likewise: a NaN is not legal.
+            let legal = margin_m >= 0.0;
+            if !legal {
                 return Err(Breach::Space {
                     pose,
                     subject: check.subject,

@@ -141,10 +141,11 @@ fn forward_is_the_product_of_matrices_for_6_7_and_14_joints() {
                 all.push(m);
             }
             for (pose, m) in poses.iter().zip(&all) {
-                for row in 0..3 {
-                    assert!((pose.translation[row] - m[row][3]).abs() < 1e-11);
-                    for column in 0..3 {
-                        assert!((pose.columns[column][row] - m[row][column]).abs() < 1e-11);
+                let [x, y, z] = pose.columns;
+                for (row, want) in m.iter().take(3).enumerate() {
+                    let got = [x[row], y[row], z[row], pose.translation[row]];
+                    for (got, want) in got.iter().zip(want) {
+                        assert!((got - want).abs() < 1e-11, "{got} {want}");
                     }
                 }
             }
