@@ -42,19 +42,19 @@ pub enum Subject {
     /// A capsule and the workspace box.
     Workspace {
         /// Index of the capsule.
-        capsule: usize,
+        capsule: u16,
     },
     /// A capsule and a keep-out box.
     KeepOut {
         /// Index of the capsule.
-        capsule: usize,
+        capsule: u16,
         /// Index of the box.
-        keep_out: usize,
+        keep_out: u16,
     },
     /// A pair of capsules.
     Pair {
         /// Index of the pair.
-        pair: usize,
+        pair: u16,
     },
 }
 
@@ -86,11 +86,11 @@ pub enum Breach {
 #[derive(Clone, Copy, Debug)]
 struct Check {
     subject: Subject,
-    /// Capsule indices; the second only for pairs.
-    one: usize,
-    two: Option<usize>,
+    /// Capsule indices; the second only for pairs. Narrow: there may be many checks, and the core has no heap.
+    one: u16,
+    two: Option<u16>,
     /// Last link both hang on: what is above it moves both alike.
-    common: Option<usize>,
+    common: Option<u16>,
     clearance_m: f64,
 }
 
@@ -99,6 +99,8 @@ struct Check {
 pub struct Envelope {
     chain: Chain,
     capsules: Vec<Capsule, CAPSULES_MAX>,
+    /// Of each capsule: how far its segment gets from its link's origin.
+    reaches_m: Vec<f64, CAPSULES_MAX>,
     workspace: Option<Cuboid>,
     keep_outs: Vec<Cuboid, KEEP_OUTS_MAX>,
     checks: Vec<Check, SPACE_CHECKS_MAX>,
@@ -279,7 +281,16 @@ impl Envelope {
                 .push(check)
                 .map_err(|_| many("checks", SPACE_CHECKS_MAX))
         };
+        // The lists' capacities are far below what 16 bits count, and a longer list is refused below.
+        let narrow = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+        if capsules.len() > CAPSULES_MAX {
+            return Err(many("capsules", CAPSULES_MAX));
+        }
+        if keep_outs.len() > KEEP_OUTS_MAX {
+            return Err(many("keep-out boxes", KEEP_OUTS_MAX));
+        }
         for (capsule, each) in capsules.iter().enumerate() {
+            let capsule = narrow(capsule);
             let alone = |subject| Check {
                 subject,
                 one: capsule,
@@ -295,7 +306,10 @@ impl Envelope {
             } else {
                 0
             } {
-                put(alone(Subject::KeepOut { capsule, keep_out }))?;
+                put(alone(Subject::KeepOut {
+                    capsule,
+                    keep_out: narrow(keep_out),
+                }))?;
             }
         }
         for (index, pair) in pairs.iter().enumerate() {
@@ -309,15 +323,21 @@ impl Envelope {
                 return Err(shape("capsule pair", index));
             }
             put(Check {
-                subject: Subject::Pair { pair: index },
-                one,
-                two: Some(two),
-                common: chain.common(first.link, second.link),
+                subject: Subject::Pair {
+                    pair: narrow(index),
+                },
+                one: narrow(one),
+                two: Some(narrow(two)),
+                common: chain.common(first.link, second.link).map(narrow),
                 clearance_m: pair.clearance_m,
             })?;
         }
         Ok(Envelope {
             chain,
+            reaches_m: capsules
+                .iter()
+                .map(|each| each.ends.into_iter().map(length).fold(0.0, f64::max))
+                .collect(),
             capsules: Vec::from_slice(capsules).map_err(|_| many("capsules", CAPSULES_MAX))?,
             workspace,
             keep_outs: Vec::from_slice(keep_outs)
@@ -374,18 +394,15 @@ impl Envelope {
         for (index, (check, here)) in self.checks.iter().zip(here).enumerate() {
             let from = check
                 .common
-                .and_then(|link| sums.get(link))
+                .and_then(|link| sums.get(usize::from(link)))
                 .copied()
                 .unwrap_or_default();
-            let moved = |capsule: usize| {
-                self.capsules.get(capsule).and_then(|capsule| {
-                    let [a, b] = capsule.ends;
-                    // The ball around the segment's points turns into itself: only the segment's reach counts.
-                    Some(
-                        sums.get(capsule.link)?
-                            .moved_m(&from, length(a).max(length(b))),
-                    )
-                })
+            let moved = |capsule: u16| {
+                let capsule = usize::from(capsule);
+                // The ball around the segment's points turns into itself: only the segment's reach counts.
+                let reach_m = self.reaches_m.get(capsule)?;
+                let link = self.capsules.get(capsule)?.link;
+                Some(sums.get(link)?.moved_m(&from, *reach_m))
             };
             let moved_m = moved(check.one).unwrap_or(f64::INFINITY)
                 + check
@@ -439,14 +456,17 @@ impl Envelope {
     }
 
     fn distance(&self, check: &Check, placed: &[(Segment, f64)]) -> Option<f64> {
-        let (one, radius_m) = placed.get(check.one)?;
+        let (one, radius_m) = placed.get(usize::from(check.one))?;
         Some(match check.subject {
             Subject::Workspace { .. } => self.workspace.as_ref()?.inside_by(one) - radius_m,
             Subject::KeepOut { keep_out, .. } => {
-                self.keep_outs.get(keep_out)?.segment_distance(one) - radius_m
+                self.keep_outs
+                    .get(usize::from(keep_out))?
+                    .segment_distance(one)
+                    - radius_m
             }
             Subject::Pair { .. } => {
-                let (two, more_m) = placed.get(check.two?)?;
+                let (two, more_m) = placed.get(usize::from(check.two?))?;
                 segment_distance(one, two) - radius_m - more_m
             }
         })
