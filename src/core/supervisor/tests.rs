@@ -613,6 +613,10 @@ fn the_whole_machine_keeps_its_promises() {
     let combinations =
         requests.len() * helds.len() * ages.len() * grips.len() * lines.len() * (1 << 10);
 
+    // Shorter where the tests themselves are tested (tests/mutants/run.sh): 13 shares no factor with any of the lists.
+    let short = std::env::var_os("TENDON_SHORT_TESTS").is_some();
+    let stride = if short { 13 } else { 1 };
+
     let mut known = HashSet::new();
     let start = |latched| Supervisor::new(Reactions::default(), latched);
     let mut todo = vec![
@@ -625,7 +629,7 @@ fn the_whole_machine_keeps_its_promises() {
         if !known.insert(shape_of(&from)) {
             continue;
         }
-        for n in 0..combinations {
+        for n in (0..combinations).step_by(stride) {
             let n = &mut { n };
             let request = pick(n, &requests);
             // Just now, or after every timer that may run has run out.
@@ -669,7 +673,7 @@ fn the_whole_machine_keeps_its_promises() {
     }
     println!("{} states, {transitions} transitions", known.len());
     assert!(
-        known.len() > 40 && transitions > 1_000_000,
+        known.len() > 40 && transitions > 1_000_000 / stride as u64,
         "{} {transitions}",
         known.len()
     );

@@ -31,7 +31,7 @@ fn a_stop_arrives_exactly_and_where_the_closed_form_says() {
     let mut seed = 0x1234_5678_9abc_def0;
     for (v_max, a_max, j_max, t) in BRAKES {
         let brake = Brake::new(a_max, j_max, t);
-        for _ in 0..3_000 {
+        for _ in 0..rounds(3_000) {
             let v0 = (2.0 * xorshift(&mut seed) - 1.0) * v_max;
             let a0 = (2.0 * xorshift(&mut seed) - 1.0) * a_max;
             let rest = brake.rest(v0, a0);
@@ -329,7 +329,7 @@ fn hostile_setpoints_keep_every_limit() {
         rig.silent();
         let mut shaped = 0;
         let start = std::time::Instant::now();
-        for _ in 0..100_000 {
+        for _ in 0..rounds(100_000) {
             let kind = xorshift(&mut seed);
             let wish = if kind < 0.3 {
                 6.0 * xorshift(&mut seed) - 3.0

@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Tests the tests of the governor and the supervisor: breaks the code in one place at a time and sees whether a test
+# notices. Survivors are tried again with the tests at their full length, and what is still not noticed is printed;
+# docs/mutants.md says why each of those is no fault of the tests.
+#
+#   cargo install cargo-mutants
+#   tests/mutants/run.sh [out-folder] [more arguments of cargo-mutants, such as --shard 0/8 or --file '**/stop.rs']
+#
+# Takes about 40 minutes on two cores. The core is copied out with its tests (tests/core), so that a mutant is built and
+# tried in some seconds.
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+out=${1:-"$root/target/mutants"}
+[ $# -eq 0 ] || shift
+mkdir -p "$out"
+tree="$out/tree"
+rm -rf "$tree" "$out/quick" "$out/full"
+mkdir -p "$tree/src/bench"
+cp "$root/tests/core/Cargo.toml" "$root/tests/core/Cargo.lock" "$tree/"
+cp -r "$root/src/core" "$tree/src/core"
+cp "$root/src/bench/arm.rs" "$root/src/bench/dice.rs" "$tree/src/bench/"
+# The same library, but from its own files: what lies outside of its tree would not be mutated.
+sed '/^#\[path/d' "$root/tests/core/src/lib.rs" > "$tree/src/lib.rs"
+sed '/^#\[path/d' "$root/tests/core/src/bench.rs" > "$tree/src/bench/mod.rs"
+
+mutants() {
+    where=$1
+    shift
+    # 2 and 3 say that some were missed or ran out of time; more than that is an error of the run itself.
+    env -u CARGO_TARGET_DIR cargo mutants --dir "$tree" --output "$out/$where" --cap-lints true --no-shuffle \
+        --file 'src/core/governor/*.rs' --file 'src/core/supervisor/*.rs' "$@" \
+        -- --lib -- core::governor core::supervisor || [ $? -le 3 ]
+}
+lines() { if [ -f "$1" ]; then wc -l < "$1"; else echo 0; fi; }
+
+TENDON_SHORT_TESTS=1 mutants quick --jobs 2 --timeout 40 "$@"
+found="$out/quick/mutants.out"
+missed="$found/missed.txt"
+if [ -s "$missed" ]; then
+    # One regular expression for each survivor, its own name.
+    sed 's/[][\.*^$+?(){}|/]/\\&/g; s/^/--re=^/; s/$/$/' "$missed" > "$out/again"
+    set --
+    while read -r re; do set -- "$@" "$re"; done < "$out/again"
+    mutants full --jobs 2 --timeout 300 "$@"
+    missed="$out/full/mutants.out/missed.txt"
+fi
+caught_late=$(($(lines "$found/missed.txt") - $(lines "$missed")))
+[ -s "$found/missed.txt" ] || caught_late=0
+echo "caught $(($(lines "$found/caught.txt") + caught_late)) (of them $caught_late by the full length alone)," \
+    "timeouts $(lines "$found/timeout.txt"), missed $(lines "$missed"), unviable $(lines "$found/unviable.txt")"
+[ ! -s "$missed" ] || cat "$missed"
