@@ -16,13 +16,17 @@ out=${1:-"$root/target/mutants"}
 mkdir -p "$out"
 tree="$out/tree"
 rm -rf "$tree" "$out/quick" "$out/full"
-mkdir -p "$tree/src/bench"
-cp "$root/tests/core/Cargo.toml" "$root/tests/core/Cargo.lock" "$tree/"
+mkdir -p "$tree/src"
 cp -r "$root/src/core" "$tree/src/core"
-cp "$root/src/bench/arm.rs" "$root/src/bench/dice.rs" "$tree/src/bench/"
-# The same library, but from its own files: what lies outside of its tree would not be mutated.
-sed '/^#\[path/d' "$root/tests/core/src/lib.rs" > "$tree/src/lib.rs"
-sed '/^#\[path/d' "$root/tests/core/src/bench.rs" > "$tree/src/bench/mod.rs"
+cp "$root/tests/core/Cargo.lock" "$tree/"
+cp "$root/tests/core/src/fail_fast.rs" "$tree/src/"
+# The same library, but from its own files (what lies outside of its tree would not be mutated), and without the tests of
+# the other rooms and what only they need.
+sed '/^#\[path/d; /^#\[cfg(test)\]/,/^mod bench/d; /^\[\[bin/,$d' "$root/tests/core/src/lib.rs" > "$tree/src/lib.rs"
+sed '/^\[dev-dep/,/^$/d' "$root/tests/core/Cargo.toml" > "$tree/Cargo.toml"
+for room in schedule wire kinematics; do
+    sed -i '/^#\[cfg(test)\]$/{N;/\nmod tests;$/d}' "$tree/src/core/$room/mod.rs"
+done
 
 mutants() {
     where=$1

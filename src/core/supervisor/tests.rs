@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stories, and the whole machine enumerated.
 
+mod diagram;
+
 use super::*;
 use crate::core::units::MS;
 use std::collections::HashSet;
@@ -587,9 +589,11 @@ fn pick<T: Copy>(n: &mut usize, of: &[T]) -> T {
     one
 }
 
-/// Every reachable state under every combination of facts, requests and run-out timers (I24, I25, I26, I13, I14).
-#[test]
-fn the_whole_machine_keeps_its_promises() {
+/// Every reachable state under every combination of facts, requests and run-out timers; one in `stride` of them.
+fn explore(
+    stride: usize,
+    mut visit: impl FnMut(&Supervisor, &Supervisor, &Facts, &Decision),
+) -> (HashSet<[u8; 7]>, u64) {
     use Request::{Activate, EmergencyStop, Reset, Stop, TakeOver};
     let requests = [
         None,
@@ -612,10 +616,6 @@ fn the_whole_machine_keeps_its_promises() {
     let flags = [false, true];
     let combinations =
         requests.len() * helds.len() * ages.len() * grips.len() * lines.len() * (1 << 10);
-
-    // Shorter where the tests themselves are tested (tests/mutants/run.sh): 13 shares no factor with any of the lists.
-    let short = std::env::var_os("TENDON_SHORT_TESTS").is_some();
-    let stride = if short { 13 } else { 1 };
 
     let mut known = HashSet::new();
     let start = |latched| Supervisor::new(Reactions::default(), latched);
@@ -665,15 +665,28 @@ fn the_whole_machine_keeps_its_promises() {
             let mut to = from.clone();
             let decision = to.step(now, &facts);
             transitions += 1;
-            check_transition(&from, &to, &facts, &decision);
+            visit(&from, &to, &facts, &decision);
             if !known.contains(&shape_of(&to)) {
                 todo.push(to);
             }
         }
     }
+    (known, transitions)
+}
+
+/// All of it, or less where the tests themselves are tested (tests/mutants/run.sh): 13 shares no factor with the lists.
+fn stride() -> usize {
+    let short = std::env::var_os("TENDON_SHORT_TESTS").is_some();
+    if short { 13 } else { 1 }
+}
+
+/// I24, I25, I26, I13, I14, on everything.
+#[test]
+fn the_whole_machine_keeps_its_promises() {
+    let (known, transitions) = explore(stride(), check_transition);
     println!("{} states, {transitions} transitions", known.len());
     assert!(
-        known.len() > 40 && transitions > 1_000_000 / stride as u64,
+        known.len() > 40 && transitions > 1_000_000 / stride() as u64,
         "{} {transitions}",
         known.len()
     );
