@@ -392,7 +392,7 @@ impl Governor {
         let proposal = self.unusable(now, input.proposal);
         // Later: torque, workspace, keep-out and self-collision are judged on the shaped step, in `follow`.
         let causes = [
-            proposal, shaking, measured, permission, deadman, input.hold, latched, stop, line,
+            proposal, shaking, measured, permission, deadman, latched, stop, line,
         ];
         self.limits.reactions.worst(causes.into_iter().flatten())
     }

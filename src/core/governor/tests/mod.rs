@@ -4,6 +4,8 @@
 mod adversary;
 mod cases;
 mod properties;
+mod senses;
+mod verdicts;
 
 use super::*;
 
