@@ -208,11 +208,10 @@ impl Stage {
             )
             .replace("[page]\nlisten = \"127.0.0.1:8765\"", "");
         std::fs::write(folder.path().join("tendon.toml"), tendon).expect("written");
-        std::fs::copy(
-            root.join("deploy/bench/robot.toml"),
-            folder.path().join("robot.toml"),
-        )
-        .expect("copied");
+        for file in ["robot.toml", "robot.urdf"] {
+            let from = root.join("deploy/bench").join(file);
+            std::fs::copy(from, folder.path().join(file)).expect("copied");
+        }
         let runtime = Stage::runtime(folder.path());
         let bench = Stage::bench(&endpoint);
         Stage {

@@ -113,7 +113,13 @@ impl Deployment {
                 .age_max_ns
                 .min(bundle.timing.observation_age_max_ns),
         };
-        let governor = Governor::new(config.limits.clone()).map_err(|bad| {
+        let governed = Governor::new(config.limits.clone()).and_then(|governor| {
+            match config.robot.space.as_deref() {
+                Some(space) => governor.within(space.clone()),
+                None => Ok(governor),
+            }
+        });
+        let governor = governed.map_err(|bad| {
             vec![Problem {
                 at: "robot.toml".into(),
                 expected: "limits that can be governed".into(),

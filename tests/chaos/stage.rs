@@ -157,6 +157,7 @@ pub fn deploy(folder: &Path, endpoint: &str, more: &str) -> PathBuf {
     let path = folder.join("tendon.toml");
     std::fs::write(&path, text).expect("written");
     std::fs::write(folder.join("robot.toml"), demo::ROBOT_TOML).expect("written");
+    std::fs::write(folder.join("robot.urdf"), demo::ROBOT_URDF).expect("written");
     path
 }
 

@@ -6,5 +6,3 @@
 mod bench;
 #[path = "../../../src/core/mod.rs"]
 pub mod core;
-#[cfg(all(test, target_os = "linux"))]
-mod fail_fast;

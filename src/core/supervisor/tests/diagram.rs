@@ -141,7 +141,7 @@ fn reachable() -> Vec<Supervisor> {
     let mut states: Vec<Supervisor> = vec![];
     let mut known = HashSet::new();
     // A stride larger than that of the other test: only the states are wanted, not what leads to them.
-    explore(13, |from, _, _, _| {
+    explore(31, |from, _, _, _| {
         if known.insert(shape_of(from)) {
             // However it was reached: it struck, and its timers were started, some time ago, and none has run out.
             let mut state = from.clone();
