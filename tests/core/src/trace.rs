@@ -51,7 +51,7 @@ pub struct Counts {
     pub passed: u32,
     pub shaped: u32,
     pub held: u32,
-    /// One bit a limit that was named, a cause for which it was held, a mode that was entered.
+    /// Sets, one bit an element: limits that were named, causes for which it was held, modes that were entered.
     pub limits: u32,
     pub causes: u32,
     pub modes: u32,
@@ -86,6 +86,7 @@ pub struct World {
     now: Mono,
     state: JointState,
     last: Option<Output>,
+    mode: Mode,
     lags: [Lag; JOINTS],
     wish: Setpoint,
     speed_scale: f64,
@@ -199,13 +200,14 @@ impl World {
             speed_scale: 1.0,
             state,
             last: None,
+            mode: Mode::Boot,
             counts: Counts::default(),
         }
     }
 
     /// The facts of a machine on which all is well, but for what the dice spoil.
     fn facts(&mut self) -> Facts {
-        let mode = self.supervisor_mode();
+        let mode = self.mode;
         let dice = &mut self.dice;
         let request = match mode {
             Mode::Standby if dice.one_in(4) => Some(Request::Activate),
@@ -245,22 +247,6 @@ impl World {
         }
     }
 
-    fn supervisor_mode(&self) -> Mode {
-        let bit = |mode: Mode| self.counts.modes >> 16 == mode as u32;
-        [
-            Mode::Standby,
-            Mode::Active,
-            Mode::Holding,
-            Mode::Stopping,
-            Mode::Stopped,
-            Mode::EStop,
-            Mode::Takeover,
-        ]
-        .into_iter()
-        .find(|mode| bit(*mode))
-        .unwrap_or(Mode::Boot)
-    }
-
     /// Where the setpoint goes on to: each joint to its own goal through three lags, now gently, now faster or further than
     /// it may; seldom by a jump.
     fn wander(&mut self) {
@@ -297,8 +283,8 @@ impl World {
         self.wander();
         let facts = self.facts();
         let decision = self.supervisor.step(self.now, &facts);
-        let mode = decision.mode as u32;
-        self.counts.modes = (self.counts.modes & 0xffff) | 1 << mode | mode << 16;
+        self.mode = decision.mode;
+        self.counts.modes |= 1 << decision.mode as u32;
 
         let mut setpoint = self.wish;
         let dice = &mut self.dice;
@@ -373,25 +359,41 @@ impl World {
     }
 }
 
-/// 10,000 steps, half of them with joints that wait for one another, and the FNV-1a hash of every byte sent and every
-/// position and velocity behind it.
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(hash, mix)
+}
+
+/// Ticks of each of the two runs, and of a line.
+const TICKS: usize = 20_000;
+const LINE: usize = 1_000;
+
+/// One line for every thousand ticks, first with joints that each go alone, then with joints that wait for one another:
+/// the FNV-1a hash of every byte sent so far and of every position and velocity behind it. The first line that differs
+/// says where to look.
 pub fn golden() -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut put = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let mut text = String::new();
     for (seed, coordination) in [
         (1, Coordination::Independent),
         (2, Coordination::Synchronised),
     ] {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut world = World::new(seed, coordination);
-        for _ in 0..5_000 {
-            world.step().iter().for_each(|byte| put(*byte));
+        for tick in 1..=TICKS {
+            hash = fnv(hash, world.step());
             let command = *world.last.as_ref().expect("a step was made").command.get();
             for number in command.positions().iter().chain(command.velocities()) {
-                number.to_le_bytes().iter().for_each(|byte| put(*byte));
+                hash = fnv(hash, &number.to_le_bytes());
+            }
+            if tick % LINE == 0 {
+                text += &format!("{coordination:?} {tick} {hash:016x}\n");
             }
         }
-        text += &format!("{coordination:?} {:?}\n", world.counts);
+        let counts = &world.counts;
+        text += &format!(
+            "{coordination:?} passed {} shaped {} held {} limits {:x} causes {:x} modes {:x}\n",
+            counts.passed, counts.shaped, counts.held, counts.limits, counts.causes, counts.modes
+        );
     }
-    text + &format!("{hash:#018x}\n")
+    text
 }
