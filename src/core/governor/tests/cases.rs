@@ -297,6 +297,7 @@ fn a_moving_setpoint_is_caught_up_with_and_then_passes_bit_for_bit() {
     assert!(passed > 180, "{passed} ticks of 400 passed");
 }
 
+/// I4.
 #[test]
 fn a_legal_motion_passes_bit_for_bit() {
     let mut rig = Rig::one(0.0);
@@ -309,6 +310,7 @@ fn a_legal_motion_passes_bit_for_bit() {
     }
 }
 
+/// I1, I2.
 #[test]
 fn hostile_setpoints_keep_every_limit() {
     let mut seed = 0x9e37_79b9_7f4a_7c15;

@@ -39,7 +39,7 @@ fn campaign(seed: u64, steps: u64) -> (u64, f64, [u64; 3]) {
     (done, worst, counts)
 }
 
-/// I1, I2, I4, I10, I18: ten million steps of an adversary at 1, 2, 7, 14 and 40 joints and 50 to 1000 Hz.
+/// I1, I2, I3, I4, I10, I18: ten million steps of an adversary at 1, 2, 7, 14 and 40 joints and 50 to 1000 Hz.
 #[test]
 fn no_input_whatsoever_breaks_a_limit() {
     let (done, worst, [passed, shaped, held]) = campaign(1, rounds(10_000_000));

@@ -139,6 +139,7 @@ fn verdicts_have_their_codes() {
     }
 }
 
+/// I6: the promise.
 #[test]
 fn the_longest_stop_is_promised_and_kept_without_much_to_spare() {
     let mut of = limits();
@@ -240,6 +241,7 @@ fn another_arming_in_motion_waits_for_rest() {
     assert!(ticks > 5, "{ticks}");
 }
 
+/// I14.
 #[test]
 fn an_arming_that_was_latched_is_not_seated_again() {
     let mut one = One::seated(limits());
