@@ -475,6 +475,7 @@ mod tests {
         ms
     }
 
+    /// I7, at the motor controller.
     #[test]
     fn it_stops_by_itself_within_20_ms_of_silence_and_stays_stopped() {
         let mut motor = motor();

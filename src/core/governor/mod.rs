@@ -405,7 +405,7 @@ impl Governor {
             .map(|(cause, _)| cause);
         let proposal = self.unusable(now, input.proposal);
         let causes = [
-            proposal, shaking, measured, permission, deadman, input.hold, latched, stop, line,
+            proposal, shaking, measured, permission, deadman, latched, stop, line,
         ];
         self.limits.reactions.worst(causes.into_iter().flatten())
     }

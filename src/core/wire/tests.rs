@@ -153,6 +153,7 @@ fn foreign_frames_are_named() {
     );
 }
 
+/// I8, for armings; I21.
 #[test]
 fn repeated_reordered_and_retired_commands_are_dropped() {
     let mut receiver = CommandReceiver::new(US);

@@ -31,7 +31,7 @@ fn a_stop_arrives_exactly_and_where_the_closed_form_says() {
     let mut seed = 0x1234_5678_9abc_def0;
     for (v_max, a_max, j_max, t) in BRAKES {
         let brake = Brake::new(a_max, j_max, t);
-        for _ in 0..3_000 {
+        for _ in 0..rounds(3_000) {
             let v0 = (2.0 * xorshift(&mut seed) - 1.0) * v_max;
             let a0 = (2.0 * xorshift(&mut seed) - 1.0) * a_max;
             let rest = brake.rest(v0, a0);
@@ -298,6 +298,7 @@ fn a_moving_setpoint_is_caught_up_with_and_then_passes_bit_for_bit() {
     assert!(passed > 180, "{passed} ticks of 400 passed");
 }
 
+/// I4.
 #[test]
 fn a_legal_motion_passes_bit_for_bit() {
     let mut rig = Rig::one(0.0);
@@ -310,6 +311,7 @@ fn a_legal_motion_passes_bit_for_bit() {
     }
 }
 
+/// I1, I2.
 #[test]
 fn hostile_setpoints_keep_every_limit() {
     let mut seed = 0x9e37_79b9_7f4a_7c15;
@@ -330,7 +332,7 @@ fn hostile_setpoints_keep_every_limit() {
         rig.silent();
         let mut shaped = 0;
         let start = std::time::Instant::now();
-        for _ in 0..100_000 {
+        for _ in 0..rounds(100_000) {
             let kind = xorshift(&mut seed);
             let wish = if kind < 0.3 {
                 6.0 * xorshift(&mut seed) - 3.0
