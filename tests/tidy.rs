@@ -9,12 +9,13 @@ use std::fs;
 use std::path::Path;
 
 /// Who may import whom. Every room may import itself; a room that is not here does not exist.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("core", &[]),
     ("ports", &["core"]),
     ("sync", &["core"]),
     ("config", &["core"]),
     // The siblings do not see one another.
+    ("capture", &["core", "ports", "sync", "config"]),
     ("engine", &["core", "ports", "sync", "config"]),
     ("policy", &["core", "ports", "sync", "config"]),
     ("link", &["core", "ports", "sync", "config"]),
@@ -24,14 +25,15 @@ const ARROWS: [(&str, &[&str]); 12] = [
     (
         "runtime",
         &[
-            "core", "ports", "sync", "config", "engine", "policy", "link", "operator", "bench",
+            "core", "ports", "sync", "config", "capture", "engine", "policy", "link", "operator",
+            "bench",
         ],
     ),
     (
         "cli",
         &[
-            "core", "ports", "sync", "config", "engine", "policy", "link", "operator", "bench",
-            "runtime",
+            "core", "ports", "sync", "config", "capture", "engine", "policy", "link", "operator",
+            "bench", "runtime",
         ],
     ),
     ("main", &["runtime", "cli"]),

@@ -7,6 +7,7 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use tendon::bench::lens::PictureFault;
 use tendon::bench::process::{self, Clock, Settings};
 use tendon::config::{Config, LinkConfig};
 use tendon::core::units::Mono;
@@ -36,9 +37,12 @@ pub struct Options {
 /// [`Failure`].
 pub fn run(options: &Options) -> Result<(), Failure> {
     let ending = super::ending()?;
-    let camera_off = Arc::new(AtomicUsize::new(0));
-    for (signal, value) in [(SIGUSR1, 1), (SIGUSR2, 0)] {
-        signal_hook::flag::register_usize(signal, Arc::clone(&camera_off), value)
+    let camera_fault = Arc::new(AtomicUsize::new(0));
+    for (signal, value) in [
+        (SIGUSR1, PictureFault::Off as usize),
+        (SIGUSR2, PictureFault::None as usize),
+    ] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&camera_fault), value)
             .map_err(Failure::failed)?;
     }
     // Only the robot and the streams' names are needed here; the bundle is the runtime's.
@@ -65,5 +69,5 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         now: clock::now as fn() -> Mono,
         sleep_until: clock::sleep_until,
     };
-    process::run(&link, &settings, clock, &ending, &camera_off).map_err(Failure::failed)
+    process::run(&link, &settings, clock, &ending, &camera_fault).map_err(Failure::failed)
 }

@@ -90,6 +90,10 @@ pub struct CameraTable {
     pub height: Spanned<Number>,
     /// An older frame is not shown to the policy.
     pub age_max_ms: Spanned<Number>,
+    /// Frames a second; absent: silence is judged by `age_max_ms` alone.
+    pub rate_hz: Option<Spanned<Number>>,
+    /// Whether its pictures carry noise; absent: they do. A simulated camera's may not.
+    pub noisy: Option<bool>,
 }
 
 /// `[control]`.

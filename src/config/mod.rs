@@ -13,6 +13,7 @@ mod tests;
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::core::action::JointKind;
+use crate::core::camera::Expected;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::schedule::{self, Merge};
@@ -83,6 +84,24 @@ pub struct CameraConfig {
     pub height: usize,
     /// An older frame is not shown to the policy.
     pub age_max_ns: u64,
+    /// Time between two frames, if it is said: silence of 2.5 of it is a lost camera.
+    pub period_ns: Option<u64>,
+    /// Whether its pictures carry noise, as those of any sensor do.
+    pub noisy: bool,
+}
+
+impl CameraConfig {
+    /// What the judge of its pictures must know.
+    #[must_use]
+    pub fn expected(&self) -> Expected {
+        Expected {
+            width: self.width,
+            height: self.height,
+            period_ns: self.period_ns,
+            age_max_ns: self.age_max_ns,
+            noisy: self.noisy,
+        }
+    }
 }
 
 /// The control loop.
@@ -282,6 +301,11 @@ fn check_camera(written: &TendonFile, at: &mut Located<'_>) -> CameraConfig {
         height: at.within("camera.height", &camera.height, 16.0, 8192.0) as usize,
         age_max_ns: (at.within("camera.age_max_ms", &camera.age_max_ms, 1.0, 10_000.0) * MS as f64)
             as u64,
+        period_ns: camera.rate_hz.as_ref().map(|rate| {
+            let rate_hz = at.within("camera.rate_hz", rate, 1.0, 1000.0);
+            (1e9 / rate_hz).round() as u64
+        }),
+        noisy: camera.noisy.unwrap_or(true),
     }
 }
 

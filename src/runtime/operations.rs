@@ -34,6 +34,7 @@ pub struct Counters {
     pub chunks_refused: Arc<AtomicU64>,
     pub inference_faults: Arc<AtomicU64>,
     pub frames_refused: Arc<AtomicU64>,
+    pub camera_fault: Arc<AtomicU8>,
     pub states_refused: Arc<AtomicU64>,
     pub newest_frame_ns: Arc<AtomicU64>,
     pub instructed: Arc<AtomicBool>,

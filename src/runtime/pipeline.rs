@@ -8,6 +8,7 @@
 //!                       watchdog (heartbeats, supervisor) --decision--^
 //! ```
 
+use crate::core::camera::Health;
 use crate::core::governor::Proposal;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Permission, Supervisor};
@@ -294,12 +295,14 @@ pub fn start_recorded(
         shown: picture,
         newest_ns: Arc::clone(&counters.newest_frame_ns),
         refused: Arc::clone(&counters.frames_refused),
+        fault: Arc::clone(&counters.camera_fault),
         ending: Arc::clone(&ending),
     };
     let source: Box<dyn Source> = Box::new(camera);
+    let health = Health::new(config.camera.expected());
     threads.push(
         crew.spawn(threads::CAPTURE, now, capture_beat.clone(), move |seat| {
-            capture::run(source, black, capture_io, &seat)
+            capture::run(source, health, black, capture_io, &seat)
         })?,
     );
     let joints: Vec<_> = config

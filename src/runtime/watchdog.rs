@@ -3,6 +3,7 @@
 
 use crate::core::governor::limits::Joint;
 use crate::core::governor::measured::{POSE_ROOM, REST_RATE};
+use crate::core::governor::reaction::Cause;
 use crate::core::governor::{Lines, Output};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::deadlines::Deadline;
@@ -34,6 +35,8 @@ pub struct Gathered {
     pub asked: Option<Asked>,
     /// Whether the camera's newest frame is young enough.
     pub cameras_fresh: bool,
+    /// What is wrong with the camera, as its thread found.
+    pub camera_fault: Option<Cause>,
     /// Whether somebody has said what to do.
     pub instructed: bool,
     /// The lines that a person holds.
@@ -133,6 +136,7 @@ impl Watch {
             }),
             measured_at_rest: pose(&|_, v, _| v.abs() <= REST_RATE),
             cameras_fresh: gathered.cameras_fresh,
+            camera_fault: gathered.camera_fault,
             instructed: gathered.instructed,
             // Chunks made before the robot is armed are dropped: the first command is the measured pose.
             first_setpoint: FirstSetpoint::None,
@@ -248,11 +252,14 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
                     .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
             });
         let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
+        let camera_fault = Cause::from_code(io.counters.camera_fault.load(Ordering::Relaxed));
         let gathered = Gathered {
             asked: request,
             lines: Lines::NOT_FITTED,
             slept_ns: clock::slept_ns(),
+            camera_fault,
             cameras_fresh: newest_frame != Mono(0)
+                && camera_fault.is_none()
                 && now.since_ns(newest_frame) <= io.frame_age_max_ns,
             instructed: io.counters.instructed.load(Ordering::Relaxed),
             thread_late: late,

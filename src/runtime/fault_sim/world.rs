@@ -6,7 +6,9 @@
 //! each moment; the robot follows its motor controller exactly, unless a fault says otherwise. Nothing here judges.
 
 use super::phase::{JOINTS, Motion, limits};
+use crate::bench::lens::{Lens, PictureFault};
 use crate::core::action::{JointKind, Setpoint};
+use crate::core::camera::{CameraFault, Expected, Health, Picture};
 use crate::core::chunk::{Chunk, Provenance};
 use crate::core::governor::{Governor, Lines, Output, Proposal};
 use crate::core::observation::{JointState, StateHistory};
@@ -26,9 +28,9 @@ use std::sync::atomic::AtomicU64;
 /// The control period.
 pub const TICK_NS: u64 = 5 * MS;
 /// The watchdog's period.
-const WATCH_NS: u64 = 10 * MS;
+pub const WATCH_NS: u64 = 10 * MS;
 /// A camera of 30 frames a second, in whole ticks.
-const FRAME_NS: u64 = 35 * MS;
+pub const FRAME_NS: u64 = 35 * MS;
 /// Between two chunks.
 const POLICY_NS: u64 = 100 * MS;
 /// From a frame's capture to its chunk.
@@ -54,6 +56,8 @@ pub struct Meddling {
     pub frames_late_ns: u64,
     /// Its clock runs backwards.
     pub frames_backwards: bool,
+    /// What is wrong with its pictures.
+    pub picture: PictureFault,
     /// No joint state arrives.
     pub no_state: bool,
     /// The measured positions stand still while all else goes on.
@@ -143,7 +147,9 @@ pub struct World {
     held: Held,
     last: Option<Output>,
     gate: Gate,
+    /// The newest good frame.
     frame: (u32, Mono),
+    film: Film,
     newest_frame: Mono,
     coming: Option<(Mono, Chunk)>,
     first_chunk: Option<Chunk>,
@@ -201,6 +207,7 @@ impl World {
             last: None,
             gate: new_gate(),
             frame: (0, Mono(0)),
+            film: Film::new(seed),
             newest_frame: Mono(0),
             coming: None,
             first_chunk: None,
@@ -252,6 +259,18 @@ impl World {
     pub fn emergency_stop(&mut self) {
         self.emergency_stop = true;
         self.request = Some(Request::EmergencyStop);
+    }
+
+    /// The camera's plug is pulled, or put back.
+    pub fn unplug(&mut self, pulled: bool) {
+        self.film.health.lost();
+        self.meddling.no_frames = pulled;
+    }
+
+    /// The camera is plugged elsewhere, or back.
+    pub fn replug(&mut self, picture: PictureFault) {
+        self.film.health.lost();
+        self.meddling.picture = picture;
     }
 
     /// The motor controller starts again.
@@ -370,7 +389,9 @@ impl World {
             } else {
                 self.now.minus_ns(age_ns)
             };
-            self.frame = (self.frame.0 + 1, captured);
+            if self.film.shoot(self.now, captured, self.meddling.picture) {
+                self.frame = (self.frame.0 + 1, captured);
+            }
         }
         if self.coming.is_some() || self.meddling.no_chunks {
             return;
@@ -429,11 +450,13 @@ impl World {
             request,
             made: self.now,
         });
+        let fault = self.film.health.fault(self.now);
         let gathered = Gathered {
             asked,
-            cameras_fresh: self.frame.0 > 0
-                && self.now.since_ns(self.frame.1) <= FRAME_AGE_MAX_NS
-                && !self.meddling.frames_backwards,
+            camera_fault: fault.map(CameraFault::cause),
+            cameras_fresh: fault.is_none()
+                && self.frame.0 > 0
+                && self.now.since_ns(self.frame.1) <= FRAME_AGE_MAX_NS,
             instructed: true,
             lines: self.lines(),
             slept_ns: self.slept_ns,
@@ -507,6 +530,71 @@ impl World {
         if self.meddling.commands_repeated {
             self.old_frames.push(frame);
         }
+    }
+}
+
+/// A small picture of a still life with the noise of a sensor, judged as the capture thread judges.
+struct Film {
+    health: Health,
+    lens: Lens,
+    still: Vec<u8>,
+    rgb: Vec<u8>,
+    seq: u32,
+}
+
+/// Sides of the simulated picture.
+const FILM_PX: [usize; 2] = [64, 48];
+
+impl Film {
+    fn new(seed: u64) -> Film {
+        let [width, height] = FILM_PX;
+        let mut still = Vec::new();
+        for y in 0..height {
+            for x in 0..width {
+                let thing = x.abs_diff(20).pow(2) + y.abs_diff(30).pow(2) < 100;
+                let wall = y < 12;
+                let base = match (thing, wall) {
+                    (true, _) => [180, 40, 40],
+                    (_, true) => [60, 70, 80],
+                    _ => [150 + x / 2, 120 + y, 100],
+                };
+                still.extend(base.map(|value| value as u8));
+            }
+        }
+        Film {
+            health: Health::new(Expected {
+                width,
+                height,
+                period_ns: Some(FRAME_NS),
+                age_max_ns: FRAME_AGE_MAX_NS,
+                noisy: true,
+            }),
+            lens: Lens::new(seed),
+            rgb: still.clone(),
+            still,
+            seq: 0,
+        }
+    }
+
+    /// Whether the picture was good.
+    fn shoot(&mut self, now: Mono, captured: Mono, fault: PictureFault) -> bool {
+        // Silence and times are the world's.
+        self.lens.set_at_once(fault);
+        if self.lens.redraws() {
+            self.rgb.copy_from_slice(&self.still);
+            self.lens.expose(&mut self.rgb);
+        }
+        self.seq += 1;
+        let [width, height] = FILM_PX;
+        let rows = self.lens.rows(height);
+        let picture = Picture {
+            seq: self.seq,
+            captured,
+            width,
+            height: rows,
+            rgb: &self.rgb[..width * rows * 3],
+        };
+        self.health.judge(now, &picture).is_ok()
     }
 }
 
