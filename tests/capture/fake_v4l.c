@@ -352,7 +352,7 @@ static int opened(struct device *d) {
 // What is interposed.
 int open(const char *path, int flags, ...) {
     pthread_once(&once, resolve);
-    struct device *d = by_path(path);
+    struct device *d = flags & O_CREAT ? NULL : by_path(path);
     if (d) return opened(d);
     va_list list;
     va_start(list, flags);
