@@ -178,30 +178,32 @@ impl Job {
             child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>),
             child.stderr.take().map(|out| Box::new(out) as Box<dyn Read + Send>),
         ];
-        for out in outs.into_iter().flatten() {
+        // What it says on its two outputs comes in no order; errors must not be pushed out by chatter.
+        for (which, out) in outs.into_iter().flatten().enumerate() {
             let lines = lines.clone();
             readers.push(std::thread::spawn(move || {
                 for line in BufReader::new(out).lines().map_while(Result::ok) {
-                    if lines.send(line).is_err() {
+                    if lines.send((which, line)).is_err() {
                         return;
                     }
                 }
             }));
         }
         drop(lines);
-        let (mut peak_bytes, mut tail, mut told_s) = (0, Vec::new(), 0.0);
-        let mut kill = |child: &mut Child, found: String, allowed: String| {
+        let (mut peak_bytes, mut told_s) = (0, 0.0);
+        let mut tails: [Vec<String>; 2] = [Vec::new(), Vec::new()];
+        let kill = |child: &mut Child, found: String, allowed: String| {
             let _ = child.kill();
             let _ = child.wait();
             BuildFault::TooMuch { stage: self.stage.clone(), found, allowed }
         };
         let status = loop {
             match said.recv_timeout(LOOK) {
-                Ok(line) => {
-                    if tail.len() == TAIL {
-                        tail.remove(0);
+                Ok((which, line)) => {
+                    if let Some(tail) = tails.get_mut(which) {
+                        tail.push(line.clone());
+                        tail.drain(..tail.len().saturating_sub(TAIL));
                     }
-                    tail.push(line.clone());
                     tell(Progress::Line(line));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -233,13 +235,15 @@ impl Job {
         for reader in readers {
             drop(reader.join());
         }
-        for line in said.try_iter() {
-            tail.push(line.clone());
+        for (which, line) in said.try_iter() {
+            if let Some(tail) = tails.get_mut(which) {
+                tail.push(line.clone());
+                tail.drain(..tail.len().saturating_sub(TAIL));
+            }
             tell(Progress::Line(line));
         }
         if !status.success() {
-            let from = tail.len().saturating_sub(TAIL);
-            let tail = tail[from..].join("\n");
+            let tail = tails.concat().join("\n");
             return Err(BuildFault::Failed { stage: self.stage.clone(), status: status.to_string(), tail });
         }
         Ok(peak_bytes)
