@@ -51,10 +51,24 @@ fn compile(source: &str, out: &str, more: &[&str]) -> PathBuf {
     let out = folder.join(out);
     let source = Path::new(file!()).with_file_name(source);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = if source.is_absolute() { source } else { root.join(source) };
+    let source = if source.is_absolute() {
+        source
+    } else {
+        root.join(source)
+    };
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let built = Command::new(compiler)
-        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fPIC", "-shared", "-o"])
+        .args([
+            "-std=gnu11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-O1",
+            "-g",
+            "-fPIC",
+            "-shared",
+            "-o",
+        ])
         .args([&out, &source])
         .args(more)
         .status()
@@ -66,11 +80,16 @@ fn compile(source: &str, out: &str, more: &[&str]) -> PathBuf {
 impl Fakes {
     fn build() -> Fakes {
         let driver = compile("fake_cuda.c", "libfake_cuda.so", &[]);
-        let driver_without_graphs = compile("fake_cuda.c", "libfake_cuda_old.so", &["-DWITHOUT_GRAPHS"]);
+        let driver_without_graphs =
+            compile("fake_cuda.c", "libfake_cuda_old.so", &["-DWITHOUT_GRAPHS"]);
         let linked = driver.display().to_string();
         let tensorrt = ["10", "11"].map(|layout| {
             let define = format!("-DLAYOUT={layout}");
-            compile("fake_nvinfer.c", &format!("libfake_nvinfer.so.{layout}"), &[&define, &linked])
+            compile(
+                "fake_nvinfer.c",
+                &format!("libfake_nvinfer.so.{layout}"),
+                &[&define, &linked],
+            )
         });
         let open = |path: &PathBuf| {
             // SAFETY: the fakes have no initialisers.
@@ -87,13 +106,23 @@ impl Fakes {
                 log: cuda.get(b"fake_cuda_log\0").expect("there"),
                 forget: cuda.get(b"fake_cuda_forget\0").expect("there"),
                 live: cuda.get(b"fake_cuda_live\0").expect("there"),
-                versions: [0, 1].map(|n: usize| both[n].get(b"fake_nvinfer_version\0").expect("there")),
-                runtimes: [0, 1].map(|n: usize| both[n].get(b"fake_nvinfer_runtime\0").expect("there")),
+                versions: [0, 1]
+                    .map(|n: usize| both[n].get(b"fake_nvinfer_version\0").expect("there")),
+                runtimes: [0, 1]
+                    .map(|n: usize| both[n].get(b"fake_nvinfer_runtime\0").expect("there")),
                 lives: [0, 1].map(|n: usize| both[n].get(b"fake_nvinfer_live\0").expect("there")),
-                _libraries: { let [ten, eleven] = both; [cuda, ten, eleven] },
+                _libraries: {
+                    let [ten, eleven] = both;
+                    [cuda, ten, eleven]
+                },
             }
         };
-        Fakes { driver, driver_without_graphs, tensorrt, knobs }
+        Fakes {
+            driver,
+            driver_without_graphs,
+            tensorrt,
+            knobs,
+        }
     }
 
     fn reset(&self) {
@@ -133,7 +162,9 @@ impl Fakes {
     /// The driver's functions that were called since [`Fakes::forget`].
     pub fn calls(&self) -> Vec<String> {
         // SAFETY: the fake's own buffer, which always has an end; no other thread calls it meanwhile.
-        let text = unsafe { CStr::from_ptr((self.knobs.log)()) }.to_string_lossy().into_owned();
+        let text = unsafe { CStr::from_ptr((self.knobs.log)()) }
+            .to_string_lossy()
+            .into_owned();
         text.split_whitespace().map(str::to_owned).collect()
     }
 
@@ -145,7 +176,12 @@ impl Fakes {
     /// Things of the driver and of TensorRT that were made and not given back.
     pub fn live(&self) -> (i32, i32) {
         // SAFETY: no arguments.
-        unsafe { ((self.knobs.live)(), (self.knobs.lives[0])() + (self.knobs.lives[1])()) }
+        unsafe {
+            (
+                (self.knobs.live)(),
+                (self.knobs.lives[0])() + (self.knobs.lives[1])(),
+            )
+        }
     }
 
     pub fn version(&self, tables: Tables, version: i32) {

@@ -16,15 +16,31 @@ fn lean(version: &str, major: &str) -> Option<PathBuf> {
         return None;
     }
     let named = std::env::var_os("TENDON_LEAN_CACHE").map(PathBuf::from);
-    let cache = named.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("lean")).join(version);
+    let cache = named
+        .unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("lean"))
+        .join(version);
     let library = cache.join(format!("tensorrt_lean_libs/libnvinfer_lean.so.{major}"));
     if library.is_file() {
         return Some(library);
     }
     std::fs::create_dir_all(&cache).expect("a folder");
     let pip = Command::new("python3")
-        .args(["-m", "pip", "--disable-pip-version-check", "--timeout", "20", "--retries", "1"])
-        .args(["install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"])
+        .args([
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--timeout",
+            "20",
+            "--retries",
+            "1",
+        ])
+        .args([
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--target",
+        ])
         .arg(&cache)
         .arg(format!("tensorrt-lean-cu12-libs=={version}"))
         .output();
@@ -32,7 +48,10 @@ fn lean(version: &str, major: &str) -> Option<PathBuf> {
         Ok(output) if output.status.success() && library.is_file() => Some(library),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            println!("skipped: the lean library {version} could not be fetched: {}", said.lines().last().unwrap_or_default());
+            println!(
+                "skipped: the lean library {version} could not be fetched: {}",
+                said.lines().last().unwrap_or_default()
+            );
             None
         }
         Err(error) => {
@@ -47,26 +66,41 @@ fn the_real_libraries_load_speak_and_fail_as_ours() {
     // One machine at a time: the other tests' fake driver must not be mistaken for a real one.
     let _machine = machine();
     for (version, major, number) in [("10.16.1.11", "10", 101_601), ("11.4.0.106", "11", 110_400)] {
-        let Some(path) = lean(version, major) else { continue };
+        let Some(path) = lean(version, major) else {
+            continue;
+        };
         let library = Arc::new(Library::open(Some(&path)).expect("TensorRT's own library opens"));
         assert_eq!(library.version(), number);
-        let settings = Settings { tensorrt: Some(path), ..Settings::default() };
+        let settings = Settings {
+            tensorrt: Some(path),
+            ..Settings::default()
+        };
         match Platform::find(&settings) {
             Ok(platform) => {
                 println!("{version}: a device is here: {:?}", platform.device);
-                let fault = Session::open(&platform.library, b"garbage that is no plan").expect_err("refused");
+                let fault = Session::open(&platform.library, b"garbage that is no plan")
+                    .expect_err("refused");
                 println!("{version}: {fault}");
             }
             Err(fault) => {
                 println!("{version}: {fault}");
-                assert!(matches!(fault, LoadFault::NoDriver { .. } | LoadFault::NoDevice(_)), "{fault}");
+                assert!(
+                    matches!(fault, LoadFault::NoDriver { .. } | LoadFault::NoDevice(_)),
+                    "{fault}"
+                );
                 // Against the advice: what the library does when it is asked all the same. It hands out a pointer that
                 // is neither null nor an object; we must neither crash nor believe it.
                 let fault = Session::runtime(&library).expect_err("no runtime without a driver");
                 println!("{version}: {fault}");
                 let words = fault.to_string();
-                assert!(words.contains("createInferRuntime failed") && words.contains("CUDA"), "{words}");
-                assert!(!words.ends_with("says: nothing"), "its logger was not heard: {words}");
+                assert!(
+                    words.contains("createInferRuntime failed") && words.contains("CUDA"),
+                    "{words}"
+                );
+                assert!(
+                    !words.ends_with("says: nothing"),
+                    "its logger was not heard: {words}"
+                );
             }
         }
     }
@@ -77,8 +111,15 @@ fn the_real_libraries_load_speak_and_fail_as_ours() {
 #[test]
 fn the_layout_is_that_of_the_headers() {
     let headers = std::env::var_os("TENDON_TENSORRT_HEADERS").map(PathBuf::from);
-    let installed = ["/usr/include/aarch64-linux-gnu", "/usr/include/x86_64-linux-gnu"].map(PathBuf::from);
-    let found = headers.into_iter().chain(installed).find(|folder| folder.join("NvInferRuntime.h").is_file());
+    let installed = [
+        "/usr/include/aarch64-linux-gnu",
+        "/usr/include/x86_64-linux-gnu",
+    ]
+    .map(PathBuf::from);
+    let found = headers
+        .into_iter()
+        .chain(installed)
+        .find(|folder| folder.join("NvInferRuntime.h").is_file());
     let Some(headers) = found else {
         println!("skipped: no TensorRT headers here; name them in TENDON_TENSORRT_HEADERS");
         return;
@@ -92,7 +133,11 @@ fn the_layout_is_that_of_the_headers() {
     .expect("written");
     let program = folder.path().join("slots");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tensorrt/slots.cpp");
-    let source = if source.is_file() { source } else { Path::new(file!()).with_file_name("slots.cpp") };
+    let source = if source.is_file() {
+        source
+    } else {
+        Path::new(file!()).with_file_name("slots.cpp")
+    };
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let built = Command::new(compiler)
         .args(["-std=c++17", "-w"])
@@ -103,7 +148,11 @@ fn the_layout_is_that_of_the_headers() {
         .args([&source, Path::new("-o"), &program])
         .status();
     match built {
-        Ok(status) => assert!(status.success(), "slots.cpp does not compile against {}", headers.display()),
+        Ok(status) => assert!(
+            status.success(),
+            "slots.cpp does not compile against {}",
+            headers.display()
+        ),
         Err(error) => {
             println!("skipped: no C++ compiler: {error}");
             return;
@@ -112,7 +161,8 @@ fn the_layout_is_that_of_the_headers() {
     let output = Command::new(&program).output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let number = |name: &str| -> Option<usize> {
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     };
     let version = number("version").expect("a version");
     let layout = Layout::of(version as i32).expect("a version that is claimed to be known");

@@ -20,7 +20,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Lines of the builder that are kept for a message.
 const TAIL: usize = 12;
 /// What `trtexec` is told, the same for every stage. `--stronglyTyped` is the only way in 11, where it is ignored.
-const FLAGS: [&str; 3] = ["--stronglyTyped", "--skipInference", "--profilingVerbosity=detailed"];
+const FLAGS: [&str; 3] = [
+    "--stronglyTyped",
+    "--skipInference",
+    "--profilingVerbosity=detailed",
+];
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -74,7 +78,9 @@ pub struct Built {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildFault {
     /// No builder.
-    #[error("no trtexec: looked for {looked}; on a Jetson install the package tensorrt, or give --trtexec PATH")]
+    #[error(
+        "no trtexec: looked for {looked}; on a Jetson install the package tensorrt, or give --trtexec PATH"
+    )]
     NoBuilder {
         /// Where.
         looked: String,
@@ -98,7 +104,9 @@ pub enum BuildFault {
         tail: String,
     },
     /// It took too much.
-    #[error("stage \"{stage}\": the builder took {found}, more than {allowed}: it was ended. Close what else uses memory, raise the bound, or split the stage")]
+    #[error(
+        "stage \"{stage}\": the builder took {found}, more than {allowed}: it was ended. Close what else uses memory, raise the bound, or split the stage"
+    )]
     TooMuch {
         /// Which stage.
         stage: String,
@@ -111,7 +119,11 @@ pub enum BuildFault {
 
 impl Job {
     fn flags(&self) -> Vec<String> {
-        FLAGS.iter().map(|flag| (*flag).to_owned()).chain(self.flags.iter().cloned()).collect()
+        FLAGS
+            .iter()
+            .map(|flag| (*flag).to_owned())
+            .chain(self.flags.iter().cloned())
+            .collect()
     }
 
     /// What the plan must be, by the ONNX file as it is now.
@@ -132,15 +144,26 @@ impl Job {
     ///
     /// # Errors
     /// [`BuildFault`]; nothing half made stays in the cache.
-    pub fn run(&self, now: fn() -> Mono, tell: &mut dyn FnMut(Progress)) -> Result<Built, BuildFault> {
+    pub fn run(
+        &self,
+        now: fn() -> Mono,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Built, BuildFault> {
         let wanted = self.wanted()?;
         std::fs::create_dir_all(&self.cache).map_err(|error| file(&self.cache, &error))?;
         if wanted.read(&self.cache).is_ok() {
             let path = wanted.path(&self.cache);
-            return Ok(Built { path, cached: true, built_s: 0.0, peak_bytes: 0 });
+            return Ok(Built {
+                path,
+                cached: true,
+                built_s: 0.0,
+                peak_bytes: 0,
+            });
         }
         let builder = find(self.trtexec.as_deref())?;
-        let made = self.cache.join(format!(".{}-{}.making", self.stage, std::process::id()));
+        let made = self
+            .cache
+            .join(format!(".{}-{}.making", self.stage, std::process::id()));
         let timing = self.cache.join("timing.cache");
         let mut command = Command::new(&builder);
         command
@@ -158,7 +181,12 @@ impl Job {
             let built_s = now().seconds_since(begun);
             let path = plan::keep(&wanted, &self.cache, &made, built_s, peak_bytes)
                 .map_err(|error| file(&made, &error))?;
-            Ok(Built { path, cached: false, built_s, peak_bytes })
+            Ok(Built {
+                path,
+                cached: false,
+                built_s,
+                peak_bytes,
+            })
         });
         let _ = std::fs::remove_file(&made);
         result
@@ -175,8 +203,14 @@ impl Job {
         let (lines, said) = mpsc::channel();
         let mut readers = Vec::new();
         let outs: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>),
-            child.stderr.take().map(|out| Box::new(out) as Box<dyn Read + Send>),
+            child
+                .stdout
+                .take()
+                .map(|out| Box::new(out) as Box<dyn Read + Send>),
+            child
+                .stderr
+                .take()
+                .map(|out| Box::new(out) as Box<dyn Read + Send>),
         ];
         // What it says on its two outputs comes in no order; errors must not be pushed out by chatter.
         for (which, out) in outs.into_iter().flatten().enumerate() {
@@ -195,7 +229,11 @@ impl Job {
         let kill = |child: &mut Child, found: String, allowed: String| {
             let _ = child.kill();
             let _ = child.wait();
-            BuildFault::TooMuch { stage: self.stage.clone(), found, allowed }
+            BuildFault::TooMuch {
+                stage: self.stage.clone(),
+                found,
+                allowed,
+            }
         };
         let status = loop {
             match said.recv_timeout(LOOK) {
@@ -214,7 +252,10 @@ impl Job {
             let elapsed_s = now().seconds_since(begun);
             if elapsed_s - told_s >= 1.0 {
                 told_s = elapsed_s;
-                tell(Progress::At { elapsed_s, memory_bytes });
+                tell(Progress::At {
+                    elapsed_s,
+                    memory_bytes,
+                });
             }
             if let Some(most) = self.memory_max_bytes
                 && memory_bytes > most
@@ -244,14 +285,21 @@ impl Job {
         }
         if !status.success() {
             let tail = tails.concat().join("\n");
-            return Err(BuildFault::Failed { stage: self.stage.clone(), status: status.to_string(), tail });
+            return Err(BuildFault::Failed {
+                stage: self.stage.clone(),
+                status: status.to_string(),
+                tail,
+            });
         }
         Ok(peak_bytes)
     }
 }
 
 fn file(at: &Path, error: &std::io::Error) -> BuildFault {
-    BuildFault::File { at: at.display().to_string(), reason: error.to_string() }
+    BuildFault::File {
+        at: at.display().to_string(),
+        reason: error.to_string(),
+    }
 }
 
 /// Where the builder is: as given, in TENDON_TRTEXEC, on the path, where JetPack has it.
@@ -269,15 +317,22 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, BuildFault> {
             folders.chain([PathBuf::from(JETPACK)]).collect()
         }
     };
-    let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
+    let looked: Vec<String> = candidates
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     let found = candidates.into_iter().find(|path| path.is_file());
-    found.ok_or_else(|| BuildFault::NoBuilder { looked: looked.join(", ") })
+    found.ok_or_else(|| BuildFault::NoBuilder {
+        looked: looked.join(", "),
+    })
 }
 
 /// Memory of a process now, bytes; 0 when it has ended.
 fn memory(id: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+    let kib = line
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

@@ -146,19 +146,31 @@ impl Driver {
         let path = path.map_or_else(|| PathBuf::from(DRIVER), Path::to_owned);
         // SAFETY: opening runs the library's initialisers. It is the driver by its name, or what the configuration
         // names as the driver; whoever can write that can run code here anyway.
-        let handle = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
-            .map_err(|error| LoadFault::NoDriver { looked: format!("{}: {error}", path.display()) })?;
+        let handle =
+            unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
+                LoadFault::NoDriver {
+                    looked: format!("{}: {error}", path.display()),
+                }
+            })?;
         let functions = Functions::find(&handle).map_err(|symbol| LoadFault::OldDriver {
             at: path.display().to_string(),
             symbol,
         })?;
-        let driver = Driver { functions, path, _handle: handle };
+        let driver = Driver {
+            functions,
+            path,
+            _handle: handle,
+        };
         // SAFETY: the only argument allowed is 0; it may be called again and again.
-        driver.done("cuInit", unsafe { (driver.functions.init)(0) }).map_err(LoadFault::NoDevice)?;
+        driver
+            .done("cuInit", unsafe { (driver.functions.init)(0) })
+            .map_err(LoadFault::NoDevice)?;
         let mut count = 0;
         // SAFETY: writes one number.
         let code = unsafe { (driver.functions.device_count)(&mut count) };
-        driver.done("cuDeviceGetCount", code).map_err(LoadFault::NoDevice)?;
+        driver
+            .done("cuDeviceGetCount", code)
+            .map_err(LoadFault::NoDevice)?;
         if count < 1 {
             return Err(LoadFault::NoDevice(CudaFault {
                 call: "cuDeviceGetCount",
@@ -178,7 +190,9 @@ impl Driver {
         let named = unsafe { (self.functions.error_name)(code, &mut name) };
         let name = if named == 0 && !name.is_null() {
             // SAFETY: see above.
-            unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+            unsafe { CStr::from_ptr(name) }
+                .to_string_lossy()
+                .into_owned()
         } else {
             "unknown error".to_owned()
         };
@@ -198,7 +212,10 @@ impl Driver {
             self.done("cuDeviceGet", (f.device_get)(&mut device, index))?;
             self.done("cuDriverGetVersion", (f.driver_version)(&mut driver))?;
             let len = name.len() as i32 - 1;
-            self.done("cuDeviceGetName", (f.device_name)(name.as_mut_ptr(), len, device))?;
+            self.done(
+                "cuDeviceGetName",
+                (f.device_name)(name.as_mut_ptr(), len, device),
+            )?;
             CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned()
         };
         let attribute = |which: i32| {
@@ -225,11 +242,18 @@ impl Driver {
         let (mut number, mut context) = (0, std::ptr::null_mut());
         // SAFETY: writes one number, and one pointer whose reference is given back when the context is dropped.
         unsafe {
-            self.done("cuDeviceGet", (self.functions.device_get)(&mut number, device.index))?;
+            self.done(
+                "cuDeviceGet",
+                (self.functions.device_get)(&mut number, device.index),
+            )?;
             let code = (self.functions.context_retain)(&mut context, number);
             self.done("cuDevicePrimaryCtxRetain", code)?;
         }
-        let context = Context { driver: Arc::clone(self), device: number, context };
+        let context = Context {
+            driver: Arc::clone(self),
+            device: number,
+            context,
+        };
         context.make_current()?;
         Ok(Arc::new(context))
     }
@@ -300,13 +324,23 @@ impl Stream {
         let f = context.f();
         let (mut least, mut greatest) = (0, 0);
         let null = std::ptr::null_mut();
-        let mut made = Stream { context: Arc::clone(context), stream: null, event: null };
+        let mut made = Stream {
+            context: Arc::clone(context),
+            stream: null,
+            event: null,
+        };
         // SAFETY: each writes numbers or a pointer that `made` destroys when it is dropped.
         unsafe {
-            context.done("cuCtxGetStreamPriorityRange", (f.priorities)(&mut least, &mut greatest))?;
+            context.done(
+                "cuCtxGetStreamPriorityRange",
+                (f.priorities)(&mut least, &mut greatest),
+            )?;
             let code = (f.stream_create)(&mut made.stream, NON_BLOCKING, greatest);
             context.done("cuStreamCreateWithPriority", code)?;
-            context.done("cuEventCreate", (f.event_create)(&mut made.event, SLEEPING_EVENT))?;
+            context.done(
+                "cuEventCreate",
+                (f.event_create)(&mut made.event, SLEEPING_EVENT),
+            )?;
         }
         Ok(made)
     }
@@ -325,8 +359,10 @@ impl Stream {
         let f = self.context.f();
         // SAFETY: event and stream are live.
         unsafe {
-            self.context.done("cuEventRecord", (f.event_record)(self.event, self.stream))?;
-            self.context.done("cuEventSynchronize", (f.event_wait)(self.event))
+            self.context
+                .done("cuEventRecord", (f.event_record)(self.event, self.stream))?;
+            self.context
+                .done("cuEventSynchronize", (f.event_wait)(self.event))
         }
     }
 
@@ -371,7 +407,11 @@ impl Stream {
         let code = unsafe { (f.capture_end)(self.stream, &mut graph) };
         let ended = self.context.done("cuStreamEndCapture", code);
         let null = std::ptr::null_mut();
-        let mut made = Graph { context: Arc::clone(&self.context), graph, executable: null };
+        let mut made = Graph {
+            context: Arc::clone(&self.context),
+            graph,
+            executable: null,
+        };
         worked?;
         ended?;
         // SAFETY: the graph is live; writes a pointer that `made` destroys.
@@ -404,15 +444,27 @@ impl Stream {
         arguments: &mut [u64],
     ) -> Result<(), CudaFault> {
         const BLOCK: u32 = 256;
-        let mut pointers: Vec<Pointer> =
-            arguments.iter_mut().map(|argument| std::ptr::from_mut(argument).cast()).collect();
+        let mut pointers: Vec<Pointer> = arguments
+            .iter_mut()
+            .map(|argument| std::ptr::from_mut(argument).cast())
+            .collect();
         let none = std::ptr::null_mut();
         // SAFETY: function and stream are live; there is one pointer for each argument, and the driver copies the
         // arguments before it returns. That they fit the kernel is its author's word: a kernel of ours takes 64-bit
         // arguments only.
         let code = unsafe {
             (self.context.f().launch)(
-                kernel.function, threads.div_ceil(BLOCK), 1, 1, BLOCK, 1, 1, 0, self.stream, pointers.as_mut_ptr(), none,
+                kernel.function,
+                threads.div_ceil(BLOCK),
+                1,
+                1,
+                BLOCK,
+                1,
+                1,
+                0,
+                self.stream,
+                pointers.as_mut_ptr(),
+                none,
             )
         };
         self.context.done("cuLaunchKernel", code)
@@ -478,7 +530,11 @@ impl DeviceBuffer {
         // SAFETY: writes an address that is freed when the buffer is dropped.
         let code = unsafe { (context.f().allocate)(&mut address, len.max(1)) };
         context.done("cuMemAlloc", code)?;
-        Ok(DeviceBuffer { context: Arc::clone(context), address, len })
+        Ok(DeviceBuffer {
+            context: Arc::clone(context),
+            address,
+            len,
+        })
     }
 
     /// Where it is, for the device.
@@ -528,7 +584,12 @@ impl PinnedBuffer {
         if code != 0 {
             device = 0;
         }
-        Ok(PinnedBuffer { context: Arc::clone(context), host, device, len })
+        Ok(PinnedBuffer {
+            context: Arc::clone(context),
+            host,
+            device,
+            len,
+        })
     }
 
     /// Where it is, for the device; 0 if it cannot reach it.
@@ -571,7 +632,11 @@ impl Kernel {
     pub fn load(context: &Arc<Context>, image: &CStr, name: &CStr) -> Result<Kernel, CudaFault> {
         let f = context.f();
         let null = std::ptr::null_mut();
-        let mut kernel = Kernel { context: Arc::clone(context), module: null, function: null };
+        let mut kernel = Kernel {
+            context: Arc::clone(context),
+            module: null,
+            function: null,
+        };
         // SAFETY: the image has an end and lives for the length of the call; what is made is destroyed with `kernel`.
         unsafe {
             let code = (f.module_load)(&mut kernel.module, image.as_ptr().cast());

@@ -52,20 +52,29 @@ impl Layout {
 #[must_use]
 pub fn version_words(version: i32) -> String {
     let base = if version < 10_000 { 1000 } else { 10_000 };
-    format!("{}.{}.{}", version / base, version % base / 100, version % 100)
+    format!(
+        "{}.{}.{}",
+        version / base,
+        version % base / 100,
+        version % 100
+    )
 }
 
 /// Why there is no TensorRT engine. Each says what was looked for, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadFault {
     /// No driver.
-    #[error("no CUDA driver: looked for {looked}; on a Jetson install JetPack (nvidia-l4t-cuda), elsewhere NVIDIA's driver")]
+    #[error(
+        "no CUDA driver: looked for {looked}; on a Jetson install JetPack (nvidia-l4t-cuda), elsewhere NVIDIA's driver"
+    )]
     NoDriver {
         /// Where, and what the system said.
         looked: String,
     },
     /// A driver without a function that is needed.
-    #[error("{at}: expected a CUDA driver of 12.0 or later, found one without {symbol}; update JetPack or the driver")]
+    #[error(
+        "{at}: expected a CUDA driver of 12.0 or later, found one without {symbol}; update JetPack or the driver"
+    )]
     OldDriver {
         /// Its path.
         at: String,
@@ -73,10 +82,14 @@ pub enum LoadFault {
         symbol: &'static str,
     },
     /// A driver, and no device for it.
-    #[error("no CUDA device: {0}; look at nvidia-smi, on a Jetson at /dev/nvmap and the group \"video\"")]
+    #[error(
+        "no CUDA device: {0}; look at nvidia-smi, on a Jetson at /dev/nvmap and the group \"video\""
+    )]
     NoDevice(CudaFault),
     /// No TensorRT.
-    #[error("no TensorRT: looked for {looked}; on a Jetson install the package tensorrt-libs, or name the library in TENDON_TENSORRT_LIB")]
+    #[error(
+        "no TensorRT: looked for {looked}; on a Jetson install the package tensorrt-libs, or name the library in TENDON_TENSORRT_LIB"
+    )]
     NoTensorRt {
         /// Where, and what the system said.
         looked: String,
@@ -176,10 +189,17 @@ impl Platform {
     /// [`LoadFault`].
     pub fn find(settings: &Settings) -> Result<Platform, LoadFault> {
         let driver = Driver::open(settings.driver.as_deref())?;
-        let device = driver.device(settings.device).map_err(LoadFault::NoDevice)?;
+        let device = driver
+            .device(settings.device)
+            .map_err(LoadFault::NoDevice)?;
         let library = Arc::new(Library::open(settings.tensorrt.as_deref())?);
         let context = driver.context(&device)?;
-        Ok(Platform { device, library, context, memory: settings.memory })
+        Ok(Platform {
+            device,
+            library,
+            context,
+            memory: settings.memory,
+        })
     }
 
     /// Whose plans this machine can run.
@@ -275,30 +295,46 @@ impl TensorRt {
         agree(&tensors, spec)?;
         for tensor in tensors.iter().filter(|tensor| tensor.shape.contains(&-1)) {
             // Checked above: the bundle has this tensor, with a fixed shape.
-            let sides = spec_of(spec, tensor).map(|found| &found.shape[..]).unwrap_or_default();
+            let sides = spec_of(spec, tensor)
+                .map(|found| &found.shape[..])
+                .unwrap_or_default();
             let shape: Vec<i64> = sides.iter().map(|side| *side as i64).collect();
             if tensor.mode == Mode::Input && !session.set_input_shape(&tensor.name, &shape) {
                 let said = session.errors();
                 return Err(LoadFault::Engine(format!(
-                    "{:?}: the shape {shape:?} is refused: {said}", tensor.name
+                    "{:?}: the shape {shape:?} is refused: {said}",
+                    tensor.name
                 )));
             }
         }
         if !session.shapes_known() {
             let said = session.errors();
-            return Err(LoadFault::Engine(format!("the output shapes do not follow from the inputs: {said}")));
+            return Err(LoadFault::Engine(format!(
+                "the output shapes do not follow from the inputs: {said}"
+            )));
         }
         let mut bind = |spec: &TensorSpec| -> Result<Binding, LoadFault> {
             let binding = Binding::new(platform, spec)?;
             let name = CString::new(spec.name.as_str()).unwrap_or_default();
             if !session.set_address(&name, binding.address()) {
                 let said = session.errors();
-                return Err(LoadFault::Engine(format!("{}: its address is refused: {said}", spec.name)));
+                return Err(LoadFault::Engine(format!(
+                    "{}: its address is refused: {said}",
+                    spec.name
+                )));
             }
             Ok(binding)
         };
-        let inputs = spec.inputs.iter().map(&mut bind).collect::<Result<Vec<_>, _>>()?;
-        let outputs = spec.outputs.iter().map(&mut bind).collect::<Result<Vec<_>, _>>()?;
+        let inputs = spec
+            .inputs
+            .iter()
+            .map(&mut bind)
+            .collect::<Result<Vec<_>, _>>()?;
+        let outputs = spec
+            .outputs
+            .iter()
+            .map(&mut bind)
+            .collect::<Result<Vec<_>, _>>()?;
         let mut engine = TensorRt {
             graph: None,
             stream: Stream::new(&platform.context)?,
@@ -380,7 +416,10 @@ fn put(
         }
     }
     if !session.enqueue(stream.raw()) {
-        return Err(LoadFault::Engine(format!("enqueueV3 failed: TensorRT says: {}", session.errors())));
+        return Err(LoadFault::Engine(format!(
+            "enqueueV3 failed: TensorRT says: {}",
+            session.errors()
+        )));
     }
     for Binding { pinned, device, .. } in outputs {
         if let Some(device) = device {
@@ -395,12 +434,22 @@ impl Binding {
         let bytes = spec.values() * if spec.dtype == Dtype::I64 { 8 } else { 4 };
         let pinned = PinnedBuffer::new(&platform.context, bytes)?;
         let mapped = platform.memory == Memory::Mapped && pinned.address() != 0;
-        let device = if mapped { None } else { Some(DeviceBuffer::new(&platform.context, bytes)?) };
-        Ok(Binding { spec: spec.clone(), pinned, device })
+        let device = if mapped {
+            None
+        } else {
+            Some(DeviceBuffer::new(&platform.context, bytes)?)
+        };
+        Ok(Binding {
+            spec: spec.clone(),
+            pinned,
+            device,
+        })
     }
 
     fn address(&self) -> u64 {
-        self.device.as_ref().map_or(self.pinned.address(), DeviceBuffer::address)
+        self.device
+            .as_ref()
+            .map_or(self.pinned.address(), DeviceBuffer::address)
     }
 
     fn write(&mut self, tensor: &Tensor) -> Result<(), EngineFault> {
@@ -435,7 +484,10 @@ impl Binding {
                 for (from, value) in from.chunks_exact(8).zip(values) {
                     let wide = from.try_into().map_or(0, i64::from_ne_bytes);
                     *value = i32::try_from(wide).map_err(|_| {
-                        EngineFault(format!("{}: {wide} does not fit into 32 bits", self.spec.name))
+                        EngineFault(format!(
+                            "{}: {wide} does not fit into 32 bits",
+                            self.spec.name
+                        ))
                     })?;
                 }
             }
@@ -449,7 +501,10 @@ impl Binding {
             Tensor::F32(values) => ("f32", values.len()),
             Tensor::I32(values) => ("i32", values.len()),
         };
-        EngineFault(format!("expected {}, found {len} values of {kind}", self.spec))
+        EngineFault(format!(
+            "expected {}, found {len} values of {kind}",
+            self.spec
+        ))
     }
 }
 
@@ -458,7 +513,8 @@ fn spec_of<'a>(spec: &'a StageSpec, tensor: &Io) -> Option<&'a TensorSpec> {
         Mode::Input => &spec.inputs,
         Mode::Output => &spec.outputs,
     };
-    list.iter().find(|each| each.name.as_bytes() == tensor.name.as_bytes())
+    list.iter()
+        .find(|each| each.name.as_bytes() == tensor.name.as_bytes())
 }
 
 /// The engine's tensors against the bundle's: all differences at once.
@@ -466,17 +522,29 @@ fn agree(tensors: &[Io], spec: &StageSpec) -> Result<(), LoadFault> {
     let mut wrong = Vec::new();
     for tensor in tensors {
         let found = format!(
-            "{} {} {:?}", tensor.name.to_string_lossy(), type_words(tensor.data_type), tensor.shape
+            "{} {} {:?}",
+            tensor.name.to_string_lossy(),
+            type_words(tensor.data_type),
+            tensor.shape
         );
-        let direction = if tensor.mode == Mode::Input { "input" } else { "output" };
+        let direction = if tensor.mode == Mode::Input {
+            "input"
+        } else {
+            "output"
+        };
         let Some(expected) = spec_of(spec, tensor) else {
-            wrong.push(format!("{direction} {found}: the bundle's stage \"{}\" has none of that name", spec.id));
+            wrong.push(format!(
+                "{direction} {found}: the bundle's stage \"{}\" has none of that name",
+                spec.id
+            ));
             continue;
         };
         let fits = tensor.shape.len() == expected.shape.len()
-            && tensor.shape.iter().zip(&expected.shape).all(|(has, wants)| {
-                *has == -1 || usize::try_from(*has) == Ok(*wants)
-            });
+            && tensor
+                .shape
+                .iter()
+                .zip(&expected.shape)
+                .all(|(has, wants)| *has == -1 || usize::try_from(*has) == Ok(*wants));
         if !fits || tensor.data_type != type_code(expected.dtype) {
             wrong.push(format!("{direction}: expected {expected}, found {found}"));
         }
@@ -487,7 +555,11 @@ fn agree(tensors: &[Io], spec: &StageSpec) -> Result<(), LoadFault> {
             wrong.push(format!("expected {expected}, found no tensor of that name"));
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(LoadFault::Engine(wrong.join("; "))) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadFault::Engine(wrong.join("; ")))
+    }
 }
 
 impl Engine for TensorRt {
@@ -506,13 +578,18 @@ impl Engine for TensorRt {
         if inputs.len() != self.inputs.len() || outputs.len() != self.outputs.len() {
             return Err(EngineFault(format!(
                 "expected {} inputs and {} outputs, found {} and {}",
-                self.inputs.len(), self.outputs.len(), inputs.len(), outputs.len()
+                self.inputs.len(),
+                self.outputs.len(),
+                inputs.len(),
+                outputs.len()
             )));
         }
         // The engine is loaded by one thread and run by another; after the first run this costs a comparison.
         let thread = std::thread::current().id();
         if self.thread != Some(thread) {
-            self.context.make_current().map_err(|fault| EngineFault(fault.to_string()))?;
+            self.context
+                .make_current()
+                .map_err(|fault| EngineFault(fault.to_string()))?;
             self.thread = Some(thread);
         }
         for (binding, tensor) in self.inputs.iter_mut().zip(inputs) {

@@ -81,7 +81,9 @@ impl Messages {
     #[must_use]
     pub fn errors(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let errors = lines.iter().filter(|(severity, _)| *severity <= SEVERITY_ERROR);
+        let errors = lines
+            .iter()
+            .filter(|(severity, _)| *severity <= SEVERITY_ERROR);
         let errors: Vec<&str> = errors.map(|(_, text)| text.as_str()).collect();
         errors.join("; ")
     }
@@ -89,12 +91,18 @@ impl Messages {
     /// Everything that is kept: severity (0 internal error, 1 error, 2 warning, 3 information) and text.
     #[must_use]
     pub fn all(&self) -> Vec<(i32, String)> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Forgets what was said, so that what follows can be told from it.
     pub fn clear(&self) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -147,20 +155,35 @@ extern "C" fn layer_time(this: *const Callback, name: *const c_char, ms: f32) {
     // SAFETY: as for `log_line`; the name has an end and lives for the length of the call.
     let (name, messages) = unsafe { (CStr::from_ptr(name).to_string_lossy(), &*(*this).messages) };
     let line = format!("{ms:.4} {name}");
-    let mut lines = messages.lines.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lines = messages
+        .lines
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     lines.push((SEVERITY_INFO, line));
 }
 
 extern "C" fn logger_info(_: *const Callback) -> InterfaceInfo {
-    InterfaceInfo { kind: c"ILogger".as_ptr(), major: 1, minor: 0 }
+    InterfaceInfo {
+        kind: c"ILogger".as_ptr(),
+        major: 1,
+        minor: 0,
+    }
 }
 
 extern "C" fn profiler_info(_: *const Callback) -> InterfaceInfo {
-    InterfaceInfo { kind: c"IProfiler".as_ptr(), major: 1, minor: 0 }
+    InterfaceInfo {
+        kind: c"IProfiler".as_ptr(),
+        major: 1,
+        minor: 0,
+    }
 }
 
 extern "C" fn recorder_info(_: *const Callback) -> InterfaceInfo {
-    InterfaceInfo { kind: c"IErrorRecorder".as_ptr(), major: 1, minor: 0 }
+    InterfaceInfo {
+        kind: c"IErrorRecorder".as_ptr(),
+        major: 1,
+        minor: 0,
+    }
 }
 
 extern "C" fn errors_len(_: *const Callback) -> i32 {
@@ -210,7 +233,17 @@ static LOGGER_ELEVEN: Table<5> = table![language, logger_info, destroy, destroy,
 static PROFILER_TEN: Table<3> = table![layer_time, destroy, destroy];
 static PROFILER_ELEVEN: Table<5> = table![language, profiler_info, destroy, destroy, layer_time];
 static RECORDER: Table<12> = table![
-    language, recorder_info, destroy, destroy, errors_len, error_code, error_text, overflowed, clear, report, refer,
+    language,
+    recorder_info,
+    destroy,
+    destroy,
+    errors_len,
+    error_code,
+    error_text,
+    overflowed,
+    clear,
+    report,
+    refer,
     unrefer
 ];
 
@@ -227,11 +260,18 @@ impl Callbacks {
     fn new(layout: Layout) -> Callbacks {
         let (messages, times) = (Arc::new(Messages::default()), Arc::new(Messages::default()));
         let callback = |table: *const Method, messages: &Arc<Messages>| {
-            Box::new(Callback { table, messages: Arc::as_ptr(messages), references: AtomicI32::new(0) })
+            Box::new(Callback {
+                table,
+                messages: Arc::as_ptr(messages),
+                references: AtomicI32::new(0),
+            })
         };
         let (logger, profiler) = match layout {
             Layout::Ten => (LOGGER_TEN.methods.as_ptr(), PROFILER_TEN.methods.as_ptr()),
-            Layout::Eleven => (LOGGER_ELEVEN.methods.as_ptr(), PROFILER_ELEVEN.methods.as_ptr()),
+            Layout::Eleven => (
+                LOGGER_ELEVEN.methods.as_ptr(),
+                PROFILER_ELEVEN.methods.as_ptr(),
+            ),
         };
         Callbacks {
             logger: callback(logger, &messages),
@@ -278,24 +318,37 @@ impl Library {
                 Err(error) => reasons.push(format!("{}: {error}", candidate.display())),
             }
         }
-        Err(LoadFault::NoTensorRt { looked: reasons.join("; ") })
+        Err(LoadFault::NoTensorRt {
+            looked: reasons.join("; "),
+        })
     }
 
     fn bind(path: PathBuf, handle: Handle) -> Result<Library, LoadFault> {
         let at = path.display().to_string();
-        let missing = |symbol: &'static str| LoadFault::NotTensorRt { at: at.clone(), symbol };
+        let missing = |symbol: &'static str| LoadFault::NotTensorRt {
+            at: at.clone(),
+            symbol,
+        };
         // SAFETY: both are functions of C with these signatures in every version from 7 to 11 (NvInferRuntime.h).
         let (version, create_runtime) = unsafe {
             let version = handle
                 .get::<unsafe extern "C" fn() -> i32>(b"getInferLibVersion\0")
                 .map_err(|_| missing("getInferLibVersion"))?;
             let create = handle
-                .get::<unsafe extern "C" fn(*mut c_void, i32) -> *mut Object>(b"createInferRuntime_INTERNAL\0")
+                .get::<unsafe extern "C" fn(*mut c_void, i32) -> *mut Object>(
+                    b"createInferRuntime_INTERNAL\0",
+                )
                 .map_err(|_| missing("createInferRuntime_INTERNAL"))?;
             (version(), *create)
         };
         let layout = Layout::of(version).ok_or(LoadFault::Version { at, version })?;
-        Ok(Library { path, version, layout, create_runtime, _handle: handle })
+        Ok(Library {
+            path,
+            version,
+            layout,
+            create_runtime,
+            _handle: handle,
+        })
     }
 
     /// Major * 10000 + minor * 100 + patch.
@@ -398,17 +451,34 @@ impl Session {
         let slots = session.slots();
         // SAFETY: the runtime is live, the slot is that of its version, and the plan lives for the length of the call.
         session.engine = unsafe {
-            call!(session.runtime, slots.deserialize, fn(*const c_void, usize) -> *mut Object, plan.as_ptr().cast(), plan.len())
+            call!(
+                session.runtime,
+                slots.deserialize,
+                fn(*const c_void, usize) -> *mut Object,
+                plan.as_ptr().cast(),
+                plan.len()
+            )
         };
         session.check(session.engine, "deserializeCudaEngine")?;
         // SAFETY: the engine is live; 0 is ExecutionContextAllocationStrategy::kSTATIC: all memory now, none later.
-        session.context =
-            unsafe { call!(session.engine, slots.create_context, fn(i32) -> *mut Object, 0) };
+        session.context = unsafe {
+            call!(
+                session.engine,
+                slots.create_context,
+                fn(i32) -> *mut Object,
+                0
+            )
+        };
         session.check(session.context, "createExecutionContext")?;
         let recorder: *mut Callback = &mut *session.callbacks.recorder;
         // SAFETY: the context is live, and the recorder outlives it.
         unsafe {
-            call!(session.context, slots.context_set_recorder, fn(*mut Callback) -> (), recorder);
+            call!(
+                session.context,
+                slots.context_set_recorder,
+                fn(*mut Callback) -> (),
+                recorder
+            );
         }
         Ok(session)
     }
@@ -435,7 +505,12 @@ impl Session {
         let recorder: *mut Callback = &mut *session.callbacks.recorder;
         // SAFETY: the runtime is live, and the recorder outlives it.
         unsafe {
-            call!(session.runtime, session.slots().runtime_set_recorder, fn(*mut Callback) -> (), recorder);
+            call!(
+                session.runtime,
+                session.slots().runtime_set_recorder,
+                fn(*mut Callback) -> (),
+                recorder
+            );
         }
         Ok(session)
     }
@@ -459,7 +534,11 @@ impl Session {
     #[must_use]
     pub fn errors(&self) -> String {
         let said = self.callbacks.messages.errors();
-        if said.is_empty() { "nothing".to_owned() } else { said }
+        if said.is_empty() {
+            "nothing".to_owned()
+        } else {
+            said
+        }
     }
 
     /// Everything that TensorRT said.
@@ -480,27 +559,59 @@ impl Session {
             .map(|index| {
                 // SAFETY: the engine is live, the index in range; the string is the engine's and lives as long.
                 let name = unsafe {
-                    let name = call!(self.engine, slots.tensor_name, fn(i32) -> *const c_char, index);
+                    let name = call!(
+                        self.engine,
+                        slots.tensor_name,
+                        fn(i32) -> *const c_char,
+                        index
+                    );
                     (!name.is_null()).then(|| CStr::from_ptr(name).to_owned())
                 };
-                let name = name.ok_or_else(|| LoadFault::Engine(format!("tensor {index} has no name")))?;
+                let name =
+                    name.ok_or_else(|| LoadFault::Engine(format!("tensor {index} has no name")))?;
                 // SAFETY: the engine is live, the name is one of its own and lives for the length of the calls.
                 let (dims, data_type, mode) = unsafe {
                     (
-                        call!(self.engine, slots.tensor_shape, fn(*const c_char) -> Dims, name.as_ptr()),
-                        call!(self.engine, slots.tensor_type, fn(*const c_char) -> i32, name.as_ptr()),
-                        call!(self.engine, slots.tensor_mode, fn(*const c_char) -> i32, name.as_ptr()),
+                        call!(
+                            self.engine,
+                            slots.tensor_shape,
+                            fn(*const c_char) -> Dims,
+                            name.as_ptr()
+                        ),
+                        call!(
+                            self.engine,
+                            slots.tensor_type,
+                            fn(*const c_char) -> i32,
+                            name.as_ptr()
+                        ),
+                        call!(
+                            self.engine,
+                            slots.tensor_mode,
+                            fn(*const c_char) -> i32,
+                            name.as_ptr()
+                        ),
                     )
                 };
                 let contradiction = |what: String| LoadFault::Engine(format!("{name:?}: {what}"));
                 let mode = match mode {
                     1 => Mode::Input,
                     2 => Mode::Output,
-                    other => return Err(contradiction(format!("neither input nor output ({other})"))),
+                    other => {
+                        return Err(contradiction(format!("neither input nor output ({other})")));
+                    }
                 };
-                let sides = usize::try_from(dims.len).ok().and_then(|len| dims.sides.get(..len));
-                let shape = sides.ok_or_else(|| contradiction(format!("{} dimensions", dims.len)))?.to_vec();
-                Ok(Io { mode, data_type, shape, name })
+                let sides = usize::try_from(dims.len)
+                    .ok()
+                    .and_then(|len| dims.sides.get(..len));
+                let shape = sides
+                    .ok_or_else(|| contradiction(format!("{} dimensions", dims.len)))?
+                    .to_vec();
+                Ok(Io {
+                    mode,
+                    data_type,
+                    shape,
+                    name,
+                })
             })
             .collect()
     }
@@ -523,8 +634,14 @@ impl Session {
             if (inspector as usize) < NO_OBJECT_BELOW {
                 return None;
             }
-            let text = call!(inspector, slots.engine_information, fn(i32) -> *const c_char, 1);
-            let text = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+            let text = call!(
+                inspector,
+                slots.engine_information,
+                fn(i32) -> *const c_char,
+                1
+            );
+            let text =
+                (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
             delete(inspector);
             text
         }
@@ -533,14 +650,23 @@ impl Session {
     /// Fixes the shape of an input that was left open.
     #[must_use]
     pub fn set_input_shape(&mut self, name: &CStr, shape: &[i64]) -> bool {
-        let mut dims = Dims { len: shape.len() as i32, sides: [0; 8] };
+        let mut dims = Dims {
+            len: shape.len() as i32,
+            sides: [0; 8],
+        };
         let Some(sides) = dims.sides.get_mut(..shape.len()) else {
             return false;
         };
         sides.copy_from_slice(shape);
         // SAFETY: the context is live; name and dimensions live for the length of the call.
         unsafe {
-            call!(self.context, self.slots().set_input_shape, fn(*const c_char, *const Dims) -> bool, name.as_ptr(), &dims)
+            call!(
+                self.context,
+                self.slots().set_input_shape,
+                fn(*const c_char, *const Dims) -> bool,
+                name.as_ptr(),
+                &dims
+            )
         }
     }
 
@@ -550,7 +676,13 @@ impl Session {
         let address = address as usize as *mut c_void;
         // SAFETY: the context is live; TensorRT keeps the address and uses it on the device only.
         unsafe {
-            call!(self.context, self.slots().set_tensor_address, fn(*const c_char, *mut c_void) -> bool, name.as_ptr(), address)
+            call!(
+                self.context,
+                self.slots().set_tensor_address,
+                fn(*const c_char, *mut c_void) -> bool,
+                name.as_ptr(),
+                address
+            )
         }
     }
 
@@ -559,14 +691,29 @@ impl Session {
     pub fn shapes_known(&mut self) -> bool {
         let none: *mut *const c_char = std::ptr::null_mut();
         // SAFETY: the context is live; with room for no names it only counts.
-        unsafe { call!(self.context, self.slots().infer_shapes, fn(i32, *mut *const c_char) -> i32, 0, none) == 0 }
+        unsafe {
+            call!(
+                self.context,
+                self.slots().infer_shapes,
+                fn(i32, *mut *const c_char) -> i32,
+                0,
+                none
+            ) == 0
+        }
     }
 
     /// Puts one inference on `stream`.
     #[must_use]
     pub fn enqueue(&mut self, stream: *mut c_void) -> bool {
         // SAFETY: the context is live and used by this thread alone (`&mut`); the stream is live, see `cuda::Stream`.
-        unsafe { call!(self.context, self.slots().enqueue, fn(*mut c_void) -> bool, stream) }
+        unsafe {
+            call!(
+                self.context,
+                self.slots().enqueue,
+                fn(*mut c_void) -> bool,
+                stream
+            )
+        }
     }
 
     /// Has each layer's time told from now on. Costs a synchronisation of each layer: for looking, not for running.
@@ -574,7 +721,12 @@ impl Session {
         let profiler: *mut Callback = &mut *self.callbacks.profiler;
         // SAFETY: the context is live, and the profiler outlives it.
         unsafe {
-            call!(self.context, self.slots().set_profiler, fn(*mut Callback) -> (), profiler);
+            call!(
+                self.context,
+                self.slots().set_profiler,
+                fn(*mut Callback) -> (),
+                profiler
+            );
         }
         Arc::clone(&self.callbacks.times)
     }

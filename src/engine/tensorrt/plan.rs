@@ -52,13 +52,17 @@ pub struct Label {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanFault {
     /// No plan yet.
-    #[error("{at}: no engine for this stage, machine and TensorRT; build it here: tendon engine build")]
+    #[error(
+        "{at}: no engine for this stage, machine and TensorRT; build it here: tendon engine build"
+    )]
     Missing {
         /// Where it would be.
         at: String,
     },
     /// It cannot be read.
-    #[error("{at}: expected a plan and its label, found {found}; delete both and build again: tendon engine build")]
+    #[error(
+        "{at}: expected a plan and its label, found {found}; delete both and build again: tendon engine build"
+    )]
     Unreadable {
         /// Which file.
         at: String,
@@ -66,7 +70,9 @@ pub enum PlanFault {
         found: String,
     },
     /// It is of something else.
-    #[error("{at}: expected a plan with {what} {expected}, found {found}; build it here: tendon engine build")]
+    #[error(
+        "{at}: expected a plan with {what} {expected}, found {found}; build it here: tendon engine build"
+    )]
     Foreign {
         /// Which file.
         at: String,
@@ -107,10 +113,22 @@ impl Wanted {
     /// of parts are written the same.
     #[must_use]
     pub fn key(&self) -> String {
-        let Target { tensorrt, device, compute, cuda } = &self.target;
+        let Target {
+            tensorrt,
+            device,
+            compute,
+            cuda,
+        } = &self.target;
         let cuda = cuda.to_string();
         let mut text = String::new();
-        let parts = [&self.stage, &self.onnx_sha256, tensorrt, device, compute, &cuda];
+        let parts = [
+            &self.stage,
+            &self.onnx_sha256,
+            tensorrt,
+            device,
+            compute,
+            &cuda,
+        ];
         for part in parts.into_iter().chain(&self.flags) {
             let _ = write!(text, "{}:{part};", part.len());
         }
@@ -132,7 +150,9 @@ impl Wanted {
     pub fn read(&self, cache: &Path) -> Result<Vec<u8>, PlanFault> {
         let path = self.path(cache);
         if !path.exists() {
-            return Err(PlanFault::Missing { at: path.display().to_string() });
+            return Err(PlanFault::Missing {
+                at: path.display().to_string(),
+            });
         }
         let label = read_label(&path)?;
         let foreign = |what, expected: String, found: String| PlanFault::Foreign {
@@ -143,12 +163,17 @@ impl Wanted {
         };
         let target = |target: &Target| {
             format!(
-                "TensorRT {} on \"{}\" ({}, CUDA {})", target.tensorrt, target.device, target.compute, target.cuda
+                "TensorRT {} on \"{}\" ({}, CUDA {})",
+                target.tensorrt, target.device, target.compute, target.cuda
             )
         };
         let compared = [
             ("the stage", self.stage.clone(), label.stage.clone()),
-            ("the ONNX file", self.onnx_sha256.clone(), label.onnx_sha256.clone()),
+            (
+                "the ONNX file",
+                self.onnx_sha256.clone(),
+                label.onnx_sha256.clone(),
+            ),
             ("the target", target(&self.target), target(&label.target)),
             ("the flags", self.flags.join(" "), label.flags.join(" ")),
         ];
@@ -178,11 +203,18 @@ pub fn label_path(plan: &Path) -> PathBuf {
 /// [`PlanFault::Unreadable`].
 pub fn read_label(plan: &Path) -> Result<Label, PlanFault> {
     let at = label_path(plan);
-    let unreadable = |found: String| PlanFault::Unreadable { at: at.display().to_string(), found };
+    let unreadable = |found: String| PlanFault::Unreadable {
+        at: at.display().to_string(),
+        found,
+    };
     let text = std::fs::read_to_string(&at).map_err(|error| unreadable(error.to_string()))?;
-    let label: Label = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    let label: Label =
+        serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
     if label.format != FORMAT {
-        return Err(unreadable(format!("a label of format {}, not {FORMAT}", label.format)));
+        return Err(unreadable(format!(
+            "a label of format {}, not {FORMAT}",
+            label.format
+        )));
     }
     Ok(label)
 }
@@ -192,8 +224,13 @@ pub fn read_label(plan: &Path) -> Result<Label, PlanFault> {
 /// # Errors
 /// [`PlanFault::Unreadable`].
 pub fn read(plan: &Path) -> Result<Vec<u8>, PlanFault> {
-    let unreadable = |found: String| PlanFault::Unreadable { at: plan.display().to_string(), found };
-    let len = std::fs::metadata(plan).map_err(|error| unreadable(error.to_string()))?.len();
+    let unreadable = |found: String| PlanFault::Unreadable {
+        at: plan.display().to_string(),
+        found,
+    };
+    let len = std::fs::metadata(plan)
+        .map_err(|error| unreadable(error.to_string()))?
+        .len();
     if len > BYTES_MAX {
         return Err(unreadable(format!("{len} bytes")));
     }
@@ -205,7 +242,13 @@ pub fn read(plan: &Path) -> Result<Vec<u8>, PlanFault> {
 ///
 /// # Errors
 /// What the system says.
-pub fn keep(wanted: &Wanted, cache: &Path, made: &Path, built_s: f64, peak_bytes: u64) -> std::io::Result<PathBuf> {
+pub fn keep(
+    wanted: &Wanted,
+    cache: &Path,
+    made: &Path,
+    built_s: f64,
+    peak_bytes: u64,
+) -> std::io::Result<PathBuf> {
     let plan = std::fs::read(made)?;
     let label = Label {
         format: FORMAT,
@@ -293,8 +336,14 @@ mod tests {
         let cache = tempfile::tempdir().expect("a folder");
         let path = kept(cache.path());
         spoil(&path);
-        let fault = wanted().read(cache.path()).expect_err("refused").to_string();
-        assert!(fault.contains(words) && fault.contains("tendon engine build"), "{fault}");
+        let fault = wanted()
+            .read(cache.path())
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            fault.contains(words) && fault.contains("tendon engine build"),
+            "{fault}"
+        );
     }
 
     fn relabel(path: &Path, from: &str, to: &str) {
@@ -306,14 +355,38 @@ mod tests {
 
     #[test]
     fn a_stale_foreign_or_broken_plan_is_refused_with_the_reason() {
-        refused(|path| std::fs::remove_file(path).expect("gone"), "no engine for this stage");
-        refused(|path| std::fs::remove_file(label_path(path)).expect("gone"), "No such file");
-        refused(|path| std::fs::write(path, b"other").expect("written"), "with the hash");
-        refused(|path| std::fs::write(label_path(path), "{}").expect("written"), "missing field");
-        refused(|path| relabel(path, "10.3.0", "10.7.0"), "found TensorRT 10.7.0 on \"Orin\"");
+        refused(
+            |path| std::fs::remove_file(path).expect("gone"),
+            "no engine for this stage",
+        );
+        refused(
+            |path| std::fs::remove_file(label_path(path)).expect("gone"),
+            "No such file",
+        );
+        refused(
+            |path| std::fs::write(path, b"other").expect("written"),
+            "with the hash",
+        );
+        refused(
+            |path| std::fs::write(label_path(path), "{}").expect("written"),
+            "missing field",
+        );
+        refused(
+            |path| relabel(path, "10.3.0", "10.7.0"),
+            "found TensorRT 10.7.0 on \"Orin\"",
+        );
         refused(|path| relabel(path, "\"Orin\"", "\"RTX 4090\""), "RTX 4090");
-        refused(|path| relabel(path, &sha256(b"onnx"), &sha256(b"old")), "with the ONNX file");
-        refused(|path| relabel(path, "--stronglyTyped", "--best"), "found --best");
-        refused(|path| relabel(path, "\"format\": 1", "\"format\": 2"), "format 2");
+        refused(
+            |path| relabel(path, &sha256(b"onnx"), &sha256(b"old")),
+            "with the ONNX file",
+        );
+        refused(
+            |path| relabel(path, "--stronglyTyped", "--best"),
+            "found --best",
+        );
+        refused(
+            |path| relabel(path, "\"format\": 1", "\"format\": 2"),
+            "format 2",
+        );
     }
 }

@@ -116,12 +116,21 @@ impl Slots {
             ("VCudaEngine::getIOTensorName", self.tensor_name),
             ("VCudaEngine::getDeviceMemorySizeV2", self.device_memory),
             ("VExecutionContext::setProfiler", self.set_profiler),
-            ("VExecutionContext::setErrorRecorder", self.context_set_recorder),
+            (
+                "VExecutionContext::setErrorRecorder",
+                self.context_set_recorder,
+            ),
             ("VExecutionContext::setInputShape", self.set_input_shape),
-            ("VExecutionContext::setTensorAddress", self.set_tensor_address),
+            (
+                "VExecutionContext::setTensorAddress",
+                self.set_tensor_address,
+            ),
             ("VExecutionContext::inferShapes", self.infer_shapes),
             ("VExecutionContext::enqueueV3", self.enqueue),
-            ("VEngineInspector::getEngineInformation", self.engine_information),
+            (
+                "VEngineInspector::getEngineInformation",
+                self.engine_information,
+            ),
         ]
     }
 }
