@@ -3,6 +3,7 @@
 //! lines and an exit code.
 
 pub mod bench_robot;
+pub mod cameras;
 pub mod check;
 pub mod demo;
 pub mod doctor;
@@ -49,6 +50,8 @@ pub enum Verb {
     BenchRobot(bench_robot::Options),
     /// Check a deployment's tendon.toml, robot.toml and policy bundle, and that they fit; moves nothing.
     Check(check::Options),
+    /// Look at a deployment's cameras as the pipeline would: rates, ages, faults, skew.
+    Cameras(cameras::Options),
     /// Strike a simulated robot with every fault of the matrix and judge the reactions.
     FaultSim(fault_sim::Options),
     /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.

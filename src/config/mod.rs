@@ -3,6 +3,7 @@
 //! need not check it again. Every semantic check collects all problems before it refuses; a file that cannot be read
 //! as TOML, or holds an unknown key, is one problem with its line.
 
+pub mod camera;
 pub mod file;
 pub mod governor;
 pub mod problem;
@@ -12,11 +13,11 @@ pub mod space;
 mod tests;
 pub mod urdf;
 
+use crate::config::camera::CameraConfig;
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::config::space::Source;
 use crate::core::action::JointKind;
-use crate::core::camera::Expected;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
 use crate::core::governor::reaction::Cause;
 use crate::core::kinematics::envelope::Envelope;
@@ -82,37 +83,6 @@ pub struct LinkConfig {
     pub credentials: Option<(String, PathBuf)>,
 }
 
-/// The policy's camera, reached over the link.
-#[derive(Clone, Debug)]
-pub struct CameraConfig {
-    /// Its name in keys and in the bundle.
-    pub name: String,
-    /// Pixels a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// An older frame is not shown to the policy.
-    pub age_max_ns: u64,
-    /// Time between two frames, if it is said: silence of 2.5 of it is a lost camera.
-    pub period_ns: Option<u64>,
-    /// Whether its pictures carry noise, as those of any sensor do.
-    pub noisy: bool,
-}
-
-impl CameraConfig {
-    /// What the judge of its pictures must know.
-    #[must_use]
-    pub fn expected(&self) -> Expected {
-        Expected {
-            width: self.width,
-            height: self.height,
-            period_ns: self.period_ns,
-            age_max_ns: self.age_max_ns,
-            noisy: self.noisy,
-        }
-    }
-}
-
 /// The control loop.
 #[derive(Clone, Copy, Debug)]
 pub struct ControlConfig {
@@ -131,8 +101,12 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// The link.
     pub link: LinkConfig,
-    /// The camera.
+    /// The camera that the policy looks through.
     pub camera: CameraConfig,
+    /// The other cameras.
+    pub more_cameras: Vec<CameraConfig>,
+    /// How far apart the pictures of one observation may be.
+    pub skew_max_ns: u64,
     /// The control loop.
     pub control: ControlConfig,
     /// What the governor keeps.
@@ -209,20 +183,17 @@ impl Config {
         let written: TendonFile =
             file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
         let mut at = Located::new("tendon.toml", tendon);
-        let (control, camera) = (
-            check_control(&written, &mut at),
-            check_camera(&written, &mut at),
-        );
+        let control = check_control(&written, &mut at);
+        let (camera, _, _) = camera::check(&written, Path::new("."), &mut at);
         let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
         let robot = check_robot(
             &read,
             Source::Ignored,
             &mut Located::new("robot.toml", robot),
         )?;
-        if at.problems.is_empty() {
-            Ok((robot, camera, control.period_ns))
-        } else {
-            Err(at.problems)
+        match camera {
+            Some(camera) if at.problems.is_empty() => Ok((robot, camera, control.period_ns)),
+            Some(_) | None => Err(at.problems),
         }
     }
 
@@ -237,7 +208,7 @@ impl Config {
     ) -> Result<Config, Vec<Problem>> {
         let mut at = Located::new(name, text);
         let control = check_control(written, &mut at);
-        let camera = check_camera(written, &mut at);
+        let (camera, more_cameras, skew_max_ns) = camera::check(written, folder, &mut at);
         let policy = check_policy(written, folder, &mut at);
         let link = check_link(written, folder, &mut at);
         let page = check_page(written, &mut at);
@@ -261,8 +232,8 @@ impl Config {
                 None
             }
         };
-        match robot {
-            Some((robot, limits)) if problems.is_empty() => Ok(Config {
+        match robot.zip(camera) {
+            Some(((robot, limits), camera)) if problems.is_empty() => Ok(Config {
                 robot,
                 limits,
                 speed_percent: governor.speed_percent,
@@ -270,6 +241,8 @@ impl Config {
                 policy,
                 link,
                 camera,
+                more_cameras,
+                skew_max_ns,
                 control,
                 merge,
                 page,
@@ -328,23 +301,6 @@ fn check_control(written: &TendonFile, at: &mut Located<'_>) -> ControlConfig {
     ControlConfig {
         period_ns: (1e9 / hz).round() as u64,
         state_age_max_ns: (age_ms * MS as f64) as u64,
-    }
-}
-
-fn check_camera(written: &TendonFile, at: &mut Located<'_>) -> CameraConfig {
-    let camera = &written.camera;
-    at.name("camera.name", &camera.name);
-    CameraConfig {
-        name: camera.name.get_ref().clone(),
-        width: at.within("camera.width", &camera.width, 16.0, 8192.0) as usize,
-        height: at.within("camera.height", &camera.height, 16.0, 8192.0) as usize,
-        age_max_ns: (at.within("camera.age_max_ms", &camera.age_max_ms, 1.0, 10_000.0) * MS as f64)
-            as u64,
-        period_ns: camera.rate_hz.as_ref().map(|rate| {
-            let rate_hz = at.within("camera.rate_hz", rate, 1.0, 1000.0);
-            (1e9 / rate_hz).round() as u64
-        }),
-        noisy: camera.noisy.unwrap_or(true),
     }
 }
 

@@ -5,11 +5,12 @@
 use crate::core::camera::{CameraFault, Health, Picture};
 use crate::core::units::{MS, Mono};
 use crate::ports::{Frame, Source, SourceFault};
+use crate::runtime::cameras::Watched;
 use crate::runtime::clock;
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The thread comes round this often without a frame: for its heartbeat, and to see that the camera is silent.
 const IDLE_NS: u64 = 20 * MS;
@@ -17,16 +18,12 @@ const IDLE_NS: u64 = 20 * MS;
 /// Everything a capture thread touches.
 #[derive(Debug)]
 pub struct CaptureIo {
-    /// To inference.
-    pub frames: mailbox::Sender<Frame>,
-    /// To the page.
-    pub shown: triple_buffer::Input<Frame>,
-    /// Capture time of the newest good frame, for the watchdog.
-    pub newest_ns: Arc<AtomicU64>,
-    /// Frames refused.
-    pub refused: Arc<AtomicU64>,
-    /// Code of the cause that the camera is, for the watchdog; 0 while it is good.
-    pub fault: Arc<AtomicU8>,
+    /// To inference, if the policy looks through this camera.
+    pub frames: Option<mailbox::Sender<Frame>>,
+    /// To the page, if it shows this camera.
+    pub shown: Option<triple_buffer::Input<Frame>>,
+    /// What the others are told.
+    pub told: Watched,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -94,24 +91,28 @@ pub fn run(
         seat.beat.mark(now);
         let seen = look(&mut *source, &mut health, now.plus_ns(IDLE_NS), &mut frame);
         let fault = health.fault(clock::now());
-        io.fault.store(
+        io.told.fault.store(
             fault.map_or(0, |fault| fault.cause() as u8),
             Ordering::Relaxed,
         );
         match seen {
             Look::Good => {
-                io.frames.put_with(|slot| slot.clone_from(&frame));
-                io.newest_ns.store(frame.captured.0, Ordering::Relaxed);
-                io.shown.input_buffer_mut().clone_from(&frame);
-                io.shown.publish();
+                io.told.newest_ns.store(frame.captured.0, Ordering::Relaxed);
+                if let Some(frames) = &mut io.frames {
+                    frames.put_with(|slot| slot.clone_from(&frame));
+                }
+                if let Some(shown) = &mut io.shown {
+                    shown.input_buffer_mut().clone_from(&frame);
+                    shown.publish();
+                }
             }
             Look::Refused => {
-                io.refused.fetch_add(1, Ordering::Relaxed);
+                io.told.refused.fetch_add(1, Ordering::Relaxed);
             }
             Look::Nothing => {}
             // The watchdog sees that the camera is gone; the log says why.
             Look::Closed(reason) => {
-                log::warn!("camera: {reason}");
+                log::warn!("camera {}: {reason}", io.told.name);
                 return;
             }
         }

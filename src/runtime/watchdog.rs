@@ -12,6 +12,7 @@ use crate::core::supervisor::{
 };
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::Report;
+use crate::runtime::cameras;
 use crate::runtime::clock::{self, Ticks};
 use crate::runtime::crash::Recorder;
 use crate::runtime::governor::Last;
@@ -223,8 +224,6 @@ pub struct WatchIo {
     pub counters: Counters,
     /// The lines that a person holds.
     pub wheel: Arc<Wheel>,
-    /// An older frame is not shown to the policy.
-    pub frame_age_max_ns: u64,
     /// Set when a thread has panicked.
     pub failed: Arc<AtomicBool>,
     /// Knows of a crash that nobody has acknowledged.
@@ -254,16 +253,13 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
                 beat.last()
                     .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
             });
-        let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
-        let camera_fault = Cause::from_code(io.counters.camera_fault.load(Ordering::Relaxed));
+        let (camera_fault, cameras_fresh) = cameras::needed(&io.counters.cameras, now);
         let gathered = Gathered {
             asked: request,
             lines: io.wheel.lines(now),
             slept_ns: clock::slept_ns(),
             camera_fault,
-            cameras_fresh: newest_frame != Mono(0)
-                && camera_fault.is_none()
-                && now.since_ns(newest_frame) <= io.frame_age_max_ns,
+            cameras_fresh,
             instructed: io.counters.instructed.load(Ordering::Relaxed),
             thread_late: late,
             last: io.last.read().0,

@@ -204,6 +204,12 @@ impl Health {
         self.compare = self.view.is_some();
     }
 
+    /// What was wrong with the newest picture, if it was refused.
+    #[must_use]
+    pub fn last_fault(&self) -> Option<CameraFault> {
+        self.last_fault
+    }
+
     /// What is wrong with the camera now, if anything is.
     #[must_use]
     pub fn fault(&self, now: Mono) -> Option<CameraFault> {
