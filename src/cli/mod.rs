@@ -7,6 +7,7 @@ pub mod cameras;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod engine;
 pub mod events;
 pub mod fault_sim;
 pub mod instruct;
@@ -68,6 +69,9 @@ pub enum Verb {
     Events(events::Options),
     /// Measure how late this machine wakes a control loop, idle and loaded.
     RtBench(rt_bench::Options),
+    /// Build and look into TensorRT engines.
+    #[command(subcommand)]
+    Engine(engine::Verb),
     /// Look into policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),

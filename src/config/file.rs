@@ -63,6 +63,13 @@ pub struct PolicyTable {
     pub rate_hz: Spanned<Number>,
     /// Threads of the CPU engine; absent: 1.
     pub threads: Option<Spanned<Number>>,
+    /// Engines in the order in which they are tried; absent: "cpu" alone.
+    pub engines: Option<Spanned<Vec<String>>>,
+    /// Where built engines are kept, relative to this file.
+    pub engine_cache: Option<Spanned<String>>,
+    /// More for the builder of TensorRT engines.
+    #[serde(default)]
+    pub trtexec_flags: Vec<String>,
     /// How far apart the pictures of one observation may be, with several cameras.
     pub max_skew_ms: Option<Spanned<Number>>,
 }

@@ -37,6 +37,29 @@ pub enum Precision {
     Int8,
 }
 
+/// What runs the policy's graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineKind {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    TensorRt,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [EngineKind; 2] = [EngineKind::Cpu, EngineKind::TensorRt];
+
+    /// As tendon.toml writes it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            EngineKind::Cpu => "cpu",
+            EngineKind::TensorRt => "tensorrt",
+        }
+    }
+}
+
 /// A robot's name and joints.
 #[derive(Clone, Debug)]
 pub struct Robot {
@@ -61,6 +84,12 @@ pub struct PolicyConfig {
     pub rate_hz: f64,
     /// Threads of the CPU engine.
     pub threads: usize,
+    /// What is tried, in this order; the first that loads runs. Not empty.
+    pub engines: Vec<EngineKind>,
+    /// Where built engines are kept; absent: the service's or the user's cache.
+    pub engine_cache: Option<PathBuf>,
+    /// More for the builder of TensorRT engines; part of the engine's identity.
+    pub trtexec_flags: Vec<String>,
 }
 
 impl PolicyConfig {
@@ -336,7 +365,40 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         threads: policy.threads.as_ref().map_or(1, |threads| {
             at.within("policy.threads", threads, 1.0, 64.0) as usize
         }),
+        engines: check_engines(written, at),
+        engine_cache: policy
+            .engine_cache
+            .as_ref()
+            .map(|cache| folder.join(cache.get_ref())),
+        trtexec_flags: policy.trtexec_flags.clone(),
     }
+}
+
+fn check_engines(written: &TendonFile, at: &mut Located<'_>) -> Vec<EngineKind> {
+    let Some(list) = &written.policy.engines else {
+        return vec![EngineKind::Cpu];
+    };
+    let mut engines = Vec::new();
+    for word in list.get_ref() {
+        match EngineKind::ALL.into_iter().find(|kind| kind.word() == word) {
+            Some(kind) if engines.contains(&kind) => {
+                let found = format!("\"{word}\" again");
+                at.push(list, "policy.engines", "each engine once", found);
+            }
+            Some(kind) => engines.push(kind),
+            None => at.push(
+                list,
+                "policy.engines",
+                "\"tensorrt\" and \"cpu\", in the order in which they are to be tried",
+                format!("\"{word}\""),
+            ),
+        }
+    }
+    if list.get_ref().is_empty() {
+        let expected = "at least one of \"tensorrt\" and \"cpu\"";
+        at.push(list, "policy.engines", expected, "none".into());
+    }
+    engines
 }
 
 fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> LinkConfig {

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod deployment;
 pub mod doctor;
 pub mod egress;
+pub mod engines;
 pub mod evaluation;
 pub mod events;
 pub mod fault_sim;

@@ -128,7 +128,11 @@ pub fn start_recorded(
         governor,
         identities,
         policy_name,
+        engine,
     } = deployment;
+    if !engine.passed.is_empty() {
+        log::warn!("engine: {}", engine.words());
+    }
     let robot = config.robot.name.as_str();
     // The engine is loaded: what it mapped is locked as it is touched.
     let mut crew = Crew::new(&config.realtime, recorder.clone());

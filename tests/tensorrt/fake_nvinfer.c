@@ -4,7 +4,8 @@
 // places were written down from NVIDIA's headers, not from the binding.
 //
 // A plan is text: "FAKEPLAN", then words that say what is wrong with it. The engine computes
-// actions[i] = 2 image[i] + tokens[i % 4] and count = number of tokens that are not 0.
+// actions[i] = 2 image[i] + tokens[i % 4] and count = number of tokens that are not 0. With the word "bench" it has the
+// tensors of the shipped policy and gives zeros: an engine that loads and is wrong.
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ enum { VERSION = 110400, DESERIALIZE = 3, RUNTIME_RECORDER = 8, CONTEXT = 5, INS
        TENSORS = 26, NAME = 27, MEMORY = 44, PROFILER = 5, CONTEXT_RECORDER = 13, INPUT_SHAPE = 20, ADDRESS = 23, INFER = 27,
        ENQUEUE = 36, INFORMATION = 6, LOG = 4, LAYER_TIME = 4 };
 #endif
-enum { REPORT = 9, REFER = 10, UNREFER = 11, SLOTS = 64, TENSOR_COUNT = 4 };
+enum { REPORT = 9, REFER = 10, UNREFER = 11, SLOTS = 64, TENSOR_COUNT = 4, BENCH_COUNT = 6, BENCH_INPUTS = 3 };
 
 struct stream;
 int fake_cuda_work(struct stream *, void (*)(void *), void *);
@@ -40,7 +41,7 @@ struct state {
     struct state *parent;
     struct callback *logger, *recorder, *profiler;
     char plan[256];
-    void *address[TENSOR_COUNT];
+    void *address[BENCH_COUNT];
     int shaped;
 };
 
@@ -91,21 +92,29 @@ static void set_recorder(struct implementation *i, struct callback *recorder) {
     if (strcmp(info.kind, "IErrorRecorder") != 0) abort();
 }
 
-// Engine. Tensors 0 and 1 go in, 2 and 3 come out.
+// Engine. Tensors 0 and 1 go in, 2 and 3 come out; of the bench's, the first three go in.
 static const char *names[TENSOR_COUNT] = {"image", "tokens", "actions", "count"};
-static int by_name(const char *name) {
-    for (int i = 0; i < TENSOR_COUNT; i++) if (strcmp(name, names[i]) == 0) return i;
+static const char *bench_names[BENCH_COUNT] = {"image", "state", "tokens", "action", "keypoint", "presence"};
+static const struct dims bench_shapes[BENCH_COUNT] = {{4, {1, 3, 96, 96}}, {2, {1, 8}},     {2, {1, 16}},
+                                                      {3, {1, 16, 7}},     {2, {1, 2}},     {2, {1, 1}}};
+static int bench(struct state *s) { return is(s, "bench"); }
+static int count(struct state *s) { return bench(s) ? BENCH_COUNT : TENSOR_COUNT; }
+static int inputs(struct state *s) { return bench(s) ? BENCH_INPUTS : 2; }
+static int by_name(struct state *s, const char *name) {
+    const char **list = bench(s) ? bench_names : names;
+    for (int i = 0; i < count(s); i++) if (strcmp(name, list[i]) == 0) return i;
     return -1;
 }
-static int32_t tensors_len(struct implementation *i) { return is(i->state, "few") ? TENSOR_COUNT - 1 : TENSOR_COUNT; }
+static int32_t tensors_len(struct implementation *i) { return is(i->state, "few") ? TENSOR_COUNT - 1 : count(i->state); }
 static const char *tensor_name(struct implementation *i, int32_t index) {
     if (is(i->state, "renamed") && index == 0) return "picture";
     if (is(i->state, "nameless") && index == 0) return NULL;
-    return names[index];
+    return bench(i->state) ? bench_names[index] : names[index];
 }
 static struct dims tensor_shape(struct implementation *i, const char *name) {
     static const struct dims shapes[TENSOR_COUNT] = {{4, {1, 3, 2, 2}}, {2, {1, 4}}, {2, {1, 12}}, {1, {1}}};
-    int index = by_name(name);
+    int index = by_name(i->state, name);
+    if (bench(i->state)) return bench_shapes[index < 0 ? 0 : index];
     struct dims d = shapes[index < 0 ? 0 : index];
     if (is(i->state, "dynamic")) d.sides[0] = -1;
     if (is(i->state, "wide") && index == 2) d.sides[1] = 13;
@@ -114,25 +123,27 @@ static struct dims tensor_shape(struct implementation *i, const char *name) {
 }
 static int32_t tensor_type(struct implementation *i, const char *name) {
     static const int32_t types[TENSOR_COUNT] = {0, 8, 0, 3};
-    int index = by_name(name);
+    int index = by_name(i->state, name);
+    if (bench(i->state)) return index == 2 ? 3 : 0;
     return is(i->state, "half") && index == 2 ? 1 : types[index < 0 ? 0 : index];
 }
 static int32_t tensor_mode(struct implementation *i, const char *name) {
-    int index = by_name(name);
-    return is(i->state, "modeless") ? 0 : index < 2 ? 1 : 2;
+    int index = by_name(i->state, name);
+    return is(i->state, "modeless") ? 0 : index < inputs(i->state) ? 1 : 2;
 }
 static int64_t device_memory(struct implementation *i) { (void)i; return 4096; }
 
 // Context.
 static void set_profiler(struct implementation *i, struct callback *profiler) { i->state->profiler = profiler; }
 static _Bool set_input_shape(struct implementation *i, const char *name, const struct dims *d) {
-    if (by_name(name) > 1 || by_name(name) < 0 || d->sides[0] != 1) return 0;
+    int index = by_name(i->state, name);
+    if (index >= inputs(i->state) || index < 0 || d->sides[0] != 1) return 0;
     if (is(i->state, "unshaped")) { report(i->state, 3, "setInputShape: the shape is outside every profile"); return 0; }
     i->state->shaped++;
     return 1;
 }
 static _Bool set_address(struct implementation *i, const char *name, void *address) {
-    int index = by_name(name);
+    int index = by_name(i->state, name);
     if (index < 0 || !address || is(i->state, "homeless")) { report(i->state, 3, "setTensorAddress: not aligned"); return 0; }
     i->state->address[index] = address;
     return 1;
@@ -144,19 +155,27 @@ static int32_t infer(struct implementation *i, int32_t room, const char **list) 
 }
 static void compute(void *argument) {
     struct state *s = argument;
+    if (bench(s)) {
+        for (int k = BENCH_INPUTS; k < BENCH_COUNT; k++) {
+            size_t values = 1;
+            for (int side = 0; side < bench_shapes[k].len; side++) values *= (size_t)bench_shapes[k].sides[side];
+            memset(s->address[k], 0, values * sizeof(float));
+        }
+        return;
+    }
     const float *image = s->address[0];
     const int64_t *tokens = s->address[1];
     float *actions = s->address[2];
-    int32_t *count = s->address[3];
-    *count = 0;
+    int32_t *said = s->address[3];
+    *said = 0;
     for (int i = 0; i < 12; i++) actions[i] = 2 * image[i] + (float)tokens[i % 4];
-    for (int i = 0; i < 4; i++) *count += tokens[i] != 0;
+    for (int i = 0; i < 4; i++) *said += tokens[i] != 0;
 }
 static _Bool enqueue(struct implementation *i, struct stream *stream) {
     struct state *s = i->state;
     if (is(s, "broken")) { report(s, 7, "enqueueV3: Error Code 7: Internal Error (cask convolution)"); return 0; }
     if (is(s, "restless") && fake_cuda_recording(stream)) { report(s, 7, "enqueueV3: data-dependent shapes cannot be captured"); return 0; }
-    for (int k = 0; k < TENSOR_COUNT; k++) if (!s->address[k]) return 0;
+    for (int k = 0; k < count(s); k++) if (!s->address[k]) return 0;
     if (s->profiler) {
         void (*time)(struct callback *, const char *, float) = (void (*)(struct callback *, const char *, float))s->profiler->table[LAYER_TIME];
         time(s->profiler, "conv1", 0.25f);

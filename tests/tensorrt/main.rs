@@ -7,6 +7,7 @@
 
 mod building;
 mod fake;
+mod ladder;
 mod path;
 mod real;
 
