@@ -85,7 +85,7 @@ fn build(options: &Build) -> Result<(), Failure> {
             let words = format!("building: {elapsed_s:.0} s, {} MiB", memory_bytes >> 20);
             if terminal {
                 eprint!("\r{words}   ");
-            } else if elapsed_s as u64 % 30 == 0 {
+            } else if (elapsed_s as u64).is_multiple_of(30) {
                 eprintln!("{words}");
             }
             // Progress that cannot be written is no reason to stop.

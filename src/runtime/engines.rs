@@ -83,10 +83,7 @@ pub fn load(config: &PolicyConfig) -> Result<(Policy, Chosen), Vec<Problem>> {
 }
 
 fn in_one_line(problems: &[Problem]) -> String {
-    let words: Vec<String> = problems
-        .iter()
-        .map(|problem| problem.found.clone())
-        .collect();
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
     words.join("; ")
 }
 
