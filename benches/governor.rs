@@ -51,6 +51,7 @@ fn measure(joints: usize, coordination: Coordination, what: &str) -> Histogram<u
             acceleration_max: 12.0,
             jerk_max: 500.0,
             tracking_error_max: f64::INFINITY,
+            torque_max: f64::INFINITY,
         },
     };
     let limits = Limits::new(&vec![joint; joints], PERIOD_NS).expect("good limits");

@@ -88,22 +88,24 @@ pub enum Cause {
     ClockGap = 26,
     /// A stop did not come to rest in time.
     StopOverdue = 27,
+    /// A measured torque has been above its limit for too long.
+    Overload = 28,
     /// The policy's camera repeats one picture.
-    CameraStuck = 28,
+    CameraStuck = 29,
     /// The policy's camera shows nothing: black, saturated or one colour.
-    CameraBlind = 29,
+    CameraBlind = 30,
     /// The policy's camera gives broken pictures: noise, torn, the wrong size.
-    CameraGarbage = 30,
+    CameraGarbage = 31,
     /// The policy's camera gives its pictures too late.
-    CameraLate = 31,
+    CameraLate = 32,
     /// The times of the policy's camera run backwards or lie in the future.
-    CameraClock = 32,
+    CameraClock = 33,
     /// After it was away, the policy's camera shows another view: it is another camera, or it was moved.
-    CameraSwapped = 33,
+    CameraSwapped = 34,
 }
 
 /// Number of causes.
-pub const CAUSES_LEN: usize = 33;
+pub const CAUSES_LEN: usize = 34;
 
 /// All causes, in order of their code.
 pub const CAUSES: [Cause; CAUSES_LEN] = [
@@ -134,6 +136,7 @@ pub const CAUSES: [Cause; CAUSES_LEN] = [
     Cause::MotorRestarted,
     Cause::ClockGap,
     Cause::StopOverdue,
+    Cause::Overload,
     Cause::CameraStuck,
     Cause::CameraBlind,
     Cause::CameraGarbage,
@@ -171,10 +174,11 @@ impl Cause {
             Cause::PoseOutside       => (Hold, OnArming, "a joint stands outside its position limits"),
             Cause::PoseMoving        => (Hold, OnArming, "a joint moved while the robot was being armed"),
             Cause::CommandsRefused   => (Hold, OnArming, "the motor controller refuses our commands"),
-            Cause::StateDimension    => (Stop, OnAcknowledgement, "the joint state has the wrong number of joints"),
+            Cause::StateDimension    => (Stop, OnAcknowledgement, "the joint state has the wrong number of joints, or none of the torques that are limited"),
             Cause::StateJump         => (Stop, OnAcknowledgement, "a measured joint jumped"),
             Cause::StateLost         => (Stop, OnAcknowledgement, "the joint state was lost"),
             Cause::TrackingError     => (Stop, OnAcknowledgement, "a joint does not follow its commands"),
+            Cause::Overload          => (Stop, OnAcknowledgement, "a joint's torque is above its limit"),
             Cause::EchoLost          => (Stop, OnAcknowledgement, "the motor controller does not echo our commands"),
             Cause::MotorRestarted    => (Stop, OnAcknowledgement, "the motor controller was restarted"),
             Cause::ThreadLate        => (Stop, OnAcknowledgement, "a thread that moves the robot is late"),

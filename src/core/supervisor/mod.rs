@@ -287,6 +287,7 @@ impl Supervisor {
             | Cause::EmergencyStop
             | Cause::StopRequested
             | Cause::TrackingError
+            | Cause::Overload
             | Cause::StateJump
             | Cause::StateNotFinite
             | Cause::StateDimension
@@ -537,6 +538,7 @@ fn remains(latched: Cause, facts: &Facts) -> Option<Cause> {
         | Cause::CameraClock
         | Cause::DeadmanReleased
         | Cause::TrackingError
+        | Cause::Overload
         | Cause::StateJump
         | Cause::StateNotFinite
         | Cause::StateDimension
