@@ -8,6 +8,7 @@ pub mod file;
 pub mod governor;
 pub mod problem;
 pub mod realtime;
+mod robot;
 pub mod space;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,9 @@ use crate::config::camera::CameraConfig;
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::config::space::Source;
-use crate::core::action::JointKind;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
 use crate::core::governor::reaction::Cause;
 use crate::core::kinematics::envelope::Envelope;
-use crate::core::limits::JOINTS_MAX;
 use crate::core::schedule::{self, Merge};
 use crate::core::units::MS;
 use std::net::SocketAddr;
@@ -215,7 +214,7 @@ impl Config {
         let control = check_control(&written, &mut at);
         let (camera, _, _) = camera::check(&written, Path::new("."), &mut at);
         let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
-        let robot = check_robot(
+        let robot = robot::check(
             &read,
             Source::Ignored,
             &mut Located::new("robot.toml", robot),
@@ -248,7 +247,8 @@ impl Config {
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
             Ok(read) => {
                 let mut at = Located::new(robot_name, robot_text);
-                let robot = check_robot(&read, urdf, &mut at).map_err(|more| problems.extend(more));
+                let robot =
+                    robot::check(&read, urdf, &mut at).map_err(|more| problems.extend(more));
                 robot.ok().and_then(|robot| {
                     let limits = governor::limits(&governor, &control, &robot, &read, &mut at);
                     governor::poses(written, name, text, &robot, &mut problems);
@@ -535,79 +535,6 @@ fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
             );
             Merge::Replace
         }
-    }
-}
-
-fn check_robot(
-    written: &RobotFile,
-    urdf: Source<'_>,
-    at: &mut Located<'_>,
-) -> Result<Robot, Vec<Problem>> {
-    at.name("name", &written.name);
-    if written.joint.is_empty() || written.joint.len() > JOINTS_MAX {
-        at.push(
-            &written.name,
-            "joint",
-            &format!("1 to {JOINTS_MAX} [[joint]] tables"),
-            format!("{}", written.joint.len()),
-        );
-    }
-    let mut joints: Vec<(String, Joint)> = Vec::new();
-    for (index, joint) in written.joint.iter().enumerate() {
-        let name = joint.name.get_ref();
-        let key = format!("joint[{index}] \"{name}\"");
-        if joints.iter().any(|(other, _)| other == name) {
-            at.push(
-                &joint.name,
-                &format!("{key}.name"),
-                "a name that no other joint has",
-                format!("\"{name}\" again"),
-            );
-        }
-        let (kind, unit) = match joint.kind.get_ref().as_str() {
-            "revolute" => (JointKind::Revolute, "rad"),
-            "prismatic" => (JointKind::Prismatic, "m"),
-            "gripper" => (JointKind::Gripper, ""),
-            other => {
-                at.push(
-                    &joint.kind,
-                    &format!("{key}.kind"),
-                    "\"revolute\", \"prismatic\" or \"gripper\"",
-                    format!("\"{other}\""),
-                );
-                continue;
-            }
-        };
-        let limits = match kind {
-            JointKind::Gripper => at.gripper(&key, joint),
-            JointKind::Revolute | JointKind::Prismatic => at.limits(&key, joint, unit),
-        };
-        joints.push((name.clone(), Joint { kind, limits }));
-    }
-    // A space is made of joints that are good.
-    let space = if at.problems.is_empty() {
-        space::check(written, &joints, urdf, at)
-    } else {
-        None
-    };
-    let problems = std::mem::take(&mut at.problems);
-    if problems.is_empty() {
-        Ok(Robot {
-            space,
-            poses: written
-                .pose
-                .iter()
-                .map(|pose| {
-                    let positions = pose.positions.get_ref().iter();
-                    let positions = positions.map(|number| number.0).collect();
-                    (pose.name.get_ref().clone(), positions)
-                })
-                .collect(),
-            name: written.name.get_ref().clone(),
-            joints,
-        })
-    } else {
-        Err(problems)
     }
 }
 

@@ -13,13 +13,16 @@
 
 pub mod build;
 pub mod cuda;
+mod fit;
 pub mod nvinfer;
 pub mod plan;
 pub mod slots;
 
 use crate::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
-use cuda::{Context, CudaFault, Device, DeviceBuffer, Driver, Graph, PinnedBuffer, Stream};
-use nvinfer::{Io, Library, Mode, Session};
+use cuda::memory::{DeviceBuffer, PinnedBuffer};
+use cuda::{Context, CudaFault, Device, Driver, Graph, Stream};
+use fit::{agree, spec_of};
+use nvinfer::{Library, Mode, Session};
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -217,34 +220,6 @@ impl Platform {
     #[must_use]
     pub fn context(&self) -> &Arc<Context> {
         &self.context
-    }
-}
-
-/// `nvinfer1::DataType`, as far as a stage may have it.
-const FLOAT: i32 = 0;
-const INT32: i32 = 3;
-const INT64: i32 = 8;
-
-fn type_code(dtype: Dtype) -> i32 {
-    match dtype {
-        Dtype::F32 => FLOAT,
-        Dtype::I32 => INT32,
-        Dtype::I64 => INT64,
-    }
-}
-
-fn type_words(code: i32) -> &'static str {
-    match code {
-        FLOAT => "f32",
-        1 => "f16",
-        2 => "i8",
-        INT32 => "i32",
-        4 => "bool",
-        5 => "u8",
-        6 => "f8",
-        7 => "bf16",
-        INT64 => "i64",
-        _ => "of an unknown type",
     }
 }
 
@@ -505,60 +480,6 @@ impl Binding {
             "expected {}, found {len} values of {kind}",
             self.spec
         ))
-    }
-}
-
-fn spec_of<'a>(spec: &'a StageSpec, tensor: &Io) -> Option<&'a TensorSpec> {
-    let list = match tensor.mode {
-        Mode::Input => &spec.inputs,
-        Mode::Output => &spec.outputs,
-    };
-    list.iter()
-        .find(|each| each.name.as_bytes() == tensor.name.as_bytes())
-}
-
-/// The engine's tensors against the bundle's: all differences at once.
-fn agree(tensors: &[Io], spec: &StageSpec) -> Result<(), LoadFault> {
-    let mut wrong = Vec::new();
-    for tensor in tensors {
-        let found = format!(
-            "{} {} {:?}",
-            tensor.name.to_string_lossy(),
-            type_words(tensor.data_type),
-            tensor.shape
-        );
-        let direction = if tensor.mode == Mode::Input {
-            "input"
-        } else {
-            "output"
-        };
-        let Some(expected) = spec_of(spec, tensor) else {
-            wrong.push(format!(
-                "{direction} {found}: the bundle's stage \"{}\" has none of that name",
-                spec.id
-            ));
-            continue;
-        };
-        let fits = tensor.shape.len() == expected.shape.len()
-            && tensor
-                .shape
-                .iter()
-                .zip(&expected.shape)
-                .all(|(has, wants)| *has == -1 || usize::try_from(*has) == Ok(*wants));
-        if !fits || tensor.data_type != type_code(expected.dtype) {
-            wrong.push(format!("{direction}: expected {expected}, found {found}"));
-        }
-    }
-    for expected in spec.inputs.iter().chain(&spec.outputs) {
-        let has = |tensor: &Io| tensor.name.as_bytes() == expected.name.as_bytes();
-        if !tensors.iter().any(has) {
-            wrong.push(format!("expected {expected}, found no tensor of that name"));
-        }
-    }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(LoadFault::Engine(wrong.join("; ")))
     }
 }
 

@@ -5,10 +5,11 @@
 //! Frames of the link are the real ones, sealed and opened. The policy is a plan that knows where it wants to be at
 //! each moment; the robot follows its motor controller exactly, unless a fault says otherwise. Nothing here judges.
 
+use super::film::Film;
 use super::phase::{JOINTS, Motion, limits};
-use crate::bench::lens::{Lens, PictureFault};
+use crate::bench::lens::PictureFault;
 use crate::core::action::{JointKind, Setpoint};
-use crate::core::camera::{CameraFault, Expected, Health, Picture};
+use crate::core::camera::CameraFault;
 use crate::core::chunk::{Chunk, Provenance};
 use crate::core::governor::{Governor, Lines, Output, Proposal};
 use crate::core::observation::{JointState, StateHistory};
@@ -41,7 +42,7 @@ const ACTION_NS: u64 = 50 * MS;
 /// How far a chunk reaches from its frame's capture.
 pub const HORIZON_NS: u64 = (ACTIONS - 1) * ACTION_NS;
 /// A frame older than this is not shown to the policy.
-const FRAME_AGE_MAX_NS: u64 = 150 * MS;
+pub(super) const FRAME_AGE_MAX_NS: u64 = 150 * MS;
 /// SAFETY row 9 asks for two periods.
 const STATE_AGE_MAX_NS: u64 = 2 * TICK_NS;
 
@@ -539,71 +540,6 @@ impl World {
         if self.meddling.commands_repeated {
             self.old_frames.push(frame);
         }
-    }
-}
-
-/// A small picture of a still life with the noise of a sensor, judged as the capture thread judges.
-struct Film {
-    health: Health,
-    lens: Lens,
-    still: Vec<u8>,
-    rgb: Vec<u8>,
-    seq: u32,
-}
-
-/// Sides of the simulated picture.
-const FILM_PX: [usize; 2] = [64, 48];
-
-impl Film {
-    fn new(seed: u64) -> Film {
-        let [width, height] = FILM_PX;
-        let mut still = Vec::new();
-        for y in 0..height {
-            for x in 0..width {
-                let thing = x.abs_diff(20).pow(2) + y.abs_diff(30).pow(2) < 100;
-                let wall = y < 12;
-                let base = match (thing, wall) {
-                    (true, _) => [180, 40, 40],
-                    (_, true) => [60, 70, 80],
-                    _ => [150 + x / 2, 120 + y, 100],
-                };
-                still.extend(base.map(|value| value as u8));
-            }
-        }
-        Film {
-            health: Health::new(Expected {
-                width,
-                height,
-                period_ns: Some(FRAME_NS),
-                age_max_ns: FRAME_AGE_MAX_NS,
-                noisy: true,
-            }),
-            lens: Lens::new(seed),
-            rgb: still.clone(),
-            still,
-            seq: 0,
-        }
-    }
-
-    /// Whether the picture was good.
-    fn shoot(&mut self, now: Mono, captured: Mono, fault: PictureFault) -> bool {
-        // Silence and times are the world's.
-        self.lens.set_at_once(fault);
-        if self.lens.redraws() {
-            self.rgb.copy_from_slice(&self.still);
-            self.lens.expose(&mut self.rgb);
-        }
-        self.seq += 1;
-        let [width, height] = FILM_PX;
-        let rows = self.lens.rows(height);
-        let picture = Picture {
-            seq: self.seq,
-            captured,
-            width,
-            height: rows,
-            rgb: &self.rgb[..width * rows * 3],
-        };
-        self.health.judge(now, &picture).is_ok()
     }
 }
 
