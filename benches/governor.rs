@@ -145,6 +145,7 @@ fn permission() -> Permission {
         pose_within_limits: true,
         measured_at_rest: true,
         cameras_fresh: true,
+        camera_fault: None,
         instructed: true,
         first_setpoint: FirstSetpoint::None,
         echo_flowing_ns: Some(2_000 * MS),

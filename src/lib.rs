@@ -5,12 +5,13 @@
 //!
 //! * [`core`]: everything that decides, as plain values with the time passed in.
 //! * [`ports`]: what the outside must give. [`sync`]: mailbox and heartbeats. [`config`]: files -> checked values.
-//! * [`policy`] and [`engine`]: a bundle, and what runs its graph.
+//! * [`policy`] and [`engine`]: a bundle, and what runs its graph. The module [`capture`]: cameras.
 //! * [`link`]: zenoh, and the motor controller's side. [`operator`]: the page. [`mod@bench`]: a robot for any laptop.
 //! * [`runtime`]: joins all of it; one shell a thread, the clock, simulated time.
 #![deny(unsafe_code)]
 
 pub mod bench;
+pub mod capture;
 pub mod config;
 pub mod core;
 pub mod engine;

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         cli::Verb::Run(options) => cli::run::run(&options),
         cli::Verb::BenchRobot(options) => cli::bench_robot::run(&options),
         cli::Verb::Check(options) => cli::check::run(&options),
+        cli::Verb::Cameras(options) => cli::cameras::run(&options),
+        cli::Verb::Engine(verb) => cli::engine::run(&verb),
         cli::Verb::FaultSim(options) => cli::fault_sim::run(&options),
         cli::Verb::Doctor(options) => cli::doctor::run(&options),
         cli::Verb::Instruct(options) => cli::instruct::run(&options),

@@ -64,10 +64,13 @@ pub enum SourceFault {
     /// Nothing came before the deadline. Normal while a camera starts.
     #[error("no frame before the deadline")]
     Timeout,
-    /// A frame came and is not usable; it was dropped.
-    #[error("frame refused: {0}")]
-    Refused(&'static str),
-    /// The source is gone.
+    /// A frame came and was broken, as the driver, the decoder or its checksum says; it was dropped.
+    #[error("broken frame: {0}")]
+    Broken(&'static str),
+    /// The camera is gone. The source looks for it again at each call.
+    #[error("camera gone: {0}")]
+    Gone(&'static str),
+    /// The source has ended and gives nothing any more.
     #[error("camera closed: {0}")]
     Closed(&'static str),
 }

@@ -11,7 +11,7 @@
 //! proves the pipeline, not a gripper.
 //!
 //! [`arm`] geometry, [`robot`] servos and sensors, [`table`] blocks and contacts, [`scene`] what lies where and how it
-//! looks, [`episode`] all of it together, [`render`] the camera, [`sentences`] what is said, [`expert`] the teacher, [`judge`] the verdict, [`process`] its end of
+//! looks, [`episode`] all of it together, [`render`] the camera, [`lens`] its noise and faults, [`sentences`] what is said, [`expert`] the teacher, [`judge`] the verdict, [`process`] its end of
 //! the link, [`dice`]
 //! seeded chance.
 
@@ -20,6 +20,7 @@ pub mod dice;
 pub mod episode;
 pub mod expert;
 pub mod judge;
+pub mod lens;
 pub mod process;
 pub mod render;
 pub mod robot;

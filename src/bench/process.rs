@@ -8,6 +8,7 @@
 
 use crate::bench::arm::{JOINTS, Pose};
 use crate::bench::episode::{CAMERA_PX, Episode, Outcome, Spec};
+use crate::bench::lens::{Lens, PictureFault};
 use crate::bench::render::Camera;
 use crate::bench::robot::STEP_NS;
 use crate::bench::table::Table;
@@ -73,6 +74,8 @@ pub enum Request {
     Set(Spec),
     /// Tell how things stand.
     Report,
+    /// From now on this is wrong with the camera.
+    Camera(PictureFault),
 }
 
 /// What the bench answers.
@@ -121,7 +124,8 @@ impl World {
     }
 }
 
-/// Runs until `ending` is set. While `camera_off` is not 0 the camera gives no pictures, and no error either.
+/// Runs until `ending` is set. `camera_fault` is the number of what is wrong with the camera ([`PictureFault`]),
+/// to be changed by whoever holds it, or by request.
 ///
 /// # Errors
 /// [`LinkError`] if the link cannot be opened.
@@ -130,29 +134,34 @@ pub fn run(
     settings: &Settings,
     clock: Clock,
     ending: &Arc<AtomicBool>,
-    camera_off: &Arc<AtomicUsize>,
+    camera_fault: &Arc<AtomicUsize>,
 ) -> Result<(), LinkError> {
     let session = session::open(link)?;
     let end = RobotEnd::new(&session, &settings.robot)?;
     let pictures = PictureSender::new(&session, &settings.robot, &settings.camera)?;
     let world = Arc::new(Mutex::new(new_world(settings)));
     let asked = Arc::clone(&world);
+    let meddled = Arc::clone(camera_fault);
     let _answers = answer_requests(&session, keys::bench(&settings.robot), move |text| {
         let request: Request = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let mut world = asked.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = match request {
             Request::Set(spec) => world.set(&spec)?,
             Request::Report => world.answer(),
+            Request::Camera(fault) => {
+                meddled.store(fault as usize, Ordering::Relaxed);
+                world.answer()
+            }
         };
         serde_json::to_string(&answer).map_err(|error| error.to_string())
     })?;
-    let (seen, sees, off) = (
+    let (seen, sees, fault) = (
         Arc::clone(&world),
         Arc::clone(ending),
-        Arc::clone(camera_off),
+        Arc::clone(camera_fault),
     );
     let identity = settings.pictures;
-    let camera = std::thread::spawn(move || film(&seen, &pictures, identity, clock, &sees, &off));
+    let camera = std::thread::spawn(move || film(&seen, &pictures, identity, clock, &sees, &fault));
     drive(&world, &end, settings.period_ns, clock, ending);
     drop(camera.join());
     Ok(())
@@ -240,19 +249,21 @@ fn film(
     identity: Identity,
     clock: Clock,
     ending: &AtomicBool,
-    off: &AtomicUsize,
+    fault: &AtomicUsize,
 ) {
     let mut frame = vec![0; picture::PICTURE_OVERHEAD + CAMERA_PX * CAMERA_PX * 3];
     let mut camera: Option<(u64, Camera)> = None;
     let mut at = (clock.now)();
     let mut seq = 0;
+    let mut lens = Lens::new((clock.now)().0);
     while !ending.load(Ordering::Relaxed) {
         at = at.plus_ns(FRAME_NS).max((clock.now)().minus_ns(FRAME_NS));
         (clock.sleep_until)(at);
-        if off.load(Ordering::Relaxed) != 0 {
+        let fault = PictureFault::from_code(fault.load(Ordering::Relaxed));
+        let now = (clock.now)();
+        if !lens.set(now, fault) {
             continue;
         }
-        let captured = (clock.now)();
         let (table, pose): (Table, Pose) = {
             let world = world.lock().unwrap_or_else(PoisonError::into_inner);
             if camera
@@ -269,11 +280,17 @@ fn film(
         let (Some((_, camera)), Some(rgb)) = (&mut camera, picture::pixels(&mut frame)) else {
             continue;
         };
-        camera.render(&table, &pose, rgb);
+        if lens.redraws() {
+            camera.render(&table, &pose, rgb);
+            lens.expose(rgb);
+        }
         seq += 1;
-        let side = CAMERA_PX as u16;
-        if picture::encode(&mut frame, seq, captured, side, side, identity).is_some() {
-            sender.send(&frame);
+        let rows = lens.rows(CAMERA_PX);
+        let sent = &mut frame[..picture::PICTURE_OVERHEAD + CAMERA_PX * rows * 3];
+        let (width, height) = (CAMERA_PX as u16, rows as u16);
+        let captured = lens.captured(now);
+        if picture::encode(sent, seq, captured, width, height, identity).is_some() {
+            sender.send(sent);
         }
     }
 }

@@ -6,7 +6,8 @@ use clap::Args;
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tendon::bench::lens::PictureFault;
 use tendon::bench::process::{self, Clock, Settings};
 use tendon::config::{Config, LinkConfig};
 use tendon::core::units::Mono;
@@ -16,7 +17,7 @@ use tendon::runtime::{clock, demo};
 /// Arguments of `tendon bench-robot`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "SIGUSR1 switches its camera off, SIGUSR2 on again: to see what a runtime does without pictures."
+    after_help = "To see what a runtime does when the camera is not well: SIGUSR1 switches it off, SIGUSR2 on again; with --stdin, a word and Enter breaks it: off, stuck, black, saturated, uniform, noise, torn, short, late, backwards, future, swapped; none mends it."
 )]
 pub struct Options {
     /// The endpoint on which the runtime listens.
@@ -28,6 +29,9 @@ pub struct Options {
     /// Seed of the first scene.
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// Read from standard input what shall be wrong with the camera, a word a line.
+    #[arg(long)]
+    stdin: bool,
 }
 
 /// Runs the verb, until Ctrl-C.
@@ -36,10 +40,17 @@ pub struct Options {
 /// [`Failure`].
 pub fn run(options: &Options) -> Result<(), Failure> {
     let ending = super::ending()?;
-    let camera_off = Arc::new(AtomicUsize::new(0));
-    for (signal, value) in [(SIGUSR1, 1), (SIGUSR2, 0)] {
-        signal_hook::flag::register_usize(signal, Arc::clone(&camera_off), value)
+    let camera_fault = Arc::new(AtomicUsize::new(0));
+    for (signal, value) in [
+        (SIGUSR1, PictureFault::Off as usize),
+        (SIGUSR2, PictureFault::None as usize),
+    ] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&camera_fault), value)
             .map_err(Failure::failed)?;
+    }
+    if options.stdin {
+        let fault = Arc::clone(&camera_fault);
+        std::thread::spawn(move || listen(&fault));
     }
     // Only the robot and the streams' names are needed here; the bundle is the runtime's.
     let (robot, camera, period_ns) =
@@ -65,5 +76,19 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         now: clock::now as fn() -> Mono,
         sleep_until: clock::sleep_until,
     };
-    process::run(&link, &settings, clock, &ending, &camera_off).map_err(Failure::failed)
+    process::run(&link, &settings, clock, &ending, &camera_fault).map_err(Failure::failed)
+}
+
+/// Takes words from standard input until its end.
+fn listen(fault: &AtomicUsize) {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        let word = line.trim();
+        match serde_json::from_value::<PictureFault>(word.into()) {
+            Ok(known) => {
+                fault.store(known as usize, Ordering::Relaxed);
+                println!("camera: {word}");
+            }
+            Err(error) => eprintln!("tendon: {error}"),
+        }
+    }
 }

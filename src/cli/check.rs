@@ -29,5 +29,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         deployment.policy_name,
         1e9 / deployment.config.control.period_ns as f64,
     );
+    println!("engine: {}", deployment.engine.words());
     Ok(())
 }

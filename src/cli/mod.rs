@@ -3,9 +3,11 @@
 //! lines and an exit code.
 
 pub mod bench_robot;
+pub mod cameras;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod engine;
 pub mod events;
 pub mod fault_sim;
 pub mod instruct;
@@ -49,6 +51,8 @@ pub enum Verb {
     BenchRobot(bench_robot::Options),
     /// Check a deployment's tendon.toml, robot.toml and policy bundle, and that they fit; moves nothing.
     Check(check::Options),
+    /// Look at a deployment's cameras as the pipeline would: rates, ages, faults, skew.
+    Cameras(cameras::Options),
     /// Strike a simulated robot with every fault of the matrix and judge the reactions.
     FaultSim(fault_sim::Options),
     /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.
@@ -65,6 +69,9 @@ pub enum Verb {
     Events(events::Options),
     /// Measure how late this machine wakes a control loop, idle and loaded.
     RtBench(rt_bench::Options),
+    /// Build and look into TensorRT engines.
+    #[command(subcommand)]
+    Engine(engine::Verb),
     /// Look into policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),

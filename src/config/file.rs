@@ -6,7 +6,8 @@ use crate::config::problem::Problem;
 use crate::config::realtime::RealtimeTable;
 use crate::core::governor::limits::JointLimits;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 /// A number as written, integer or not. `nan` and `inf` are TOML, and are refused where a number is checked.
@@ -36,8 +37,8 @@ pub struct TendonFile {
     pub policy: PolicyTable,
     /// See [`LinkTable`].
     pub link: LinkTable,
-    /// See [`CameraTable`].
-    pub camera: CameraTable,
+    /// `[camera]`, or several `[[camera]]`; see [`CameraTable`]. The policy looks through the first.
+    pub camera: Cameras,
     /// See [`ControlTable`].
     pub control: ControlTable,
     /// See [`ScheduleTable`].
@@ -62,6 +63,15 @@ pub struct PolicyTable {
     pub rate_hz: Spanned<Number>,
     /// Threads of the CPU engine; absent: 1.
     pub threads: Option<Spanned<Number>>,
+    /// Engines in the order in which they are tried; absent: "cpu" alone.
+    pub engines: Option<Spanned<Vec<String>>>,
+    /// Where built engines are kept, relative to this file.
+    pub engine_cache: Option<Spanned<String>>,
+    /// More for the builder of TensorRT engines.
+    #[serde(default)]
+    pub trtexec_flags: Vec<String>,
+    /// How far apart the pictures of one observation may be, with several cameras.
+    pub max_skew_ms: Option<Spanned<Number>>,
 }
 
 /// `[link]`.
@@ -78,18 +88,69 @@ pub struct LinkTable {
     pub password_file: Option<Spanned<String>>,
 }
 
-/// `[camera]`.
+/// `[camera]`, or a list of `[[camera]]`.
+#[derive(Clone, Debug)]
+pub struct Cameras(pub Vec<CameraTable>);
+
+impl<'de> Deserialize<'de> for Cameras {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// One table or a list of them; each keeps its places in the file.
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Vec<CameraTable>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a table [camera], or tables [[camera]]")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                let one = CameraTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(vec![one])
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut cameras = Vec::new();
+                while let Some(camera) = seq.next_element()? {
+                    cameras.push(camera);
+                }
+                Ok(cameras)
+            }
+        }
+        deserializer.deserialize_any(Either).map(Cameras)
+    }
+}
+
+/// One camera.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CameraTable {
     /// Its name in keys and in the bundle.
     pub name: Spanned<String>,
+    /// "link" (absent), "images", "v4l" or "gstreamer".
+    pub source: Option<Spanned<String>>,
+    /// Of "images": a folder of JPEG files or a file of JPEG pictures, relative to this file.
+    pub path: Option<Spanned<String>>,
+    /// Of "v4l": its node.
+    pub device: Option<Spanned<String>>,
+    /// Of "v4l": pixel formats in the order of preference, four characters each.
+    pub formats: Option<Spanned<Vec<String>>>,
+    /// Of "v4l": controls to be set and read back, by name or number.
+    #[serde(default)]
+    pub controls: std::collections::BTreeMap<String, Spanned<Number>>,
+    /// Of "gstreamer": a pipeline without a sink.
+    pub pipeline: Option<Spanned<String>>,
+    /// Whether the robot may go without it; absent: it may not.
+    pub optional: Option<Spanned<bool>>,
     /// Pixels a row.
     pub width: Spanned<Number>,
     /// Rows.
     pub height: Spanned<Number>,
     /// An older frame is not shown to the policy.
     pub age_max_ms: Spanned<Number>,
+    /// Frames a second; absent: silence is judged by `age_max_ms` alone.
+    pub rate_hz: Option<Spanned<Number>>,
+    /// Whether its pictures carry noise; absent: they do. A simulated camera's may not.
+    pub noisy: Option<bool>,
 }
 
 /// `[control]`.

@@ -3,23 +3,24 @@
 //! need not check it again. Every semantic check collects all problems before it refuses; a file that cannot be read
 //! as TOML, or holds an unknown key, is one problem with its line.
 
+pub mod camera;
 pub mod file;
 pub mod governor;
 pub mod problem;
 pub mod realtime;
+mod robot;
 pub mod space;
 #[cfg(test)]
 mod tests;
 pub mod urdf;
 
+use crate::config::camera::CameraConfig;
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::config::space::Source;
-use crate::core::action::JointKind;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
 use crate::core::governor::reaction::Cause;
 use crate::core::kinematics::envelope::Envelope;
-use crate::core::limits::JOINTS_MAX;
 use crate::core::schedule::{self, Merge};
 use crate::core::units::MS;
 use std::net::SocketAddr;
@@ -33,6 +34,29 @@ pub enum Precision {
     Fp32,
     /// Quantised. On a CPU slower than `Fp32`; it runs there to check its numbers.
     Int8,
+}
+
+/// What runs the policy's graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineKind {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    TensorRt,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [EngineKind; 2] = [EngineKind::Cpu, EngineKind::TensorRt];
+
+    /// As tendon.toml writes it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            EngineKind::Cpu => "cpu",
+            EngineKind::TensorRt => "tensorrt",
+        }
+    }
 }
 
 /// A robot's name and joints.
@@ -59,6 +83,12 @@ pub struct PolicyConfig {
     pub rate_hz: f64,
     /// Threads of the CPU engine.
     pub threads: usize,
+    /// What is tried, in this order; the first that loads runs. Not empty.
+    pub engines: Vec<EngineKind>,
+    /// Where built engines are kept; absent: the service's or the user's cache.
+    pub engine_cache: Option<PathBuf>,
+    /// More for the builder of TensorRT engines; part of the engine's identity.
+    pub trtexec_flags: Vec<String>,
 }
 
 impl PolicyConfig {
@@ -81,19 +111,6 @@ pub struct LinkConfig {
     pub credentials: Option<(String, PathBuf)>,
 }
 
-/// The policy's camera, reached over the link.
-#[derive(Clone, Debug)]
-pub struct CameraConfig {
-    /// Its name in keys and in the bundle.
-    pub name: String,
-    /// Pixels a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// An older frame is not shown to the policy.
-    pub age_max_ns: u64,
-}
-
 /// The control loop.
 #[derive(Clone, Copy, Debug)]
 pub struct ControlConfig {
@@ -112,8 +129,12 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// The link.
     pub link: LinkConfig,
-    /// The camera.
+    /// The camera that the policy looks through.
     pub camera: CameraConfig,
+    /// The other cameras.
+    pub more_cameras: Vec<CameraConfig>,
+    /// How far apart the pictures of one observation may be.
+    pub skew_max_ns: u64,
     /// The control loop.
     pub control: ControlConfig,
     /// What the governor keeps.
@@ -190,20 +211,17 @@ impl Config {
         let written: TendonFile =
             file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
         let mut at = Located::new("tendon.toml", tendon);
-        let (control, camera) = (
-            check_control(&written, &mut at),
-            check_camera(&written, &mut at),
-        );
+        let control = check_control(&written, &mut at);
+        let (camera, _, _) = camera::check(&written, Path::new("."), &mut at);
         let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
-        let robot = check_robot(
+        let robot = robot::check(
             &read,
             Source::Ignored,
             &mut Located::new("robot.toml", robot),
         )?;
-        if at.problems.is_empty() {
-            Ok((robot, camera, control.period_ns))
-        } else {
-            Err(at.problems)
+        match camera {
+            Some(camera) if at.problems.is_empty() => Ok((robot, camera, control.period_ns)),
+            Some(_) | None => Err(at.problems),
         }
     }
 
@@ -218,7 +236,7 @@ impl Config {
     ) -> Result<Config, Vec<Problem>> {
         let mut at = Located::new(name, text);
         let control = check_control(written, &mut at);
-        let camera = check_camera(written, &mut at);
+        let (camera, more_cameras, skew_max_ns) = camera::check(written, folder, &mut at);
         let policy = check_policy(written, folder, &mut at);
         let link = check_link(written, folder, &mut at);
         let page = check_page(written, &mut at);
@@ -229,7 +247,8 @@ impl Config {
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
             Ok(read) => {
                 let mut at = Located::new(robot_name, robot_text);
-                let robot = check_robot(&read, urdf, &mut at).map_err(|more| problems.extend(more));
+                let robot =
+                    robot::check(&read, urdf, &mut at).map_err(|more| problems.extend(more));
                 robot.ok().and_then(|robot| {
                     let limits = governor::limits(&governor, &control, &robot, &read, &mut at);
                     governor::poses(written, name, text, &robot, &mut problems);
@@ -242,8 +261,8 @@ impl Config {
                 None
             }
         };
-        match robot {
-            Some((robot, limits)) if problems.is_empty() => Ok(Config {
+        match robot.zip(camera) {
+            Some(((robot, limits), camera)) if problems.is_empty() => Ok(Config {
                 robot,
                 limits,
                 speed_percent: governor.speed_percent,
@@ -251,6 +270,8 @@ impl Config {
                 policy,
                 link,
                 camera,
+                more_cameras,
+                skew_max_ns,
                 control,
                 merge,
                 page,
@@ -312,18 +333,6 @@ fn check_control(written: &TendonFile, at: &mut Located<'_>) -> ControlConfig {
     }
 }
 
-fn check_camera(written: &TendonFile, at: &mut Located<'_>) -> CameraConfig {
-    let camera = &written.camera;
-    at.name("camera.name", &camera.name);
-    CameraConfig {
-        name: camera.name.get_ref().clone(),
-        width: at.within("camera.width", &camera.width, 16.0, 8192.0) as usize,
-        height: at.within("camera.height", &camera.height, 16.0, 8192.0) as usize,
-        age_max_ns: (at.within("camera.age_max_ms", &camera.age_max_ms, 1.0, 10_000.0) * MS as f64)
-            as u64,
-    }
-}
-
 fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> PolicyConfig {
     let policy = &written.policy;
     let precision = match policy.precision.get_ref().as_str() {
@@ -356,7 +365,40 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         threads: policy.threads.as_ref().map_or(1, |threads| {
             at.within("policy.threads", threads, 1.0, 64.0) as usize
         }),
+        engines: check_engines(written, at),
+        engine_cache: policy
+            .engine_cache
+            .as_ref()
+            .map(|cache| folder.join(cache.get_ref())),
+        trtexec_flags: policy.trtexec_flags.clone(),
     }
+}
+
+fn check_engines(written: &TendonFile, at: &mut Located<'_>) -> Vec<EngineKind> {
+    let Some(list) = &written.policy.engines else {
+        return vec![EngineKind::Cpu];
+    };
+    let mut engines = Vec::new();
+    for word in list.get_ref() {
+        match EngineKind::ALL.into_iter().find(|kind| kind.word() == word) {
+            Some(kind) if engines.contains(&kind) => {
+                let found = format!("\"{word}\" again");
+                at.push(list, "policy.engines", "each engine once", found);
+            }
+            Some(kind) => engines.push(kind),
+            None => at.push(
+                list,
+                "policy.engines",
+                "\"tensorrt\" and \"cpu\", in the order in which they are to be tried",
+                format!("\"{word}\""),
+            ),
+        }
+    }
+    if list.get_ref().is_empty() {
+        let expected = "at least one of \"tensorrt\" and \"cpu\"";
+        at.push(list, "policy.engines", expected, "none".into());
+    }
+    engines
 }
 
 fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> LinkConfig {
@@ -493,79 +535,6 @@ fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
             );
             Merge::Replace
         }
-    }
-}
-
-fn check_robot(
-    written: &RobotFile,
-    urdf: Source<'_>,
-    at: &mut Located<'_>,
-) -> Result<Robot, Vec<Problem>> {
-    at.name("name", &written.name);
-    if written.joint.is_empty() || written.joint.len() > JOINTS_MAX {
-        at.push(
-            &written.name,
-            "joint",
-            &format!("1 to {JOINTS_MAX} [[joint]] tables"),
-            format!("{}", written.joint.len()),
-        );
-    }
-    let mut joints: Vec<(String, Joint)> = Vec::new();
-    for (index, joint) in written.joint.iter().enumerate() {
-        let name = joint.name.get_ref();
-        let key = format!("joint[{index}] \"{name}\"");
-        if joints.iter().any(|(other, _)| other == name) {
-            at.push(
-                &joint.name,
-                &format!("{key}.name"),
-                "a name that no other joint has",
-                format!("\"{name}\" again"),
-            );
-        }
-        let (kind, unit) = match joint.kind.get_ref().as_str() {
-            "revolute" => (JointKind::Revolute, "rad"),
-            "prismatic" => (JointKind::Prismatic, "m"),
-            "gripper" => (JointKind::Gripper, ""),
-            other => {
-                at.push(
-                    &joint.kind,
-                    &format!("{key}.kind"),
-                    "\"revolute\", \"prismatic\" or \"gripper\"",
-                    format!("\"{other}\""),
-                );
-                continue;
-            }
-        };
-        let limits = match kind {
-            JointKind::Gripper => at.gripper(&key, joint),
-            JointKind::Revolute | JointKind::Prismatic => at.limits(&key, joint, unit),
-        };
-        joints.push((name.clone(), Joint { kind, limits }));
-    }
-    // A space is made of joints that are good.
-    let space = if at.problems.is_empty() {
-        space::check(written, &joints, urdf, at)
-    } else {
-        None
-    };
-    let problems = std::mem::take(&mut at.problems);
-    if problems.is_empty() {
-        Ok(Robot {
-            space,
-            poses: written
-                .pose
-                .iter()
-                .map(|pose| {
-                    let positions = pose.positions.get_ref().iter();
-                    let positions = positions.map(|number| number.0).collect();
-                    (pose.name.get_ref().clone(), positions)
-                })
-                .collect(),
-            name: written.name.get_ref().clone(),
-            joints,
-        })
-    } else {
-        Err(problems)
     }
 }
 

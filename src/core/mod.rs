@@ -4,7 +4,7 @@
 //! Follows the data: [`observation`] (what the policy saw, and when) -> [`chunk`] (what it wants for the next
 //! second) -> [`schedule`] (where each joint should be at this tick) -> [`governor`] (the only maker of
 //! [`governor::Governed`]) -> [`wire`] (bytes for the motor controller). [`supervisor`] decides whether the robot
-//! may move at all.
+//! may move at all; [`camera`] whether a picture is to be believed.
 //!
 //! Invariant: nothing in here reads a clock, does I/O, locks, starts a thread, allocates after construction or can
 //! panic on any input. All capacities stand in [`limits`]. Who needs one of those things is a shell in `runtime`.
@@ -14,6 +14,7 @@
 //! passed the governor), *seam* (where one chunk hands over to the next).
 
 pub mod action;
+pub mod camera;
 pub mod chunk;
 pub mod governor;
 pub mod kinematics;

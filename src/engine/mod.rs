@@ -2,3 +2,4 @@
 //! What runs a stage: implementations of [`crate::ports::Engine`].
 
 pub mod cpu;
+pub mod tensorrt;

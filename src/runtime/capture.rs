@@ -1,53 +1,302 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Capture: one thread a camera. Each frame goes to inference and to the page; nothing queues.
+//! Capture: one thread a camera. Each good frame goes to inference and to the page; nothing queues. What is not good is
+//! dropped here, and what is wrong with the camera is told to the watchdog.
 
-use crate::core::units::MS;
+use crate::core::camera::{CameraFault, Health, Picture};
+use crate::core::units::{MS, Mono};
 use crate::ports::{Frame, Source, SourceFault};
+use crate::runtime::cameras::Watched;
 use crate::runtime::clock;
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The thread comes round this often without a frame, for its heartbeat.
-const IDLE_NS: u64 = 100 * MS;
+/// The thread comes round this often without a frame: for its heartbeat, and to see that the camera is silent.
+const IDLE_NS: u64 = 20 * MS;
 
 /// Everything a capture thread touches.
 #[derive(Debug)]
 pub struct CaptureIo {
-    /// To inference.
-    pub frames: mailbox::Sender<Frame>,
-    /// To the page.
-    pub shown: triple_buffer::Input<Frame>,
-    /// Capture time of the newest good frame, for the watchdog.
-    pub newest_ns: Arc<AtomicU64>,
-    /// Frames refused.
-    pub refused: Arc<AtomicU64>,
+    /// To inference, if the policy looks through this camera.
+    pub frames: Option<mailbox::Sender<Frame>>,
+    /// To the page, if it shows this camera.
+    pub shown: Option<triple_buffer::Input<Frame>>,
+    /// What the others are told.
+    pub told: Watched,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
 
+/// What came of one look at a camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A frame that may be shown to the policy.
+    Good,
+    /// A frame that was dropped.
+    Refused,
+    /// No frame.
+    Nothing,
+    /// The source has ended.
+    Closed(&'static str),
+}
+
+/// Waits for a frame until `deadline` and judges it. `frame` may be used if it was good.
+pub fn look(
+    source: &mut dyn Source,
+    health: &mut Health,
+    deadline: Mono,
+    frame: &mut Frame,
+) -> Look {
+    match source.next_frame(deadline, frame) {
+        Ok(()) => {
+            let picture = Picture {
+                seq: frame.seq,
+                captured: frame.captured,
+                width: frame.width,
+                height: frame.height,
+                rgb: &frame.rgb,
+            };
+            match health.judge(frame.received, &picture) {
+                Ok(()) => Look::Good,
+                Err(_) => Look::Refused,
+            }
+        }
+        Err(SourceFault::Timeout) => Look::Nothing,
+        Err(SourceFault::Broken(_)) => {
+            health.refused(CameraFault::Broken);
+            Look::Refused
+        }
+        Err(SourceFault::Gone(_)) => {
+            health.lost();
+            Look::Nothing
+        }
+        Err(SourceFault::Closed(reason)) => {
+            health.lost();
+            Look::Closed(reason)
+        }
+    }
+}
+
 /// The capture thread.
-pub fn run(mut source: Box<dyn Source>, mut frame: Frame, mut io: CaptureIo, seat: &Seat) {
+pub fn run(
+    mut source: Box<dyn Source>,
+    mut health: Health,
+    mut frame: Frame,
+    mut io: CaptureIo,
+    seat: &Seat,
+) {
     while !io.ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
-        match source.next_frame(now.plus_ns(IDLE_NS), &mut frame) {
-            Ok(()) => {
-                io.frames.put_with(|slot| slot.clone_from(&frame));
-                io.newest_ns.store(frame.captured.0, Ordering::Relaxed);
-                io.shown.input_buffer_mut().clone_from(&frame);
-                io.shown.publish();
+        let seen = look(&mut *source, &mut health, now.plus_ns(IDLE_NS), &mut frame);
+        let fault = health.fault(clock::now());
+        io.told.fault.store(
+            fault.map_or(0, |fault| fault.cause() as u8),
+            Ordering::Relaxed,
+        );
+        match seen {
+            Look::Good => {
+                io.told.newest_ns.store(frame.captured.0, Ordering::Relaxed);
+                if let Some(frames) = &mut io.frames {
+                    frames.put_with(|slot| slot.clone_from(&frame));
+                }
+                if let Some(shown) = &mut io.shown {
+                    shown.input_buffer_mut().clone_from(&frame);
+                    shown.publish();
+                }
             }
-            Err(SourceFault::Timeout) => {}
-            Err(SourceFault::Refused(_)) => {
-                io.refused.fetch_add(1, Ordering::Relaxed);
+            Look::Refused => {
+                io.told.refused.fetch_add(1, Ordering::Relaxed);
             }
-            // The watchdog sees that no frame comes; the page and the log say why.
-            Err(SourceFault::Closed(reason)) => {
-                log::warn!("camera: {reason}");
+            Look::Nothing => {}
+            // The watchdog sees that the camera is gone; the log says why.
+            Look::Closed(reason) => {
+                log::warn!("camera {}: {reason}", io.told.name);
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::episode::{Ask, CAMERA_PX, Episode, Spec};
+    use crate::bench::lens::{Lens, PictureFault};
+    use crate::core::camera::{BAD_MAX, Expected};
+    use crate::core::governor::reaction::Cause;
+
+    const PERIOD_NS: u64 = 33 * MS;
+
+    /// The bench's camera, as a source in simulated time.
+    struct BenchCamera {
+        episode: Episode,
+        lens: Lens,
+        fault: PictureFault,
+        now: Mono,
+        rgb: Vec<u8>,
+    }
+
+    impl BenchCamera {
+        fn new(seed: u64) -> BenchCamera {
+            let spec = Spec {
+                seed,
+                put: seed.is_multiple_of(2),
+                held_out_position: false,
+                ask: Ask::Seen,
+            };
+            BenchCamera {
+                episode: Episode::new(&spec),
+                lens: Lens::new(seed),
+                fault: PictureFault::None,
+                now: Mono(60_000 * MS),
+                rgb: vec![0; CAMERA_PX * CAMERA_PX * 3],
+            }
+        }
+    }
+
+    impl Source for BenchCamera {
+        fn next_frame(&mut self, _: Mono, frame: &mut Frame) -> Result<(), SourceFault> {
+            self.now = self.now.plus_ns(PERIOD_NS);
+            if !self.lens.set(self.now, self.fault) {
+                return Err(SourceFault::Timeout);
+            }
+            if self.lens.redraws() {
+                let robot = &self.episode.robot;
+                let (table, pose) = (robot.table.clone(), robot.pose());
+                self.episode
+                    .camera()
+                    .clone()
+                    .render(&table, &pose, &mut self.rgb);
+                self.lens.expose(&mut self.rgb);
+            }
+            let rows = self.lens.rows(CAMERA_PX);
+            (frame.width, frame.height) = (CAMERA_PX, rows);
+            frame.rgb.clear();
+            frame
+                .rgb
+                .extend_from_slice(&self.rgb[..CAMERA_PX * rows * 3]);
+            frame.seq += 1;
+            (frame.captured, frame.received) = (self.lens.captured(self.now), self.now);
+            Ok(())
+        }
+    }
+
+    struct Stage {
+        camera: BenchCamera,
+        health: Health,
+        frame: Frame,
+    }
+
+    impl Stage {
+        fn new(seed: u64) -> Stage {
+            let expected = Expected {
+                width: CAMERA_PX,
+                height: CAMERA_PX,
+                period_ns: Some(PERIOD_NS),
+                age_max_ns: 150 * MS,
+                noisy: true,
+            };
+            Stage {
+                camera: BenchCamera::new(seed),
+                health: Health::new(expected),
+                frame: Frame::black(CAMERA_PX, CAMERA_PX),
+            }
+        }
+
+        fn look(&mut self) -> (Look, Option<Cause>) {
+            let seen = look(&mut self.camera, &mut self.health, Mono(0), &mut self.frame);
+            let fault = self.health.fault(self.camera.now);
+            (seen, fault.map(CameraFault::cause))
+        }
+    }
+
+    #[test]
+    fn no_scene_of_the_bench_is_taken_for_a_fault() {
+        for seed in 0..300 {
+            let mut stage = Stage::new(seed);
+            let joints = [0.3, -0.5, 0.9, 0.2, 0.4, 0.1];
+            for n in 0..6 {
+                assert_eq!(stage.look(), (Look::Good, None), "seed {seed}, picture {n}");
+                let q: [f64; 6] = std::array::from_fn(|j| joints[j] * f64::from(n) * 0.3);
+                for _ in 0..30 {
+                    stage.camera.episode.step(&q, &[0.0; 6], false, true);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_fault_is_named_within_three_pictures_and_ends_with_the_first_good_one() {
+        let rows = [
+            (PictureFault::Stuck, Cause::CameraStuck),
+            (PictureFault::Black, Cause::CameraBlind),
+            (PictureFault::Saturated, Cause::CameraBlind),
+            (PictureFault::Uniform, Cause::CameraBlind),
+            (PictureFault::Noise, Cause::CameraGarbage),
+            (PictureFault::Torn, Cause::CameraGarbage),
+            (PictureFault::Short, Cause::CameraGarbage),
+            (PictureFault::Backwards, Cause::CameraClock),
+            (PictureFault::Future, Cause::CameraClock),
+        ];
+        for seed in 0..20 {
+            for (fault, cause) in rows {
+                let mut stage = Stage::new(seed);
+                for _ in 0..4 {
+                    assert_eq!(stage.look(), (Look::Good, None));
+                }
+                stage.camera.fault = fault;
+                for n in 1..=BAD_MAX {
+                    let named = (n == BAD_MAX).then_some(cause);
+                    assert_eq!(
+                        stage.look(),
+                        (Look::Refused, named),
+                        "{fault:?}, picture {n}"
+                    );
+                }
+                stage.camera.fault = PictureFault::None;
+                assert_eq!(stage.look(), (Look::Good, None), "{fault:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn late_pictures_are_named_when_their_times_have_caught_up() {
+        let mut stage = Stage::new(3);
+        assert_eq!(stage.look(), (Look::Good, None));
+        stage.camera.fault = PictureFault::Late;
+        let named: Vec<_> = (0..20).map(|_| stage.look().1).collect();
+        assert!(named[BAD_MAX as usize..].iter().all(Option::is_some));
+        assert_eq!(named.last(), Some(&Some(Cause::CameraLate)));
+    }
+
+    #[test]
+    fn silence_and_a_swap() {
+        for seed in 0..50 {
+            let mut stage = Stage::new(seed);
+            assert_eq!(stage.look(), (Look::Good, None));
+            stage.camera.fault = PictureFault::Off;
+            let named: Vec<_> = (0..4).map(|_| stage.look()).collect();
+            assert_eq!(
+                named[1],
+                (Look::Nothing, None),
+                "two periods are no silence"
+            );
+            assert_eq!(named[2], (Look::Nothing, Some(Cause::CameraLost)));
+            stage.camera.fault = PictureFault::Swapped;
+            let named: Vec<_> = (0..60).map(|_| stage.look()).collect();
+            let first = named.iter().position(|(seen, _)| *seen == Look::Refused);
+            let first = first.expect("pictures come again");
+            let all = &named[first..];
+            assert!(
+                all.iter()
+                    .all(|each| *each == (Look::Refused, Some(Cause::CameraSwapped))),
+                "seed {seed}"
+            );
+            stage.camera.fault = PictureFault::None;
+            while stage.look().0 == Look::Nothing {}
+            assert_eq!(stage.look(), (Look::Good, None), "seed {seed}");
         }
     }
 }

@@ -30,6 +30,15 @@ pub fn slept_ns() -> u64 {
     all_ns.saturating_sub(awake.0)
 }
 
+/// Processor time of this process so far, all threads.
+#[must_use]
+pub fn processor_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    (time.tv_sec as u64)
+        .wrapping_mul(SECOND_NS)
+        .wrapping_add(time.tv_nsec as u64)
+}
+
 /// Sleeps until `at`; returns at once when it has passed. Absolute, so that lateness never adds up.
 pub fn sleep_until(at: Mono) {
     let request = Timespec {

@@ -262,7 +262,7 @@ impl Bench {
             .instruct(&set.sentence)
             .map_err(DemoError::Bench)?;
         // The first picture of the new scene, and the policy's first chunk of it.
-        let newest = || self.desk().counters.newest_frame_ns.load(Ordering::Relaxed);
+        let newest = || self.desk().counters.newest_frame_ns();
         while newest() < set_at.plus_ns(200 * MS).0 && clock::now() < set_at.plus_ns(2_000 * MS) {
             pause(5);
         }

@@ -8,9 +8,8 @@ use crate::core::governor::Governor;
 use crate::core::governor::limits::Joint;
 use crate::core::schedule::Schedule;
 use crate::core::wire::{Identity, Kind, data_id, schema_id};
-use crate::engine::cpu::{CpuEngine, CpuOptions};
-use crate::policy::{LoadOptions, Policy};
-use crate::ports::Engine;
+use crate::policy::Policy;
+use crate::runtime::engines::{self, Chosen};
 use crate::runtime::inference::{self, Inference};
 
 /// The streams of one robot.
@@ -75,6 +74,8 @@ pub struct Deployment {
     pub identities: Identities,
     /// The bundle's name.
     pub policy_name: String,
+    /// What runs the policy, and why not something else.
+    pub engine: Chosen,
 }
 
 impl Deployment {
@@ -83,23 +84,7 @@ impl Deployment {
     /// # Errors
     /// Every [`Problem`] found: in the bundle, and where bundle, robot and deployment do not fit.
     pub fn load(config: Config) -> Result<Deployment, Vec<Problem>> {
-        let threads = config.policy.threads;
-        let engine = move |path: &std::path::Path, spec: &crate::ports::StageSpec| {
-            CpuEngine::load(
-                path,
-                spec,
-                CpuOptions {
-                    threads,
-                    ..CpuOptions::default()
-                },
-            )
-            .map(|engine| Box::new(engine) as Box<dyn Engine>)
-        };
-        let options = LoadOptions {
-            precision: config.policy.precision,
-            ..LoadOptions::default()
-        };
-        let mut policy = Policy::load(&config.policy.bundle, options, &engine)?;
+        let (mut policy, engine) = engines::load(&config.policy)?;
         let joints: Vec<(&str, JointKind)> = config
             .robot
             .joints
@@ -134,6 +119,7 @@ impl Deployment {
         })?;
         Ok(Deployment {
             policy_name: bundle.name.clone(),
+            engine,
             text: policy.text().clone(),
             schedule: Schedule::new(config.schedule()),
             governor,

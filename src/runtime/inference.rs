@@ -11,6 +11,7 @@ use crate::core::units::{MS, Mono};
 use crate::policy::text::{Instruction, InstructionFault};
 use crate::policy::{InferFault, Policy};
 use crate::ports::Frame;
+use crate::runtime::cameras::Gather;
 use crate::runtime::clock;
 use crate::runtime::control::Made;
 use crate::runtime::telemetry::{Sample, Tap};
@@ -220,6 +221,8 @@ impl Inference {
 pub struct InferenceIo {
     /// Newest frame from capture; its coming wakes the thread.
     pub frames: mailbox::Receiver<Frame>,
+    /// The other cameras, whose pictures must be of the same moment.
+    pub gather: Gather,
     /// Newest joint states.
     pub states: triple_buffer::Output<StateHistory>,
     /// Sentences, tokenised by whoever took them in.
@@ -249,6 +252,10 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
             inference.take(&instruction);
         }
         let Some(frame) = frame else { continue };
+        // Counted by itself; a camera that stays away is the watchdog's to tell.
+        if io.gather.together(frame.captured).is_err() {
+            continue;
+        }
         match inference.think(now, frame, io.states.read(), &clock::now) {
             Ok((chunk, insight)) => {
                 if io.injected_delay_ns > 0 {

@@ -155,6 +155,7 @@ impl Lockstep {
                     lines: Lines::NOT_FITTED,
                     slept_ns: 0,
                     cameras_fresh: world.frame.seq > 0,
+                    camera_fault: None,
                     instructed: true,
                     thread_late: false,
                     last,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Joins everything: the wiring, one shell a thread, the clock.
 
+pub mod cameras;
 pub mod capture;
 pub mod clock;
 pub mod control;
@@ -10,6 +11,7 @@ pub mod demo;
 pub mod deployment;
 pub mod doctor;
 pub mod egress;
+pub mod engines;
 pub mod evaluation;
 pub mod events;
 pub mod fault_sim;

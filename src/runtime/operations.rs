@@ -11,6 +11,7 @@ use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
 use crate::core::wire::state::Report;
 use crate::policy::text::{Instruction, Text};
 use crate::ports::Frame;
+use crate::runtime::cameras::{self, Watched};
 use crate::runtime::clock;
 use crate::runtime::crash::Recorder;
 use crate::runtime::governor::{Last, NO_DECISION};
@@ -38,9 +39,10 @@ pub struct Counters {
     pub control_allocations: Arc<AtomicU64>,
     pub chunks_refused: Arc<AtomicU64>,
     pub inference_faults: Arc<AtomicU64>,
-    pub frames_refused: Arc<AtomicU64>,
+    pub cameras: Arc<Vec<Watched>>,
+    pub frames_apart: Arc<AtomicU64>,
+    pub skew_widest_ns: Arc<AtomicU64>,
     pub states_refused: Arc<AtomicU64>,
-    pub newest_frame_ns: Arc<AtomicU64>,
     pub instructed: Arc<AtomicBool>,
     pub mode: Arc<AtomicU8>,
 }
@@ -48,6 +50,15 @@ pub struct Counters {
 /// Thousandths by which the robot is slowed at so many percent of its speed. Rounded towards slower.
 fn slowed(percent: f64) -> u32 {
     (1000.0 - percent * 10.0).ceil() as u32
+}
+
+impl Counters {
+    /// Capture time of the newest good picture of the policy's camera; 0 before the first.
+    #[must_use]
+    pub fn newest_frame_ns(&self) -> u64 {
+        let first = self.cameras.first();
+        first.map_or(0, |camera| camera.newest_ns.load(Ordering::Relaxed))
+    }
 }
 
 /// A request on its way to the watchdog, and where the answer goes.
@@ -330,11 +341,16 @@ impl Desk {
         let Some(cause) = decision.cause else {
             return decision.mode.word().to_owned();
         };
+        let names = cameras::names_of(&self.counters.cameras, cause);
         let offered = self.fallbacks.iter().find(|(of, _)| *of == cause);
         let offered = offered.map_or_else(String::new, |(_, pose)| {
             format!("; offered: tendon park {pose}")
         });
-        format!("{}: {}{offered}", decision.mode.word(), cause.words())
+        format!(
+            "{}: {}{names}{offered}",
+            decision.mode.word(),
+            cause.words()
+        )
     }
 
     /// Asks the supervisor; `None` if the watchdog does not answer. An emergency stop reaches the governor at once, and

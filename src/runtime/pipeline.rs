@@ -8,14 +8,16 @@
 //!                       watchdog (heartbeats, supervisor) --decision--^
 //! ```
 
+use crate::core::camera::Health;
 use crate::core::governor::Proposal;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Permission, Supervisor};
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
-use crate::link::runtime_end::{Announcer, CommandSender, LinkCamera, answer_requests, subscribe};
+use crate::link::runtime_end::{Announcer, CommandSender, answer_requests, subscribe};
 use crate::link::session::LinkError;
-use crate::ports::{Frame, Source};
+use crate::ports::Frame;
+use crate::runtime::cameras::{self, CameraOpenError, Gather, Reach, Watched};
 use crate::runtime::capture::{self, CaptureIo};
 use crate::runtime::control::{self, ControlIo, Held};
 use crate::runtime::crash::Recorder;
@@ -52,6 +54,9 @@ pub enum StartError {
     /// The link.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A camera that waiting would not mend.
+    #[error(transparent)]
+    Camera(#[from] CameraOpenError),
     /// The operating system gave no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -123,13 +128,28 @@ pub fn start_recorded(
         governor,
         identities,
         policy_name,
+        engine,
     } = deployment;
+    if !engine.passed.is_empty() {
+        log::warn!("engine: {}", engine.words());
+    }
     let robot = config.robot.name.as_str();
     // The engine is loaded: what it mapped is locked as it is touched.
     let mut crew = Crew::new(&config.realtime, recorder.clone());
     let (period_ns, state_age_max_ns) = (config.control.period_ns, config.control.state_age_max_ns);
     let ending = Arc::new(AtomicBool::new(false));
-    let counters = Counters::default();
+    let watched: Vec<Watched> = std::iter::once(&config.camera)
+        .chain(&config.more_cameras)
+        .map(Watched::new)
+        .collect();
+    let cameras = Arc::new(watched);
+    let gather = Gather::new(&cameras, config.skew_max_ns);
+    let counters = Counters {
+        frames_apart: Arc::clone(&gather.apart),
+        skew_widest_ns: Arc::clone(&gather.widest_ns),
+        cameras,
+        ..Counters::default()
+    };
     let beats: [Beat; 7] = std::array::from_fn(|_| Beat::new());
     let [
         capture_beat,
@@ -194,15 +214,16 @@ pub fn start_recorded(
 
     // The link's ends.
     let sender = CommandSender::new(session, robot)?;
-    let size = [config.camera.width, config.camera.height];
-    let camera = LinkCamera::new(
+    let reach = Reach {
         session,
         robot,
-        &config.camera.name,
-        identities.pictures,
-        size,
-        clock::now,
-    )?;
+        pictures: identities.pictures,
+    };
+    let camera = cameras::open(&config.camera, reach)?;
+    let mut more_cameras = Vec::new();
+    for more in &config.more_cameras {
+        more_cameras.push((more, cameras::open(more, reach)?));
+    }
     let mut receiver = StateReceiver::new(identities.states);
     let mut states = history;
     let refused_states = Arc::clone(&counters.states_refused);
@@ -293,6 +314,7 @@ pub fn start_recorded(
     );
     let inference_io = InferenceIo {
         frames: frames_out,
+        gather,
         states: inference_states,
         instructions: instructions_out,
         chunks,
@@ -308,19 +330,33 @@ pub fn start_recorded(
         inference_beat.clone(),
         move |seat| inference::run(inference, inference_io, &seat),
     )?);
+    let told = |index: usize| counters.cameras[index].clone();
     let capture_io = CaptureIo {
-        frames,
-        shown: picture,
-        newest_ns: Arc::clone(&counters.newest_frame_ns),
-        refused: Arc::clone(&counters.frames_refused),
+        frames: Some(frames),
+        shown: Some(picture),
+        told: told(0),
         ending: Arc::clone(&ending),
     };
-    let source: Box<dyn Source> = Box::new(camera);
+    let health = Health::new(config.camera.expected());
     threads.push(
         crew.spawn(threads::CAPTURE, now, capture_beat.clone(), move |seat| {
-            capture::run(source, black, capture_io, &seat)
+            capture::run(camera, health, black, capture_io, &seat)
         })?,
     );
+    for (index, (more, source)) in more_cameras.into_iter().enumerate() {
+        // Not the policy's: judged, and near the policy's in time, or there is no observation.
+        let io = CaptureIo {
+            frames: None,
+            shown: None,
+            told: told(index + 1),
+            ending: Arc::clone(&ending),
+        };
+        let health = Health::new(more.expected());
+        let black = Frame::black(more.width, more.height);
+        threads.push(crew.spawn(threads::CAPTURE, now, Beat::new(), move |seat| {
+            capture::run(source, health, black, io, &seat)
+        })?);
+    }
     let joints: Vec<_> = config
         .robot
         .joints
@@ -340,7 +376,6 @@ pub fn start_recorded(
         ],
         counters: counters.clone(),
         wheel: Arc::clone(&wheel),
-        frame_age_max_ns: config.camera.age_max_ns,
         failed: Arc::clone(&crew.failed),
         recorder: recorder.clone(),
         ending: Arc::clone(&ending),

@@ -3,6 +3,7 @@
 
 use crate::core::governor::limits::Joint;
 use crate::core::governor::measured::{POSE_ROOM, REST_RATE};
+use crate::core::governor::reaction::Cause;
 use crate::core::governor::{Lines, Output};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::deadlines::Deadline;
@@ -11,6 +12,7 @@ use crate::core::supervisor::{
 };
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::Report;
+use crate::runtime::cameras;
 use crate::runtime::clock::{self, Ticks};
 use crate::runtime::crash::Recorder;
 use crate::runtime::governor::Last;
@@ -35,6 +37,8 @@ pub struct Gathered {
     pub asked: Option<Asked>,
     /// Whether the camera's newest frame is young enough.
     pub cameras_fresh: bool,
+    /// What is wrong with the camera, as its thread found.
+    pub camera_fault: Option<Cause>,
     /// Whether somebody has said what to do.
     pub instructed: bool,
     /// The lines that a person holds.
@@ -134,6 +138,7 @@ impl Watch {
             }),
             measured_at_rest: pose(&|_, v, _| v.abs() <= REST_RATE),
             cameras_fresh: gathered.cameras_fresh,
+            camera_fault: gathered.camera_fault,
             instructed: gathered.instructed,
             // Chunks made before the robot is armed are dropped: the first command is the measured pose.
             first_setpoint: FirstSetpoint::None,
@@ -219,8 +224,6 @@ pub struct WatchIo {
     pub counters: Counters,
     /// The lines that a person holds.
     pub wheel: Arc<Wheel>,
-    /// An older frame is not shown to the policy.
-    pub frame_age_max_ns: u64,
     /// Set when a thread has panicked.
     pub failed: Arc<AtomicBool>,
     /// Knows of a crash that nobody has acknowledged.
@@ -250,13 +253,13 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
                 beat.last()
                     .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
             });
-        let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
+        let (camera_fault, cameras_fresh) = cameras::needed(&io.counters.cameras, now);
         let gathered = Gathered {
             asked: request,
             lines: io.wheel.lines(now),
             slept_ns: clock::slept_ns(),
-            cameras_fresh: newest_frame != Mono(0)
-                && now.since_ns(newest_frame) <= io.frame_age_max_ns,
+            camera_fault,
+            cameras_fresh,
             instructed: io.counters.instructed.load(Ordering::Relaxed),
             thread_late: late,
             last: io.last.read().0,

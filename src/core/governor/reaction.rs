@@ -90,10 +90,22 @@ pub enum Cause {
     StopOverdue = 27,
     /// A measured torque has been above its limit for too long.
     Overload = 28,
+    /// The policy's camera repeats one picture.
+    CameraStuck = 29,
+    /// The policy's camera shows nothing: black, saturated or one colour.
+    CameraBlind = 30,
+    /// The policy's camera gives broken pictures: noise, torn, the wrong size.
+    CameraGarbage = 31,
+    /// The policy's camera gives its pictures too late.
+    CameraLate = 32,
+    /// The times of the policy's camera run backwards or lie in the future.
+    CameraClock = 33,
+    /// After it was away, the policy's camera shows another view: it is another camera, or it was moved.
+    CameraSwapped = 34,
 }
 
 /// Number of causes.
-pub const CAUSES_LEN: usize = 28;
+pub const CAUSES_LEN: usize = 34;
 
 /// All causes, in order of their code.
 pub const CAUSES: [Cause; CAUSES_LEN] = [
@@ -125,6 +137,12 @@ pub const CAUSES: [Cause; CAUSES_LEN] = [
     Cause::ClockGap,
     Cause::StopOverdue,
     Cause::Overload,
+    Cause::CameraStuck,
+    Cause::CameraBlind,
+    Cause::CameraGarbage,
+    Cause::CameraLate,
+    Cause::CameraClock,
+    Cause::CameraSwapped,
 ];
 
 impl Cause {
@@ -144,6 +162,11 @@ impl Cause {
             Cause::NotFinite         => (Hold, ByItself, "a setpoint was not finite and was refused"),
             Cause::Dimension         => (Hold, ByItself, "a setpoint had the wrong number of joints and was refused"),
             Cause::CameraLost        => (Hold, ByItself, "the camera gives no usable picture"),
+            Cause::CameraStuck       => (Hold, ByItself, "the camera repeats one picture"),
+            Cause::CameraBlind       => (Hold, ByItself, "the camera's pictures are black, saturated or of one colour"),
+            Cause::CameraGarbage     => (Hold, ByItself, "the camera's pictures are noise, torn or of the wrong size"),
+            Cause::CameraLate        => (Hold, ByItself, "the camera's pictures come too late"),
+            Cause::CameraClock       => (Hold, ByItself, "the camera's times run backwards or lie in the future"),
             Cause::StateStale        => (Hold, ByItself, "the joint state is stale"),
             Cause::StateNotFinite    => (Hold, ByItself, "the joint state is not finite and was dropped"),
             Cause::DeadmanReleased   => (Hold, ByItself, "the deadman switch is not held"),
@@ -160,6 +183,7 @@ impl Cause {
             Cause::MotorRestarted    => (Stop, OnAcknowledgement, "the motor controller was restarted"),
             Cause::ThreadLate        => (Stop, OnAcknowledgement, "a thread that moves the robot is late"),
             Cause::ClockGap          => (Stop, OnAcknowledgement, "the machine was suspended"),
+            Cause::CameraSwapped     => (Stop, OnAcknowledgement, "the camera shows another view than before it was away"),
             Cause::StopOverdue       => (TorqueOff, OnAcknowledgement, "a stop did not come to rest in time"),
             Cause::EmergencyStop     => (TorqueOff, OnAcknowledgement, "emergency stop"),
             Cause::EmergencyLine     => (TorqueOff, OnAcknowledgement, "the emergency-stop line is open"),

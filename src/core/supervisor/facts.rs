@@ -58,6 +58,8 @@ pub struct Facts {
     pub measured_at_rest: bool,
     /// Whether each needed camera has a fresh frame.
     pub cameras_fresh: bool,
+    /// What is wrong with a needed camera: one of the camera causes.
+    pub camera_fault: Option<Cause>,
     /// Whether somebody has said what to do.
     pub instructed: bool,
     /// What would be sent first.
@@ -115,6 +117,9 @@ pub enum Refused {
     /// No fresh frame.
     #[error("no fresh picture from a needed camera: is it connected?")]
     Camera,
+    /// Pictures come, and are not usable.
+    #[error("a needed camera cannot be used: {}", .0.words())]
+    Picture(Cause),
     /// No echo.
     #[error("the motor controller has not echoed our commands for one second without a gap")]
     Link,

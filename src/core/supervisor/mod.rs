@@ -261,9 +261,20 @@ impl Supervisor {
             Cause::StopOverdue => braking_over,
             Cause::DeadmanReleased => armed && facts.deadman == Deadman::Released,
             // A camera is missed when the chunk that was made of its last picture has run out, or none came.
-            Cause::CameraLost => {
+            Cause::CameraLost
+            | Cause::CameraStuck
+            | Cause::CameraBlind
+            | Cause::CameraGarbage
+            | Cause::CameraLate
+            | Cause::CameraClock => {
                 let chunkless = matches!(facts.held, Some(Cause::ChunkEnded | Cause::NoChunk));
-                armed && !facts.cameras_fresh && chunkless
+                let fault = facts.camera_fault.unwrap_or(Cause::CameraLost);
+                armed && !facts.cameras_fresh && chunkless && cause == fault
+            }
+            // What the policy now sees is not what it was armed with: not even the chunk it has is to be trusted.
+            // A person sees for himself.
+            Cause::CameraSwapped => {
+                armed && self.hands == Hands::Policy && facts.camera_fault == Some(cause)
             }
             // Those that only a request or the governor brings.
             Cause::Standby
@@ -477,10 +488,21 @@ fn may_drive(hands: Hands, facts: &Facts) -> Result<(), Refused> {
     match hands {
         // A person sees for himself, and his first setpoint is shaped like any other.
         Hands::Person => Ok(()),
-        Hands::Policy if !facts.cameras_fresh => Err(Refused::Camera),
-        Hands::Policy if !facts.instructed => Err(Refused::Instruction),
-        Hands::Policy if facts.first_setpoint == FirstSetpoint::Away => Err(Refused::FirstSetpoint),
-        Hands::Policy => Ok(()),
+        Hands::Policy => match facts.camera_fault {
+            Some(fault) if fault != Cause::CameraLost => Err(Refused::Picture(fault)),
+            Some(_) => Err(Refused::Camera),
+            None if !facts.cameras_fresh => Err(Refused::Camera),
+            None => sure(facts),
+        },
+    }
+}
+
+/// What a policy needs besides its camera.
+fn sure(facts: &Facts) -> Result<(), Refused> {
+    match facts.first_setpoint {
+        _ if !facts.instructed => Err(Refused::Instruction),
+        FirstSetpoint::Away => Err(Refused::FirstSetpoint),
+        FirstSetpoint::None | FirstSetpoint::AtPose => Ok(()),
     }
 }
 
@@ -495,6 +517,7 @@ fn remains(latched: Cause, facts: &Facts) -> Option<Cause> {
         Cause::MotorRestarted => facts.motor_restarted,
         Cause::ClockGap => facts.suspended,
         Cause::StopOverdue => !facts.at_rest,
+        Cause::CameraSwapped => facts.camera_fault == Some(Cause::CameraSwapped),
         Cause::EmergencyLine => facts.emergency_line == EmergencyLine::Open,
         // An emergency stop asked for by a person is over when the person says so.
         Cause::EmergencyStop
@@ -508,6 +531,11 @@ fn remains(latched: Cause, facts: &Facts) -> Option<Cause> {
         | Cause::StateStale
         | Cause::StopRequested
         | Cause::CameraLost
+        | Cause::CameraStuck
+        | Cause::CameraBlind
+        | Cause::CameraGarbage
+        | Cause::CameraLate
+        | Cause::CameraClock
         | Cause::DeadmanReleased
         | Cause::TrackingError
         | Cause::Overload

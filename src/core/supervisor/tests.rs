@@ -19,6 +19,7 @@ const GOOD: Facts = Facts {
     pose_within_limits: true,
     measured_at_rest: true,
     cameras_fresh: true,
+    camera_fault: None,
     instructed: true,
     first_setpoint: FirstSetpoint::None,
     echo_flowing_ns: Some(Deadline::LinkFlowing.ns()),
@@ -572,6 +573,69 @@ fn the_table_names_every_cause_once_and_what_latches_is_worse_than_a_hold() {
     }
 }
 
+#[test]
+fn what_is_wrong_with_the_pictures_is_named_once_the_last_chunk_ran_out() {
+    for fault in [
+        Cause::CameraStuck,
+        Cause::CameraBlind,
+        Cause::CameraGarbage,
+        Cause::CameraLate,
+        Cause::CameraClock,
+    ] {
+        let mut story = Story::active();
+        let unseen = Facts {
+            cameras_fresh: false,
+            camera_fault: Some(fault),
+            ..MOVING
+        };
+        assert_eq!(story.step(unseen).mode, Mode::Active, "{fault:?}");
+        let decision = story.step(Facts {
+            held: Some(Cause::ChunkEnded),
+            ..unseen
+        });
+        assert_eq!(
+            (decision.mode, decision.cause),
+            (Mode::Holding, Some(fault))
+        );
+        assert_eq!(story.step(MOVING).mode, Mode::Active, "{fault:?}");
+        let spoilt = Facts {
+            cameras_fresh: false,
+            camera_fault: Some(fault),
+            ..GOOD
+        };
+        check_refused(spoilt, Refused::Picture(fault));
+    }
+}
+
+#[test]
+fn another_camera_stops_a_policy_at_once_and_stays_latched_while_it_is_there() {
+    let other = Facts {
+        camera_fault: Some(Cause::CameraSwapped),
+        ..MOVING
+    };
+    let mut story = Story::active();
+    let decision = story.step(other);
+    assert_eq!(
+        (decision.mode, decision.latched),
+        (Mode::Stopped, Some(Cause::CameraSwapped))
+    );
+    let rest = Facts {
+        camera_fault: Some(Cause::CameraSwapped),
+        ..GOOD
+    };
+    story.step(rest);
+    let kept = story.ask(Request::Reset, rest);
+    assert_eq!(kept.mode, Mode::Stopped, "{kept:?}");
+    assert_eq!(story.ask(Request::Reset, GOOD).mode, Mode::Standby);
+    // A person sees for himself.
+    let mut person = Story::standby();
+    assert_eq!(
+        person.ask(Request::TakeOver, rest).answer,
+        Some(Ok(Mode::Takeover))
+    );
+    assert_eq!(person.step(other).mode, Mode::Takeover);
+}
+
 /// What of a supervisor decides: of times only whether a timer runs, and not what it remembers for the reader.
 fn shape_of(s: &Supervisor) -> [u8; 7] {
     let [seating, away, at_rest] = [Deadline::Seating, Deadline::DeadmanAway, Deadline::AtRest]
@@ -655,6 +719,7 @@ fn explore(
                 // What only arming asks for: each of these is refused alone in a test above.
                 pose_within_limits: sensing,
                 cameras_fresh: sensing,
+                camera_fault: (!sensing).then_some(Cause::CameraSwapped),
                 echo_flowing_ns: pick(n, &flags).then_some(Deadline::LinkFlowing.ns()),
                 echo_age_ns: if pick(n, &flags) {
                     0
@@ -726,7 +791,8 @@ fn check_transition(from: &Supervisor, to: &Supervisor, facts: &Facts, decision:
             && facts.at_rest
             && facts.governor_epoch == 0
             && facts.emergency_line == EmergencyLine::Closed
-            && (asked == Some(Request::TakeOver) || facts.cameras_fresh);
+            && (asked == Some(Request::TakeOver)
+                || (facts.cameras_fresh && facts.camera_fault.is_none()));
         assert!(fresh, "{from:?} {facts:?}");
         let edge = match facts.deadman {
             Deadman::NotFitted => true,

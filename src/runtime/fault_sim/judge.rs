@@ -105,6 +105,10 @@ impl Run {
             self.tick(Some(&mut struck));
         }
         let reaction_ns = self.react(row, &struck);
+        let called = self.last.and_then(|seen| seen.decision.cause);
+        if row.named.is_some() && called != row.named {
+            self.fail(format!("called {called:?}, expected {:?}", row.named));
+        }
         (row.strike)(&mut self.world, false);
         self.end(row.finally, &struck);
         self.outcome(row.name, reaction_ns)

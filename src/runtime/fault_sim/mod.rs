@@ -4,6 +4,7 @@
 //!
 //! [`rows`] says what must follow, [`world`] is the robot and the pipeline, [`judge`] looks at every tick.
 
+mod film;
 pub mod judge;
 pub mod phase;
 pub mod rows;

@@ -2,7 +2,8 @@
 //! The fault matrix: what strikes, what must follow, and how soon. The numbers are those of the safety notes; a row
 //! that is not here stands in [`ELSEWHERE`] with the reason.
 
-use super::world::{TICK_NS, World};
+use super::world::{FRAME_NS, TICK_NS, WATCH_NS, World};
+use crate::bench::lens::PictureFault;
 use crate::core::governor::reaction::Cause;
 use crate::core::supervisor::Request;
 use crate::core::units::MS;
@@ -55,6 +56,8 @@ pub struct Row {
     pub motor_ns: Option<u64>,
     /// How it ends.
     pub finally: Finally,
+    /// What the supervisor must call it while it lasts, if it is not the governor's to name.
+    pub named: Option<Cause>,
 }
 
 const fn row(
@@ -73,7 +76,26 @@ const fn row(
         bound,
         motor_ns: None,
         finally,
+        named: None,
     }
+}
+
+/// A fault of the camera: the chunk that there is runs out, then the robot holds and says what is wrong.
+const fn camera(
+    number: u32,
+    name: &'static str,
+    strike: fn(&mut World, bool),
+    named: Cause,
+) -> Row {
+    Row {
+        named: Some(named),
+        ..row(number, name, strike, CAMERA, SOON, Resumes)
+    }
+}
+
+/// Strikes, or ends, a fault of the pictures.
+const fn shows(fault: PictureFault, on: bool) -> PictureFault {
+    if on { fault } else { PictureFault::None }
 }
 
 use Bound::{AfterChunk, AfterOffTrack, Within};
@@ -81,6 +103,19 @@ use Finally::{Disarmed, Follows, Latched, Legal, Resumes};
 
 /// What is left when no new chunk comes.
 const STARVED: &[Cause] = &[Cause::ChunkEnded, Cause::NoChunk, Cause::CameraLost];
+/// The same, when it is the camera.
+const CAMERA: &[Cause] = &[
+    Cause::ChunkEnded,
+    Cause::NoChunk,
+    Cause::CameraLost,
+    Cause::CameraStuck,
+    Cause::CameraBlind,
+    Cause::CameraGarbage,
+    Cause::CameraLate,
+    Cause::CameraClock,
+];
+/// A frame, the watchdog's period and a tick.
+const SEEN_NS: u64 = FRAME_NS + WATCH_NS + TICK_NS;
 /// What is seen of a state that does not come.
 const BLIND: &[Cause] = &[Cause::StateStale, Cause::StateLost];
 const NOTHING: &[Cause] = &[];
@@ -89,10 +124,18 @@ const SOON: Bound = AfterChunk(2 * TICK_NS);
 /// The rows.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    row(1, "camera off", |w, on| w.meddling.no_frames = on, STARVED, SOON, Resumes),
-    row(3, "camera frozen, no error", |w, on| w.meddling.no_frames = on, STARVED, SOON, Resumes),
-    row(6, "camera 300 ms late", |w, on| w.meddling.frames_late_ns = if on { 300 * MS } else { 0 }, STARVED, SOON, Resumes),
-    row(8, "camera time runs backwards", |w, on| w.meddling.frames_backwards = on, STARVED, SOON, Resumes),
+    camera(1, "camera unplugged", |w, on| w.unplug(on), Cause::CameraLost),
+    camera(2, "camera stuck", |w, on| w.meddling.picture = shows(PictureFault::Stuck, on), Cause::CameraStuck),
+    camera(3, "camera frozen, no error", |w, on| w.meddling.no_frames = on, Cause::CameraLost),
+    camera(4, "pictures black", |w, on| w.meddling.picture = shows(PictureFault::Black, on), Cause::CameraBlind),
+    camera(4, "pictures saturated", |w, on| w.meddling.picture = shows(PictureFault::Saturated, on), Cause::CameraBlind),
+    camera(4, "pictures of one colour", |w, on| w.meddling.picture = shows(PictureFault::Uniform, on), Cause::CameraBlind),
+    camera(5, "pictures of noise", |w, on| w.meddling.picture = shows(PictureFault::Noise, on), Cause::CameraGarbage),
+    camera(5, "pictures torn", |w, on| w.meddling.picture = shows(PictureFault::Torn, on), Cause::CameraGarbage),
+    camera(5, "pictures of the wrong size", |w, on| w.meddling.picture = shows(PictureFault::Short, on), Cause::CameraGarbage),
+    camera(6, "camera 300 ms late", |w, on| w.meddling.frames_late_ns = if on { 300 * MS } else { 0 }, Cause::CameraLate),
+    row(7, "cameras swapped at a replug", |w, on| w.replug(shows(PictureFault::Swapped, on)), &[Cause::CameraSwapped], Within(SEEN_NS), Latched),
+    camera(8, "camera time runs backwards", |w, on| w.meddling.frames_backwards = on, Cause::CameraClock),
     row(9, "joint state stale", |w, on| w.meddling.no_state = on, BLIND, Within(STATE_NS), Latched),
     row(10, "joint state stuck", |w, on| w.meddling.state_stuck = on, &[Cause::TrackingError], AfterOffTrack(60 * MS), Latched),
     row(11, "joint state NaN", |w, on| w.meddling.state_nan = on, &[Cause::StateStale, Cause::StateNotFinite], Within(STATE_NS), Latched),
@@ -134,10 +177,6 @@ pub const PAIRED: &[u32] = &[1, 9, 21, 31, 38, 48];
 
 /// Rows that are not here, and why.
 pub const ELSEWHERE: &[(&str, &str)] = &[
-    (
-        "2, 4, 5, 7",
-        "frame contents: there is no detector of them yet",
-    ),
     (
         "23, 24, 26, 28, 32, 33, 41, 45 to 47, 49 to 53",
         "need real processes or hardware",

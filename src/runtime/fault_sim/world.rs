@@ -5,8 +5,11 @@
 //! Frames of the link are the real ones, sealed and opened. The policy is a plan that knows where it wants to be at
 //! each moment; the robot follows its motor controller exactly, unless a fault says otherwise. Nothing here judges.
 
+use super::film::Film;
 use super::phase::{JOINTS, Motion, limits};
+use crate::bench::lens::PictureFault;
 use crate::core::action::{JointKind, Setpoint};
+use crate::core::camera::CameraFault;
 use crate::core::chunk::{Chunk, Provenance};
 use crate::core::governor::{Governor, Lines, Output, Proposal};
 use crate::core::observation::{JointState, StateHistory};
@@ -26,9 +29,9 @@ use std::sync::atomic::AtomicU64;
 /// The control period.
 pub const TICK_NS: u64 = 5 * MS;
 /// The watchdog's period.
-const WATCH_NS: u64 = 10 * MS;
+pub const WATCH_NS: u64 = 10 * MS;
 /// A camera of 30 frames a second, in whole ticks.
-const FRAME_NS: u64 = 35 * MS;
+pub const FRAME_NS: u64 = 35 * MS;
 /// Between two chunks.
 const POLICY_NS: u64 = 100 * MS;
 /// From a frame's capture to its chunk.
@@ -39,7 +42,7 @@ const ACTION_NS: u64 = 50 * MS;
 /// How far a chunk reaches from its frame's capture.
 pub const HORIZON_NS: u64 = (ACTIONS - 1) * ACTION_NS;
 /// A frame older than this is not shown to the policy.
-const FRAME_AGE_MAX_NS: u64 = 150 * MS;
+pub(super) const FRAME_AGE_MAX_NS: u64 = 150 * MS;
 /// SAFETY row 9 asks for two periods.
 const STATE_AGE_MAX_NS: u64 = 2 * TICK_NS;
 
@@ -54,6 +57,8 @@ pub struct Meddling {
     pub frames_late_ns: u64,
     /// Its clock runs backwards.
     pub frames_backwards: bool,
+    /// What is wrong with its pictures.
+    pub picture: PictureFault,
     /// No joint state arrives.
     pub no_state: bool,
     /// The measured positions stand still while all else goes on.
@@ -145,7 +150,9 @@ pub struct World {
     held: Held,
     last: Option<Output>,
     gate: Gate,
+    /// The newest good frame.
     frame: (u32, Mono),
+    film: Film,
     newest_frame: Mono,
     coming: Option<(Mono, Chunk)>,
     first_chunk: Option<Chunk>,
@@ -203,6 +210,7 @@ impl World {
             last: None,
             gate: new_gate(),
             frame: (0, Mono(0)),
+            film: Film::new(seed),
             newest_frame: Mono(0),
             coming: None,
             first_chunk: None,
@@ -253,6 +261,18 @@ impl World {
     pub fn emergency_stop(&mut self) {
         self.emergency_stop = true;
         self.request = Some(Request::EmergencyStop);
+    }
+
+    /// The camera's plug is pulled, or put back.
+    pub fn unplug(&mut self, pulled: bool) {
+        self.film.health.lost();
+        self.meddling.no_frames = pulled;
+    }
+
+    /// The camera is plugged elsewhere, or back.
+    pub fn replug(&mut self, picture: PictureFault) {
+        self.film.health.lost();
+        self.meddling.picture = picture;
     }
 
     /// The motor controller starts again.
@@ -379,7 +399,9 @@ impl World {
             } else {
                 self.now.minus_ns(age_ns)
             };
-            self.frame = (self.frame.0 + 1, captured);
+            if self.film.shoot(self.now, captured, self.meddling.picture) {
+                self.frame = (self.frame.0 + 1, captured);
+            }
         }
         if self.coming.is_some() || self.meddling.no_chunks {
             return;
@@ -438,11 +460,13 @@ impl World {
             request,
             made: self.now,
         });
+        let fault = self.film.health.fault(self.now);
         let gathered = Gathered {
             asked,
-            cameras_fresh: self.frame.0 > 0
-                && self.now.since_ns(self.frame.1) <= FRAME_AGE_MAX_NS
-                && !self.meddling.frames_backwards,
+            camera_fault: fault.map(CameraFault::cause),
+            cameras_fresh: fault.is_none()
+                && self.frame.0 > 0
+                && self.now.since_ns(self.frame.1) <= FRAME_AGE_MAX_NS,
             instructed: true,
             lines: self.lines(),
             slept_ns: self.slept_ns,

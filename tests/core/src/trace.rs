@@ -231,6 +231,7 @@ impl World {
             pose_within_limits: true,
             measured_at_rest: !moving,
             cameras_fresh: !dice.one_in(50),
+            camera_fault: None,
             instructed: true,
             first_setpoint: FirstSetpoint::None,
             echo_flowing_ns: Some(2_000 * MS),

@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cameras through GStreamer: a pipeline in words, to whose end our sink is added.
+//!
+//! The sink holds one picture and drops the older (`drop`, `max-buffers` 1), so that a slow reader sees the newest. It
+//! takes every format that is decoded here, so that nothing need convert upstream. Live pipelines give pictures as they
+//! come; others (a file) at the pace of their own times.
+//!
+//! States: *gone* (started again with a growing pause) and *running*. An error on the bus, the end of the stream and
+//! silence all lead to gone. The clock is the system's monotonic one, so that a picture's time is base time plus running
+//! time; what little the two readings differ is measured at each start.
+//!
+//! Not here: pictures that stay in the memory of a Jetson's image processor; they come through `nvvidconv` to ours.
+
+use super::decode::{self, Format};
+use super::retry::Retry;
+use super::{Asked, Clock, OpenFault};
+use crate::core::units::{MS, Mono};
+use crate::ports::{Frame, Source, SourceFault};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+use gstreamer_video::{VideoFormat, VideoInfo};
+use gstreamer_video::{VideoFrameExt, prelude::*};
+use yuv::{
+    YuvBiPlanarImage, YuvConversionMode, YuvPackedImage, YuvPlanarImage, YuvRange,
+    YuvStandardMatrix,
+};
+
+/// The name of our sink; for messages.
+const SINK: &str = "tendon";
+/// A pipeline that ran and gives nothing for so long is started again.
+const SILENT_MAX_NS: u64 = 2_000 * MS;
+/// The same before the first picture: a network camera negotiates meanwhile.
+const START_MAX_NS: u64 = 8_000 * MS;
+/// What is taken as it comes, the cheapest for the processor first.
+const FORMATS: [VideoFormat; 9] = [
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+    VideoFormat::Nv12,
+    VideoFormat::I420,
+    VideoFormat::Yuy2,
+    VideoFormat::Uyvy,
+    VideoFormat::Y42b,
+    VideoFormat::Y444,
+    VideoFormat::Gray8,
+];
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Times that the pipeline was started.
+    pub starts: u64,
+    /// Times that it failed, ended or stood still.
+    pub losses: u64,
+}
+
+/// A pipeline that runs.
+struct Running {
+    pipeline: gst::Pipeline,
+    sink: gst_app::AppSink,
+    bus: gst::Bus,
+    /// Our clock minus the pipeline's.
+    offset_ns: i64,
+    /// The last caps and what they mean.
+    agreed: Option<(gst::Caps, Pixels)>,
+    /// Since when nothing has come.
+    since: Mono,
+    gave: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Refused only by elements that are broken; nothing more can be done for those.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// How pictures come.
+enum Pixels {
+    Jpeg,
+    Raw(VideoInfo),
+}
+
+/// A camera behind a pipeline.
+pub struct Camera {
+    words: String,
+    size: [usize; 2],
+    clock: Clock,
+    retry: Retry,
+    running: Option<Running>,
+    counts: Counts,
+    given: u32,
+    /// What was logged last, so that a camera that stays away fills no log.
+    said: String,
+}
+
+impl std::fmt::Debug for Camera {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Camera")
+            .field("words", &self.words)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Camera {
+    /// A camera behind `words`, a pipeline as `gst-launch-1.0` takes it, without a sink.
+    ///
+    /// # Errors
+    /// [`OpenFault`] if the words are no pipeline, or name elements that are not installed.
+    pub fn new(words: &str, asked: &Asked, clock: Clock) -> Result<Camera, OpenFault> {
+        let wrong = |expected: &str, found: String| OpenFault::Wrong {
+            at: format!("GStreamer pipeline \"{words}\""),
+            expected: expected.to_owned(),
+            found,
+        };
+        gst::init().map_err(|error| {
+            wrong(
+                "GStreamer to start (gst-inspect-1.0 --version)",
+                error.to_string(),
+            )
+        })?;
+        let mut camera = Camera {
+            words: words.trim().trim_end_matches('!').trim().to_owned(),
+            size: [asked.width, asked.height],
+            clock,
+            retry: Retry::default(),
+            running: None,
+            counts: Counts::default(),
+            given: 0,
+            said: String::new(),
+        };
+        camera.parse().map_err(|found| {
+            wrong(
+                "elements that are installed, joined by !, and pictures at the end (try it with gst-launch-1.0)",
+                found,
+            )
+        })?;
+        match camera.start() {
+            Ok(running) => camera.running = Some(running),
+            // Not plugged in, not switched on: that mends itself.
+            Err(found) => {
+                camera.say(&found);
+                camera.retry.failed((clock.now)());
+            }
+        }
+        Ok(camera)
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How pictures come, while they do: a format's name.
+    #[must_use]
+    pub fn format(&self) -> Option<String> {
+        let (_, pixels) = self.running.as_ref()?.agreed.as_ref()?;
+        Some(match pixels {
+            Pixels::Jpeg => "JPEG".to_owned(),
+            Pixels::Raw(info) => info.format().to_string(),
+        })
+    }
+
+    fn parse(&self) -> Result<(gst::Pipeline, gst_app::AppSink), String> {
+        let words = format!("{} ! appsink name={SINK}", self.words);
+        let element = gst::parse::launch_full(&words, None, gst::ParseFlags::FATAL_ERRORS)
+            .map_err(|error| error.message().to_owned())?;
+        let pipeline = element
+            .downcast::<gst::Pipeline>()
+            .map_err(|_| "one element and no pipeline".to_owned())?;
+        let sink = pipeline
+            .by_name(SINK)
+            .and_then(|sink| sink.downcast::<gst_app::AppSink>().ok())
+            .ok_or("another element that is called \"tendon\"")?;
+        sink.set_caps(Some(&self.caps()));
+        sink.set_drop(true);
+        sink.set_max_buffers(1);
+        sink.set_wait_on_eos(false);
+        sink.set_property("enable-last-sample", false);
+        Ok((pipeline, sink))
+    }
+
+    /// Every format that is decoded here, at the size that was asked for.
+    fn caps(&self) -> gst::Caps {
+        let [width, height] = self.size.map(|side| side as i32);
+        let mut caps = gst::Caps::new_empty();
+        let all = caps.make_mut();
+        for format in FORMATS {
+            all.append_structure(
+                gst::Structure::builder("video/x-raw")
+                    .field("format", format.to_str())
+                    .field("width", width)
+                    .field("height", height)
+                    .build(),
+            );
+        }
+        all.append_structure(
+            gst::Structure::builder("image/jpeg")
+                .field("width", width)
+                .field("height", height)
+                .build(),
+        );
+        caps
+    }
+
+    fn start(&mut self) -> Result<Running, String> {
+        let (pipeline, sink) = self.parse()?;
+        let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
+        let system = gst::SystemClock::obtain();
+        pipeline.use_clock(Some(&system));
+        let running = Running {
+            offset_ns: self.offset_ns(&system),
+            pipeline,
+            sink,
+            bus,
+            agreed: None,
+            since: (self.clock.now)(),
+            gave: false,
+        };
+        // A live pipeline says so here; its pictures are taken as they come, not when they would be shown.
+        let change = |state| {
+            running.pipeline.set_state(state).map_err(|_| {
+                running
+                    .trouble()
+                    .unwrap_or_else(|| format!("it does not reach the state {state:?}"))
+            })
+        };
+        if change(gst::State::Paused)? == gst::StateChangeSuccess::NoPreroll {
+            running.sink.set_property("sync", false);
+        }
+        change(gst::State::Playing)?;
+        self.counts.starts += 1;
+        Ok(running)
+    }
+
+    /// Our clock minus the pipeline's. Of three readings the tightest: between two of ours a thread may sleep.
+    fn offset_ns(&self, system: &gst::Clock) -> i64 {
+        let readings = (0..3).map(|_| {
+            let before = (self.clock.now)().0;
+            let theirs = system.time().nseconds();
+            let after = (self.clock.now)().0;
+            let middle = before + (after - before) / 2;
+            (after - before, middle.wrapping_sub(theirs) as i64)
+        });
+        readings.min().map_or(0, |(_, offset_ns)| offset_ns)
+    }
+
+    fn say(&mut self, what: &str) {
+        if self.said != what {
+            log::warn!("GStreamer pipeline \"{}\": {what}", self.words);
+            what.clone_into(&mut self.said);
+        }
+    }
+
+    fn lose(&mut self, why: &'static str, what: Option<String>) -> SourceFault {
+        self.say(what.as_deref().unwrap_or(why));
+        self.running = None;
+        self.counts.losses += 1;
+        self.retry.failed((self.clock.now)());
+        SourceFault::Gone(why)
+    }
+}
+
+impl Running {
+    /// What the bus says went wrong, if anything.
+    fn trouble(&self) -> Option<String> {
+        let message = self.bus.pop_filtered(&[gst::MessageType::Error])?;
+        let gst::MessageView::Error(error) = message.view() else {
+            return None;
+        };
+        let from = message.src().map(|from| from.path_string().to_string());
+        let debug = error.debug().unwrap_or_default();
+        Some(format!(
+            "{}: {} ({})",
+            from.unwrap_or_default(),
+            error.error(),
+            debug.lines().last().unwrap_or_default()
+        ))
+    }
+
+    /// When the picture was taken, on our clock.
+    fn captured(&self, sample: &gst::Sample) -> Option<Mono> {
+        let pts = sample.buffer()?.pts()?;
+        let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+        let at = self.pipeline.base_time()? + segment.to_running_time(pts)?;
+        Some(Mono(at.nseconds().wrapping_add_signed(self.offset_ns)))
+    }
+
+    /// Decodes into the frame.
+    fn decode(
+        &mut self,
+        sample: &gst::SampleRef,
+        size: [usize; 2],
+        frame: &mut Frame,
+    ) -> Result<(), &'static str> {
+        let (Some(buffer), Some(caps)) = (sample.buffer(), sample.caps()) else {
+            return Err("sample without a picture");
+        };
+        let same = self
+            .agreed
+            .as_ref()
+            .is_some_and(|(known, _)| std::ptr::eq::<gst::CapsRef>(known.as_ref(), caps));
+        if !same {
+            let jpeg = caps
+                .structure(0)
+                .is_some_and(|structure| structure.name() == "image/jpeg");
+            let pixels = if jpeg {
+                Pixels::Jpeg
+            } else {
+                Pixels::Raw(VideoInfo::from_caps(caps).map_err(|_| "caps that are no picture's")?)
+            };
+            self.agreed = Some((caps.to_owned(), pixels));
+        }
+        match &self.agreed {
+            Some((_, Pixels::Jpeg)) => {
+                let bytes = buffer
+                    .map_readable()
+                    .map_err(|_| "memory that cannot be read")?;
+                decode::into_rgb(Format::Mjpg, &bytes, 0, size, frame)
+            }
+            Some((_, Pixels::Raw(info))) => raw(buffer, info, size, frame),
+            None => Err("caps that are no picture's"),
+        }
+    }
+}
+
+impl Source for Camera {
+    fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault> {
+        let now = (self.clock.now)();
+        if self.running.is_none() {
+            if self.retry.next() > now {
+                (self.clock.sleep_until)(deadline.min(self.retry.next()));
+                return Err(SourceFault::Gone("waiting to look for it again"));
+            }
+            match self.start() {
+                Ok(running) => self.running = Some(running),
+                Err(found) => {
+                    return Err(self.lose("its pipeline does not start", Some(found)));
+                }
+            }
+        }
+        let Some(running) = &mut self.running else {
+            return Err(SourceFault::Gone("not started"));
+        };
+        let wait = gst::ClockTime::from_nseconds(deadline.since_ns(now));
+        let Some(sample) = running.sink.try_pull_sample(wait) else {
+            let trouble = running.trouble();
+            let ended = running.sink.is_eos();
+            let most_ns = if running.gave {
+                SILENT_MAX_NS
+            } else {
+                START_MAX_NS
+            };
+            let silent = (self.clock.now)().since_ns(running.since) > most_ns;
+            return Err(match trouble {
+                Some(found) => self.lose("its pipeline failed", Some(found)),
+                None if ended => self.lose("its pipeline ended", None),
+                None if silent => self.lose("its pipeline stands still", None),
+                None => SourceFault::Timeout,
+            });
+        };
+        let received = (self.clock.now)();
+        running.since = received;
+        if !running.gave {
+            running.gave = true;
+            self.retry.worked();
+            self.said.clear();
+        }
+        running
+            .decode(&sample, self.size, frame)
+            .map_err(SourceFault::Broken)?;
+        self.given = self.given.wrapping_add(1).max(1);
+        frame.seq = self.given;
+        frame.captured = running.captured(&sample).unwrap_or(received);
+        frame.received = (self.clock.now)();
+        Ok(())
+    }
+}
+
+fn raw(
+    buffer: &gst::BufferRef,
+    info: &VideoInfo,
+    [width, height]: [usize; 2],
+    frame: &mut Frame,
+) -> Result<(), &'static str> {
+    if (info.width() as usize, info.height() as usize) != (width, height) {
+        return Err("picture of another size than agreed");
+    }
+    let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
+        .map_err(|_| "buffer shorter than its picture")?;
+    let plane = |index: u32| -> Result<(&[u8], u32), &'static str> {
+        let bytes = picture
+            .plane_data(index)
+            .map_err(|_| "picture without a plane")?;
+        let stride = picture
+            .plane_stride()
+            .get(index as usize)
+            .copied()
+            .unwrap_or(0);
+        Ok((
+            bytes,
+            u32::try_from(stride).map_err(|_| "picture upside down")?,
+        ))
+    };
+    let packed = |format: Format, frame: &mut Frame| {
+        let (bytes, stride) = plane(0)?;
+        decode::into_rgb(format, bytes, stride as usize, [width, height], frame)
+    };
+    match info.format() {
+        VideoFormat::Rgb => return packed(Format::Rgb3, frame),
+        VideoFormat::Bgr => return packed(Format::Bgr3, frame),
+        VideoFormat::Gray8 => return packed(Format::Grey, frame),
+        _ => {}
+    }
+    // As the stream says; a stream that says nothing is narrow BT.601, as cameras send.
+    let range = match info.colorimetry().range() {
+        gst_video::VideoColorRange::Range0_255 => YuvRange::Full,
+        _ => YuvRange::Limited,
+    };
+    let matrix = match info.colorimetry().matrix() {
+        gst_video::VideoColorMatrix::Bt709 => YuvStandardMatrix::Bt709,
+        gst_video::VideoColorMatrix::Bt2020 => YuvStandardMatrix::Bt2020,
+        _ => YuvStandardMatrix::Bt601,
+    };
+    frame.rgb.resize(width * height * 3, 0);
+    (frame.width, frame.height) = (width, height);
+    let (width, height, row) = (width as u32, height as u32, width as u32 * 3);
+    let rgb = &mut frame.rgb;
+    let (y_plane, y_stride) = plane(0)?;
+    let done = match info.format() {
+        VideoFormat::Yuy2 | VideoFormat::Uyvy => {
+            let image = YuvPackedImage {
+                yuy: y_plane,
+                yuy_stride: y_stride,
+                width,
+                height,
+            };
+            match info.format() {
+                VideoFormat::Yuy2 => yuv::yuyv422_to_rgb(&image, rgb, row, range, matrix),
+                _ => yuv::uyvy422_to_rgb(&image, rgb, row, range, matrix),
+            }
+        }
+        VideoFormat::Nv12 => {
+            let (uv_plane, uv_stride) = plane(1)?;
+            let image = YuvBiPlanarImage {
+                y_plane,
+                y_stride,
+                uv_plane,
+                uv_stride,
+                width,
+                height,
+            };
+            yuv::yuv_nv12_to_rgb(&image, rgb, row, range, matrix, YuvConversionMode::Balanced)
+        }
+        format => {
+            let ((u_plane, u_stride), (v_plane, v_stride)) = (plane(1)?, plane(2)?);
+            let image = YuvPlanarImage {
+                y_plane,
+                y_stride,
+                u_plane,
+                u_stride,
+                v_plane,
+                v_stride,
+                width,
+                height,
+            };
+            match format {
+                VideoFormat::I420 => yuv::yuv420_to_rgb(&image, rgb, row, range, matrix),
+                VideoFormat::Y42b => yuv::yuv422_to_rgb(&image, rgb, row, range, matrix),
+                VideoFormat::Y444 => yuv::yuv444_to_rgb(&image, rgb, row, range, matrix),
+                _ => return Err("picture of a format that was not asked for"),
+            }
+        }
+    };
+    done.map_err(|_| "YUV picture of an impossible size")
+}

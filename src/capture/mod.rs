@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cameras: everything that can stand behind [`Source`], opened from one description.
+//!
+//! Responsible for: waiting for a picture until a deadline, its capture time on this machine's clock, its number, and
+//! 8-bit RGB in the caller's buffer. A camera that goes is looked for again, at each call, with a pause that grows.
+//!
+//! Not responsible for: whether the picture is to be believed ([`crate::core::camera`]), what the policy's training
+//! fixed (size, normalisation), and cameras that are reached over the link (`link`).
+//!
+//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder or a file of JPEG pictures, in real time;
+//! `v4l` USB and other kernel cameras (feature `v4l`); `gstreamer` whatever a pipeline gives (feature `gstreamer`).
+
+pub mod decode;
+#[cfg(feature = "gstreamer")]
+pub mod gstreamer;
+pub mod images;
+pub mod retry;
+#[cfg(feature = "v4l")]
+pub mod v4l;
+
+use crate::core::units::Mono;
+use crate::ports::Source;
+use std::path::PathBuf;
+
+/// The clock, handed in: this room reads none.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Now, `CLOCK_MONOTONIC`.
+    pub now: fn() -> Mono,
+    /// Sleep until.
+    pub sleep_until: fn(Mono),
+}
+
+/// Where a camera's pictures come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// JPEG pictures: a folder of them, in the order of their names, or a file that holds one after the other. They
+    /// come at the camera's rate, again and again.
+    Images(PathBuf),
+    /// A kernel camera, by a path that does not change: `/dev/v4l/by-path/...`, `/dev/v4l/by-id/...`.
+    V4l(v4l_mode::Mode),
+    /// A GStreamer pipeline that ends where the pictures are to be taken.
+    Gstreamer(String),
+}
+
+/// What is asked of a camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Where from.
+    pub kind: Kind,
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Time between two pictures.
+    pub period_ns: u64,
+}
+
+/// A camera cannot be opened, and trying again would not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenFault {
+    /// This build has no such cameras.
+    #[error(
+        "camera source \"{source_name}\": expected a build with it, found one without; build with --features {feature}"
+    )]
+    NotBuilt {
+        /// As written in tendon.toml.
+        source_name: &'static str,
+        /// What to build with.
+        feature: &'static str,
+    },
+    /// Anything else, in words.
+    #[error("{at}: expected {expected}, found {found}")]
+    Wrong {
+        /// Device, file or pipeline.
+        at: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+/// Opens a camera. A kernel camera or a pipeline that is not there yet is looked for at each call of the source.
+///
+/// # Errors
+/// [`OpenFault`] for what no waiting can mend.
+pub fn open(asked: &Asked, clock: Clock) -> Result<Box<dyn Source>, OpenFault> {
+    match &asked.kind {
+        Kind::Images(path) => Ok(Box::new(images::Images::open(path, asked, clock)?)),
+        #[cfg(feature = "v4l")]
+        Kind::V4l(mode) => Ok(Box::new(v4l::Camera::new(mode.clone(), asked, clock)?)),
+        #[cfg(not(feature = "v4l"))]
+        Kind::V4l(_) => Err(OpenFault::NotBuilt {
+            source_name: "v4l",
+            feature: "v4l",
+        }),
+        #[cfg(feature = "gstreamer")]
+        Kind::Gstreamer(pipeline) => Ok(Box::new(gstreamer::Camera::new(pipeline, asked, clock)?)),
+        #[cfg(not(feature = "gstreamer"))]
+        Kind::Gstreamer(_) => Err(OpenFault::NotBuilt {
+            source_name: "gstreamer",
+            feature: "gstreamer",
+        }),
+    }
+}
+
+/// What is asked of a kernel camera; here, so that a build without it reads the same configuration.
+pub mod v4l_mode {
+    use std::path::PathBuf;
+
+    /// See the module's text.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Mode {
+        /// Device node, by a path that does not change when cameras are plugged elsewhere.
+        pub device: PathBuf,
+        /// Pixel formats in the order of preference; empty: whatever it has, the cheapest to decode first.
+        pub formats: Vec<[u8; 4]>,
+        /// Controls to be set, by id as the kernel numbers them, and read back: exposure, gain, white balance.
+        pub controls: Vec<(u32, i64)>,
+    }
+}

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Kernel cameras (V4L2): found by a path that does not change, mode negotiated and read back, mapped buffers, a
+//! deadline on every wait, the driver's own times and numbers.
+//!
+//! States: *gone* (looked for again with a growing pause) and *streaming*. Any error of the device leads to gone; so
+//! does a node that stays silent for longer than [`SILENT_MAX_NS`], because some drivers hang after a suspend and only
+//! opening the node again wakes them.
+
+use super::decode::{self, Format};
+use super::retry::Retry;
+use super::v4l_mode::Mode;
+use super::{Asked, Clock, OpenFault};
+use crate::core::units::{MS, Mono};
+use crate::ports::{Frame, Source, SourceFault};
+use std::io;
+use std::path::{Path, PathBuf};
+use v4l::buffer::{Flags, Type};
+use v4l::control::{Control, Value};
+use v4l::fraction::Fraction;
+use v4l::io::mmap::Stream;
+use v4l::io::traits::{CaptureStream, Stream as _};
+use v4l::video::Capture;
+use v4l::video::capture::Parameters;
+use v4l::{Device, Format as Pixels, FourCC};
+
+/// Buffers in the kernel. One is ours, one is being filled, two bridge a thread that was late by two frames.
+const BUFFERS: u32 = 4;
+/// A device that streams and gives nothing for this long is opened again.
+const SILENT_MAX_NS: u64 = 2_000 * MS;
+/// Pictures that are taken off the queue at most to get at the newest.
+const STALE_MAX: usize = BUFFERS as usize;
+
+/// What a device turned out to be, in words for the log and for `tendon cameras`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The node.
+    pub device: PathBuf,
+    /// Paths that lead to it and do not change.
+    pub stable: Vec<PathBuf>,
+    /// Model, as the driver names it.
+    pub card: String,
+    /// Where it is plugged.
+    pub bus: String,
+    /// Modes: four characters, width, height.
+    pub modes: Vec<(String, u32, u32)>,
+}
+
+/// Capture devices under `root` (`/dev`): nodes `video*` that can stream, with the stable paths that lead to them.
+#[must_use]
+pub fn discover(root: &Path) -> Vec<Found> {
+    let mut nodes: Vec<PathBuf> = listing(root)
+        .into_iter()
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.and_then(|name| name.strip_prefix("video"))
+                .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+        })
+        .collect();
+    nodes.sort();
+    let links: Vec<PathBuf> = ["v4l/by-id", "v4l/by-path", "tendon"]
+        .iter()
+        .flat_map(|folder| listing(&root.join(folder)))
+        .collect();
+    let found = nodes
+        .into_iter()
+        .filter_map(|node| describe(node, &links).ok());
+    found.flatten().collect()
+}
+
+fn listing(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
+}
+
+fn describe(node: PathBuf, links: &[PathBuf]) -> io::Result<Option<Found>> {
+    let device = Device::with_path(&node)?;
+    let caps = device.query_caps()?;
+    let mut modes = Vec::new();
+    for format in device.enum_formats()? {
+        for size in device.enum_framesizes(format.fourcc).unwrap_or_default() {
+            for size in size.size.to_discrete() {
+                modes.push((format.fourcc.to_string(), size.width, size.height));
+            }
+        }
+    }
+    // The second node of a UVC camera gives no pictures and has no formats.
+    if modes.is_empty() {
+        return Ok(None);
+    }
+    let real = node.canonicalize()?;
+    let leads = |link: &&PathBuf| link.canonicalize().is_ok_and(|to| to == real);
+    Ok(Some(Found {
+        stable: links.iter().filter(leads).cloned().collect(),
+        device: node,
+        card: caps.card,
+        bus: caps.bus,
+        modes,
+    }))
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Pictures that the driver numbered and did not give.
+    pub gaps: u64,
+    /// Pictures that waited and were passed over for a newer one.
+    pub stale: u64,
+    /// Pictures with the driver's error flag.
+    pub flagged: u64,
+    /// Times that the device was opened and streamed.
+    pub starts: u64,
+}
+
+/// What is agreed with the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Agreed {
+    format: Format,
+    stride: usize,
+}
+
+struct Streaming {
+    stream: Option<Stream<'static>>,
+    device: Device,
+    agreed: Agreed,
+    /// Whether a buffer is ours; the first one is fetched by hand, see [`Streaming::next`].
+    holds_one: bool,
+    sequence: Option<u32>,
+    since: Mono,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        // The crate's stream panics in its drop when the device does not answer; a camera that is gone must not take
+        // the thread with it. What cannot be stopped is leaked, once for each plug that was pulled.
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        const ENODEV: i32 = 19;
+        if let Err(error) = stream.stop()
+            && error.raw_os_error() != Some(ENODEV)
+        {
+            std::mem::forget(stream);
+            return;
+        }
+        if let Err(reason) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(stream)))
+        {
+            drop(reason);
+        }
+    }
+}
+
+/// A kernel camera.
+pub struct Camera {
+    mode: Mode,
+    size: [usize; 2],
+    period_ns: u64,
+    clock: Clock,
+    retry: Retry,
+    streaming: Option<Streaming>,
+    /// Model of the first device that was here: another one behind the same path is another camera.
+    card: Option<String>,
+    counts: Counts,
+    /// Frames given: the number that is handed on, so that it never stands still over a replug.
+    given: u32,
+}
+
+impl std::fmt::Debug for Camera {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Camera")
+            .field("mode", &self.mode)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Camera {
+    /// A camera that is opened at the first call of [`Source::next_frame`]. If the device is there now, what is wrong
+    /// with its mode is told at once.
+    ///
+    /// # Errors
+    /// [`OpenFault`] if the device is there and cannot give what is asked for.
+    pub fn new(mode: Mode, asked: &Asked, clock: Clock) -> Result<Camera, OpenFault> {
+        let mut camera = Camera {
+            mode,
+            size: [asked.width, asked.height],
+            period_ns: asked.period_ns.max(1),
+            clock,
+            retry: Retry::default(),
+            streaming: None,
+            card: None,
+            counts: Counts::default(),
+            given: 0,
+        };
+        match camera.start() {
+            Ok(streaming) => camera.streaming = Some(streaming),
+            // Not plugged in yet, or busy: that mends itself.
+            Err(Trouble::Io(_)) => camera.retry.failed((clock.now)()),
+            Err(Trouble::Mode { expected, found }) => {
+                return Err(OpenFault::Wrong {
+                    at: camera.mode.device.display().to_string(),
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(camera)
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The pixel format that was agreed, while it streams.
+    #[must_use]
+    pub fn format(&self) -> Option<Format> {
+        Some(self.streaming.as_ref()?.agreed.format)
+    }
+
+    fn start(&mut self) -> Result<Streaming, Trouble> {
+        let device = Device::with_path(&self.mode.device)?;
+        let card = device.query_caps()?.card;
+        if let Some(first) = &self.card
+            && *first != card
+        {
+            return Err(Trouble::Mode {
+                expected: format!("the camera \"{first}\", which was here before"),
+                found: format!("\"{card}\""),
+            });
+        }
+        let agreed = self.negotiate(&device)?;
+        self.control(&device)?;
+        let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS)?;
+        let begun = (0..BUFFERS as usize)
+            .try_for_each(|index| CaptureStream::queue(&mut stream, index))
+            .and_then(|()| stream.start());
+        let streaming = Streaming {
+            stream: Some(stream),
+            device,
+            agreed,
+            holds_one: false,
+            sequence: None,
+            since: (self.clock.now)(),
+        };
+        begun?;
+        self.card = Some(card);
+        self.counts.starts += 1;
+        Ok(streaming)
+    }
+
+    /// Size, pixel format and rate: set, read back, and refused in words if the device has its own mind.
+    fn negotiate(&self, device: &Device) -> Result<Agreed, Trouble> {
+        let [width, height] = self.size.map(|side| side as u32);
+        let offered: Vec<[u8; 4]> = device
+            .enum_formats()?
+            .iter()
+            .map(|f| f.fourcc.repr)
+            .collect();
+        let wanted: Vec<[u8; 4]> = if self.mode.formats.is_empty() {
+            Format::ALL.iter().map(|format| format.fourcc()).collect()
+        } else {
+            self.mode.formats.clone()
+        };
+        let mut refused = Vec::new();
+        for fourcc in wanted.iter().filter(|fourcc| offered.contains(fourcc)) {
+            let Some(format) = Format::from_fourcc(*fourcc) else {
+                continue;
+            };
+            let set = device.set_format(&Pixels::new(width, height, FourCC::new(fourcc)))?;
+            let rate = Parameters::new(self.interval());
+            let interval = device.set_params(&rate).map(|set| set.interval);
+            let good = (set.width, set.height, set.fourcc.repr) == (width, height, *fourcc);
+            // A driver that cannot set a rate says so with ENOTTY; its pictures' times tell the rest.
+            let slow = interval
+                .as_ref()
+                .is_ok_and(|interval| self.too_slow(interval));
+            if good && !slow {
+                let stride = (set.stride as usize).max(format.row_len(self.size[0]));
+                return Ok(Agreed { format, stride });
+            }
+            let rate = interval.map_or(String::new(), |i| {
+                format!(" at {}/{} Hz", i.denominator, i.numerator)
+            });
+            refused.push(format!("{} {}x{}{rate}", set.fourcc, set.width, set.height));
+        }
+        let names = |list: &[[u8; 4]]| {
+            let names: Vec<_> = list
+                .iter()
+                .map(|c| String::from_utf8_lossy(c).into_owned())
+                .collect();
+            names.join(", ")
+        };
+        let found = if refused.is_empty() {
+            format!("only {}", names(&offered))
+        } else {
+            refused.join(", ")
+        };
+        Err(Trouble::Mode {
+            expected: format!(
+                "one of {} at {width}x{height}, {:.1} Hz",
+                names(&wanted),
+                1e9 / self.period_ns as f64
+            ),
+            found,
+        })
+    }
+
+    fn interval(&self) -> Fraction {
+        Fraction::new((self.period_ns / 1_000) as u32, 1_000_000)
+    }
+
+    /// More than a tenth slower than asked for.
+    fn too_slow(&self, interval: &Fraction) -> bool {
+        let given_ns =
+            u64::from(interval.numerator) * 1_000_000_000 / u64::from(interval.denominator.max(1));
+        given_ns > self.period_ns + self.period_ns / 10
+    }
+
+    /// Controls are set and read back: one that springs back makes pictures that the policy was not trained on.
+    fn control(&self, device: &Device) -> Result<(), Trouble> {
+        for (id, value) in &self.mode.controls {
+            let wrong = |found: String| Trouble::Mode {
+                expected: format!("control {id:#x} = {value}"),
+                found,
+            };
+            let control = Control {
+                id: *id,
+                value: Value::Integer(*value),
+            };
+            device
+                .set_control(control)
+                .map_err(|error| wrong(error.to_string()))?;
+            let read = device
+                .control(*id)
+                .map_err(|error| wrong(error.to_string()))?
+                .value;
+            let same = match read {
+                Value::Integer(read) => read == *value,
+                Value::Boolean(read) => i64::from(read) == *value,
+                Value::None
+                | Value::String(_)
+                | Value::CompoundU8(_)
+                | Value::CompoundU16(_)
+                | Value::CompoundU32(_)
+                | Value::CompoundPtr(_) => false,
+            };
+            if !same {
+                return Err(wrong(format!("{read:?} when read back")));
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, why: &'static str) -> SourceFault {
+        self.streaming = None;
+        self.retry.failed((self.clock.now)());
+        SourceFault::Gone(why)
+    }
+}
+
+/// Why a device does not stream.
+enum Trouble {
+    /// It may mend itself.
+    Io(io::Error),
+    /// It will not.
+    Mode { expected: String, found: String },
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Io(error)
+    }
+}
+
+impl Streaming {
+    /// Whether a buffer is ready, within `wait_ms`.
+    fn ready(&self, wait_ms: i32) -> io::Result<bool> {
+        match self.device.handle().poll(POLLIN, wait_ms) {
+            Ok(ready) => Ok(ready > 0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `POLLIN` of poll(2).
+const POLLIN: i16 = 1;
+
+impl Source for Camera {
+    fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault> {
+        let now = (self.clock.now)();
+        if self.streaming.is_none() {
+            if self.retry.next() > now {
+                (self.clock.sleep_until)(deadline.min(self.retry.next()));
+                return Err(SourceFault::Gone("waiting to look for it again"));
+            }
+            match self.start() {
+                Ok(streaming) => {
+                    self.streaming = Some(streaming);
+                    self.retry.worked();
+                }
+                Err(Trouble::Io(error)) => {
+                    log::debug!("{}: {error}", self.mode.device.display());
+                    return Err(self.lose("its device cannot be opened"));
+                }
+                Err(Trouble::Mode { expected, found }) => {
+                    let at = self.mode.device.display();
+                    log::warn!("{at}: expected {expected}, found {found}");
+                    return Err(
+                        self.lose("its device is another one, or has not the mode asked for")
+                    );
+                }
+            }
+        }
+        match self.take(deadline, frame) {
+            Ok(taken) => taken,
+            Err(_) => Err(self.lose("its device failed")),
+        }
+    }
+}
+
+impl Camera {
+    /// Waits for a buffer, passes over those that a newer one follows, decodes it.
+    ///
+    /// The crate's `next` gives back the buffer that is held and then waits; called again after a time-out it would
+    /// give back the same one twice. So the wait is done here, and `next` is called only when a buffer is there.
+    fn take(&mut self, deadline: Mono, frame: &mut Frame) -> io::Result<Result<(), SourceFault>> {
+        let clock = self.clock;
+        let counts = &mut self.counts;
+        let Some(streaming) = &mut self.streaming else {
+            return Ok(Err(SourceFault::Gone("not open")));
+        };
+        let left_ns = deadline.since_ns((clock.now)());
+        // Up to the next whole millisecond: rounding down would spin through the last one.
+        let wait_ms = i32::try_from(left_ns.div_ceil(MS)).unwrap_or(i32::MAX);
+        if !streaming.ready(wait_ms)? {
+            let silent = (clock.now)().since_ns(streaming.since) > SILENT_MAX_NS;
+            return if silent {
+                Err(io::Error::from(io::ErrorKind::TimedOut))
+            } else {
+                Ok(Err(SourceFault::Timeout))
+            };
+        }
+        if !streaming.holds_one {
+            // This one's number and time are not told; it is the first after the start, and often half exposed.
+            let Some(stream) = &mut streaming.stream else {
+                return Err(io::Error::from(io::ErrorKind::NotConnected));
+            };
+            CaptureStream::dequeue(stream)?;
+            streaming.holds_one = true;
+            streaming.since = (clock.now)();
+            return Ok(Err(SourceFault::Timeout));
+        }
+        for _ in 0..STALE_MAX {
+            let agreed = streaming.agreed;
+            let Some(stream) = &mut streaming.stream else {
+                return Err(io::Error::from(io::ErrorKind::NotConnected));
+            };
+            let (bytes, meta) = CaptureStream::next(stream)?;
+            let received = (clock.now)();
+            streaming.since = received;
+            let gap = streaming
+                .sequence
+                .map_or(0, |last| meta.sequence.wrapping_sub(last).wrapping_sub(1));
+            // A number that went back is a driver that began anew, not four thousand million lost pictures.
+            counts.gaps += if gap < 1 << 31 { u64::from(gap) } else { 0 };
+            streaming.sequence = Some(meta.sequence);
+            self.given = self.given.wrapping_add(1);
+            let captured = captured_at(meta, received);
+            let result = if meta.flags.contains(Flags::ERROR) {
+                counts.flagged += 1;
+                Err("the driver flags it as broken")
+            } else {
+                let used = &bytes[..bytes.len().min(meta.bytesused as usize)];
+                match agreed.format.len(agreed.stride, self.size[1]) {
+                    Some(len) if used.len() < len => Err("shorter than its picture"),
+                    _ if device_has_more(&streaming.device) => Ok(false),
+                    _ => decode::into_rgb(agreed.format, used, agreed.stride, self.size, frame)
+                        .map(|()| true),
+                }
+            };
+            match result {
+                Err(why) => return Ok(Err(SourceFault::Broken(why))),
+                Ok(false) => counts.stale += 1,
+                Ok(true) => {
+                    frame.seq = self.given;
+                    (frame.captured, frame.received) = (captured, (clock.now)());
+                    return Ok(Ok(()));
+                }
+            }
+        }
+        Ok(Err(SourceFault::Timeout))
+    }
+}
+
+/// Whether a newer buffer waits already.
+fn device_has_more(device: &Device) -> bool {
+    device.handle().poll(POLLIN, 0).is_ok_and(|ready| ready > 0)
+}
+
+/// The driver's time, if it is of our clock: start of exposure for UVC cameras with that flag, else the end of the
+/// transfer. Any other is replaced by when the buffer was taken, which is late by the transfer.
+fn captured_at(meta: &v4l::buffer::Metadata, received: Mono) -> Mono {
+    let stamp = meta.timestamp;
+    let monotonic = meta.flags & Flags::TIMESTAMP_MASK == Flags::TIMESTAMP_MONOTONIC;
+    match (u64::try_from(stamp.sec), u64::try_from(stamp.usec)) {
+        (Ok(sec), Ok(usec)) if monotonic && (sec, usec) != (0, 0) => Mono(
+            sec.saturating_mul(1_000_000_000)
+                .saturating_add(usec.saturating_mul(1_000)),
+        ),
+        _ => received,
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon cameras`: look at a deployment's cameras as the pipeline would, without a robot; or list what is plugged in.
+
+use crate::cli::Failure;
+use clap::Args;
+use std::path::PathBuf;
+use tendon::config::Config;
+use tendon::config::camera::CameraSource;
+use tendon::runtime::cameras::{self, Watch};
+
+/// Arguments of `tendon cameras`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 1 if a camera that the robot needs is not good at the end. Cameras with source = \"link\" are left out: the runtime listens for them."
+)]
+pub struct Options {
+    /// The deployment's tendon.toml.
+    #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
+    config: PathBuf,
+    /// How long to look.
+    #[arg(long, default_value_t = 5.0, value_parser = parse_seconds)]
+    seconds: f64,
+    /// List kernel cameras with their stable paths and modes, and look at none.
+    #[arg(long)]
+    list: bool,
+    /// Figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.1..=86_400.0).contains(seconds))
+        .ok_or_else(|| "expected 0.1 to 86400 seconds".to_owned())
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(options: &Options) -> Result<(), Failure> {
+    if options.list {
+        return list();
+    }
+    let ending = super::ending()?;
+    let config = Config::load(&options.config).map_err(super::problems)?;
+    let all: Vec<_> = std::iter::once(&config.camera)
+        .chain(&config.more_cameras)
+        .cloned()
+        .collect();
+    if all.iter().all(|camera| camera.source == CameraSource::Link) {
+        return Err(Failure::Failed(
+            "all cameras of this deployment come over the link: nothing to look at here".to_owned(),
+        ));
+    }
+    let for_ns = (options.seconds * 1e9) as u64;
+    let seen =
+        cameras::watch(&all, config.skew_max_ns, for_ns, &ending).map_err(Failure::failed)?;
+    if options.json {
+        let text = serde_json::to_string_pretty(&seen).map_err(Failure::failed)?;
+        println!("{text}");
+    } else {
+        print(&seen);
+    }
+    let needed = |name: &str| {
+        all.iter().any(|camera| {
+            camera.name == name && camera.need == tendon::core::camera::skew::Need::Required
+        })
+    };
+    let bad = seen
+        .cameras
+        .iter()
+        .filter(|camera| needed(&camera.name))
+        .find_map(|camera| Some((camera, camera.fault.as_ref()?)));
+    match bad {
+        Some((camera, fault)) => Err(Failure::Failed(format!(
+            "camera \"{}\": {fault}",
+            camera.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn print(seen: &Watch) {
+    for camera in &seen.cameras {
+        println!(
+            "{} ({}): {} good, {:.1} Hz, capture to hand-over p50 {:.1} p99 {:.1} ms, between two {:.1} to {:.1} ms",
+            camera.name,
+            camera.source,
+            camera.good,
+            camera.rate_hz,
+            camera.age_p50_ms,
+            camera.age_p99_ms,
+            camera.gap_min_ms,
+            camera.gap_max_ms
+        );
+        for (fault, count) in &camera.refused {
+            println!("  refused {count}: {fault}");
+        }
+        if let Some(fault) = &camera.fault {
+            println!("  now: {fault}");
+        }
+    }
+    if seen.cameras.len() > 1 {
+        println!(
+            "together: widest skew {:.1} ms, {} too far apart",
+            seen.skew_max_ms, seen.apart
+        );
+    }
+    println!("processor: {:.0} % of one core", seen.processor_percent);
+}
+
+#[cfg(feature = "v4l")]
+fn list() -> Result<(), Failure> {
+    let found = tendon::capture::v4l::discover(std::path::Path::new("/dev"));
+    if found.is_empty() {
+        println!("no kernel camera: nothing under /dev/video* gives pictures");
+    }
+    for camera in found {
+        println!(
+            "{} on {}, now {}",
+            camera.card,
+            camera.bus,
+            camera.device.display()
+        );
+        for path in camera.stable {
+            println!("  device = \"{}\"", path.display());
+        }
+        let modes: Vec<String> = camera
+            .modes
+            .iter()
+            .map(|(format, width, height)| format!("{format} {width}x{height}"))
+            .collect();
+        println!("  {}", modes.join(", "));
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "v4l"))]
+fn list() -> Result<(), Failure> {
+    Err(Failure::Usage(
+        "expected a build with kernel cameras, found one without; build with --features v4l"
+            .to_owned(),
+    ))
+}

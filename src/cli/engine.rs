@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon engine`: build the policy's TensorRT engine on the machine that will run it, and look into it.
+
+use crate::cli::Failure;
+use clap::{Args, Subcommand};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use tendon::config::Config;
+use tendon::engine::tensorrt::build::Progress;
+use tendon::runtime::engines::{self, Bounds, EngineError};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Build the engine with NVIDIA's trtexec, keep it, load it and run the bundle's fixture on it.
+    Build(Build),
+    /// List the engines that are kept; with --layers, what TensorRT says of this deployment's, and what each layer takes.
+    Inspect(Inspect),
+}
+
+/// Arguments of `tendon engine build`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "An engine runs only on the GPU, TensorRT and driver it was built with: build it on the robot. It is kept under a hash of graph, TensorRT, GPU, driver and flags (policy.engine_cache)."
+)]
+pub struct Build {
+    /// The deployment's tendon.toml.
+    #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
+    config: PathBuf,
+    /// trtexec; without it: $TENDON_TRTEXEC, the path, /usr/src/tensorrt/bin/trtexec.
+    #[arg(long, value_name = "PATH")]
+    trtexec: Option<PathBuf>,
+    /// End the builder when it takes more memory than this.
+    #[arg(long, value_name = "MIB")]
+    memory_max_mib: Option<u64>,
+    /// End the builder when it takes longer than this.
+    #[arg(long, value_name = "MINUTES", default_value_t = 60.0)]
+    time_max_min: f64,
+}
+
+/// Arguments of `tendon engine inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The deployment's tendon.toml.
+    #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
+    config: PathBuf,
+    /// Load this deployment's engine and tell its layers and their times; needs the GPU.
+    #[arg(long)]
+    layers: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(verb: &Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Build(options) => build(options),
+        Verb::Inspect(options) => inspect(options),
+    }
+}
+
+fn failure(error: EngineError) -> Failure {
+    match error {
+        EngineError::Problems(problems) => super::problems(problems),
+        EngineError::Machine(_) | EngineError::Build(_) => Failure::failed(error),
+    }
+}
+
+fn build(options: &Build) -> Result<(), Failure> {
+    let config = Config::load(&options.config).map_err(super::problems)?;
+    let bounds = Bounds {
+        trtexec: options.trtexec.clone(),
+        memory_max_bytes: options.memory_max_mib.map(|mib| mib << 20),
+        time_max_s: options.time_max_min * 60.0,
+    };
+    // On a terminal the builder's state stays on one line; its own words are for the log.
+    let terminal = std::io::stderr().is_terminal();
+    let mut tell = |progress| match progress {
+        Progress::Line(line) => log::info!("trtexec: {line}"),
+        Progress::At {
+            elapsed_s,
+            memory_bytes,
+        } => {
+            let words = format!("building: {elapsed_s:.0} s, {} MiB", memory_bytes >> 20);
+            if terminal {
+                eprint!("\r{words}   ");
+            } else if (elapsed_s as u64).is_multiple_of(30) {
+                eprintln!("{words}");
+            }
+            // Progress that cannot be written is no reason to stop.
+            let _ = std::io::stderr().flush();
+        }
+    };
+    let built = engines::build(&config, &bounds, &mut tell).map_err(failure)?;
+    if terminal {
+        eprintln!();
+    }
+    let how = if built.cached {
+        "was there".to_owned()
+    } else {
+        format!(
+            "built in {:.0} s, at most {} MiB",
+            built.built_s,
+            built.peak_bytes >> 20
+        )
+    };
+    println!("{}: {how}; the fixture passes", built.path.display());
+    Ok(())
+}
+
+fn inspect(options: &Inspect) -> Result<(), Failure> {
+    let config = Config::load(&options.config).map_err(super::problems)?;
+    let cache = engines::cache(&config.policy);
+    let kept = engines::kept(&cache);
+    if kept.is_empty() {
+        println!("no engine in {}", cache.display());
+    }
+    for engine in kept {
+        match engine.label {
+            Ok(label) => println!(
+                "{}: stage \"{}\" of ONNX {:.12}, TensorRT {} on \"{}\" ({}, CUDA {}), built in {:.0} s, flags {}",
+                engine.path.display(),
+                label.stage,
+                label.onnx_sha256,
+                label.target.tensorrt,
+                label.target.device,
+                label.target.compute,
+                label.target.cuda,
+                label.built_s,
+                label.flags.join(" ")
+            ),
+            Err(why) => println!("{}: nobody's: {why}", engine.path.display()),
+        }
+    }
+    if options.layers {
+        let (described, times) = engines::layers(&config).map_err(failure)?;
+        println!("{described}");
+        for line in times {
+            println!("{line}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Making a plan: JetPack's own `trtexec`, one stage a subprocess, its memory watched.
+//!
+//! Builder and ONNX parser are not bound: `trtexec` comes with TensorRT, is what NVIDIA tests, and takes what it
+//! allocated with it when it ends. Networks are strongly typed, which TensorRT 11 has alone: precision is what the ONNX
+//! file says, INT8 by explicit Q/DQ.
+
+use super::plan::{self, Target, Wanted};
+use crate::core::units::Mono;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Where JetPack puts it.
+const JETPACK: &str = "/usr/src/tensorrt/bin/trtexec";
+/// How often the builder's memory is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Lines of the builder that are kept for a message.
+const TAIL: usize = 12;
+/// What `trtexec` is told, the same for every stage. `--stronglyTyped` is the only way in 11, where it is ignored.
+const FLAGS: [&str; 3] = [
+    "--stronglyTyped",
+    "--skipInference",
+    "--profilingVerbosity=detailed",
+];
+
+/// What is to be built.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The stage.
+    pub stage: String,
+    /// Its ONNX file.
+    pub onnx: PathBuf,
+    /// Where plans are kept.
+    pub cache: PathBuf,
+    /// For which machine: this one.
+    pub target: Target,
+    /// `trtexec`; absent: looked for.
+    pub trtexec: Option<PathBuf>,
+    /// More for `trtexec`, e.g. `--memPoolSize=workspace:2048`.
+    pub flags: Vec<String>,
+    /// The builder may not take more, bytes.
+    pub memory_max_bytes: Option<u64>,
+    /// Nor longer, seconds.
+    pub time_max_s: f64,
+}
+
+/// What happens meanwhile.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// A line of the builder's.
+    Line(String),
+    /// It is still at it.
+    At {
+        /// Since when, seconds.
+        elapsed_s: f64,
+        /// Its memory now, bytes.
+        memory_bytes: u64,
+    },
+}
+
+/// A plan in the cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Built {
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether it was there already.
+    pub cached: bool,
+    /// How long it took, seconds.
+    pub built_s: f64,
+    /// The builder's largest memory, bytes.
+    pub peak_bytes: u64,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildFault {
+    /// No builder.
+    #[error(
+        "no trtexec: looked for {looked}; on a Jetson install the package tensorrt, or give --trtexec PATH"
+    )]
+    NoBuilder {
+        /// Where.
+        looked: String,
+    },
+    /// A file.
+    #[error("{at}: {reason}")]
+    File {
+        /// Which.
+        at: String,
+        /// Why.
+        reason: String,
+    },
+    /// It failed.
+    #[error("trtexec failed for stage \"{stage}\" ({status}); its last lines:\n{tail}")]
+    Failed {
+        /// Which stage.
+        stage: String,
+        /// How it ended.
+        status: String,
+        /// What it said last.
+        tail: String,
+    },
+    /// It took too much.
+    #[error(
+        "stage \"{stage}\": the builder took {found}, more than {allowed}: it was ended. Close what else uses memory, raise the bound, or split the stage"
+    )]
+    TooMuch {
+        /// Which stage.
+        stage: String,
+        /// What it took.
+        found: String,
+        /// What it may.
+        allowed: String,
+    },
+}
+
+impl Job {
+    fn flags(&self) -> Vec<String> {
+        FLAGS
+            .iter()
+            .map(|flag| (*flag).to_owned())
+            .chain(self.flags.iter().cloned())
+            .collect()
+    }
+
+    /// What the plan must be, by the ONNX file as it is now.
+    ///
+    /// # Errors
+    /// [`BuildFault::File`].
+    pub fn wanted(&self) -> Result<Wanted, BuildFault> {
+        let onnx = std::fs::read(&self.onnx).map_err(|error| file(&self.onnx, &error))?;
+        Ok(Wanted {
+            stage: self.stage.clone(),
+            onnx_sha256: plan::sha256(&onnx),
+            target: self.target.clone(),
+            flags: self.flags(),
+        })
+    }
+
+    /// Builds the plan unless it is there. `now` tells the time, `tell` is told what happens.
+    ///
+    /// # Errors
+    /// [`BuildFault`]; nothing half made stays in the cache.
+    pub fn run(
+        &self,
+        now: fn() -> Mono,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Built, BuildFault> {
+        let wanted = self.wanted()?;
+        std::fs::create_dir_all(&self.cache).map_err(|error| file(&self.cache, &error))?;
+        if wanted.read(&self.cache).is_ok() {
+            let path = wanted.path(&self.cache);
+            return Ok(Built {
+                path,
+                cached: true,
+                built_s: 0.0,
+                peak_bytes: 0,
+            });
+        }
+        let builder = find(self.trtexec.as_deref())?;
+        let made = self
+            .cache
+            .join(format!(".{}-{}.making", self.stage, std::process::id()));
+        let timing = self.cache.join("timing.cache");
+        let mut command = Command::new(&builder);
+        command
+            .arg(format!("--onnx={}", self.onnx.display()))
+            .arg(format!("--saveEngine={}", made.display()))
+            .arg(format!("--timingCacheFile={}", timing.display()))
+            .args(self.flags())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let begun = now();
+        let child = command.spawn().map_err(|error| file(&builder, &error))?;
+        let watched = self.watch(child, begun, now, tell);
+        let result = watched.and_then(|peak_bytes| {
+            let built_s = now().seconds_since(begun);
+            let path = plan::keep(&wanted, &self.cache, &made, built_s, peak_bytes)
+                .map_err(|error| file(&made, &error))?;
+            Ok(Built {
+                path,
+                cached: false,
+                built_s,
+                peak_bytes,
+            })
+        });
+        let _ = std::fs::remove_file(&made);
+        result
+    }
+
+    /// Reads what the builder says and looks at its memory until it ends; ends it when it takes too much.
+    fn watch(
+        &self,
+        mut child: Child,
+        begun: Mono,
+        now: fn() -> Mono,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<u64, BuildFault> {
+        let (lines, said) = mpsc::channel();
+        let mut readers = Vec::new();
+        let outs: [Option<Box<dyn Read + Send>>; 2] = [
+            child
+                .stdout
+                .take()
+                .map(|out| Box::new(out) as Box<dyn Read + Send>),
+            child
+                .stderr
+                .take()
+                .map(|out| Box::new(out) as Box<dyn Read + Send>),
+        ];
+        // What it says on its two outputs comes in no order; errors must not be pushed out by chatter.
+        for (which, out) in outs.into_iter().flatten().enumerate() {
+            let lines = lines.clone();
+            readers.push(std::thread::spawn(move || {
+                for line in BufReader::new(out).lines().map_while(Result::ok) {
+                    if lines.send((which, line)).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
+        drop(lines);
+        let (mut peak_bytes, mut told_s) = (0, 0.0);
+        let mut tails: [Vec<String>; 2] = [Vec::new(), Vec::new()];
+        let kill = |child: &mut Child, found: String, allowed: String| {
+            let _ = child.kill();
+            let _ = child.wait();
+            BuildFault::TooMuch {
+                stage: self.stage.clone(),
+                found,
+                allowed,
+            }
+        };
+        let status = loop {
+            match said.recv_timeout(LOOK) {
+                Ok((which, line)) => {
+                    if let Some(tail) = tails.get_mut(which) {
+                        tail.push(line.clone());
+                        tail.drain(..tail.len().saturating_sub(TAIL));
+                    }
+                    tell(Progress::Line(line));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
+            }
+            let memory_bytes = memory(child.id());
+            peak_bytes = memory_bytes.max(peak_bytes);
+            let elapsed_s = now().seconds_since(begun);
+            if elapsed_s - told_s >= 1.0 {
+                told_s = elapsed_s;
+                tell(Progress::At {
+                    elapsed_s,
+                    memory_bytes,
+                });
+            }
+            if let Some(most) = self.memory_max_bytes
+                && memory_bytes > most
+            {
+                let mib = |bytes: u64| format!("{} MiB of memory", bytes >> 20);
+                return Err(kill(&mut child, mib(memory_bytes), mib(most)));
+            }
+            if elapsed_s > self.time_max_s {
+                let allowed = format!("{:.0} s", self.time_max_s);
+                return Err(kill(&mut child, format!("{elapsed_s:.0} s"), allowed));
+            }
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) => {}
+                Err(error) => return Err(file(Path::new("trtexec"), &error)),
+            }
+        };
+        for reader in readers {
+            drop(reader.join());
+        }
+        for (which, line) in said.try_iter() {
+            if let Some(tail) = tails.get_mut(which) {
+                tail.push(line.clone());
+                tail.drain(..tail.len().saturating_sub(TAIL));
+            }
+            tell(Progress::Line(line));
+        }
+        if !status.success() {
+            let tail = tails.concat().join("\n");
+            return Err(BuildFault::Failed {
+                stage: self.stage.clone(),
+                status: status.to_string(),
+                tail,
+            });
+        }
+        Ok(peak_bytes)
+    }
+}
+
+fn file(at: &Path, error: &std::io::Error) -> BuildFault {
+    BuildFault::File {
+        at: at.display().to_string(),
+        reason: error.to_string(),
+    }
+}
+
+/// Where the builder is: as given, in TENDON_TRTEXEC, on the path, where JetPack has it.
+///
+/// # Errors
+/// [`BuildFault::NoBuilder`].
+pub fn find(given: Option<&Path>) -> Result<PathBuf, BuildFault> {
+    let named = std::env::var_os("TENDON_TRTEXEC").filter(|value| !value.is_empty());
+    let candidates: Vec<PathBuf> = match (given, named) {
+        (Some(path), _) => vec![path.to_owned()],
+        (None, Some(path)) => vec![PathBuf::from(path)],
+        (None, None) => {
+            let on_path = std::env::var_os("PATH").unwrap_or_default();
+            let folders = std::env::split_paths(&on_path).map(|folder| folder.join("trtexec"));
+            folders.chain([PathBuf::from(JETPACK)]).collect()
+        }
+    };
+    let looked: Vec<String> = candidates
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let found = candidates.into_iter().find(|path| path.is_file());
+    found.ok_or_else(|| BuildFault::NoBuilder {
+        looked: looked.join(", "),
+    })
+}
+
+/// Memory of a process now, bytes; 0 when it has ended.
+fn memory(id: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

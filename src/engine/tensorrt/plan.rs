@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whose plan it is. A plan runs only on the GPU and TensorRT it was built with, and nothing in it says from which
+//! network it came; so a label lies beside it, and a plan without one, or with another's, is refused in words.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Version of the label's format.
+const FORMAT: u32 = 1;
+/// Largest plan that is read.
+const BYTES_MAX: u64 = 16 << 30;
+
+/// A machine, as far as plans depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// TensorRT's version.
+    pub tensorrt: String,
+    /// The device's name.
+    pub device: String,
+    /// Its compute capability.
+    pub compute: String,
+    /// The driver's CUDA version: it changes with JetPack.
+    pub cuda: i32,
+}
+
+/// What a plan was made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// Version of this format.
+    pub format: u32,
+    /// The stage.
+    pub stage: String,
+    /// SHA-256 of the ONNX file.
+    pub onnx_sha256: String,
+    /// Where it was built.
+    pub target: Target,
+    /// What the builder was told, without paths.
+    pub flags: Vec<String>,
+    /// SHA-256 of the plan.
+    pub plan_sha256: String,
+    /// How long building took, seconds.
+    pub built_s: f64,
+    /// The builder's largest memory, bytes.
+    pub peak_bytes: u64,
+}
+
+/// A plan that is not for here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanFault {
+    /// No plan yet.
+    #[error(
+        "{at}: no engine for this stage, machine and TensorRT; build it here: tendon engine build"
+    )]
+    Missing {
+        /// Where it would be.
+        at: String,
+    },
+    /// It cannot be read.
+    #[error(
+        "{at}: expected a plan and its label, found {found}; delete both and build again: tendon engine build"
+    )]
+    Unreadable {
+        /// Which file.
+        at: String,
+        /// Why.
+        found: String,
+    },
+    /// It is of something else.
+    #[error(
+        "{at}: expected a plan with {what} {expected}, found {found}; build it here: tendon engine build"
+    )]
+    Foreign {
+        /// Which file.
+        at: String,
+        /// What differs.
+        what: &'static str,
+        /// As it is here.
+        expected: String,
+        /// As the label says.
+        found: String,
+    },
+}
+
+/// What a plan is asked to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The stage.
+    pub stage: String,
+    /// SHA-256 of the ONNX file.
+    pub onnx_sha256: String,
+    /// This machine.
+    pub target: Target,
+    /// What the builder is told, without paths.
+    pub flags: Vec<String>,
+}
+
+/// SHA-256 in hexadecimal.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+impl Wanted {
+    /// The key under which it is kept: all that it depends on, hashed. Each part with its length, so that no two lists
+    /// of parts are written the same.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let Target {
+            tensorrt,
+            device,
+            compute,
+            cuda,
+        } = &self.target;
+        let cuda = cuda.to_string();
+        let mut text = String::new();
+        let parts = [
+            &self.stage,
+            &self.onnx_sha256,
+            tensorrt,
+            device,
+            compute,
+            &cuda,
+        ];
+        for part in parts.into_iter().chain(&self.flags) {
+            let _ = write!(text, "{}:{part};", part.len());
+        }
+        sha256(text.as_bytes())
+    }
+
+    /// Its path in the cache.
+    #[must_use]
+    pub fn path(&self, cache: &Path) -> PathBuf {
+        let mut key = self.key();
+        key.truncate(16);
+        cache.join(format!("{}-{key}.plan", self.stage))
+    }
+
+    /// Reads the plan from the cache, if it is the one that is wanted.
+    ///
+    /// # Errors
+    /// [`PlanFault`].
+    pub fn read(&self, cache: &Path) -> Result<Vec<u8>, PlanFault> {
+        let path = self.path(cache);
+        if !path.exists() {
+            return Err(PlanFault::Missing {
+                at: path.display().to_string(),
+            });
+        }
+        let label = read_label(&path)?;
+        let foreign = |what, expected: String, found: String| PlanFault::Foreign {
+            at: path.display().to_string(),
+            what,
+            expected,
+            found,
+        };
+        let target = |target: &Target| {
+            format!(
+                "TensorRT {} on \"{}\" ({}, CUDA {})",
+                target.tensorrt, target.device, target.compute, target.cuda
+            )
+        };
+        let compared = [
+            ("the stage", self.stage.clone(), label.stage.clone()),
+            (
+                "the ONNX file",
+                self.onnx_sha256.clone(),
+                label.onnx_sha256.clone(),
+            ),
+            ("the target", target(&self.target), target(&label.target)),
+            ("the flags", self.flags.join(" "), label.flags.join(" ")),
+        ];
+        for (what, expected, found) in compared {
+            if expected != found {
+                return Err(foreign(what, expected, found));
+            }
+        }
+        let plan = read(&path)?;
+        let found = sha256(&plan);
+        if found != label.plan_sha256 {
+            return Err(foreign("the hash", label.plan_sha256, found));
+        }
+        Ok(plan)
+    }
+}
+
+/// Where the label of a plan lies.
+#[must_use]
+pub fn label_path(plan: &Path) -> PathBuf {
+    plan.with_extension("json")
+}
+
+/// The label beside a plan.
+///
+/// # Errors
+/// [`PlanFault::Unreadable`].
+pub fn read_label(plan: &Path) -> Result<Label, PlanFault> {
+    let at = label_path(plan);
+    let unreadable = |found: String| PlanFault::Unreadable {
+        at: at.display().to_string(),
+        found,
+    };
+    let text = std::fs::read_to_string(&at).map_err(|error| unreadable(error.to_string()))?;
+    let label: Label =
+        serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    if label.format != FORMAT {
+        return Err(unreadable(format!(
+            "a label of format {}, not {FORMAT}",
+            label.format
+        )));
+    }
+    Ok(label)
+}
+
+/// A plan's bytes.
+///
+/// # Errors
+/// [`PlanFault::Unreadable`].
+pub fn read(plan: &Path) -> Result<Vec<u8>, PlanFault> {
+    let unreadable = |found: String| PlanFault::Unreadable {
+        at: plan.display().to_string(),
+        found,
+    };
+    let len = std::fs::metadata(plan)
+        .map_err(|error| unreadable(error.to_string()))?
+        .len();
+    if len > BYTES_MAX {
+        return Err(unreadable(format!("{len} bytes")));
+    }
+    std::fs::read(plan).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Puts a plan and its label into the cache: the label last, both under other names first, so that a crash leaves
+/// nothing that looks whole.
+///
+/// # Errors
+/// What the system says.
+pub fn keep(
+    wanted: &Wanted,
+    cache: &Path,
+    made: &Path,
+    built_s: f64,
+    peak_bytes: u64,
+) -> std::io::Result<PathBuf> {
+    let plan = std::fs::read(made)?;
+    let label = Label {
+        format: FORMAT,
+        stage: wanted.stage.clone(),
+        onnx_sha256: wanted.onnx_sha256.clone(),
+        target: wanted.target.clone(),
+        flags: wanted.flags.clone(),
+        plan_sha256: sha256(&plan),
+        built_s,
+        peak_bytes,
+    };
+    let path = wanted.path(cache);
+    let at = label_path(&path);
+    let _ = std::fs::remove_file(&at);
+    std::fs::rename(made, &path)?;
+    let new = at.with_extension("json.new");
+    let text = serde_json::to_string_pretty(&label).map_err(std::io::Error::other)?;
+    std::fs::write(&new, text + "\n")?;
+    std::fs::rename(&new, &at)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            stage: "policy".into(),
+            onnx_sha256: sha256(b"onnx"),
+            target: Target {
+                tensorrt: "10.3.0".into(),
+                device: "Orin".into(),
+                compute: "8.7".into(),
+                cuda: 12_060,
+            },
+            flags: vec!["--stronglyTyped".into()],
+        }
+    }
+
+    fn kept(cache: &Path) -> PathBuf {
+        let made = cache.join("made.tmp");
+        std::fs::write(&made, b"plan").expect("written");
+        keep(&wanted(), cache, &made, 1.5, 7).expect("kept")
+    }
+
+    #[test]
+    fn what_was_kept_is_read() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let path = kept(cache.path());
+        assert_eq!(wanted().read(cache.path()), Ok(b"plan".to_vec()));
+        assert_eq!(read_label(&path).expect("a label").built_s, 1.5);
+    }
+
+    #[test]
+    fn every_part_makes_another_key() {
+        let mut keys = vec![wanted().key()];
+        let changes: [fn(&mut Wanted); 7] = [
+            |w| w.stage = "vision".into(),
+            |w| w.onnx_sha256 = sha256(b"other"),
+            |w| w.target.tensorrt = "10.16.2".into(),
+            |w| w.target.device = "Orin Nano".into(),
+            |w| w.target.compute = "8.9".into(),
+            |w| w.target.cuda = 13_000,
+            |w| w.flags = vec!["--stronglyTyped --noTF32".into()],
+        ];
+        for change in changes {
+            let mut other = wanted();
+            change(&mut other);
+            keys.push(other.key());
+        }
+        let mut two = wanted();
+        two.flags = vec!["--a;3:--b".into()];
+        keys.push(two.key());
+        two.flags = vec!["--a".into(), "--b".into()];
+        keys.push(two.key());
+        let len = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), len);
+    }
+
+    #[track_caller]
+    fn refused(spoil: impl Fn(&Path), words: &str) {
+        let cache = tempfile::tempdir().expect("a folder");
+        let path = kept(cache.path());
+        spoil(&path);
+        let fault = wanted()
+            .read(cache.path())
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            fault.contains(words) && fault.contains("tendon engine build"),
+            "{fault}"
+        );
+    }
+
+    fn relabel(path: &Path, from: &str, to: &str) {
+        let at = label_path(path);
+        let text = std::fs::read_to_string(&at).expect("a label");
+        assert!(text.contains(from), "{text}");
+        std::fs::write(at, text.replace(from, to)).expect("written");
+    }
+
+    #[test]
+    fn a_stale_foreign_or_broken_plan_is_refused_with_the_reason() {
+        refused(
+            |path| std::fs::remove_file(path).expect("gone"),
+            "no engine for this stage",
+        );
+        refused(
+            |path| std::fs::remove_file(label_path(path)).expect("gone"),
+            "No such file",
+        );
+        refused(
+            |path| std::fs::write(path, b"other").expect("written"),
+            "with the hash",
+        );
+        refused(
+            |path| std::fs::write(label_path(path), "{}").expect("written"),
+            "missing field",
+        );
+        refused(
+            |path| relabel(path, "10.3.0", "10.7.0"),
+            "found TensorRT 10.7.0 on \"Orin\"",
+        );
+        refused(|path| relabel(path, "\"Orin\"", "\"RTX 4090\""), "RTX 4090");
+        refused(
+            |path| relabel(path, &sha256(b"onnx"), &sha256(b"old")),
+            "with the ONNX file",
+        );
+        refused(
+            |path| relabel(path, "--stronglyTyped", "--best"),
+            "found --best",
+        );
+        refused(
+            |path| relabel(path, "\"format\": 1", "\"format\": 2"),
+            "format 2",
+        );
+    }
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cameras of a deployment together: their sources, what their threads tell, how far apart their pictures are, and
+//! a look at them without a robot ([`watch`], `tendon cameras`).
+
+use crate::capture::v4l_mode::Mode;
+use crate::capture::{self, Asked, Clock, Kind, OpenFault};
+use crate::config::camera::{CameraConfig, CameraSource};
+use crate::core::camera::skew::{Apart, Need, Skew, Together};
+use crate::core::camera::{CameraFault, Health};
+use crate::core::governor::reaction::Cause;
+use crate::core::units::{MS, Mono};
+use crate::core::wire::Identity;
+use crate::link::runtime_end::LinkCamera;
+use crate::link::session::LinkError;
+use crate::ports::{Frame, Source};
+use crate::runtime::capture::{Look, look};
+use crate::runtime::clock;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use zenoh::Session;
+
+/// The clock, as cameras take it.
+pub const CLOCK: Clock = Clock {
+    now: clock::now,
+    sleep_until: clock::sleep_until,
+};
+/// Rate that is asked of a camera whose rate is not said.
+const PERIOD_NS: u64 = 33_333_333;
+
+/// A camera cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum CameraOpenError {
+    /// Not by this build, or not as written.
+    #[error("camera \"{name}\": {fault}")]
+    Open {
+        /// Its name.
+        name: String,
+        /// Why.
+        fault: OpenFault,
+    },
+    /// The link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// What a camera's thread tells the others.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The camera's name.
+    pub name: String,
+    /// Whether the robot may go without it.
+    pub need: Need,
+    /// An older picture counts as none.
+    pub age_max_ns: u64,
+    /// Capture time of the newest good picture.
+    pub newest_ns: Arc<AtomicU64>,
+    /// Pictures refused.
+    pub refused: Arc<AtomicU64>,
+    /// Code of the cause that the camera is; 0 while it is good.
+    pub fault: Arc<AtomicU8>,
+}
+
+impl Watched {
+    /// A camera of which nothing is known.
+    #[must_use]
+    pub fn new(config: &CameraConfig) -> Watched {
+        Watched {
+            name: config.name.clone(),
+            need: config.need,
+            age_max_ns: config.age_max_ns,
+            newest_ns: Arc::default(),
+            refused: Arc::default(),
+            fault: Arc::default(),
+        }
+    }
+
+    /// What is wrong with it, as its thread found.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        Cause::from_code(self.fault.load(Ordering::Relaxed))
+    }
+
+    fn captured(&self) -> Option<Mono> {
+        let newest = Mono(self.newest_ns.load(Ordering::Relaxed));
+        (newest != Mono(0) && self.cause().is_none()).then_some(newest)
+    }
+}
+
+/// What the needed cameras are to the supervisor: the gravest cause, and whether each has a fresh picture.
+#[must_use]
+pub fn needed(cameras: &[Watched], now: Mono) -> (Option<Cause>, bool) {
+    let needed = || cameras.iter().filter(|each| each.need == Need::Required);
+    let fresh = needed().all(|each| {
+        each.captured()
+            .is_some_and(|captured| now.since_ns(captured) <= each.age_max_ns)
+    });
+    // Of the camera causes the one that a person must acknowledge has the highest code.
+    (needed().filter_map(Watched::cause).max(), fresh)
+}
+
+/// The cameras whose cause this is, for people; empty if there is one camera only.
+#[must_use]
+pub fn names_of(cameras: &[Watched], cause: Cause) -> String {
+    if cameras.len() < 2 {
+        return String::new();
+    }
+    let names: Vec<&str> = cameras
+        .iter()
+        .filter(|each| each.cause() == Some(cause))
+        .map(|each| each.name.as_str())
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (camera {})", names.join(", "))
+    }
+}
+
+/// Whether the newest pictures belong together.
+#[derive(Debug)]
+pub struct Gather {
+    skew: Skew,
+    cameras: Arc<Vec<Watched>>,
+    /// Pictures that were not used because another camera's was too far from them.
+    pub apart: Arc<AtomicU64>,
+    /// The widest skew of an observation so far.
+    pub widest_ns: Arc<AtomicU64>,
+}
+
+impl Gather {
+    /// The policy's camera is the first of `cameras`.
+    #[must_use]
+    pub fn new(cameras: &Arc<Vec<Watched>>, skew_max_ns: u64) -> Gather {
+        let needs: Vec<Need> = cameras.iter().map(|each| each.need).collect();
+        Gather {
+            skew: Skew::new(&needs, skew_max_ns),
+            cameras: Arc::clone(cameras),
+            apart: Arc::default(),
+            widest_ns: Arc::default(),
+        }
+    }
+
+    /// Looks at the other cameras' newest pictures beside one of the first camera, captured at `captured`.
+    ///
+    /// # Errors
+    /// [`Apart`]: one is missing, or too far from it.
+    pub fn together(&mut self, captured: Mono) -> Result<Together, Apart> {
+        for (index, camera) in self.cameras.iter().enumerate() {
+            let newest = if index == 0 {
+                Some(captured)
+            } else {
+                camera.captured()
+            };
+            self.skew.set(index, newest);
+        }
+        let together = self.skew.together();
+        if together.is_err() {
+            self.apart.fetch_add(1, Ordering::Relaxed);
+        }
+        self.widest_ns
+            .store(self.skew.widest_ns(), Ordering::Relaxed);
+        together
+    }
+}
+
+/// How a camera is reached over the link.
+#[derive(Clone, Copy)]
+pub struct Reach<'a> {
+    /// The session.
+    pub session: &'a Session,
+    /// The robot's name.
+    pub robot: &'a str,
+    /// Identity of its picture stream.
+    pub pictures: Identity,
+}
+
+/// Opens the source of one camera.
+///
+/// # Errors
+/// [`CameraOpenError`].
+pub fn open(config: &CameraConfig, reach: Reach<'_>) -> Result<Box<dyn Source>, CameraOpenError> {
+    match asked(config) {
+        Some(asked) => open_here(config, &asked),
+        None => {
+            let size = [config.width, config.height];
+            let Reach {
+                session,
+                robot,
+                pictures,
+            } = reach;
+            let camera = LinkCamera::new(session, robot, &config.name, pictures, size, clock::now)?;
+            Ok(Box::new(camera))
+        }
+    }
+}
+
+fn open_here(config: &CameraConfig, asked: &Asked) -> Result<Box<dyn Source>, CameraOpenError> {
+    capture::open(asked, CLOCK).map_err(|fault| CameraOpenError::Open {
+        name: config.name.clone(),
+        fault,
+    })
+}
+
+/// What is asked of a camera of this machine; `None` for one that is reached over the link.
+fn asked(config: &CameraConfig) -> Option<Asked> {
+    let kind = match &config.source {
+        CameraSource::Link => return None,
+        CameraSource::Images(path) => Kind::Images(path.clone()),
+        CameraSource::V4l {
+            device,
+            formats,
+            controls,
+        } => Kind::V4l(Mode {
+            device: device.clone(),
+            formats: formats.clone(),
+            controls: controls.clone(),
+        }),
+        CameraSource::Gstreamer(pipeline) => Kind::Gstreamer(pipeline.clone()),
+    };
+    Some(Asked {
+        kind,
+        width: config.width,
+        height: config.height,
+        period_ns: config.period_ns.unwrap_or(PERIOD_NS),
+    })
+}
+
+/// What was seen of one camera.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// Where its pictures come from.
+    pub source: &'static str,
+    /// Good pictures.
+    pub good: u64,
+    /// Pictures refused, by what was wrong with each.
+    pub refused: BTreeMap<String, u64>,
+    /// Good pictures a second.
+    pub rate_hz: f64,
+    /// From capture to being handed over, decoded: half of them within.
+    pub age_p50_ms: f64,
+    /// 99 of 100 of them within.
+    pub age_p99_ms: f64,
+    /// Shortest time between two captures.
+    pub gap_min_ms: f64,
+    /// Longest time between two captures.
+    pub gap_max_ms: f64,
+    /// What was wrong with it at the end, if anything.
+    pub fault: Option<String>,
+}
+
+/// What was seen of all of them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Watch {
+    /// Each camera.
+    pub cameras: Vec<Seen>,
+    /// The widest distance of the pictures of one observation.
+    pub skew_max_ms: f64,
+    /// Pictures of the first camera that found another's too far from them.
+    pub apart: u64,
+    /// Processor time of all threads, in percent of one core.
+    pub processor_percent: f64,
+    /// How long was looked.
+    pub seconds: f64,
+}
+
+/// Looks at cameras of this machine for `for_ns`, each in a thread of its own, as the pipeline does. Cameras that are
+/// reached over the link are left out: the runtime listens there.
+///
+/// # Errors
+/// [`CameraOpenError`].
+pub fn watch(
+    cameras: &[CameraConfig],
+    skew_max_ns: u64,
+    for_ns: u64,
+    ending: &Arc<AtomicBool>,
+) -> Result<Watch, CameraOpenError> {
+    let mut opened = Vec::new();
+    for config in cameras {
+        if let Some(asked) = asked(config) {
+            opened.push((config, open_here(config, &asked)?));
+        }
+    }
+    let watched: Arc<Vec<Watched>> = Arc::new(
+        opened
+            .iter()
+            .map(|(config, _)| Watched::new(config))
+            .collect(),
+    );
+    let mut gather = Some(Gather::new(&watched, skew_max_ns));
+    let (apart, widest) = gather
+        .as_ref()
+        .map(|gather| (Arc::clone(&gather.apart), Arc::clone(&gather.widest_ns)))
+        .unwrap_or_default();
+    let (began, processor_before) = (clock::now(), clock::processor_ns());
+    let until = began.plus_ns(for_ns);
+    let mut threads = Vec::new();
+    for ((config, source), cells) in opened.into_iter().zip(watched.iter().cloned()) {
+        let (config, gather, ending) = (config.clone(), gather.take(), Arc::clone(ending));
+        threads.push(std::thread::spawn(move || {
+            film(&config, source, &cells, gather, until, &ending)
+        }));
+    }
+    let mut seen = Watch::default();
+    for thread in threads {
+        // A thread that panicked has said so; its camera is missing from the list.
+        seen.cameras.extend(thread.join());
+    }
+    seen.seconds = clock::now().seconds_since(began);
+    let busy_ns = clock::processor_ns().saturating_sub(processor_before);
+    seen.processor_percent = busy_ns as f64 * 1e-7 / seen.seconds.max(1e-3);
+    seen.skew_max_ms = widest.load(Ordering::Relaxed) as f64 * 1e-6;
+    seen.apart = apart.load(Ordering::Relaxed);
+    Ok(seen)
+}
+
+/// Longest wait for one picture.
+const WAIT_NS: u64 = 20 * MS;
+
+fn film(
+    config: &CameraConfig,
+    mut source: Box<dyn Source>,
+    cells: &Watched,
+    mut gather: Option<Gather>,
+    until: Mono,
+    ending: &AtomicBool,
+) -> Seen {
+    let mut health = Health::new(config.expected());
+    let mut frame = Frame::black(config.width, config.height);
+    let mut ages = histogram();
+    let mut gaps = histogram();
+    let mut last = None;
+    let mut seen = Seen {
+        name: config.name.clone(),
+        source: config.source.word(),
+        ..Seen::default()
+    };
+    let began = clock::now();
+    while clock::now() < until && !ending.load(Ordering::Relaxed) {
+        let deadline = clock::now().plus_ns(WAIT_NS);
+        let what = look(&mut *source, &mut health, deadline, &mut frame);
+        let fault = health.fault(clock::now());
+        let code = fault.map_or(0, |fault| fault.cause() as u8);
+        cells.fault.store(code, Ordering::Relaxed);
+        match what {
+            Look::Good => {
+                seen.good += 1;
+                cells.newest_ns.store(frame.captured.0, Ordering::Relaxed);
+                ages.saturating_record(frame.received.since_ns(frame.captured));
+                if let Some(last) = last.replace(frame.captured) {
+                    gaps.saturating_record(frame.captured.since_ns(last));
+                }
+                if let Some(gather) = &mut gather {
+                    // Counted by itself.
+                    let _ = gather.together(frame.captured);
+                }
+            }
+            Look::Refused => {
+                let words = health
+                    .last_fault()
+                    .map_or_else(String::new, |fault: CameraFault| fault.to_string());
+                *seen.refused.entry(words).or_default() += 1;
+            }
+            Look::Nothing => {}
+            Look::Closed(_) => break,
+        }
+    }
+    let ms = |ns: u64| ns as f64 * 1e-6;
+    seen.rate_hz = seen.good as f64 / clock::now().seconds_since(began).max(1e-3);
+    if !ages.is_empty() {
+        seen.age_p50_ms = ms(ages.value_at_quantile(0.5));
+        seen.age_p99_ms = ms(ages.value_at_quantile(0.99));
+    }
+    if !gaps.is_empty() {
+        (seen.gap_min_ms, seen.gap_max_ms) = (ms(gaps.min()), ms(gaps.max()));
+    }
+    seen.fault = health.fault(clock::now()).map(|fault| fault.to_string());
+    seen
+}
+
+fn histogram() -> Histogram<u64> {
+    crate::runtime::telemetry::histogram()
+}

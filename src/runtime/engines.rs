@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ladder of engines that tendon.toml declares: each is tried with the whole bundle, its fixture included; the first
+//! that loads runs, and what spoke against those before it is kept in words. None that loads: refused.
+//!
+//! Also making and looking into plans for TensorRT (`tendon engine`), which needs what loading needs.
+
+use crate::config::problem::Problem;
+use crate::config::{Config, EngineKind, PolicyConfig, Precision};
+use crate::core::units::Mono;
+use crate::engine::cpu::{CpuEngine, CpuOptions};
+use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
+use crate::engine::tensorrt::plan::{self, Label};
+use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
+use crate::policy::bundle::Bundle;
+use crate::policy::{LoadOptions, Policy};
+use crate::ports::{Engine, EngineFault, StageSpec};
+use crate::runtime::clock;
+use std::path::{Path, PathBuf};
+
+/// Which engine runs, and why not those that were wanted more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// What runs.
+    pub engine: EngineKind,
+    /// What was tried before, and what spoke against it.
+    pub passed: Vec<(EngineKind, String)>,
+}
+
+impl Chosen {
+    /// One line: what runs, and why not the others.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut words = self.engine.word().to_owned();
+        for (kind, why) in &self.passed {
+            words.push_str(&format!("; not {}: {why}", kind.word()));
+        }
+        words
+    }
+}
+
+/// Loads the policy with the first engine of the ladder that takes it.
+///
+/// # Errors
+/// Every [`Problem`] of the last rung, and one for each rung before it.
+pub fn load(config: &PolicyConfig) -> Result<(Policy, Chosen), Vec<Problem>> {
+    let mut passed: Vec<(EngineKind, Vec<Problem>)> = Vec::new();
+    for engine in &config.engines {
+        match try_rung(config, *engine) {
+            Ok(policy) => {
+                let passed = passed
+                    .into_iter()
+                    .map(|(kind, problems)| (kind, in_one_line(&problems)))
+                    .collect();
+                return Ok((
+                    policy,
+                    Chosen {
+                        engine: *engine,
+                        passed,
+                    },
+                ));
+            }
+            Err(problems) => passed.push((*engine, problems)),
+        }
+    }
+    let mut all: Vec<Problem> = Vec::new();
+    let several = passed.len() > 1;
+    for (kind, problems) in passed {
+        for mut problem in problems {
+            // What is wrong with the bundle is wrong for each engine, and said once.
+            if all
+                .iter()
+                .any(|known| known.expected == problem.expected && known.found == problem.found)
+            {
+                continue;
+            }
+            if several {
+                problem.at = format!("policy.engines \"{}\": {}", kind.word(), problem.at);
+            }
+            all.push(problem);
+        }
+    }
+    Err(all)
+}
+
+fn in_one_line(problems: &[Problem]) -> String {
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    words.join("; ")
+}
+
+fn try_rung(config: &PolicyConfig, engine: EngineKind) -> Result<Policy, Vec<Problem>> {
+    let options = LoadOptions {
+        precision: config.precision,
+        ..LoadOptions::default()
+    };
+    match engine {
+        EngineKind::Cpu => {
+            let cpu = |path: &Path, spec: &StageSpec| {
+                let options = CpuOptions {
+                    threads: config.threads,
+                    ..CpuOptions::default()
+                };
+                CpuEngine::load(path, spec, options)
+                    .map(|engine| Box::new(engine) as Box<dyn Engine>)
+            };
+            Policy::load(&config.bundle, options, &cpu)
+        }
+        EngineKind::TensorRt => {
+            let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
+            let tensorrt = |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
+            Policy::load(&config.bundle, options, &tensorrt)
+        }
+    }
+}
+
+fn platform() -> Result<Platform, LoadFault> {
+    Platform::find(&Settings::from_environment())
+}
+
+fn no_platform(fault: &LoadFault) -> Problem {
+    Problem {
+        at: "this machine".into(),
+        expected: "a CUDA driver, a device and TensorRT".into(),
+        found: fault.to_string(),
+    }
+}
+
+fn load_plan(
+    platform: &Platform,
+    config: &PolicyConfig,
+    onnx: &Path,
+    spec: &StageSpec,
+) -> Result<Box<dyn Engine>, EngineFault> {
+    let fault = |words: &dyn std::fmt::Display| EngineFault(words.to_string());
+    let wanted = job(platform, config, &spec.id, onnx)
+        .wanted()
+        .map_err(|error| fault(&error))?;
+    let plan = wanted.read(&cache(config)).map_err(|error| fault(&error))?;
+    let engine = TensorRt::load(platform, &plan, spec).map_err(|error| fault(&error))?;
+    if let Some(why) = engine.plain() {
+        log::warn!("stage \"{}\" runs without a CUDA graph: {why}", spec.id);
+    }
+    Ok(Box::new(engine))
+}
+
+/// Where plans are kept: as configured, or in the service's or the user's cache.
+#[must_use]
+pub fn cache(config: &PolicyConfig) -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    config
+        .engine_cache
+        .clone()
+        .or_else(|| from("CACHE_DIRECTORY").map(|folder| PathBuf::from(folder).join("engines")))
+        .or_else(|| {
+            from("XDG_CACHE_HOME").map(|folder| PathBuf::from(folder).join("tendon/engines"))
+        })
+        .or_else(|| from("HOME").map(|folder| PathBuf::from(folder).join(".cache/tendon/engines")))
+        .unwrap_or_else(|| PathBuf::from("engines"))
+}
+
+fn job(platform: &Platform, config: &PolicyConfig, stage: &str, onnx: &Path) -> Job {
+    Job {
+        stage: stage.to_owned(),
+        onnx: onnx.to_owned(),
+        cache: cache(config),
+        target: platform.identity(),
+        trtexec: None,
+        flags: config.trtexec_flags.clone(),
+        memory_max_bytes: None,
+        time_max_s: f64::INFINITY,
+    }
+}
+
+/// Bounds of building.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// `trtexec`; absent: looked for.
+    pub trtexec: Option<PathBuf>,
+    /// The builder may not take more memory, bytes.
+    pub memory_max_bytes: Option<u64>,
+    /// Nor longer, seconds.
+    pub time_max_s: f64,
+}
+
+/// No plan was made, or it is not to be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// This machine.
+    #[error(transparent)]
+    Machine(#[from] LoadFault),
+    /// The builder.
+    #[error(transparent)]
+    Build(#[from] BuildFault),
+    /// The bundle, or a plan that misses its fixture.
+    #[error("{}", in_lines(.0))]
+    Problems(Vec<Problem>),
+}
+
+fn in_lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// The file of the stage's graph that the configuration asks for.
+fn onnx(bundle: &Bundle, precision: Precision) -> Result<PathBuf, EngineError> {
+    let stage = &bundle.stage;
+    let name = match precision {
+        Precision::Fp32 => Some(&stage.fp32),
+        Precision::Int8 => stage.int8.as_ref(),
+    };
+    let at = "manifest.json: tendon.stages[0].onnx";
+    let Some(name) = name else {
+        return Err(EngineError::Problems(vec![Problem {
+            at: at.into(),
+            expected: "a graph of the precision that tendon.toml asks for".into(),
+            found: "none".into(),
+        }]));
+    };
+    bundle
+        .folder()
+        .locate(at, name)
+        .map_err(|problem| EngineError::Problems(vec![problem]))
+}
+
+/// Builds the plan of a deployment's policy for this machine, unless it is there, and proves it: loaded, bound to the
+/// bundle's tensors, run on the bundle's fixture.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn build(
+    config: &Config,
+    bounds: &Bounds,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Built, EngineError> {
+    let bundle = Bundle::open(&config.policy.bundle).map_err(EngineError::Problems)?;
+    let onnx = onnx(&bundle, config.policy.precision)?;
+    let platform = platform()?;
+    let job = Job {
+        trtexec: bounds.trtexec.clone(),
+        memory_max_bytes: bounds.memory_max_bytes,
+        time_max_s: bounds.time_max_s,
+        ..job(&platform, &config.policy, &bundle.stage.spec.id, &onnx)
+    };
+    let now: fn() -> Mono = clock::now;
+    let built = job.run(now, tell)?;
+    drop(platform);
+    try_rung(&config.policy, EngineKind::TensorRt).map_err(EngineError::Problems)?;
+    Ok(built)
+}
+
+/// A plan that lies in the cache.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Its path.
+    pub path: PathBuf,
+    /// What its label says, or why it says nothing.
+    pub label: Result<Label, String>,
+}
+
+/// The plans in a cache.
+#[must_use]
+pub fn kept(cache: &Path) -> Vec<Kept> {
+    let entries = std::fs::read_dir(cache).into_iter().flatten().flatten();
+    let mut plans: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "plan")
+        })
+        .collect();
+    plans.sort();
+    plans
+        .into_iter()
+        .map(|path| Kept {
+            label: plan::read_label(&path).map_err(|fault| fault.to_string()),
+            path,
+        })
+        .collect()
+}
+
+/// What TensorRT says about the layers of this deployment's plan, and what each takes; needs the GPU.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn layers(config: &Config) -> Result<(String, Vec<String>), EngineError> {
+    let bundle = Bundle::open(&config.policy.bundle).map_err(EngineError::Problems)?;
+    let onnx = onnx(&bundle, config.policy.precision)?;
+    let platform = platform()?;
+    let spec = &bundle.stage.spec;
+    let wanted = job(&platform, &config.policy, &spec.id, &onnx).wanted()?;
+    let plan = wanted.read(&cache(&config.policy)).map_err(|fault| {
+        EngineError::Problems(vec![Problem {
+            at: "policy.engine_cache".into(),
+            expected: "a plan for this machine".into(),
+            found: fault.to_string(),
+        }])
+    })?;
+    let mut engine = TensorRt::load(&platform, &plan, spec)?;
+    let described = engine.session().inspect().unwrap_or_default();
+    Ok((described, engine.profile()?))
+}

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cameras as a user meets them: chosen in tendon.toml, looked at with `tendon cameras`, and broken while the robot
+//! moves.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const LINK: &str = "[camera]\nname = \"front\"\nwidth = 224\nheight = 224\nage_max_ms = 150\n";
+const SIDE: usize = 224;
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
+    command
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null());
+    command
+}
+
+fn tendon(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(arguments).output().expect("tendon runs");
+    let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    (status.code(), said)
+}
+
+/// The bench's deployment on a free port, with `cameras` instead of its camera.
+struct Folder {
+    folder: tempfile::TempDir,
+    endpoint: String,
+}
+
+impl Folder {
+    fn new(cameras: &str) -> Folder {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let endpoint = format!("tcp/{}", socket.local_addr().expect("an address"));
+        drop(socket);
+        let written =
+            std::fs::read_to_string(root.join("deploy/bench/tendon.toml")).expect("there");
+        assert!(written.contains(LINK), "the bench's camera is another one");
+        let written = written
+            .replace("../../engines", &root.join("engines").display().to_string())
+            .replace(
+                "tcp/127.0.0.1:7447\"\n\n[camera]",
+                &format!("{endpoint}\"\n\n[camera]"),
+            )
+            .replace("[page]\nlisten = \"127.0.0.1:8765\"", "")
+            .replace(LINK, cameras);
+        std::fs::write(folder.path().join("tendon.toml"), written).expect("written");
+        for file in ["robot.toml", "robot.urdf"] {
+            std::fs::copy(
+                root.join("deploy/bench").join(file),
+                folder.path().join(file),
+            )
+            .expect("copied");
+        }
+        Folder { folder, endpoint }
+    }
+
+    fn config(&self) -> String {
+        self.folder.path().join("tendon.toml").display().to_string()
+    }
+
+    /// Pictures of a scene that moves, as JPEG files.
+    fn pictures(&self, name: &str, good: bool) {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir(&folder).expect("made");
+        let mut noise = 0x2545_F491_4F6C_DD1D_u64;
+        for n in 0..8 {
+            let mut rgb = Vec::with_capacity(SIDE * SIDE * 3);
+            for at in 0..SIDE * SIDE {
+                let (x, y) = (at % SIDE, at / SIDE);
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                let grain = (noise >> 33) as usize % 4;
+                let bar = usize::from((x + 12 * n) % SIDE < 30) * 60;
+                let pixel = [50 + x / 2 + bar, 60 + y / 2, 150 - x / 4];
+                rgb.extend(pixel.map(|value| if good { (value + grain) as u8 } else { 1 }));
+            }
+            let mut bytes = Vec::new();
+            jpeg_encoder::Encoder::new(&mut bytes, 95)
+                .encode(&rgb, SIDE as u16, SIDE as u16, jpeg_encoder::ColorType::Rgb)
+                .expect("encodes");
+            std::fs::write(folder.join(format!("{n}.jpg")), bytes).expect("written");
+        }
+    }
+}
+
+/// Runtime and bench robot of a folder.
+struct Stage {
+    folder: Folder,
+    runtime: Child,
+    bench: Child,
+    camera: ChildStdin,
+}
+
+impl Stage {
+    fn new(folder: Folder) -> Stage {
+        let runtime = command(&["run", "--config", &folder.config()])
+            .env("STATE_DIRECTORY", folder.folder.path().join("state"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the runtime starts");
+        let mut bench = command(&["bench-robot", "--stdin", "--connect", &folder.endpoint])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the bench robot starts");
+        let camera = bench.stdin.take().expect("piped");
+        Stage {
+            folder,
+            runtime,
+            bench,
+            camera,
+        }
+    }
+
+    fn say(&self, verb: &str, text: &str) -> (Option<i32>, String) {
+        tendon(&[verb, text, "--connect", &self.folder.endpoint])
+    }
+
+    fn break_camera(&mut self, fault: &str) {
+        writeln!(self.camera, "{fault}").expect("the bench listens");
+    }
+
+    /// Asks until the mode starts with `words`; tells how long it took.
+    #[track_caller]
+    fn until_it_is(&self, words: &str) -> Duration {
+        let began = Instant::now();
+        loop {
+            let (_, said) = self.say("mode", "status");
+            if said.starts_with(words) {
+                return began.elapsed();
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "not {words}: {said}"
+            );
+        }
+    }
+
+    #[track_caller]
+    fn until_granted(&self, verb: &str, text: &str) {
+        let began = Instant::now();
+        loop {
+            let (code, said) = self.say(verb, text);
+            if code == Some(0) {
+                return;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{verb} {text}: {said}"
+            );
+        }
+    }
+
+    fn arm(&self) {
+        self.until_granted("instruct", "touch the red block");
+        self.until_granted("mode", "active");
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for child in [&mut self.runtime, &mut self.bench] {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+#[test]
+fn each_fault_of_the_camera_holds_the_robot_under_its_name_and_ends_with_it() {
+    let mut stage = Stage::new(Folder::new(LINK));
+    stage.arm();
+    let rows = [
+        ("off", "holding: the camera gives no usable picture"),
+        ("stuck", "holding: the camera repeats one picture"),
+        ("black", "holding: the camera's pictures are black"),
+        ("saturated", "holding: the camera's pictures are black"),
+        ("uniform", "holding: the camera's pictures are black"),
+        ("noise", "holding: the camera's pictures are noise"),
+        ("torn", "holding: the camera's pictures are noise"),
+        ("short", "holding: the camera's pictures are noise"),
+        ("late", "holding: the camera's pictures come too late"),
+        ("backwards", "holding: the camera's times run backwards"),
+        ("future", "holding: the camera's times run backwards"),
+    ];
+    for (fault, words) in rows {
+        stage.break_camera(fault);
+        let held = stage.until_it_is(words);
+        stage.break_camera("none");
+        let resumed = stage.until_it_is("active");
+        println!(
+            "{fault}: held, as seen from outside, after {held:.1?}, active again after {resumed:.1?}"
+        );
+    }
+    // Another view where the camera was: only a person knows whether that is well.
+    stage.break_camera("swapped");
+    stage.until_it_is("stopped: the camera shows another view");
+    stage.break_camera("none");
+    let (code, said) = stage.say("mode", "active");
+    assert_eq!(code, Some(1), "{said}");
+    stage.until_granted("mode", "reset");
+    stage.until_granted("mode", "active");
+}
+
+const IMAGES: &str = "name = \"front\"\nsource = \"images\"\npath = \"front\"\nrate_hz = 30\nwidth = 224\nheight = 224\n\
+                      age_max_ms = 150\n";
+
+#[test]
+fn a_folder_of_pictures_is_a_camera() {
+    let folder = Folder::new(&format!("[camera]\n{IMAGES}"));
+    folder.pictures("front", true);
+    let (code, said) = tendon(&[
+        "cameras",
+        "--config",
+        &folder.config(),
+        "--seconds",
+        "1.5",
+        "--json",
+    ]);
+    assert_eq!(code, Some(0), "{said}");
+    let seen: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let camera = &seen["cameras"][0];
+    assert_eq!(camera["source"], "images", "{said}");
+    assert!(camera["good"].as_u64() > Some(15), "{said}");
+    assert_eq!(camera["refused"], serde_json::json!({}), "{said}");
+    let stage = Stage::new(folder);
+    stage.arm();
+    stage.until_it_is("active");
+}
+
+#[test]
+fn several_cameras_one_of_which_the_robot_can_do_without() {
+    let more = |name: &str, optional: bool| {
+        let first = IMAGES.replace("\"front\"", &format!("\"{name}\""));
+        format!("[[camera]]\n{first}optional = {optional}\n")
+    };
+    let all = format!(
+        "[[camera]]\n{IMAGES}\n{}\n{}",
+        more("wrist", false),
+        more("side", true)
+    );
+    let folder = Folder::new(&all);
+    for (name, good) in [("front", true), ("wrist", true), ("side", false)] {
+        folder.pictures(name, good);
+    }
+    // The optional one is black: that is said, and no reason to refuse.
+    let (code, said) = tendon(&["cameras", "--config", &folder.config(), "--seconds", "1.5"]);
+    assert_eq!(code, Some(0), "{said}");
+    for words in [
+        "wrist (images)",
+        "refused",
+        "black",
+        "together: widest skew",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+    let stage = Stage::new(folder);
+    stage.arm();
+    stage.until_it_is("active");
+    drop(stage);
+    // The needed one is black: nothing is armed, and the camera is named.
+    let folder = Folder::new(&all);
+    for (name, good) in [("front", true), ("wrist", false), ("side", true)] {
+        folder.pictures(name, good);
+    }
+    let (code, said) = tendon(&["cameras", "--config", &folder.config(), "--seconds", "1"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("camera \"wrist\": the picture is black"),
+        "{said}"
+    );
+    let stage = Stage::new(folder);
+    stage.until_granted("instruct", "touch the red block");
+    let (code, said) = stage.say("mode", "active");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no fresh picture"), "{said}");
+}
+
+#[test]
+fn pictures_of_different_moments_make_no_observation() {
+    // Two cameras of one picture a second each, half a second apart at best, and 1 ms is allowed.
+    let slow = IMAGES
+        .replace("rate_hz = 30", "rate_hz = 3")
+        .replace("age_max_ms = 150", "age_max_ms = 1000");
+    let second = slow
+        .replace("\"front\"", "\"wrist\"")
+        .replace("rate_hz = 3\n", "rate_hz = 1.7\n")
+        .replace("age_max_ms = 1000", "age_max_ms = 2000");
+    let folder = Folder::new(&format!("[[camera]]\n{slow}\n[[camera]]\n{second}"));
+    let config = folder.folder.path().join("tendon.toml");
+    let written = std::fs::read_to_string(&config).expect("there");
+    let written = written.replace("rate_hz = 10.0", "rate_hz = 10.0\nmax_skew_ms = 1");
+    std::fs::write(&config, written).expect("written");
+    for name in ["front", "wrist"] {
+        folder.pictures(name, true);
+    }
+    let (_, said) = tendon(&[
+        "cameras",
+        "--config",
+        &folder.config(),
+        "--seconds",
+        "3",
+        "--json",
+    ]);
+    let seen: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert!(seen["apart"].as_u64() > Some(3), "{said}");
+    assert!(seen["skew_max_ms"].as_f64() <= Some(1.0), "{said}");
+}
+
+#[test]
+fn what_a_camera_cannot_be_is_refused_with_its_line() {
+    let refused = |camera: &str, words: &[&str]| {
+        let folder = Folder::new(camera);
+        let (code, said) = tendon(&["check", "--config", &folder.config()]);
+        assert_eq!(code, Some(2), "{said}");
+        for words in words {
+            assert!(said.contains(words), "{words:?} is not in {said}");
+        }
+    };
+    let with =
+        |more: &str| LINK.replace("name = \"front\"\n", &format!("name = \"front\"\n{more}\n"));
+    refused(
+        &with("source = \"usb\""),
+        &["camera.source", "\"v4l\"", "\"usb\""],
+    );
+    refused(
+        &with("source = \"v4l\""),
+        &["camera.device", "camera.rate_hz"],
+    );
+    refused(
+        &with("pipeline = \"videotestsrc\""),
+        &["camera.pipeline", "nothing, as source is \"link\""],
+    );
+    refused(
+        &with(
+            "source = \"v4l\"\ndevice = \"/dev/video0\"\nrate_hz = 30\nformats = [\"MJPEG\"]\n\
+               controls = { exposure_tiem = 3, gain = 1.5 }",
+        ),
+        &[
+            "camera.formats",
+            "\"MJPEG\"",
+            "controls.exposure_tiem",
+            "exposure_time_absolute",
+            "controls.gain",
+            "1.5",
+        ],
+    );
+    refused(&with("sauce = \"link\""), &["tendon.toml:", "sauce"]);
+    let twice = LINK.replace("[camera]", "[[camera]]").repeat(2);
+    refused(&twice, &["camera[1] \"front\".name", "no other camera"]);
+    let optional = with("optional = true");
+    refused(&optional, &["camera.optional", "looks through the first"]);
+}
+
+#[test]
+fn a_source_that_this_build_lacks_or_that_is_not_there_is_said() {
+    let said = |camera: &str| {
+        let folder = Folder::new(camera);
+        tendon(&["cameras", "--config", &folder.config(), "--seconds", "0.5"])
+    };
+    let v4l = IMAGES.replace("\"images\"", "\"v4l\"").replace(
+        "path = \"front\"",
+        "device = \"/dev/v4l/by-id/no-such-camera\"",
+    );
+    let (code, words) = said(&format!("[camera]\n{v4l}"));
+    assert_eq!(code, Some(1), "{words}");
+    let expected = if cfg!(feature = "v4l") {
+        "camera \"front\": the camera is gone"
+    } else {
+        "build with --features v4l"
+    };
+    assert!(words.contains(expected), "{words}");
+    let stream = IMAGES
+        .replace("\"images\"", "\"gstreamer\"")
+        .replace("path = \"front\"", "pipeline = \"no-such-source\"");
+    let (code, words) = said(&format!("[camera]\n{stream}"));
+    assert_eq!(code, Some(1), "{words}");
+    let expected = if cfg!(feature = "gstreamer") {
+        "no-such-source"
+    } else {
+        "build with --features gstreamer"
+    };
+    assert!(words.contains(expected), "{words}");
+    let (code, words) = said(&format!("[camera]\n{IMAGES}"));
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("No such file"), "{words}");
+}
+
+#[cfg(feature = "gstreamer")]
+#[test]
+fn a_pipeline_is_a_camera_and_its_end_holds_the_robot() {
+    let pipeline =
+        "videotestsrc is-live=true pattern=ball ! video/x-raw,width=224,height=224,framerate=30/1";
+    let camera = format!(
+        "[camera]\nname = \"front\"\nsource = \"gstreamer\"\npipeline = \"{pipeline}\"\nrate_hz = 30\nwidth = 224\n\
+         height = 224\nage_max_ms = 150\nnoisy = false\n"
+    );
+    let stage = Stage::new(Folder::new(&camera));
+    stage.arm();
+    stage.until_it_is("active");
+    drop(stage);
+    // It ends after four seconds, and again and again: the robot holds, and goes on when pictures come.
+    let ending = camera.replace("is-live=true", "is-live=true num-buffers=120");
+    let stage = Stage::new(Folder::new(&ending));
+    stage.arm();
+    stage.until_it_is("holding: the camera gives no usable picture");
+    stage.until_it_is("active");
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cameras: the real capture code over a fake kernel camera, and GStreamer for real.
+//!
+//! `cargo test --release --test capture` runs what needs nothing; `--features v4l` and `--features gstreamer` the rest.
+//! Figures that are printed: run with `-- --nocapture`.
+
+#[cfg(feature = "v4l")]
+mod fake;
+mod pictures;
+#[cfg(feature = "gstreamer")]
+mod streams;
+#[cfg(feature = "v4l")]
+mod v4l;
+
+#[global_allocator]
+static ALLOCATOR: tendon::runtime::realtime::CountingAllocator =
+    tendon::runtime::realtime::CountingAllocator;

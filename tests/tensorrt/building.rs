@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Building with a fake `trtexec`: a script that does with its arguments what the real one would, or fails as it may.
+
+use crate::fake::{Tables, machine};
+use crate::path::spec;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tendon::core::units::Mono;
+use tendon::engine::tensorrt::build::{BuildFault, Job, Progress};
+use tendon::engine::tensorrt::plan::{Target, label_path, read_label};
+use tendon::engine::tensorrt::{Platform, TensorRt};
+
+fn now() -> Mono {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Mono(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+fn target() -> Target {
+    Target {
+        tensorrt: "10.3.0".into(),
+        device: "Fake Orin".into(),
+        compute: "8.7".into(),
+        cuda: 12_060,
+    }
+}
+
+/// A folder with an ONNX file and a builder that runs `script` with `$ONNX` and `$SAVE` set.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(script: &str) -> Bench {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(
+            folder.path().join("policy.onnx"),
+            "FAKEPLAN of an ONNX file",
+        )
+        .expect("written");
+        let head = "#!/bin/sh\nfor a in \"$@\"; do echo \"$a\" >> \"$(dirname \"$0\")/arguments\"; case \"$a\" in \
+                    --onnx=*) ONNX=${a#--onnx=};; --saveEngine=*) SAVE=${a#--saveEngine=};; esac; done\n";
+        let builder = folder.path().join("trtexec");
+        std::fs::write(&builder, format!("{head}{script}\n")).expect("written");
+        std::fs::set_permissions(&builder, std::fs::Permissions::from_mode(0o755))
+            .expect("executable");
+        Bench { folder }
+    }
+
+    fn job(&self) -> Job {
+        Job {
+            stage: "policy".into(),
+            onnx: self.folder.path().join("policy.onnx"),
+            cache: self.cache(),
+            target: target(),
+            trtexec: Some(self.folder.path().join("trtexec")),
+            flags: vec!["--memPoolSize=workspace:256".into()],
+            memory_max_bytes: None,
+            time_max_s: 20.0,
+        }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn arguments(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("arguments")).unwrap_or_default()
+    }
+
+    /// Nothing is left in the cache that looks like a plan.
+    fn empty(&self) -> bool {
+        let files = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().count();
+        files(&self.cache()) == 0
+    }
+}
+
+const GOOD: &str = "echo '[I] Engine built'; cp \"$ONNX\" \"$SAVE\"";
+
+#[test]
+fn a_plan_is_built_once_kept_with_its_label_and_loaded() {
+    let bench = Bench::new(GOOD);
+    let mut lines = vec![];
+    let built = bench
+        .job()
+        .run(now, &mut |progress| lines.push(progress))
+        .expect("builds");
+    assert!(!built.cached && built.built_s > 0.0, "{built:?}");
+    assert!(
+        lines.contains(&Progress::Line("[I] Engine built".into())),
+        "{lines:?}"
+    );
+    for argument in [
+        "--stronglyTyped",
+        "--skipInference",
+        "--timingCacheFile=",
+        "--memPoolSize=workspace:256",
+    ] {
+        assert!(
+            bench.arguments().contains(argument),
+            "{}",
+            bench.arguments()
+        );
+    }
+    let label = read_label(&built.path).expect("a label");
+    assert_eq!((label.stage.as_str(), &label.target), ("policy", &target()));
+    let again = bench.job().run(now, &mut |_| {}).expect("is there");
+    assert!(again.cached && again.path == built.path);
+    assert_eq!(
+        bench.arguments().matches("--onnx=").count(),
+        1,
+        "it was not built twice"
+    );
+    // Another ONNX file is another plan.
+    std::fs::write(bench.job().onnx, "FAKEPLAN of another").expect("written");
+    let other = bench.job().run(now, &mut |_| {}).expect("builds");
+    assert_ne!(other.path, built.path);
+    // And it runs.
+    let fakes = machine();
+    let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("found");
+    assert_eq!(platform.identity(), target());
+    let plan = bench
+        .job()
+        .wanted()
+        .expect("readable")
+        .read(&bench.cache())
+        .expect("ours");
+    TensorRt::load(&platform, &plan, &spec()).expect("loads");
+    std::fs::remove_file(label_path(&other.path)).expect("gone");
+    bench
+        .job()
+        .wanted()
+        .expect("readable")
+        .read(&bench.cache())
+        .expect_err("without a label it is nobody's");
+}
+
+#[track_caller]
+fn fails(bench: &Bench, job: &Job, words: &[&str]) -> BuildFault {
+    let fault = job.run(now, &mut |_| {}).expect_err("fails");
+    let text = fault.to_string();
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    assert!(bench.empty(), "something half made is in the cache");
+    fault
+}
+
+#[test]
+fn a_builder_that_fails_is_quoted() {
+    let bench = Bench::new(
+        "for n in $(seq 40); do echo \"line $n\"; done; echo 'Error Code 10: no implementation' >&2; exit 3",
+    );
+    let fault = fails(
+        &bench,
+        &bench.job(),
+        &["stage \"policy\"", "exit status: 3", "Error Code 10"],
+    );
+    assert!(
+        !fault.to_string().contains("line 1\n"),
+        "only its last lines: {fault}"
+    );
+}
+
+#[test]
+fn a_builder_that_makes_nothing_is_no_success() {
+    let bench = Bench::new("exit 0");
+    fails(&bench, &bench.job(), &["No such file"]);
+}
+
+#[test]
+fn a_builder_that_takes_too_long_or_too_much_is_ended() {
+    let bench = Bench::new("exec sleep 60");
+    let slow = Job {
+        time_max_s: 0.5,
+        ..bench.job()
+    };
+    fails(&bench, &slow, &["more than 0 s", "split the stage"]);
+    let bench =
+        Bench::new("exec python3 -c 'import time; b = bytearray(200 << 20); time.sleep(60)'");
+    let large = Job {
+        memory_max_bytes: Some(64 << 20),
+        ..bench.job()
+    };
+    fails(&bench, &large, &["MiB of memory", "more than 64 MiB"]);
+}
+
+#[test]
+fn a_builder_that_is_not_there_is_looked_for_in_words() {
+    let bench = Bench::new(GOOD);
+    let job = Job {
+        trtexec: Some("/nowhere/trtexec".into()),
+        ..bench.job()
+    };
+    fails(
+        &bench,
+        &job,
+        &["no trtexec", "/nowhere/trtexec", "--trtexec PATH"],
+    );
+    let job = Job {
+        onnx: "/nowhere/policy.onnx".into(),
+        ..bench.job()
+    };
+    fails(&bench, &job, &["/nowhere/policy.onnx"]);
+}

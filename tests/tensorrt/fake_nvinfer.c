@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// A TensorRT for a machine without one, with the tables of 10.x (-DLAYOUT=10) or 11.x (-DLAYOUT=11). Every place that
+// the binding does not need holds a function that ends the process with a message: a wrong place cannot go unseen. The
+// places were written down from NVIDIA's headers, not from the binding.
+//
+// A plan is text: "FAKEPLAN", then words that say what is wrong with it. The engine computes
+// actions[i] = 2 image[i] + tokens[i % 4] and count = number of tokens that are not 0. With the word "bench" it has the
+// tensors of the shipped policy and gives zeros: an engine that loads and is wrong.
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if LAYOUT == 10
+enum { VERSION = 100300, DESERIALIZE = 3, RUNTIME_RECORDER = 9, CONTEXT = 5, INSPECTOR = 18, SHAPE = 19, TYPE = 20, MODE = 23,
+       TENSORS = 30, NAME = 31, MEMORY = 52, PROFILER = 5, CONTEXT_RECORDER = 14, INPUT_SHAPE = 21, ADDRESS = 24, INFER = 28,
+       ENQUEUE = 37, INFORMATION = 6, LOG = 0, LAYER_TIME = 0 };
+#else
+enum { VERSION = 110400, DESERIALIZE = 3, RUNTIME_RECORDER = 8, CONTEXT = 5, INSPECTOR = 14, SHAPE = 15, TYPE = 16, MODE = 19,
+       TENSORS = 26, NAME = 27, MEMORY = 44, PROFILER = 5, CONTEXT_RECORDER = 13, INPUT_SHAPE = 20, ADDRESS = 23, INFER = 27,
+       ENQUEUE = 36, INFORMATION = 6, LOG = 4, LAYER_TIME = 4 };
+#endif
+enum { REPORT = 9, REFER = 10, UNREFER = 11, SLOTS = 64, TENSOR_COUNT = 4, BENCH_COUNT = 6, BENCH_INPUTS = 3 };
+
+struct stream;
+int fake_cuda_work(struct stream *, void (*)(void *), void *);
+int fake_cuda_recording(struct stream *);
+
+typedef void (*function)(void);
+struct callback { function *table; };
+struct implementation { function *table; struct state *state; };
+struct object { function *table; struct implementation *implementation; };
+struct dims { int32_t len; int64_t sides[8]; };
+struct info { const char *kind; int32_t major, minor; };
+
+struct state {
+    struct object object;
+    struct implementation implementation;
+    function own[2], slots[SLOTS];
+    struct state *parent;
+    struct callback *logger, *recorder, *profiler;
+    char plan[256];
+    void *address[BENCH_COUNT];
+    int shaped;
+};
+
+static int version = VERSION, runtime_mode, live;
+void fake_nvinfer_version(int v) { version = v; }
+void fake_nvinfer_runtime(int mode) { runtime_mode = mode; }
+int fake_nvinfer_live(void) { return live; }
+
+static void trap(void) {
+    fprintf(stderr, "fake TensorRT %d: a method was called that the binding does not need: wrong place in a table\n", LAYOUT);
+    abort();
+}
+static void say(struct callback *logger, int severity, const char *text) {
+    ((void (*)(struct callback *, int, const char *))logger->table[LOG])(logger, severity, text);
+}
+static void report(struct state *s, int code, const char *text) {
+    if (s->recorder) ((_Bool(*)(struct callback *, int, const char *))s->recorder->table[REPORT])(s->recorder, code, text);
+    say(s->logger, 1, text);
+}
+static void complete(void *object) { (void)object; trap(); }
+static void deleting(struct object *object) {
+    struct state *s = object->implementation->state;
+    if (s->recorder) ((int32_t(*)(struct callback *))s->recorder->table[UNREFER])(s->recorder);
+    live--;
+    free(s);
+}
+static struct state *make(struct state *parent) {
+    struct state *s = calloc(1, sizeof *s);
+    s->object.table = s->own;
+    s->object.implementation = &s->implementation;
+    s->implementation.table = s->slots;
+    s->implementation.state = s;
+    s->own[0] = (function)complete;
+    s->own[1] = (function)deleting;
+    for (int i = 0; i < SLOTS; i++) s->slots[i] = trap;
+    s->parent = parent;
+    if (parent) { s->logger = parent->logger; memcpy(s->plan, parent->plan, sizeof s->plan); }
+    live++;
+    return s;
+}
+static int is(struct state *s, const char *word) { return strstr(s->plan, word) != NULL; }
+
+static void set_recorder(struct implementation *i, struct callback *recorder) {
+    i->state->recorder = recorder;
+    int32_t before = ((int32_t(*)(struct callback *))recorder->table[REFER])(recorder);
+    if (before < 1) abort();
+    struct info info = ((struct info(*)(struct callback *))recorder->table[1])(recorder);
+    if (strcmp(info.kind, "IErrorRecorder") != 0) abort();
+}
+
+// Engine. Tensors 0 and 1 go in, 2 and 3 come out; of the bench's, the first three go in.
+static const char *names[TENSOR_COUNT] = {"image", "tokens", "actions", "count"};
+static const char *bench_names[BENCH_COUNT] = {"image", "state", "tokens", "action", "keypoint", "presence"};
+static const struct dims bench_shapes[BENCH_COUNT] = {{4, {1, 3, 96, 96}}, {2, {1, 8}},     {2, {1, 16}},
+                                                      {3, {1, 16, 7}},     {2, {1, 2}},     {2, {1, 1}}};
+static int bench(struct state *s) { return is(s, "bench"); }
+static int count(struct state *s) { return bench(s) ? BENCH_COUNT : TENSOR_COUNT; }
+static int inputs(struct state *s) { return bench(s) ? BENCH_INPUTS : 2; }
+static int by_name(struct state *s, const char *name) {
+    const char **list = bench(s) ? bench_names : names;
+    for (int i = 0; i < count(s); i++) if (strcmp(name, list[i]) == 0) return i;
+    return -1;
+}
+static int32_t tensors_len(struct implementation *i) { return is(i->state, "few") ? TENSOR_COUNT - 1 : count(i->state); }
+static const char *tensor_name(struct implementation *i, int32_t index) {
+    if (is(i->state, "renamed") && index == 0) return "picture";
+    if (is(i->state, "nameless") && index == 0) return NULL;
+    return bench(i->state) ? bench_names[index] : names[index];
+}
+static struct dims tensor_shape(struct implementation *i, const char *name) {
+    static const struct dims shapes[TENSOR_COUNT] = {{4, {1, 3, 2, 2}}, {2, {1, 4}}, {2, {1, 12}}, {1, {1}}};
+    int index = by_name(i->state, name);
+    if (bench(i->state)) return bench_shapes[index < 0 ? 0 : index];
+    struct dims d = shapes[index < 0 ? 0 : index];
+    if (is(i->state, "dynamic")) d.sides[0] = -1;
+    if (is(i->state, "wide") && index == 2) d.sides[1] = 13;
+    if (is(i->state, "deep") && index == 2) d.len = 99;
+    return d;
+}
+static int32_t tensor_type(struct implementation *i, const char *name) {
+    static const int32_t types[TENSOR_COUNT] = {0, 8, 0, 3};
+    int index = by_name(i->state, name);
+    if (bench(i->state)) return index == 2 ? 3 : 0;
+    return is(i->state, "half") && index == 2 ? 1 : types[index < 0 ? 0 : index];
+}
+static int32_t tensor_mode(struct implementation *i, const char *name) {
+    int index = by_name(i->state, name);
+    return is(i->state, "modeless") ? 0 : index < inputs(i->state) ? 1 : 2;
+}
+static int64_t device_memory(struct implementation *i) { (void)i; return 4096; }
+
+// Context.
+static void set_profiler(struct implementation *i, struct callback *profiler) { i->state->profiler = profiler; }
+static _Bool set_input_shape(struct implementation *i, const char *name, const struct dims *d) {
+    int index = by_name(i->state, name);
+    if (index >= inputs(i->state) || index < 0 || d->sides[0] != 1) return 0;
+    if (is(i->state, "unshaped")) { report(i->state, 3, "setInputShape: the shape is outside every profile"); return 0; }
+    i->state->shaped++;
+    return 1;
+}
+static _Bool set_address(struct implementation *i, const char *name, void *address) {
+    int index = by_name(i->state, name);
+    if (index < 0 || !address || is(i->state, "homeless")) { report(i->state, 3, "setTensorAddress: not aligned"); return 0; }
+    i->state->address[index] = address;
+    return 1;
+}
+static int32_t infer(struct implementation *i, int32_t room, const char **list) {
+    (void)room; (void)list;
+    if (is(i->state, "endless")) return 1;
+    return is(i->state, "dynamic") && i->state->shaped < 2 ? 1 : 0;
+}
+static void compute(void *argument) {
+    struct state *s = argument;
+    if (bench(s)) {
+        for (int k = BENCH_INPUTS; k < BENCH_COUNT; k++) {
+            size_t values = 1;
+            for (int side = 0; side < bench_shapes[k].len; side++) values *= (size_t)bench_shapes[k].sides[side];
+            memset(s->address[k], 0, values * sizeof(float));
+        }
+        return;
+    }
+    const float *image = s->address[0];
+    const int64_t *tokens = s->address[1];
+    float *actions = s->address[2];
+    int32_t *said = s->address[3];
+    *said = 0;
+    for (int i = 0; i < 12; i++) actions[i] = 2 * image[i] + (float)tokens[i % 4];
+    for (int i = 0; i < 4; i++) *said += tokens[i] != 0;
+}
+static _Bool enqueue(struct implementation *i, struct stream *stream) {
+    struct state *s = i->state;
+    if (is(s, "broken")) { report(s, 7, "enqueueV3: Error Code 7: Internal Error (cask convolution)"); return 0; }
+    if (is(s, "restless") && fake_cuda_recording(stream)) { report(s, 7, "enqueueV3: data-dependent shapes cannot be captured"); return 0; }
+    for (int k = 0; k < count(s); k++) if (!s->address[k]) return 0;
+    if (s->profiler) {
+        void (*time)(struct callback *, const char *, float) = (void (*)(struct callback *, const char *, float))s->profiler->table[LAYER_TIME];
+        time(s->profiler, "conv1", 0.25f);
+        time(s->profiler, "matmul2", 0.5f);
+    }
+    return fake_cuda_work(stream, compute, s) == 0;
+}
+
+static const char *information(struct implementation *i, int32_t format) { (void)i; return format == 1 ? "{\"Layers\": [\"conv1\", \"matmul2\"]}" : "layers"; }
+static struct object *create_inspector(struct implementation *i) {
+    struct state *s = make(i->state);
+    s->slots[INFORMATION] = (function)information;
+    return &s->object;
+}
+static struct object *create_context(struct implementation *i, int32_t strategy) {
+    if (is(i->state, "homesick") || strategy != 0) { say(i->state->logger, 1, "createExecutionContext: out of memory"); return NULL; }
+    struct state *s = make(i->state);
+    s->slots[PROFILER] = (function)set_profiler;
+    s->slots[CONTEXT_RECORDER] = (function)set_recorder;
+    s->slots[INPUT_SHAPE] = (function)set_input_shape;
+    s->slots[ADDRESS] = (function)set_address;
+    s->slots[INFER] = (function)infer;
+    s->slots[ENQUEUE] = (function)enqueue;
+    return &s->object;
+}
+static struct object *deserialize(struct implementation *i, const void *blob, size_t len) {
+    if (len < 8 || len >= 256 || memcmp(blob, "FAKEPLAN", 8) != 0) {
+        report(i->state, 4, "deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG failed)");
+        return NULL;
+    }
+    struct state *s = make(i->state);
+    memcpy(s->plan, blob, len);
+    s->slots[CONTEXT] = (function)create_context;
+    s->slots[INSPECTOR] = (function)create_inspector;
+    s->slots[SHAPE] = (function)tensor_shape;
+    s->slots[TYPE] = (function)tensor_type;
+    s->slots[MODE] = (function)tensor_mode;
+    s->slots[TENSORS] = (function)tensors_len;
+    s->slots[NAME] = (function)tensor_name;
+    s->slots[MEMORY] = (function)device_memory;
+    return &s->object;
+}
+
+int32_t getInferLibVersion(void) { return version; }
+void *createInferRuntime_INTERNAL(struct callback *logger, int32_t asked) {
+    if (asked != version) abort();
+#if LAYOUT == 11
+    struct info info = ((struct info(*)(struct callback *))logger->table[1])(logger);
+    if (strcmp(info.kind, "ILogger") != 0 || info.major != 1) abort();
+    if (((int32_t(*)(struct callback *))logger->table[0])(logger) != 0) abort();
+#endif
+    say(logger, 3, "fake TensorRT");
+    say(logger, 4, "a verbose line that nobody keeps");
+    if (runtime_mode != 0) {
+        say(logger, 1, "createInferRuntime: Error Code 6: API Usage Error (CUDA initialization failure with error: 35)");
+        return runtime_mode == 1 ? NULL : (void *)(uintptr_t)0x228;
+    }
+    struct state *s = make(NULL);
+    s->logger = logger;
+    s->slots[DESERIALIZE] = (function)deserialize;
+    s->slots[RUNTIME_RECORDER] = (function)set_recorder;
+    return &s->object;
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ladder of engines as a user meets it: the real program, with and without the fake GPU.
+
+use crate::fake::{Tables, machine};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The bench's deployment with these engines, on a machine with or without the fakes.
+struct Deployment {
+    folder: tempfile::TempDir,
+    driver: PathBuf,
+    tensorrt: PathBuf,
+}
+
+impl Deployment {
+    fn new(engines: &str, fakes: Option<(PathBuf, PathBuf)>) -> Deployment {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let written =
+            std::fs::read_to_string(root.join("deploy/bench/tendon.toml")).expect("there");
+        let written = written
+            .replace("../../engines", &root.join("engines").display().to_string())
+            .replace(
+                "precision = \"fp32\"",
+                &format!("precision = \"fp32\"\nengine_cache = \"cache\"\nengines = {engines}"),
+            );
+        std::fs::write(folder.path().join("tendon.toml"), written).expect("written");
+        for file in ["robot.toml", "robot.urdf"] {
+            std::fs::copy(
+                root.join("deploy/bench").join(file),
+                folder.path().join(file),
+            )
+            .expect("copied");
+        }
+        let nowhere = || PathBuf::from("/nowhere/lib.so");
+        let (driver, tensorrt) = fakes.unwrap_or_else(|| (nowhere(), nowhere()));
+        Deployment {
+            folder,
+            driver,
+            tensorrt,
+        }
+    }
+
+    fn run(&self, verb: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_tendon"))
+            .args(verb)
+            .arg("--config")
+            .arg(self.folder.path().join("tendon.toml"))
+            .env("TENDON_CUDA_LIB", &self.driver)
+            .env("TENDON_TENSORRT_LIB", &self.tensorrt)
+            .env("TENDON_TRTEXEC", self.folder.path().join("trtexec"))
+            .output()
+            .expect("tendon runs");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
+    /// A builder that makes a plan of these words.
+    fn builder(&self, plan: &str) {
+        let path = self.folder.path().join("trtexec");
+        let script = format!(
+            "#!/bin/sh\nfor a in \"$@\"; do case \"$a\" in --saveEngine=*) printf '%s' '{plan}' > \"${{a#--saveEngine=}}\";; \
+             esac; done\n"
+        );
+        std::fs::write(&path, script).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+            .expect("executable");
+    }
+}
+
+#[track_caller]
+fn says((code, said): (Option<i32>, String), wanted: i32, words: &[&str]) {
+    assert_eq!(code, Some(wanted), "{said}");
+    for words in words {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+}
+
+#[test]
+fn without_a_gpu_the_next_rung_is_taken_and_the_reason_is_said() {
+    let ladder = Deployment::new("[\"tensorrt\", \"cpu\"]", None);
+    says(
+        ladder.run(&["check"]),
+        0,
+        &[
+            "engine: cpu",
+            "not tensorrt: no CUDA driver",
+            "/nowhere/lib.so",
+        ],
+    );
+    let only = Deployment::new("[\"tensorrt\"]", None);
+    says(
+        only.run(&["check"]),
+        2,
+        &["no CUDA driver", "install JetPack"],
+    );
+    says(
+        only.run(&["engine", "build"]),
+        1,
+        &["no CUDA driver", "/nowhere/lib.so"],
+    );
+    says(only.run(&["engine", "inspect"]), 0, &["no engine in"]);
+}
+
+#[test]
+fn an_engine_must_be_built_here_and_give_what_the_fixture_says() {
+    let fakes = {
+        let fakes = machine();
+        (fakes.driver.clone(), fakes.tensorrt(Tables::Ten))
+    };
+    let ladder = Deployment::new("[\"tensorrt\", \"cpu\"]", Some(fakes.clone()));
+    says(
+        ladder.run(&["check"]),
+        0,
+        &[
+            "engine: cpu",
+            "no engine for this stage",
+            "tendon engine build",
+        ],
+    );
+    // A plan that runs and is wrong: it is kept, and does not load.
+    ladder.builder("FAKEPLAN bench");
+    says(
+        ladder.run(&["engine", "build"]),
+        2,
+        &["parity.json", "cosine"],
+    );
+    says(
+        ladder.run(&["engine", "inspect"]),
+        0,
+        &[
+            "stage \"policy\"",
+            "TensorRT 10.3.0 on \"Fake Orin\"",
+            "--stronglyTyped",
+        ],
+    );
+    says(
+        ladder.run(&["check"]),
+        0,
+        &["engine: cpu", "not tensorrt", "cosine"],
+    );
+    let only = Deployment::new("[\"tensorrt\"]", Some(fakes.clone()));
+    only.builder("FAKEPLAN bench");
+    says(only.run(&["engine", "build"]), 2, &["cosine"]);
+    says(only.run(&["check"]), 2, &["cosine"]);
+    // One whose tensors are others is told from the bundle's before it runs.
+    let other = Deployment::new("[\"tensorrt\"]", Some(fakes.clone()));
+    other.builder("FAKEPLAN");
+    says(
+        other.run(&["engine", "build"]),
+        2,
+        &[
+            "the bundle's stage \"policy\" has none of that name",
+            "actions",
+        ],
+    );
+    // Built elsewhere.
+    let cache = ladder.folder.path().join("cache");
+    for entry in std::fs::read_dir(&cache).expect("a cache").flatten() {
+        let path = entry.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            let label = std::fs::read_to_string(&path).expect("a label");
+            std::fs::write(&path, label.replace("Fake Orin", "RTX 4090")).expect("written");
+        }
+    }
+    says(
+        ladder.run(&["check"]),
+        0,
+        &["engine: cpu", "RTX 4090", "build it here"],
+    );
+}
+
+#[test]
+fn a_ladder_that_is_none_is_refused() {
+    for (engines, words) in [
+        ("[\"gpu\"]", "\"gpu\""),
+        ("[]", "at least one"),
+        ("[\"cpu\", \"cpu\"]", "once"),
+    ] {
+        says(
+            Deployment::new(engines, None).run(&["check"]),
+            2,
+            &["policy.engines", words],
+        );
+    }
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! TensorRT without a GPU: the whole path over a fake driver and a fake library in both layouts; the real lean
+//! libraries as far as they go without a driver; building with a fake `trtexec`; the layout against NVIDIA's headers,
+//! where they are.
+//!
+//! What only a GPU can show is `tests/gpu/run.sh`.
+
+mod building;
+mod fake;
+mod ladder;
+mod path;
+mod real;
+
+#[global_allocator]
+static ALLOCATOR: tendon::runtime::realtime::CountingAllocator =
+    tendon::runtime::realtime::CountingAllocator;

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Load, record, run, give back; and every way in which it can go wrong.
+
+use crate::fake::{BOTH, Fakes, Tables, machine};
+use tendon::engine::tensorrt::{LoadFault, Memory, Platform, Settings, TensorRt, version_words};
+use tendon::ports::{Dtype, Engine, StageSpec, Tensor, TensorSpec};
+use tendon::runtime::realtime::allocations_of_this_thread;
+
+const PLAN: &[u8] = b"FAKEPLAN";
+
+pub fn spec() -> StageSpec {
+    let tensor = |name: &str, dtype, shape: &[usize]| TensorSpec {
+        name: name.into(),
+        dtype,
+        shape: shape.to_vec(),
+    };
+    StageSpec {
+        id: "policy".into(),
+        inputs: vec![
+            tensor("image", Dtype::F32, &[1, 3, 2, 2]),
+            tensor("tokens", Dtype::I64, &[1, 4]),
+        ],
+        outputs: vec![
+            tensor("count", Dtype::I32, &[1]),
+            tensor("actions", Dtype::F32, &[1, 12]),
+        ],
+    }
+}
+
+fn inputs(seed: f32) -> [Tensor; 2] {
+    let image = (0..12).map(|n| n as f32 * 0.5 + seed).collect();
+    [Tensor::F32(image), Tensor::I32(vec![7, 0, -3, 2])]
+}
+
+fn outputs() -> Vec<Tensor> {
+    spec().outputs.iter().map(Tensor::zeros).collect()
+}
+
+#[track_caller]
+fn right(outputs: &[Tensor], seed: f32) {
+    let tokens = [7.0, 0.0, -3.0, 2.0];
+    let expected: Vec<f32> = (0..12)
+        .map(|n| 2.0 * (n as f32 * 0.5 + seed) + tokens[n % 4])
+        .collect();
+    assert_eq!(outputs, [Tensor::I32(vec![3]), Tensor::F32(expected)]);
+}
+
+fn load(settings: &Settings, plan: &[u8]) -> Result<TensorRt, LoadFault> {
+    TensorRt::load(&Platform::find(settings)?, plan, &spec())
+}
+
+#[test]
+fn a_stage_runs_from_its_graph_in_both_layouts_and_gives_everything_back() {
+    let fakes = machine();
+    for tables in BOTH {
+        for memory in [Memory::Copied, Memory::Mapped] {
+            for plan in [PLAN, b"FAKEPLAN dynamic"] {
+                let settings = Settings {
+                    memory,
+                    ..fakes.settings(tables)
+                };
+                let before = fakes.live();
+                let mut engine = load(&settings, plan).expect("loads");
+                assert_eq!(engine.plain(), None);
+                let mut found = outputs();
+                engine.run(&inputs(0.0), &mut found).expect("runs");
+                right(&found, 0.0);
+                fakes.forget();
+                let allocated = allocations_of_this_thread();
+                let given = inputs(4.0);
+                let own = allocations_of_this_thread() - allocated;
+                engine.run(&given, &mut found).expect("runs");
+                assert_eq!(
+                    allocations_of_this_thread() - allocated - own,
+                    0,
+                    "a run allocates nothing"
+                );
+                right(&found, 4.0);
+                assert_eq!(
+                    fakes.calls(),
+                    ["cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"],
+                    "{tables:?} {memory:?}: a run is one launch and one wait asleep"
+                );
+                // Loaded by one thread, run by another.
+                let (engine, found) = std::thread::spawn(move || {
+                    let mut found = outputs();
+                    engine.run(&inputs(9.0), &mut found).expect("runs");
+                    (engine, found)
+                })
+                .join()
+                .expect("no panic");
+                right(&found, 9.0);
+                drop(engine);
+                assert_eq!(
+                    fakes.live(),
+                    before,
+                    "{tables:?} {memory:?}: something was not given back"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_recorded_runs_as_it_is_and_says_why() {
+    let fakes = machine();
+    for tables in BOTH {
+        let mut engine = load(&fakes.settings(tables), b"FAKEPLAN restless").expect("loads");
+        let why = engine.plain().expect("no graph").to_owned();
+        assert!(
+            why.contains("data-dependent shapes cannot be captured"),
+            "{why}"
+        );
+        let mut found = outputs();
+        engine.run(&inputs(1.0), &mut found).expect("runs");
+        right(&found, 1.0);
+        fakes.fail("cuGraphInstantiateWithFlags", 0, 801);
+        let mut engine = load(&fakes.settings(tables), PLAN).expect("loads");
+        assert!(
+            engine
+                .plain()
+                .is_some_and(|why| why.contains("cuGraphInstantiate"))
+        );
+        engine.run(&inputs(2.0), &mut found).expect("runs");
+        right(&found, 2.0);
+        fakes.fail("", 0, 0);
+    }
+}
+
+#[track_caller]
+fn refused(settings: &Settings, plan: &[u8], words: &[&str]) {
+    let fault = load(settings, plan).expect_err("refused").to_string();
+    assert!(words.iter().all(|word| fault.contains(word)), "{fault}");
+}
+
+#[test]
+fn what_is_missing_is_said_with_where_it_was_looked_for_and_what_to_do() {
+    let fakes = machine();
+    let good = fakes.settings(Tables::Ten);
+    let nowhere = Some("/nowhere/libcuda.so.1".into());
+    refused(
+        &Settings {
+            driver: nowhere,
+            ..good.clone()
+        },
+        PLAN,
+        &["no CUDA driver", "/nowhere/libcuda.so.1", "JetPack"],
+    );
+    let old = Some(fakes.driver_without_graphs.clone());
+    refused(
+        &Settings {
+            driver: old,
+            ..good.clone()
+        },
+        PLAN,
+        &["without cuGraphInstantiateWithFlags", "update"],
+    );
+    let nowhere = Some("/nowhere/libnvinfer.so.10".into());
+    refused(
+        &Settings {
+            tensorrt: nowhere,
+            ..good.clone()
+        },
+        PLAN,
+        &["no TensorRT", "/nowhere", "TENDON_TENSORRT_LIB"],
+    );
+    let other = Some(fakes.driver.clone());
+    refused(
+        &Settings {
+            tensorrt: other,
+            ..good.clone()
+        },
+        PLAN,
+        &["expected TensorRT", "without getInferLibVersion"],
+    );
+    refused(
+        &Settings {
+            device: 3,
+            ..good.clone()
+        },
+        PLAN,
+        &["no CUDA device", "cuDeviceGet"],
+    );
+    fakes.devices(0);
+    refused(&good, PLAN, &["no CUDA device", "/dev/nvmap"]);
+    fakes.devices(-1);
+    refused(&good, PLAN, &["cuInit", "CUDA_ERROR_NO_DEVICE"]);
+}
+
+#[test]
+fn a_version_that_nobody_compared_is_refused() {
+    let fakes = machine();
+    let settings = fakes.settings(Tables::Ten);
+    for version in [7103, 8601, 100_000, 100_299, 101_700, 110_500, 120_000, -1] {
+        fakes.version(Tables::Ten, version);
+        refused(
+            &settings,
+            PLAN,
+            &[
+                "expected TensorRT 10.3 to 10.16 or 11.0 to 11.4",
+                &version_words(version),
+            ],
+        );
+    }
+    for version in [100_300, 101_611] {
+        fakes.version(Tables::Ten, version);
+        load(&settings, PLAN).expect("loads");
+    }
+    assert_eq!(version_words(8601), "8.6.1");
+    assert_eq!(version_words(101_601), "10.16.1");
+}
+
+#[test]
+fn a_runtime_that_is_none_is_a_failure_and_not_a_crash() {
+    let fakes = machine();
+    for tables in BOTH {
+        for mode in [1, 2] {
+            fakes.runtime(tables, mode);
+            let words = [
+                "createInferRuntime failed",
+                "CUDA initialization failure with error: 35",
+            ];
+            refused(&fakes.settings(tables), PLAN, &words);
+        }
+        fakes.runtime(tables, 0);
+    }
+    assert_eq!(fakes.live().1, 0);
+}
+
+#[test]
+fn a_plan_that_is_garbage_or_does_not_fit_is_refused_in_words() {
+    let fakes = machine();
+    let rows: [(&[u8], &[&str]); 15] = [
+        (b"", &["deserializeCudaEngine failed", "kMAGIC_TAG"]),
+        (
+            b"garbage that is longer than eight bytes",
+            &["deserializeCudaEngine failed", "kMAGIC_TAG"],
+        ),
+        (
+            b"FAKEPLAN homesick",
+            &["createExecutionContext failed", "out of memory"],
+        ),
+        (
+            b"FAKEPLAN renamed",
+            &[
+                "input picture f32 [1, 3, 2, 2]",
+                "has none of that name",
+                "image f32",
+            ],
+        ),
+        (
+            b"FAKEPLAN few",
+            &["expected count i32 [1], found no tensor of that name"],
+        ),
+        (
+            b"FAKEPLAN wide",
+            &["expected actions f32 [1, 12], found actions f32 [1, 13]"],
+        ),
+        (
+            b"FAKEPLAN half",
+            &["expected actions f32 [1, 12], found actions f16"],
+        ),
+        (b"FAKEPLAN nameless", &["tensor 0 has no name"]),
+        (b"FAKEPLAN modeless", &["neither input nor output"]),
+        (b"FAKEPLAN deep", &["99 dimensions"]),
+        (
+            b"FAKEPLAN dynamic unshaped",
+            &["is refused", "outside every profile"],
+        ),
+        (b"FAKEPLAN endless", &["output shapes do not follow"]),
+        (
+            b"FAKEPLAN homeless",
+            &["its address is refused", "not aligned"],
+        ),
+        (
+            b"FAKEPLAN broken",
+            &["enqueueV3 failed", "cask convolution"],
+        ),
+        (b"FAKEPLAN renamed wide", &["picture", "[1, 13]"]),
+    ];
+    for tables in BOTH {
+        for (plan, words) in rows {
+            let before = fakes.live();
+            refused(&fakes.settings(tables), plan, words);
+            assert_eq!(fakes.live(), before, "{}", String::from_utf8_lossy(plan));
+        }
+    }
+}
+
+/// Every call of a whole load and run, failed once: an error that names it, and nothing kept.
+#[test]
+fn every_refusal_of_the_driver_comes_out_as_an_error_and_leaks_nothing() {
+    let fakes = machine();
+    let whole = |fakes: &Fakes| {
+        let mut engine =
+            load(&fakes.settings(Tables::Ten), PLAN).map_err(|fault| fault.to_string())?;
+        let mut found = outputs();
+        engine
+            .run(&inputs(0.0), &mut found)
+            .map_err(|fault| fault.to_string())?;
+        Ok::<_, String>(engine.plain().map(str::to_owned))
+    };
+    fakes.forget();
+    assert_eq!(whole(&fakes), Ok(None));
+    let calls = fakes.calls();
+    assert!(calls.len() > 35, "{calls:?}");
+    let before = fakes.live();
+    let mut told = 0;
+    for (index, symbol) in calls.iter().enumerate() {
+        let earlier = calls[..index].iter().filter(|call| *call == symbol).count();
+        fakes.fail(symbol, earlier as i32, 2);
+        let outcome = whole(&fakes);
+        fakes.fail("", 0, 0);
+        let name = symbol
+            .trim_end_matches("_v2")
+            .trim_end_matches("WithFlags")
+            .trim_end_matches("_v2");
+        let name = name.trim_end_matches("WithPriority");
+        let gives_back = ["Destroy", "Free", "Release", "Unload"]
+            .iter()
+            .any(|word| symbol.contains(word));
+        let optional = symbol.starts_with("cuGraph")
+            || symbol.contains("Capture")
+            || symbol.contains("HostGetDevicePointer");
+        match outcome {
+            Err(words) => {
+                assert!(
+                    words.contains(name) && words.contains("CUDA_ERROR_OUT_OF_MEMORY (2)"),
+                    "{symbol}: {words}"
+                );
+                told += 1;
+            }
+            // Recording is given up; the engine runs all the same and says why.
+            Ok(Some(why)) => assert!(why.contains(name), "{symbol}: {why}"),
+            Ok(None) => assert!(
+                gives_back || optional || symbol == "cuStreamSynchronize",
+                "{symbol} went unseen"
+            ),
+        }
+        assert_eq!(fakes.live(), before, "{symbol}, call {earlier}");
+    }
+    assert!(told > 20, "{told} of {}", calls.len());
+}
+
+#[test]
+fn an_error_that_sticks_ends_the_engine_and_one_that_does_not_ends_one_run() {
+    let fakes = machine();
+    let mut engine = load(&fakes.settings(Tables::Eleven), PLAN).expect("loads");
+    let mut found = outputs();
+    fakes.fail("cuEventSynchronize", 0, 2);
+    let fault = engine
+        .run(&inputs(0.0), &mut found)
+        .expect_err("fails")
+        .to_string();
+    assert!(fault.contains("CUDA_ERROR_OUT_OF_MEMORY"), "{fault}");
+    fakes.fail("", 0, 0);
+    engine.run(&inputs(5.0), &mut found).expect("runs again");
+    right(&found, 5.0);
+    fakes.fail("cuEventSynchronize", 0, 700);
+    engine.run(&inputs(0.0), &mut found).expect_err("fails");
+    fakes.fail("", 0, 0);
+    let fault = engine
+        .run(&inputs(0.0), &mut found)
+        .expect_err("lost for good")
+        .to_string();
+    assert!(
+        fault.contains("ILLEGAL_ADDRESS") && fault.contains("restart the process"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused_before_the_device_sees_them() {
+    let fakes = machine();
+    let mut engine = load(&fakes.settings(Tables::Ten), PLAN).expect("loads");
+    fakes.forget();
+    let mut found = outputs();
+    let [image, tokens] = inputs(0.0);
+    let swapped = [tokens.clone(), image.clone()];
+    let short = [Tensor::F32(vec![0.0; 11]), tokens.clone()];
+    for wrong in [&swapped[..], &short[..], &[image.clone()][..]] {
+        let fault = engine
+            .run(wrong, &mut found)
+            .expect_err("refused")
+            .to_string();
+        assert!(fault.starts_with("expected "), "{fault}");
+    }
+    assert!(!fakes.calls().contains(&"cuGraphLaunch".to_owned()));
+    let fault = engine
+        .run(&[image, tokens], &mut found[..1])
+        .expect_err("refused")
+        .to_string();
+    assert!(fault.contains("2 inputs and 2 outputs"), "{fault}");
+}
+
+#[test]
+fn an_engine_can_be_looked_into() {
+    let fakes = machine();
+    for tables in BOTH {
+        let mut engine = load(&fakes.settings(tables), PLAN).expect("loads");
+        let session = engine.session();
+        assert_eq!(
+            session.inspect().as_deref(),
+            Some("{\"Layers\": [\"conv1\", \"matmul2\"]}")
+        );
+        assert_eq!(session.device_memory(), 4096);
+        let said = session.messages().all();
+        assert!(said.iter().all(|(severity, _)| *severity <= 3), "{said:?}");
+        assert_eq!(
+            engine.profile(),
+            Ok(vec!["0.2500 conv1".to_owned(), "0.5000 matmul2".to_owned()])
+        );
+    }
+    assert_eq!(fakes.live().1, 0);
+}
