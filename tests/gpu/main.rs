@@ -215,11 +215,11 @@ fn the_gpu() {
                 .chunks_exact(4)
                 .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
                 .collect();
-            let expected: Vec<u32> = planar(&rgb, scale)
-                .into_iter()
-                .map(f32::to_bits)
-                .collect();
-            assert!(found == expected, "{name}: picture {seed} differs from the processor's");
+            let expected: Vec<u32> = planar(&rgb, scale).into_iter().map(f32::to_bits).collect();
+            assert!(
+                found == expected,
+                "{name}: picture {seed} differs from the processor's"
+            );
         }
         let rgb = picture(9);
         figures[name] = json!({
