@@ -83,7 +83,7 @@ impl Folder {
                 let grain = (noise >> 33) as usize % 4;
                 let bar = usize::from((x + 12 * n) % SIDE < 30) * 60;
                 let pixel = [50 + x / 2 + bar, 60 + y / 2, 150 - x / 4];
-                rgb.extend(pixel.map(|value| if good { (value + grain) as u8 } else { 1 }));
+                rgb.extend(pixel.map(|value| if good { value + grain } else { grain } as u8));
             }
             let mut bytes = Vec::new();
             jpeg_encoder::Encoder::new(&mut bytes, 95)
@@ -131,20 +131,51 @@ impl Stage {
         writeln!(self.camera, "{fault}").expect("the bench listens");
     }
 
-    /// Asks until the mode starts with `words`; tells how long it took.
-    #[track_caller]
-    fn until_it_is(&self, words: &str) -> Duration {
+    /// Asks until the mode starts with `words`; tells how long it took, or that a crowded machine stopped the robot first.
+    fn becomes(&self, words: &str) -> Result<Duration, String> {
         let began = Instant::now();
         loop {
             let (_, said) = self.say("mode", "status");
             if said.starts_with(words) {
-                return began.elapsed();
+                return Ok(began.elapsed());
+            }
+            let crowded = [
+                "does not echo",
+                "is late",
+                "state was lost",
+                "refuses our commands",
+            ];
+            if crowded.iter().any(|cause| said.contains(cause)) && !said.contains("pictures") {
+                return Err(said);
             }
             assert!(
                 began.elapsed() < Duration::from_secs(30),
                 "not {words}: {said}"
             );
         }
+    }
+
+    #[track_caller]
+    fn until_it_is(&self, words: &str) -> Duration {
+        self.becomes(words)
+            .unwrap_or_else(|said| panic!("not {words}: {said}"))
+    }
+
+    /// Breaks the camera and mends it; how long until the robot held, and until it went on. Again after a stop that only
+    /// the machine is to blame for: it runs other things beside these tests.
+    fn strike(&mut self, fault: &str, words: &str) -> (Duration, Duration) {
+        for _ in 0..10 {
+            self.break_camera(fault);
+            let held = self.becomes(words);
+            self.break_camera("none");
+            match held.and_then(|held| Ok((held, self.becomes("active")?))) {
+                Ok(took) => return took,
+                Err(said) => println!("{fault}: again, as the machine was late: {said}"),
+            }
+            self.until_granted("mode", "reset");
+            self.until_granted("mode", "active");
+        }
+        panic!("{fault}: ten times the machine was too late");
     }
 
     #[track_caller]
@@ -195,10 +226,7 @@ fn each_fault_of_the_camera_holds_the_robot_under_its_name_and_ends_with_it() {
         ("future", "holding: the camera's times run backwards"),
     ];
     for (fault, words) in rows {
-        stage.break_camera(fault);
-        let held = stage.until_it_is(words);
-        stage.break_camera("none");
-        let resumed = stage.until_it_is("active");
+        let (held, resumed) = stage.strike(fault, words);
         println!(
             "{fault}: held, as seen from outside, after {held:.1?}, active again after {resumed:.1?}"
         );

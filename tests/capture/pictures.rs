@@ -73,7 +73,12 @@ pub struct Seen {
 }
 
 /// Runs `sources` for `for_ns`, each in its thread with its judge, as the capture threads do; tells what came.
-pub fn film(sources: Vec<Box<dyn Source>>, [width, height]: [usize; 2], for_ns: u64) -> Vec<Seen> {
+pub fn film(
+    sources: Vec<Box<dyn Source>>,
+    [width, height]: [usize; 2],
+    noisy: bool,
+    for_ns: u64,
+) -> Vec<Seen> {
     let until = clock::now().plus_ns(for_ns);
     let threads: Vec<_> = sources
         .into_iter()
@@ -84,7 +89,7 @@ pub fn film(sources: Vec<Box<dyn Source>>, [width, height]: [usize; 2], for_ns: 
                     height,
                     period_ns: None,
                     age_max_ns: 150 * MS,
-                    noisy: true,
+                    noisy,
                 };
                 let mut health = Health::new(expected);
                 let mut frame = Frame::black(width, height);
@@ -154,7 +159,7 @@ fn eight_folders_at_once() {
         .map(|_| open(&asked, CLOCK).expect("opens"))
         .collect();
     let (for_ns, before) = (2_000 * MS, processor_ns());
-    let seen = film(sources, [width, height], for_ns);
+    let seen = film(sources, [width, height], true, for_ns);
     let lost = report(
         "JPEG folder 320x240@10",
         &seen,

@@ -536,7 +536,7 @@ fn eight(fake: &Fake) {
             })
             .collect();
         let (for_ns, before) = (4_000 * MS, processor_ns());
-        let seen = film(sources, SIZE, for_ns);
+        let seen = film(sources, SIZE, true, for_ns);
         let what = format!("   {} 640x480@30", String::from_utf8_lossy(&fourcc));
         let lost = report(&what, &seen, for_ns, processor_ns() - before, PERIOD_NS);
         let in_kernel: u32 = (0..8).map(|camera| fake.lost(camera)).sum::<u32>() - lost_before;

@@ -88,7 +88,7 @@ fn without_a_gpu_the_next_rung_is_taken_and_the_reason_is_said() {
         0,
         &[
             "engine: cpu",
-            "not tensorrt: no CUDA driver",
+            "not tensorrt: this machine",
             "/nowhere/lib.so",
         ],
     );
@@ -127,7 +127,7 @@ fn an_engine_must_be_built_here_and_give_what_the_fixture_says() {
     says(
         ladder.run(&["engine", "build"]),
         2,
-        &["parity.json", "cosine"],
+        &["parity.safetensors", "cosine"],
     );
     says(
         ladder.run(&["engine", "inspect"]),

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The cameras that need system libraries to build: kernel cameras over a fake device, GStreamer for real. Ends with 77, and
+# says why, where the libraries are not and cannot be installed.
+#   tests/capture/run.sh [more arguments for cargo test]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+packages="libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+  gstreamer1.0-tools libclang-dev"
+
+missing() {
+  pkg-config --exists gstreamer-1.0 gstreamer-app-1.0 gstreamer-video-1.0 2>/dev/null || { echo "GStreamer's development files"; return; }
+  command -v gst-launch-1.0 >/dev/null || { echo gst-launch-1.0; return; }
+  ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || { echo libclang; return; }
+}
+
+if [ -n "$(missing)" ]; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "skipped: no $(missing), and no right to install: apt-get install" $packages
+    exit 77
+  fi
+  # shellcheck disable=SC2086
+  if ! { timeout 60 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 240 \
+    apt-get install -y -qq --no-install-recommends $packages >/dev/null; }; then
+    echo "skipped: apt-get could not install" $packages
+    exit 77
+  fi
+fi
+cargo test --release --features jetson --test capture --test cameras "$@"
