@@ -8,12 +8,13 @@ one program (weave.py), which is built once and run once for each. What cannot b
 noticed must be in docs/mutants.md, with the reason why it is no fault of the tests.
 
     cargo install cargo-mutants && pip install tree-sitter tree-sitter-rust
-    tests/mutants/run.py [--out FOLDER] [--only REGEX] [--jobs N] [--skip-native] [--skip-full]
+    tests/mutants/run.py [--out FOLDER] [--only REGEX] [--jobs N] [--resume] [--skip-native] [--skip-full]
 
 The core is copied out with its tests (tests/core). An hour on two cores; --only 'supervisor/' takes some minutes.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import json
 import os
@@ -130,16 +131,23 @@ def errors(messages):
     return "\n".join(m["message"]["rendered"] for m in messages if m.get("message", {}).get("level") == "error")
 
 
-# The quick tests first: most mutants end there.
-SLOW = ["properties", "space", "whole_machine", "committed_diagram"]
+# The quick tests first: most mutants end there. Then the slow ones that have to do with the file.
+SLOW = {
+    "src/core/governor/": ["properties", "space"],
+    "src/core/supervisor/": ["whole_machine", "committed_diagram"],
+    "src/core/governor/reaction.rs": ["whole_machine", "committed_diagram"],
+}
+# A run without a mutant takes 4 s of processor time, also where it is built to be slow.
+PATIENCE_S = 20
 
 
-def attempt(program, cwd, number, cpu_s, **more):
+def attempt(program, cwd, file, number, cpu_s, **more):
     """caught, missed or timeout (of processor time, so that a busy machine changes nothing)."""
-    skip = [word for slow in SLOW for word in ("--skip", slow)]
+    skip = [word for slow in SLOW.values() for test in slow for word in ("--skip", test)]
+    slow = [test for part, tests in SLOW.items() if file.startswith(part) for test in tests]
     limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     env = environment(TENDON_MUTANT=str(number), CARGO_MANIFEST_DIR=str(cwd), **more)
-    for tests in ([*TESTS, *skip], [*SLOW, "--skip", "no_arrow"]):
+    for tests in ([*TESTS, *skip], [*slow, "--skip", "no_arrow"]):
         done = subprocess.run(
             [program, *tests, "--test-threads=1"],
             cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=limit,
@@ -151,10 +159,10 @@ def attempt(program, cwd, number, cpu_s, **more):
     return "missed"
 
 
-def attempts(program, cwd, numbers, jobs, cpu_s, say, log, **more):
+def attempts(program, cwd, file, numbers, jobs, cpu_s, say, log, **more):
     found = {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        todo = {pool.submit(attempt, program, cwd, n, cpu_s, **more): n for n in numbers}
+        todo = {pool.submit(attempt, program, cwd, file[n], n, cpu_s, **more): n for n in numbers}
         for done in concurrent.futures.as_completed(todo):
             found[todo[done]] = done.result()
             log(todo[done], done.result())
@@ -183,6 +191,7 @@ def main():
     args.add_argument("--out", type=pathlib.Path, default=ROOT / "target/mutants")
     args.add_argument("--only", default="")
     args.add_argument("--jobs", type=int, default=2)
+    args.add_argument("--resume", action="store_true", help="with the program as built, go on where the last run ended")
     args.add_argument("--skip-native", action="store_true")
     args.add_argument("--skip-full", action="store_true")
     args = args.parse_args()
@@ -193,20 +202,33 @@ def main():
     everything = list(enumerate(listed(tree), 1))
     mutants = [(n, m) for n, m in everything if re.search(args.only, m["name"])]
     name = {n: m["name"] for n, m in mutants}
-    program, inside = build_woven(tree, out, everything)
-    if attempt(program, out / "woven", 0, 600, TENDON_SHORT_TESTS="1") != "missed":
-        sys.exit("the tests fail without any mutant")
-    numbers = [n for n, _ in mutants if n in inside]
+    file = {n: m["file"] for n, m in everything}
+    progress, built = out / "progress.txt", out / "built.json"
+    if args.resume and built.exists():
+        program, inside = json.loads(built.read_text())
+    else:
+        program, inside = build_woven(tree, out, everything)
+        progress.unlink(missing_ok=True)
+        for part in SLOW:
+            if attempt(program, out / "woven", part, 0, PATIENCE_S, TENDON_SHORT_TESTS="1") != "missed":
+                sys.exit("the tests fail without any mutant")
+        built.write_text(json.dumps([program, sorted(inside)]))
+    # Small files first: whoever stops the run knows most files wholly.
+    sizes = collections.Counter(m["file"] for _, m in mutants)
+    mutants.sort(key=lambda one: (sizes[one[1]["file"]], one[1]["file"], one[0]))
+    known = dict(reversed(line.split(maxsplit=1)) for line in progress.read_text().splitlines()) if progress.exists() else {}
+    found = {n: known[m["name"]] for n, m in mutants if m["name"] in known}
+    numbers = [n for n, _ in mutants if n in inside and n not in found]
     print(f"{len(mutants)} mutants, {len(numbers)} of them woven", flush=True)
     start = time.monotonic()
     say = lambda n, word: print(f"{word:8} {name[n]}", flush=True)
-    progress = open(out / "progress.txt", "a")
-    log = lambda n, word: print(f"{word:8} {name[n]}", file=progress, flush=True)
-    found = attempts(program, out / "woven", numbers, args.jobs, 60, say, log, TENDON_SHORT_TESTS="1")
+    kept = open(progress, "a")
+    log = lambda n, word: print(f"{word:8} {name[n]}", file=kept, flush=True)
+    found |= attempts(program, out / "woven", file, numbers, args.jobs, PATIENCE_S, say, log, TENDON_SHORT_TESTS="1")
     print(f"woven ones tried in {time.monotonic() - start:.0f} s", flush=True)
     if not args.skip_full:
         again = [n for n, word in found.items() if word == "missed"]
-        found |= attempts(program, out / "woven", again, args.jobs, 1200, lambda n, word: say(n, "full " + word), log)
+        found |= attempts(program, out / "woven", file, again, args.jobs, 1200, lambda n, word: say(n, "full " + word), log)
     result = {name[n]: word for n, word in found.items()}
     if not args.skip_native:
         result |= native(tree, out, [text for n, text in name.items() if n not in inside])

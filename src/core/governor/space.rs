@@ -50,12 +50,6 @@ impl Space {
         }
     }
 
-    /// How many positions a pose has.
-    #[must_use]
-    pub fn joints(&self) -> usize {
-        self.envelope.joints()
-    }
-
     /// Whether the robot may stand there.
     #[must_use]
     pub fn holds(&self, positions: impl Iterator<Item = f64>) -> bool {
@@ -158,5 +152,201 @@ fn limit(breach: Breach) -> Limit {
             Subject::KeepOut { .. } => Limit::KeepOut,
             Subject::Pair { .. } => Limit::SelfCollision,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::governor::limits::JointLimits;
+    use crate::core::kinematics::envelope::Capsule;
+    use crate::core::kinematics::geometry::{Cuboid, Transform};
+    use crate::core::kinematics::{Chain, Drive, Link, Motion};
+
+    const T: f64 = 0.001;
+    const LIMITS: JointLimits = JointLimits {
+        position_min: -2.0,
+        position_max: 2.0,
+        velocity_max: 2.0,
+        acceleration_max: 4.0,
+        jerk_max: 40.0,
+        tracking_error_max: 0.5,
+    };
+
+    /// Two links of 0.5 m that turn about y, and a ball of 0.1 m at the tip that must stay below a height.
+    fn space(height: f64) -> Space {
+        let link = |parent: Option<usize>, joint| Link {
+            parent,
+            origin: Transform::from_xyz_rpy([0.5, 0.0, 0.0], [0.0; 3]),
+            axis: [0.0, -1.0, 0.0],
+            motion: Motion::Revolute(Drive {
+                joint,
+                factor: 1.0,
+                offset: 0.0,
+            }),
+        };
+        let chain = Chain::new(&[link(None, 0), link(Some(0), 1)], 2).expect("a good chain");
+        let tip = Capsule {
+            link: 1,
+            ends: [[0.5, 0.0, 0.0]; 2],
+            radius_m: 0.1,
+            in_workspace: true,
+            out_of_boxes: true,
+        };
+        let below = Cuboid {
+            min: [-9.0; 3],
+            max: [9.0, 9.0, height],
+        };
+        Space::new(Envelope::new(chain, &[tip], Some(below), &[], &[]).expect("a good envelope"))
+    }
+
+    fn bounds() -> Bounds {
+        Bounds::new(0, &LIMITS, T, 1.0).expect("good limits")
+    }
+
+    fn at(q: f64, v: f64, a: f64) -> Axis {
+        Axis { q, v, a }
+    }
+
+    /// The step and its stop, tick by tick, for both joints.
+    fn simulated(bounds: &Bounds, mut axes: [Axis; 2]) -> std::vec::Vec<[f64; 2]> {
+        let mut way = std::vec![axes.map(|axis| axis.q)];
+        while axes.iter().any(|axis| axis.v != 0.0 || axis.a != 0.0) {
+            axes = axes.map(|axis| bounds.stop(axis));
+            way.push(axes.map(|axis| axis.q));
+        }
+        way
+    }
+
+    fn height_of(q: [f64; 2]) -> f64 {
+        0.5 * libm::sin(q[0]) + 0.5 * libm::sin(q[0] + q[1]) + 0.1
+    }
+
+    fn judged(space: &mut Space, now: [f64; 2], next: [Axis; 2]) -> Result<(), Limit> {
+        let bounds = bounds();
+        let movers = [0, 1].map(|index| Mover {
+            now: at(now[index], 0.0, 0.0),
+            next: next[index],
+            bounds: Some(&bounds),
+        });
+        space.stays(movers.into_iter())
+    }
+
+    /// Many steps: to and fro, with a stop that turns round, to a rest, and none at all.
+    fn steps() -> std::vec::Vec<([f64; 2], [Axis; 2])> {
+        let mut steps = std::vec![];
+        for q in [-0.2, 0.0, 0.15, 0.3] {
+            for (v, a) in [
+                (0.0, 0.0),
+                (1.0, 0.0),
+                (1.5, 3.5),
+                (0.3, -4.0),
+                (-1.0, 2.0),
+                (0.05, -3.9),
+            ] {
+                for (other, speed) in [(-0.3, -1.2), (0.0, 0.0), (0.1, 0.7)] {
+                    let now = [q, other];
+                    steps.push((
+                        now,
+                        [at(q + v * T, v, a), at(other + speed * T, speed, 0.0)],
+                    ));
+                }
+            }
+        }
+        steps
+    }
+
+    /// Also where the edge is exactly: a height a little above the highest place of the way is enough, a little below
+    /// is not. That holds as well where only the whole sweep can tell, as near to the edge as that.
+    #[test]
+    fn what_is_judged_is_the_highest_place_of_the_way() {
+        for (now, next) in steps() {
+            let way = simulated(&bounds(), next);
+            let highest = way
+                .iter()
+                .copied()
+                .chain([now])
+                .map(height_of)
+                .fold(f64::MIN, f64::max);
+            let label = std::format!("{now:?} {next:?} {highest}");
+            assert_eq!(
+                judged(&mut space(highest + 1e-3), now, next),
+                Ok(()),
+                "{label}"
+            );
+            let moves = way.len() > 1 || way[0] != now;
+            let start = height_of(now);
+            if moves && highest > start + 1e-4 {
+                let refused = judged(&mut space(highest - 1e-4), now, next);
+                assert_eq!(refused, Err(Limit::Workspace), "{label}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_stands_still_is_not_judged_and_who_moves_is() {
+        // Outside, and still: leaving is what it is asked about, not being there.
+        let outside = height_of([0.3, 0.0]) - 0.05;
+        let still = [at(0.3, 0.0, 0.0), at(0.0, 0.0, 0.0)];
+        assert_eq!(judged(&mut space(outside), [0.3, 0.0], still), Ok(()));
+        for moving in [at(0.3001, 0.0, 0.0), at(0.3, 0.2, 0.0), at(0.3, 0.0, 1.0)] {
+            let next = [moving, still[1]];
+            let refused = judged(&mut space(outside), [0.3, 0.0], next);
+            assert_eq!(refused, Err(Limit::Workspace), "{moving:?}");
+            assert!(judged(&mut space(2.0), [0.3, 0.0], next).is_ok());
+        }
+    }
+
+    #[test]
+    fn ways_are_as_long_as_the_way_and_a_hair() {
+        let bounds = bounds();
+        let envelope = space(2.0).envelope;
+        for from in [[0.0, 0.0], [-0.4, 0.35]] {
+            let anchor = envelope.anchor(&from).expect("inside");
+            for (now, next) in steps() {
+                let movers = [0, 1].map(|index| Mover {
+                    now: at(now[index], 0.0, 0.0),
+                    next: next[index],
+                    bounds: Some(&bounds),
+                });
+                let found = ways(&anchor, &movers.into_iter());
+                assert_eq!(found.len(), 2);
+                let way = simulated(&bounds, next);
+                for index in 0..2 {
+                    let furthest = way
+                        .iter()
+                        .chain([&now])
+                        .map(|q| (q[index] - from[index]).abs())
+                        .fold(0.0, f64::max);
+                    let found = found[index];
+                    assert!(found > furthest + 0.5 * HAIR, "{found} {furthest}");
+                    // The closed form knows no ticks: half a tick's way more.
+                    assert!(
+                        found < furthest + 1e-5,
+                        "{found} {furthest} {now:?} {next:?}"
+                    );
+                }
+                let gripper = [
+                    Mover {
+                        bounds: None,
+                        ..movers[0]
+                    },
+                    movers[1],
+                ];
+                assert_eq!(ways(&anchor, &gripper.into_iter())[0], 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_way_that_is_no_number_rules_nothing_out() {
+        let bounds = bounds();
+        let anchor = space(2.0).envelope.anchor(&[0.0, 0.0]).expect("inside");
+        let lost = Mover {
+            now: at(0.0, 0.0, 0.0),
+            next: at(f64::NAN, 0.0, 0.0),
+            bounds: Some(&bounds),
+        };
+        assert_eq!(ways(&anchor, &[lost, lost].into_iter())[0], f64::INFINITY);
     }
 }

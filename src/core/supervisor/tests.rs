@@ -2,6 +2,7 @@
 //! Stories, and the whole machine enumerated.
 
 mod diagram;
+mod edges;
 
 use super::*;
 use crate::core::units::MS;
@@ -844,6 +845,7 @@ fn check_transition(from: &Supervisor, to: &Supervisor, facts: &Facts, decision:
             "{from:?} {decision:?}"
         );
     }
+    assert_eq!(decision.emergency_stop, to.mode == Mode::EStop);
     assert_eq!(decision.answer.is_some(), asked.is_some());
 }
 
