@@ -172,8 +172,7 @@ impl Stage {
                 Ok(took) => return took,
                 Err(said) => println!("{fault}: again, as the machine was late: {said}"),
             }
-            self.until_granted("mode", "reset");
-            self.until_granted("mode", "active");
+            self.arm_again();
         }
         panic!("{fault}: ten times the machine was too late");
     }
@@ -190,6 +189,23 @@ impl Stage {
                 began.elapsed() < Duration::from_secs(30),
                 "{verb} {text}: {said}"
             );
+        }
+    }
+
+    /// From wherever it stopped.
+    fn arm_again(&self) {
+        let began = Instant::now();
+        while self.say("mode", "active").0 != Some(0) {
+            // Refused when there is nothing to reset.
+            self.say("mode", "reset");
+            assert!(began.elapsed() < Duration::from_secs(30), "not armed again");
+        }
+    }
+
+    /// It follows the policy, armed again if the machine was late.
+    fn stays_active(&self) {
+        while self.becomes("active").is_err() {
+            self.arm_again();
         }
     }
 
@@ -232,13 +248,14 @@ fn each_fault_of_the_camera_holds_the_robot_under_its_name_and_ends_with_it() {
         );
     }
     // Another view where the camera was: only a person knows whether that is well.
+    stage.stays_active();
     stage.break_camera("swapped");
     stage.until_it_is("stopped: the camera shows another view");
     stage.break_camera("none");
     let (code, said) = stage.say("mode", "active");
     assert_eq!(code, Some(1), "{said}");
     stage.until_granted("mode", "reset");
-    stage.until_granted("mode", "active");
+    stage.arm_again();
 }
 
 const IMAGES: &str = "name = \"front\"\nsource = \"images\"\npath = \"front\"\nrate_hz = 30\nwidth = 224\nheight = 224\n\
@@ -264,7 +281,7 @@ fn a_folder_of_pictures_is_a_camera() {
     assert_eq!(camera["refused"], serde_json::json!({}), "{said}");
     let stage = Stage::new(folder);
     stage.arm();
-    stage.until_it_is("active");
+    stage.stays_active();
 }
 
 #[test]
@@ -295,7 +312,7 @@ fn several_cameras_one_of_which_the_robot_can_do_without() {
     }
     let stage = Stage::new(folder);
     stage.arm();
-    stage.until_it_is("active");
+    stage.stays_active();
     drop(stage);
     // The needed one is black: nothing is armed, and the camera is named.
     let folder = Folder::new(&all);
@@ -310,9 +327,16 @@ fn several_cameras_one_of_which_the_robot_can_do_without() {
     );
     let stage = Stage::new(folder);
     stage.until_granted("instruct", "touch the red block");
-    let (code, said) = stage.say("mode", "active");
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("no fresh picture"), "{said}");
+    // The other needs of arming come first, and are met in a moment.
+    let began = Instant::now();
+    loop {
+        let (code, said) = stage.say("mode", "active");
+        assert_eq!(code, Some(1), "{said}");
+        if said.contains("no fresh picture") {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{said}");
+    }
 }
 
 #[test]
@@ -436,7 +460,7 @@ fn a_pipeline_is_a_camera_and_its_end_holds_the_robot() {
     );
     let stage = Stage::new(Folder::new(&camera));
     stage.arm();
-    stage.until_it_is("active");
+    stage.stays_active();
     drop(stage);
     // It ends after four seconds, and again and again: the robot holds, and goes on when pictures come.
     let ending = camera.replace("is-live=true", "is-live=true num-buffers=120");

@@ -311,9 +311,15 @@ fn unsafe_in_its_rooms(file: &File<'_>) -> Vec<String> {
         // A method of an unsafe trait has no body of its own to justify: what it does unsafely stands in a block.
         let says = line.match_indices("unsafe").any(|(from, word)| {
             let after = &line[from + word.len()..];
+            // Nor has the type of a function that is unsafe to call.
+            let called = after.trim_start();
+            let called = called
+                .strip_prefix("extern")
+                .map_or(called, str::trim_start);
             starts_word(line, from)
                 && !after.starts_with('_')
-                && !after.trim_start().starts_with("fn ")
+                && !called.starts_with("fn ")
+                && !called.starts_with("fn(")
         });
         if !says {
             continue;
@@ -543,6 +549,8 @@ fn planted_breaches_are_found() {
     check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "let x = unsafe { f() };", "without a `// SAFETY: `");
     check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "// SAFETY: f takes no pointer;\n// none is kept.\nlet x = unsafe { f() };", "");
     check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "unsafe fn alloc(&self) {}", "");
+    check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "f: unsafe extern \"C\" fn(i32) -> i32,", "");
+    check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "unsafe extern \"C\" { fn f(); }", "without a `// SAFETY: `");
     check(short, "src/core/mod.rs", &"let x = 1;\n".repeat(LINES_MAX + 1), "601 lines");
     check(short, "src/core/mod.rs", &format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "let x = 1;\n".repeat(LINES_MAX), "\n".repeat(9)), "");
 }

@@ -149,12 +149,10 @@ impl Driver {
         let path = path.map_or_else(|| PathBuf::from(DRIVER), Path::to_owned);
         // SAFETY: opening runs the library's initialisers. It is the driver by its name, or what the configuration
         // names as the driver; whoever can write that can run code here anyway.
-        let handle =
-            unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
-                LoadFault::NoDriver {
-                    looked: format!("{}: {error}", path.display()),
-                }
-            })?;
+        let opened = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
+        let handle = opened.map_err(|error| LoadFault::NoDriver {
+            looked: format!("{}: {error}", path.display()),
+        })?;
         let functions = Functions::find(&handle).map_err(|symbol| LoadFault::OldDriver {
             at: path.display().to_string(),
             symbol,
@@ -165,9 +163,8 @@ impl Driver {
             _handle: handle,
         };
         // SAFETY: the only argument allowed is 0; it may be called again and again.
-        driver
-            .done("cuInit", unsafe { (driver.functions.init)(0) })
-            .map_err(LoadFault::NoDevice)?;
+        let code = unsafe { (driver.functions.init)(0) };
+        driver.done("cuInit", code).map_err(LoadFault::NoDevice)?;
         let mut count = 0;
         // SAFETY: writes one number.
         let code = unsafe { (driver.functions.device_count)(&mut count) };
