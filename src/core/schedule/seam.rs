@@ -10,6 +10,16 @@ use crate::core::action::{JointKind, Setpoint};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
 
+/// What the reconnecting motion of one joint may add, per s2 and s3 of its unit. Part of what the governor allows: the
+/// policy's own motion needs the rest. A gripper's bound is not read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound {
+    /// > 0.
+    pub acceleration_max: f64,
+    /// > 0.
+    pub jerk_max: f64,
+}
+
 /// Position, velocity and acceleration of every joint at one instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Motion {
@@ -53,6 +63,16 @@ impl Motion {
         }
     }
 
+    /// Each joint's `[position, velocity, acceleration]`.
+    pub fn joints(&self) -> impl Iterator<Item = [f64; 3]> {
+        self.position
+            .iter()
+            .zip(&self.velocity)
+            .zip(&self.acceleration)
+            .map(|((p, v), a)| [*p, *v, *a])
+            .take(self.joints)
+    }
+
     /// Where this motion is `seconds` later at constant acceleration. Used over one control period only.
     #[must_use]
     pub fn advanced(&self, seconds: f64) -> Motion {
@@ -72,7 +92,10 @@ impl Motion {
     /// Whether nothing moves.
     #[must_use]
     pub fn at_rest(&self) -> bool {
-        self.velocity.iter().all(|v| *v == 0.0)
+        self.velocity
+            .iter()
+            .chain(&self.acceleration)
+            .all(|rate| *rate == 0.0)
     }
 
     /// As a setpoint.
@@ -107,9 +130,15 @@ impl Seam {
         },
     };
 
-    /// The difference `old - new` at `from`, to be faded in `length_ns`.
+    /// The difference `old - new` at `from`, to be faded in `length_ns`, or longer where a joint's bound needs it.
     #[must_use]
-    pub fn between(old: &Motion, new: &Motion, from: Mono, length_ns: u64) -> Seam {
+    pub fn between(
+        old: &Motion,
+        new: &Motion,
+        from: Mono,
+        length_ns: u64,
+        bounds: &[Bound],
+    ) -> Seam {
         let mut gap = *old;
         for (a, b) in gap.position.iter_mut().zip(&new.position) {
             *a -= b;
@@ -120,11 +149,23 @@ impl Seam {
         for (a, b) in gap.acceleration.iter_mut().zip(&new.acceleration) {
             *a -= b;
         }
+        let least_s = length_ns as f64 * 1e-9;
+        let length_s = gap
+            .joints()
+            .zip(bounds)
+            .map(|(gap, bound)| shortest_s(gap, *bound, least_s))
+            .fold(least_s, f64::max);
         Seam {
             from,
-            length_ns,
+            length_ns: (length_s * 1e9) as u64,
             gap,
         }
+    }
+
+    /// Length of the whole fade.
+    #[must_use]
+    pub fn length_ns(&self) -> u64 {
+        self.length_ns
     }
 
     /// How long the fade still lasts.
@@ -162,6 +203,38 @@ impl Seam {
             }
         }
     }
+}
+
+/// A fade longer than this is none: a robot that needs it is not where the policy thinks it is.
+const LENGTH_MAX_S: f64 = 10.0;
+
+/// The least length of at least `least_s` at which [`fade`] keeps to the bound.
+///
+/// The third derivative of each of its three terms is largest at u = 0: 60 p/L3, 36 v/L2 and 9 a/L; the second is at
+/// most 5.78 p/L2, 4.2 v/L and 1 a. The sums of the magnitudes bound the whole and fall with L, so it is found by
+/// bisection. An acceleration that starts above the bound can only be left as fast as the jerk allows.
+fn shortest_s([p, v, a]: [f64; 3], bound: Bound, least_s: f64) -> f64 {
+    let (p, v, a) = (p.abs(), v.abs(), a.abs());
+    let fits = |length: f64| {
+        let jerk =
+            60.0 * p / (length * length * length) + 36.0 * v / (length * length) + 9.0 * a / length;
+        let acceleration = 5.78 * p / (length * length) + 4.2 * v / length;
+        jerk <= bound.jerk_max && acceleration <= bound.acceleration_max
+    };
+    if fits(least_s) {
+        return least_s;
+    }
+    let (mut short, mut long) = (least_s, LENGTH_MAX_S);
+    // To a ten-thousandth of the interval: finer than a control period.
+    for _ in 0..16 {
+        let middle = 0.5 * (short + long);
+        if fits(middle) {
+            long = middle;
+        } else {
+            short = middle;
+        }
+    }
+    long
 }
 
 /// The quintic from `[position, velocity, acceleration]` at u = 0 to zeros at u = 1, and its derivatives at `u`.
