@@ -183,6 +183,11 @@ impl Chunk {
         }
     }
 
+    /// The same actions, the first of them at `first_at`.
+    pub(in crate::core) fn move_to(&mut self, first_at: Mono) {
+        self.first_at = first_at;
+    }
+
     /// Becomes `other`, copying only the values that count: a whole chunk is 32 KiB, most are some hundred bytes.
     pub(in crate::core) fn assign(&mut self, other: &Chunk) {
         self.steps = other.steps;

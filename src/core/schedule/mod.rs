@@ -2,7 +2,8 @@
 //! The scheduler: chunks in, one setpoint at each tick out.
 //!
 //! A chunk lies on the robot's time line by the capture time of its observation, so a late chunk starts at the action
-//! for *now* and inference latency shifts nothing. Where an old and a new chunk overlap a rule decides the plan
+//! for *now* and inference latency shifts nothing. Only the first chunk of a robot that has stood still since it was
+//! observed begins with its first action: the plan was made for exactly that pose. Where an old and a new chunk overlap a rule decides the plan
 //! ([`merge`]). Between two actions the joints follow a C2 curve through the actions ([`curve`]); whenever the plan
 //! changes, the difference to what was being done is faded out by a motion whose jerk is bounded ([`seam`]). So the
 //! setpoints are C2 whatever the rule. When the plan ends the joints are slowed to rest ([`ladder`]), then nothing is
@@ -133,6 +134,8 @@ pub struct Schedule {
     slowing: Option<Slowing>,
     ended: bool,
     last: Option<Motion>,
+    /// Since when nothing moves.
+    resting_from: Option<Mono>,
     newest_captured: Mono,
     taken_at: Mono,
     /// The plan is not followed beyond this, whatever its length.
@@ -161,6 +164,7 @@ impl Schedule {
             slowing: None,
             ended: false,
             last: None,
+            resting_from: None,
             newest_captured: Mono(0),
             taken_at: Mono(0),
             cut: NEVER,
@@ -230,6 +234,10 @@ impl Schedule {
             self.last = Some(Motion::of(actual));
             self.slowing = None;
         }
+        self.resting_from = match &self.last {
+            Some(last) if last.at_rest() => self.resting_from.or(Some(now)),
+            Some(_) | None => None,
+        };
         self.hand_over(now, held_at.is_some());
         let Some(plan) = self.plan() else {
             return Step::None(if self.waiting {
@@ -337,6 +345,10 @@ impl Schedule {
         }
         let due = self.waiting && self.next.first_at() <= now && self.not_before <= now;
         if due {
+            let observed = self.next.provenance().captured;
+            if self.resting_from.is_some_and(|rest| rest <= observed) {
+                self.next.move_to(now);
+            }
             self.take_next(now);
         }
         let Some(plan) = self.plan() else { return };
