@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         cli::Verb::Run(options) => cli::run::run(&options),
         cli::Verb::BenchRobot(options) => cli::bench_robot::run(&options),
         cli::Verb::Check(options) => cli::check::run(&options),
+        cli::Verb::SchedSim(options) => cli::sched_sim::run(&options),
         cli::Verb::Instruct(options) => cli::instruct::run(&options),
         cli::Verb::Mode(options) => cli::mode::run(&options),
         cli::Verb::Policy(verb) => cli::policy::run(&verb),

@@ -10,6 +10,7 @@ pub mod log;
 pub mod mode;
 pub mod policy;
 pub mod run;
+pub mod sched_sim;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
@@ -43,6 +44,8 @@ pub enum Verb {
     BenchRobot(bench_robot::Options),
     /// Check a deployment's tendon.toml, robot.toml and policy bundle, and that they fit; moves nothing.
     Check(check::Options),
+    /// The scheduler alone: every merge rule over the same streams of chunks, measured.
+    SchedSim(sched_sim::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
     /// Change a running robot's mode: standby, active, stop, reset.

@@ -15,6 +15,8 @@ pub mod operations;
 pub mod page;
 pub mod pipeline;
 pub mod realtime;
+pub mod schedule_plot;
+pub mod schedule_sim;
 pub mod telemetry;
 pub mod threads;
 pub mod watchdog;
