@@ -35,7 +35,10 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let scenarios = schedule_sim::scenarios(options.seed);
     if let Some(path) = &options.export {
-        write(path, &serde_json::to_string(&scenarios).map_err(Failure::failed)?)?;
+        write(
+            path,
+            &serde_json::to_string(&scenarios).map_err(Failure::failed)?,
+        )?;
     }
     let mut traces: Vec<Trace> = Vec::new();
     for (index, scenario) in scenarios.iter().enumerate() {
@@ -58,10 +61,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .filter_map(|trace| Some(schedule_sim::measure(scenarios.get(trace.scenario)?, trace)))
         .collect();
     if options.json {
-        println!("{}", serde_json::to_string(&measured).map_err(Failure::failed)?);
+        println!(
+            "{}",
+            serde_json::to_string(&measured).map_err(Failure::failed)?
+        );
         return Ok(());
     }
-    println!("stream    delay jitter loss  seam: rad  rad/s  rad/s2   jerk max     rms  stall ms skip react ms  who");
+    println!(
+        "stream    delay jitter loss  seam: rad  rad/s  rad/s2   jerk max     rms  stall ms skip react ms  who"
+    );
     for m in measured {
         println!(
             "{:9} {:5} {:6} {:4} {:10.4} {:6.3} {:7.2} {:10.0} {:7.0} {:9} {:4} {:>8}  {}",

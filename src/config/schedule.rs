@@ -10,10 +10,11 @@ use crate::core::units::MS;
 use toml::Spanned;
 
 /// The share of a joint's acceleration that a seam may use. The rest is the policy's, whose own motion is added to it.
-const SEAM_SHARE: f64 = 0.5;
+const SEAM_SHARE: f64 = 0.8;
 /// The time in which a seam may build up a joint's whole acceleration limit: sets its jerk where the robot's file names
-/// none. 50 ms are ten control periods at 200 Hz.
-const SEAM_RISE_S: f64 = 0.05;
+/// none. 10 ms are two control periods at 200 Hz: a seam must be
+/// over before the next chunk, so that the policy's corrections are done.
+const SEAM_RISE_S: f64 = 0.01;
 /// A plan is the tail of an old one when its successor is later than so many times the inference period.
 const FRESH_PERIODS: f64 = 2.0;
 

