@@ -389,7 +389,7 @@ fn a_new_instruction_ends_the_old_plan_as_configured() {
     assert!(!follows(&mut paused, 495));
     assert!(follows(&mut paused, 500));
     let mut last = 0.0;
-    for ms in (505..900).step_by(5) {
+    for ms in (505..=945).step_by(5) {
         last = position(&paused.step(Mono(ms * MS), None));
     }
     assert!(
