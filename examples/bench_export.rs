@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Demonstrations from the bench, for training: pictures, states, sentences and the expert's chunks as .npy files.
 //!
-//! `cargo run --release --example bench_export -- --out DIR --frames N --seed S --mode random|expert|policy`
+//! `cargo run --release --example bench_export -- --out DIR --frames N --seed S --mode random|expert|policy [--policy BUNDLE]`
 //!
 //! `random` puts the robot into any situation of its life, `expert` follows the expert with disturbed steps, `policy`
 //! lets a bundle drive and labels where it comes (DAgger). `--held-out` uses the wordings and positions that training
@@ -12,13 +12,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tendon::bench::arm::{self, JOINTS, Point};
 use tendon::bench::dice::Dice;
-use tendon::bench::expert::{self, ACTION_DIM, CHUNK_LEN, Goal};
+use tendon::bench::expert::{self, ACTION_DIM, CHUNK_LEN, Goal, Plan};
 use tendon::bench::render::Camera;
 use tendon::bench::robot::Robot;
 use tendon::bench::scene::{Positions, Scene};
 use tendon::bench::sentences::{self, Task, Wording};
 use tendon::bench::table::{CUBE_M, TRAY_THICK_M};
+use tendon::core::action::JointKind;
+use tendon::core::observation::JointState;
+use tendon::core::units::Mono;
+use tendon::engine::cpu::{CpuEngine, CpuOptions};
 use tendon::policy::image::{POLICY_SIDE_PX, Shrink};
+use tendon::policy::{LoadOptions, Policy};
+use tendon::ports::{Engine, Frame};
 
 /// The camera's picture before it is shrunk for the policy.
 const CAMERA_PX: usize = 224;
@@ -30,6 +36,7 @@ const PICTURE: usize = POLICY_SIDE_PX * POLICY_SIDE_PX * 3;
 enum Mode {
     Random,
     Expert,
+    Policy,
 }
 
 #[derive(Clone, Parser)]
@@ -46,6 +53,9 @@ struct Options {
     /// How the robot gets where it is.
     #[arg(long, value_enum)]
     mode: Mode,
+    /// The bundle that drives in mode `policy`.
+    #[arg(long, required_if_eq("mode", "policy"))]
+    policy: Option<PathBuf>,
     /// Held-out wordings and positions instead of those of training.
     #[arg(long)]
     held_out: bool,
@@ -76,12 +86,13 @@ fn main() -> std::io::Result<()> {
             .map(|_| {
                 scope.spawn(|| {
                     let mut done = Vec::new();
+                    let mut learner = options.policy.as_deref().map(Learner::load);
                     loop {
                         let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         if index >= scenes {
                             return done;
                         }
-                        done.push((index, scene_rows(&options, index as u64)));
+                        done.push((index, scene_rows(&options, learner.as_mut(), index as u64)));
                     }
                 })
             })
@@ -101,7 +112,7 @@ fn main() -> std::io::Result<()> {
 }
 
 /// The frames of one scene.
-fn scene_rows(options: &Options, index: u64) -> Vec<Row> {
+fn scene_rows(options: &Options, learner: Option<&mut Learner>, index: u64) -> Vec<Row> {
     let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(index);
     let mut dice = Dice::new(seed, 7);
     let task = if dice.chance(0.4) {
@@ -133,20 +144,34 @@ fn scene_rows(options: &Options, index: u64) -> Vec<Row> {
         block: scene.named,
         task,
     });
-    let mut camera = Camera::new(&scene, CAMERA_PX);
+    let camera = std::cell::RefCell::new(Camera::new(&scene, CAMERA_PX));
     let mut eye = Eye::new();
-    match options.mode {
-        Mode::Random => (0..FRAMES_A_SCENE)
+    let mut record =
+        |robot: &mut Robot| eye.row(robot, &mut camera.borrow_mut(), goal, &scene, &text);
+    match (options.mode, learner) {
+        (Mode::Random, _) => (0..FRAMES_A_SCENE)
             .map(|_| {
                 let mut robot = anywhere(&scene, &mut dice);
-                eye.row(&mut robot, &mut camera, goal, &scene, &text)
+                record(&mut robot)
             })
             .collect(),
-        Mode::Expert => rollout(
+        (Mode::Policy, Some(learner)) => {
+            learner.instruct(&text);
+            rollout(
+                &scene,
+                &mut dice,
+                |robot| learner.plan(robot, &mut camera.borrow_mut()),
+                &mut record,
+            )
+        }
+        (Mode::Expert | Mode::Policy, _) => rollout(
             &scene,
             &mut dice,
-            |robot| eye.row(robot, &mut camera, goal, &scene, &text),
-            goal,
+            |robot| {
+                let seen = robot.measure();
+                expert::plan(&seen.q_rad, seen.suction, &robot.table, goal)
+            },
+            &mut record,
         ),
     }
 }
@@ -251,12 +276,12 @@ fn wide(dice: &mut Dice) -> Point {
     ]
 }
 
-/// Follows the expert with disturbed steps and records on the way.
+/// Follows `plan` with disturbed steps and records on the way.
 fn rollout(
     scene: &Scene,
     dice: &mut Dice,
+    mut plan: impl FnMut(&mut Robot) -> Plan,
     mut record: impl FnMut(&mut Robot) -> Row,
-    goal: Option<Goal>,
 ) -> Vec<Row> {
     let mut robot = Robot::new(scene, dice.below(1 << 30) as u64);
     let mut from = *robot.q_rad();
@@ -269,9 +294,7 @@ fn rollout(
                 break;
             }
         }
-        let seen = robot.measure();
-        let plan = expert::plan(&seen.q_rad, seen.suction, &robot.table, goal);
-        for action in plan.iter().take(2) {
+        for action in plan(&mut robot).iter().take(2) {
             let to: [f64; JOINTS] = std::array::from_fn(|joint| action[joint] + dice.normal(0.004));
             for ms in 1..=50 {
                 let part = f64::from(ms) / 50.0;
@@ -284,6 +307,72 @@ fn rollout(
         }
     }
     rows
+}
+
+/// A policy that drives while the expert labels.
+struct Learner {
+    policy: Policy,
+    frame: Frame,
+}
+
+impl Learner {
+    /// A bundle on one thread. An exporter has nothing better to do with a bundle that does not load than to end.
+    fn load(bundle: &Path) -> Learner {
+        let engine = |path: &Path, spec: &_| {
+            CpuEngine::load(
+                path,
+                spec,
+                CpuOptions {
+                    threads: 1,
+                    ..CpuOptions::default()
+                },
+            )
+            .map(|engine| Box::new(engine) as Box<dyn Engine>)
+        };
+        let mut policy = Policy::load(bundle, LoadOptions::default(), &engine)
+            .unwrap_or_else(|problems| panic!("{}: {problems:?}", bundle.display()));
+        let mut joints: Vec<_> = arm::JOINT_NAMES
+            .map(|name| (name, JointKind::Revolute))
+            .into();
+        joints.push(("gripper", JointKind::Gripper));
+        policy
+            .bind(&joints)
+            .unwrap_or_else(|problems| panic!("{}: {problems:?}", bundle.display()));
+        Learner {
+            policy,
+            frame: Frame::black(CAMERA_PX, CAMERA_PX),
+        }
+    }
+
+    fn instruct(&mut self, text: &str) {
+        self.policy
+            .set_instruction(text)
+            .expect("the sentences of training are sentences of the policy");
+    }
+
+    /// What the policy would do from here.
+    fn plan(&mut self, robot: &mut Robot, camera: &mut Camera) -> Plan {
+        camera.render(&robot.table, &robot.pose(), &mut self.frame.rgb);
+        let seen = robot.measure();
+        let mut state = JointState {
+            joints: JOINTS + 1,
+            holding: seen.holding,
+            ..JointState::NEVER
+        };
+        state.position[..JOINTS].copy_from_slice(&seen.q_rad);
+        state.position[JOINTS] = f64::from(u8::from(seen.suction));
+        let chunk = self
+            .policy
+            .infer(&self.frame, &state, &|| Mono(0))
+            .expect("a bound policy with an instruction infers");
+        let mut plan = [[0.0; ACTION_DIM]; CHUNK_LEN];
+        for (step, targets) in plan.iter_mut().zip(chunk.targets.chunks_exact(ACTION_DIM)) {
+            for (slot, target) in step.iter_mut().zip(targets) {
+                *slot = f64::from(*target);
+            }
+        }
+        plan
+    }
 }
 
 /// Renders, shrinks, labels.

@@ -20,8 +20,11 @@ fn main() -> ExitCode {
         cli::Verb::BenchRobot(options) => cli::bench_robot::run(&options),
         cli::Verb::Check(options) => cli::check::run(&options),
         cli::Verb::SchedSim(options) => cli::sched_sim::run(&options),
+        cli::Verb::FaultSim(options) => cli::fault_sim::run(&options),
+        cli::Verb::Doctor(options) => cli::doctor::run(&options),
         cli::Verb::Instruct(options) => cli::instruct::run(&options),
         cli::Verb::Mode(options) => cli::mode::run(&options),
+        cli::Verb::RtBench(options) => cli::rt_bench::run(&options),
         cli::Verb::Policy(verb) => cli::policy::run(&verb),
     };
     match outcome {

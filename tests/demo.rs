@@ -185,7 +185,7 @@ fn usage_and_missing_things_have_their_own_exit_code() {
 
 /// A deployment on a free port in a folder of its own, its runtime and its bench robot.
 struct Stage {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     endpoint: String,
     runtime: Child,
     bench: Child,
@@ -208,23 +208,27 @@ impl Stage {
             )
             .replace("[page]\nlisten = \"127.0.0.1:8765\"", "");
         std::fs::write(folder.path().join("tendon.toml"), tendon).expect("written");
-        std::fs::copy(
-            root.join("deploy/bench/robot.toml"),
-            folder.path().join("robot.toml"),
-        )
-        .expect("copied");
-        let config = folder.path().join("tendon.toml");
-        let runtime = command(&["run", "--config", config.to_str().expect("a path")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the runtime starts");
+        for file in ["robot.toml", "robot.urdf"] {
+            let from = root.join("deploy/bench").join(file);
+            std::fs::copy(from, folder.path().join(file)).expect("copied");
+        }
+        let runtime = Stage::runtime(folder.path());
         let bench = Stage::bench(&endpoint);
         Stage {
-            _folder: folder,
+            folder,
             endpoint,
             runtime,
             bench,
         }
+    }
+
+    fn runtime(folder: &Path) -> Child {
+        let config = folder.join("tendon.toml");
+        command(&["run", "--config", config.to_str().expect("a path")])
+            .env("STATE_DIRECTORY", folder.join("state"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the runtime starts")
     }
 
     fn bench(endpoint: &str) -> Child {
@@ -240,6 +244,22 @@ impl Stage {
             output.status.code(),
             String::from_utf8_lossy(&said).into_owned(),
         )
+    }
+
+    /// Asks for the mode until it starts with `words`.
+    #[track_caller]
+    fn until_it_is(&self, words: &str) {
+        let began = Instant::now();
+        loop {
+            let (_, said) = self.say("mode", "status");
+            if said.starts_with(words) {
+                return;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "not {words}: {said}"
+            );
+        }
     }
 
     /// Repeats a request until it is granted.
@@ -268,9 +288,9 @@ impl Drop for Stage {
     }
 }
 
-fn terminate(child: &Child) {
+fn signal(child: &Child, name: &str) {
     let status = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
+        .args(["-s", name, &child.id().to_string()])
         .status();
     assert!(status.is_ok_and(|status| status.success()));
 }
@@ -302,11 +322,55 @@ fn a_bench_robot_that_is_killed_and_comes_back_is_not_driven_until_a_person_says
 }
 
 #[test]
+fn a_camera_that_stops_holds_the_robot_and_motion_resumes_when_it_is_back() {
+    let stage = Stage::new();
+    stage.until_granted("instruct", "touch the green block");
+    stage.until_granted("mode", "active");
+    signal(&stage.bench, "USR1");
+    stage.until_it_is("holding: the camera gives no usable picture");
+    signal(&stage.bench, "USR2");
+    stage.until_it_is("active");
+    signal(&stage.bench, "USR1");
+    stage.until_it_is("holding");
+    stage.until_granted("mode", "standby");
+    stage.until_it_is("standby");
+    let (code, said) = stage.say("mode", "active");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no fresh picture"), "{said}");
+}
+
+#[test]
+fn a_latched_stop_survives_the_process_and_needs_a_person() {
+    let mut stage = Stage::new();
+    stage.until_granted("instruct", "touch the red block");
+    stage.until_granted("mode", "active");
+    stage.until_granted("mode", "e-stop");
+    stage.until_it_is("e-stop: emergency stop");
+    let kept = stage.folder.path().join("state/latched-stop-bench");
+    let began = Instant::now();
+    while !kept.exists() {
+        assert!(began.elapsed() < Duration::from_secs(5), "{kept:?}");
+    }
+    stage.runtime.kill().expect("killed");
+    stage.runtime.wait().expect("gone");
+    stage.runtime = Stage::runtime(stage.folder.path());
+    stage.until_it_is("e-stop: emergency stop");
+    stage.until_granted("instruct", "touch the red block");
+    let (code, said) = stage.say("mode", "active");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("latched in e-stop"), "{said}");
+    stage.until_granted("mode", "reset");
+    stage.until_it_is("standby");
+    stage.until_granted("mode", "active");
+    assert!(!kept.exists(), "acknowledged, so forgotten");
+}
+
+#[test]
 fn sigterm_brings_the_robot_to_rest_before_exit() {
     let mut stage = Stage::new();
     stage.until_granted("instruct", "put the blue block in the left bin");
     stage.until_granted("mode", "active");
-    terminate(&stage.runtime);
+    signal(&stage.runtime, "TERM");
     let status = stage.runtime.wait().expect("ends");
     let mut said = String::new();
     stage

@@ -3,7 +3,7 @@
 //!
 //! Each rule is a function from a file to complaints, with rows below that plant what it must find and what it must let
 //! pass. It reads text, not types: a macro could cheat it, a person will not by accident. Test code, that is modules
-//! under `#[cfg(test)]` and files named `tests.rs`, may use other rooms and a clock.
+//! under `#[cfg(test)]` and files named `tests.rs` or in a folder `tests`, may use other rooms and a clock.
 
 use std::fs;
 use std::path::Path;
@@ -63,7 +63,10 @@ struct File<'a> {
 impl File<'_> {
     /// What runs: comments and the insides of strings blanked, test modules left out. Empty for a file of tests.
     fn code(&self) -> String {
-        if self.path.ends_with("/tests.rs") || !self.path.starts_with("src/") {
+        if self.path.ends_with("/tests.rs")
+            || self.path.contains("/tests/")
+            || !self.path.starts_with("src/")
+        {
             String::new()
         } else {
             without_tests(&blanked(self.text))

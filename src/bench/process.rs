@@ -12,7 +12,7 @@ use crate::bench::render::Camera;
 use crate::bench::robot::STEP_NS;
 use crate::bench::table::Table;
 use crate::config::LinkConfig;
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{MotorMode, STATE_LEN_MAX};
@@ -23,7 +23,7 @@ use crate::link::robot_end::{PictureSender, RobotEnd};
 use crate::link::runtime_end::answer_requests;
 use crate::link::session::{self, LinkError};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The loop's period.
@@ -121,7 +121,7 @@ impl World {
     }
 }
 
-/// Runs until `ending` is set.
+/// Runs until `ending` is set. While `camera_off` is not 0 the camera gives no pictures, and no error either.
 ///
 /// # Errors
 /// [`LinkError`] if the link cannot be opened.
@@ -130,6 +130,7 @@ pub fn run(
     settings: &Settings,
     clock: Clock,
     ending: &Arc<AtomicBool>,
+    camera_off: &Arc<AtomicUsize>,
 ) -> Result<(), LinkError> {
     let session = session::open(link)?;
     let end = RobotEnd::new(&session, &settings.robot)?;
@@ -145,9 +146,13 @@ pub fn run(
         };
         serde_json::to_string(&answer).map_err(|error| error.to_string())
     })?;
-    let (seen, sees) = (Arc::clone(&world), Arc::clone(ending));
+    let (seen, sees, off) = (
+        Arc::clone(&world),
+        Arc::clone(ending),
+        Arc::clone(camera_off),
+    );
     let identity = settings.pictures;
-    let camera = std::thread::spawn(move || film(&seen, &pictures, identity, clock, &sees));
+    let camera = std::thread::spawn(move || film(&seen, &pictures, identity, clock, &sees, &off));
     drive(&world, &end, settings.period_ns, clock, ending);
     drop(camera.join());
     Ok(())
@@ -235,6 +240,7 @@ fn film(
     identity: Identity,
     clock: Clock,
     ending: &AtomicBool,
+    off: &AtomicUsize,
 ) {
     let mut frame = vec![0; picture::PICTURE_OVERHEAD + CAMERA_PX * CAMERA_PX * 3];
     let mut camera: Option<(u64, Camera)> = None;
@@ -243,6 +249,9 @@ fn film(
     while !ending.load(Ordering::Relaxed) {
         at = at.plus_ns(FRAME_NS).max((clock.now)().minus_ns(FRAME_NS));
         (clock.sleep_until)(at);
+        if off.load(Ordering::Relaxed) != 0 {
+            continue;
+        }
         let captured = (clock.now)();
         let (table, pose): (Table, Pose) = {
             let world = world.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,10 @@
 
 use crate::cli::Failure;
 use clap::Args;
+use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use tendon::bench::process::{self, Clock, Settings};
 use tendon::config::{Config, LinkConfig};
 use tendon::core::units::Mono;
@@ -12,10 +15,16 @@ use tendon::runtime::{clock, demo};
 
 /// Arguments of `tendon bench-robot`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "SIGUSR1 switches its camera off, SIGUSR2 on again: to see what a runtime does without pictures."
+)]
 pub struct Options {
     /// The endpoint on which the runtime listens.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp/127.0.0.1:7447")]
     connect: String,
+    /// Listen here as well, for somebody who measures at the motor controller.
+    #[arg(long, value_name = "ENDPOINT", hide = true)]
+    listen: Option<String>,
     /// Seed of the first scene.
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -27,6 +36,11 @@ pub struct Options {
 /// [`Failure`].
 pub fn run(options: &Options) -> Result<(), Failure> {
     let ending = super::ending()?;
+    let camera_off = Arc::new(AtomicUsize::new(0));
+    for (signal, value) in [(SIGUSR1, 1), (SIGUSR2, 0)] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&camera_off), value)
+            .map_err(Failure::failed)?;
+    }
     // Only the robot and the streams' names are needed here; the bundle is the runtime's.
     let (robot, camera, period_ns) =
         Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).map_err(super::problems)?;
@@ -43,7 +57,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         scene: demo::scene(options.seed),
     };
     let link = LinkConfig {
-        listen: None,
+        listen: options.listen.clone(),
         connect: Some(options.connect.clone()),
         credentials: None,
     };
@@ -51,5 +65,5 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         now: clock::now as fn() -> Mono,
         sleep_until: clock::sleep_until,
     };
-    process::run(&link, &settings, clock, &ending).map_err(Failure::failed)
+    process::run(&link, &settings, clock, &ending, &camera_off).map_err(Failure::failed)
 }

@@ -5,10 +5,13 @@
 pub mod bench_robot;
 pub mod check;
 pub mod demo;
+pub mod doctor;
+pub mod fault_sim;
 pub mod instruct;
 pub mod log;
 pub mod mode;
 pub mod policy;
+pub mod rt_bench;
 pub mod run;
 pub mod sched_sim;
 
@@ -46,10 +49,16 @@ pub enum Verb {
     Check(check::Options),
     /// The scheduler alone: every merge rule over the same streams of chunks, measured.
     SchedSim(sched_sim::Options),
+    /// Strike a simulated robot with every fault of the matrix and judge the reactions.
+    FaultSim(fault_sim::Options),
+    /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.
+    Doctor(doctor::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
-    /// Change a running robot's mode: standby, active, stop, reset.
+    /// Tell or change a running robot's mode: standby, active, stop, reset.
     Mode(mode::Options),
+    /// Measure how late this machine wakes a control loop, idle and loaded.
+    RtBench(rt_bench::Options),
     /// Look into policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),

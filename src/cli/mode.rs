@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon mode`: change a running robot's mode.
+//! `tendon mode`: tell or change a running robot's mode.
 
 use crate::cli::Failure;
 use crate::cli::instruct::Robot;
@@ -9,11 +9,11 @@ use tendon::link::keys;
 /// Arguments of `tendon mode`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "active arms the robot if everything is fresh; standby and stop bring it to rest; reset acknowledges a latched stop."
+    after_help = "active arms the robot if everything is fresh; standby and stop bring it to rest; reset acknowledges a latched stop. Without a word it tells the mode and its cause."
 )]
 pub struct Options {
-    /// active, standby, stop, reset or e-stop.
-    #[arg(value_parser = ["active", "standby", "stop", "reset", "e-stop"])]
+    /// active, standby, stop, reset, e-stop; or status.
+    #[arg(value_parser = ["active", "standby", "stop", "reset", "e-stop", "status"], default_value = "status")]
     mode: String,
     #[command(flatten)]
     robot: Robot,

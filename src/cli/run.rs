@@ -3,16 +3,24 @@
 
 use crate::cli::Failure;
 use clap::Args;
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tendon::config::Config;
+use tendon::config::realtime::ROLES;
 use tendon::link::session;
 use tendon::operator::{self, Operator};
+use tendon::runtime::crash::{self, Recorder};
+use tendon::runtime::crew::Crew;
 use tendon::runtime::demo::pause;
 use tendon::runtime::deployment::Deployment;
-use tendon::runtime::pipeline;
+use tendon::runtime::latch::LatchFile;
+use tendon::runtime::pipeline::{self, Memory};
+use tendon::runtime::service;
+use tendon::sync::heartbeat::Failing;
 
 /// How long the robot is given to come to rest before the program ends.
 const REST: Duration = Duration::from_secs(3);
@@ -23,6 +31,62 @@ pub struct Options {
     /// The deployment's tendon.toml.
     #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
     config: PathBuf,
+    /// For drills: at SIGUSR1 this thread fails, e.g. panic:governor or hang:inference.
+    #[arg(long, value_name = "HOW:THREAD", hide = true, value_parser = parse_drill)]
+    drill: Option<(&'static str, Failing)>,
+}
+
+fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
+    let (how, name) = text.split_once(':').unwrap_or((text, ""));
+    let failing = match how {
+        "panic" => Failing::Panic,
+        "hang" => Failing::Hang,
+        other => return Err(format!("expected panic or hang, found \"{other}\"")),
+    };
+    let role = ROLES.into_iter().find(|role| *role == name);
+    let role =
+        role.ok_or_else(|| format!("expected one of {}, found \"{name}\"", ROLES.join(", ")))?;
+    Ok((role, failing))
+}
+
+/// At SIGUSR1, makes a thread fail. The signal reaches a thread that does nothing else.
+fn drill(crew: &Crew, name: &str, failing: Failing) -> Result<(), Failure> {
+    let beat = crew.beats.iter().find(|(spec, _)| spec.name == name);
+    let Some((_, beat)) = beat.cloned() else {
+        return Err(Failure::Usage(format!("--drill: no thread {name} runs")));
+    };
+    let mut signals = Signals::new([SIGUSR1]).map_err(Failure::failed)?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            beat.fail(failing);
+        }
+    });
+    Ok(())
+}
+
+/// Where a crash and a latched stop of this process would be written, and what an earlier one left.
+fn memory(robot: &str) -> Result<Memory, Failure> {
+    let directory = crash::state_directory().ok_or_else(|| {
+        Failure::Failed(
+            "no state directory: set STATE_DIRECTORY to one that can be written to".to_owned(),
+        )
+    })?;
+    let recorder = Arc::new(Recorder::open(&directory, robot).map_err(Failure::failed)?);
+    let latch = LatchFile::open(&directory, robot).map_err(Failure::failed)?;
+    if let Some(cause) = latch.kept() {
+        eprintln!(
+            "tendon: stopped before the restart: {}\ntendon: the robot is not armed before: tendon mode reset",
+            cause.words()
+        );
+    }
+    crash::hook(Arc::clone(&recorder));
+    if let Some(crash) = recorder.pending() {
+        eprintln!(
+            "tendon: an earlier run crashed: {}\ntendon: the robot is not armed before: tendon mode reset",
+            crash.words()
+        );
+    }
+    Ok(Memory { recorder, latch })
 }
 
 /// Runs the verb, until Ctrl-C or SIGTERM; the robot comes to rest first.
@@ -33,9 +97,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let ending = super::ending()?;
     let config = Config::load(&options.config).map_err(super::problems)?;
     let (page, link) = (config.page, config.link.clone());
+    let robot = config.robot.name.clone();
     let deployment = Deployment::load(config).map_err(super::problems)?;
     let session = session::open(&link).map_err(Failure::failed)?;
-    let running = pipeline::start(deployment, &session, 0).map_err(Failure::failed)?;
+    let memory = memory(&robot)?;
+    let running =
+        pipeline::start_recorded(deployment, &session, 0, Some(memory)).map_err(Failure::failed)?;
+    if let Some((name, failing)) = options.drill {
+        drill(&running.crew, name, failing)?;
+    }
     let page = match page {
         Some(listen) => Some(
             operator::serve(listen, Arc::clone(&running.desk) as Arc<dyn Operator>)
@@ -50,6 +120,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     while !ending.load(Ordering::Relaxed) {
         pause(50);
     }
+    service::stopping();
     if running.desk.come_to_rest(REST) {
         println!("at rest");
         Ok(())

@@ -3,7 +3,8 @@
 
 use crate::config::GRIPPER;
 use crate::config::problem::Problem;
-use crate::core::governor::shape::JointLimits;
+use crate::config::realtime::RealtimeTable;
+use crate::core::governor::limits::JointLimits;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use toml::Spanned;
@@ -41,8 +42,12 @@ pub struct TendonFile {
     pub control: ControlTable,
     /// See [`ScheduleTable`].
     pub schedule: ScheduleTable,
+    /// See [`GovernorTable`]; absent: its defaults.
+    pub governor: Option<GovernorTable>,
     /// See [`PageTable`]; absent: no page.
     pub page: Option<PageTable>,
+    /// See [`RealtimeTable`]; absent: what the kernel grants is taken, and told.
+    pub realtime: Option<RealtimeTable>,
 }
 
 /// `[policy]`.
@@ -125,6 +130,23 @@ pub struct ScheduleTable {
     pub instruction_pause_ms: Option<Spanned<Number>>,
 }
 
+/// `[governor]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GovernorTable {
+    /// "synchronised" or "independent".
+    pub coordination: Option<Spanned<String>>,
+    /// How long limits are tighter after arming and after a change of hands.
+    pub settling_ms: Option<Spanned<Number>>,
+    /// Share of the velocity limits meanwhile.
+    pub settling_velocity: Option<Spanned<Number>>,
+    /// Share of the acceleration limits meanwhile.
+    pub settling_acceleration: Option<Spanned<Number>>,
+    /// Cause -> stricter reaction.
+    #[serde(default)]
+    pub reactions: std::collections::BTreeMap<String, Spanned<String>>,
+}
+
 /// `[page]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,6 +164,76 @@ pub struct RobotFile {
     /// Joints in order.
     #[serde(default)]
     pub joint: Vec<JointTable>,
+    /// See [`SpaceTable`]; absent: the space is not checked.
+    pub space: Option<SpaceTable>,
+    /// Poses with names.
+    #[serde(default)]
+    pub pose: Vec<PoseTable>,
+}
+
+/// `[space]`: where the robot may be. Metres, in the frame of the URDF's base.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceTable {
+    /// Path of the URDF, relative to this file.
+    pub urdf: Spanned<String>,
+    /// Lowest corner of the workspace.
+    pub workspace_min_m: Option<Spanned<[Number; 3]>>,
+    /// Highest corner of the workspace.
+    pub workspace_max_m: Option<Spanned<[Number; 3]>>,
+    /// Boxes that the robot must keep out of.
+    #[serde(default)]
+    pub keep_out: Vec<KeepOutTable>,
+    /// Shapes by hand, instead of the URDF's.
+    #[serde(default)]
+    pub capsule: Vec<CapsuleTable>,
+    /// Least distance of two parts of the robot.
+    pub clearance_m: Option<Spanned<Number>>,
+    /// Pairs of links that are not checked against one another.
+    #[serde(default)]
+    pub may_touch: Vec<Spanned<[String; 2]>>,
+    /// Links that stand on or in what the boxes stand for: not checked against boxes and workspace.
+    #[serde(default)]
+    pub standing: Vec<Spanned<String>>,
+    /// Joints of the URDF that are not in this file, and where they are held (rad or m).
+    #[serde(default)]
+    pub held: std::collections::BTreeMap<String, Spanned<Number>>,
+}
+
+/// `[[space.keep_out]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepOutTable {
+    /// For messages.
+    pub name: Spanned<String>,
+    /// Lowest corner.
+    pub min_m: Spanned<[Number; 3]>,
+    /// Highest corner.
+    pub max_m: Spanned<[Number; 3]>,
+}
+
+/// `[[space.capsule]]`: in the link's frame.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapsuleTable {
+    /// The link.
+    pub link: Spanned<String>,
+    /// One end.
+    pub from_m: Spanned<[Number; 3]>,
+    /// The other.
+    pub to_m: Spanned<[Number; 3]>,
+    /// Around both.
+    pub radius_m: Spanned<Number>,
+}
+
+/// `[[pose]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoseTable {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// One number a joint: rad, m, or 0 to 1.
+    pub positions: Spanned<Vec<Number>>,
 }
 
 /// `[[joint]]`. Revolute joints use the `_rad` keys, prismatic ones the `_m` keys, grippers none.
@@ -155,10 +247,14 @@ pub struct JointTable {
     pub position_max_rad: Option<Spanned<Number>>,
     pub velocity_max_rad_s: Option<Spanned<Number>>,
     pub acceleration_max_rad_s2: Option<Spanned<Number>>,
+    pub jerk_max_rad_s3: Option<Spanned<Number>>,
+    pub tracking_error_max_rad: Option<Spanned<Number>>,
     pub position_min_m: Option<Spanned<Number>>,
     pub position_max_m: Option<Spanned<Number>>,
     pub velocity_max_m_s: Option<Spanned<Number>>,
     pub acceleration_max_m_s2: Option<Spanned<Number>>,
+    pub jerk_max_m_s3: Option<Spanned<Number>>,
+    pub tracking_error_max_m: Option<Spanned<Number>>,
 }
 
 /// Reads a file's text; an unknown key, a wrong type or broken TOML is one problem with its line.
@@ -269,7 +365,7 @@ impl<'a> Located<'a> {
                 );
             }
         }
-        let mut values = [0.0; 4];
+        let mut values = [0.0; LIMITS];
         for (value, (name, given)) in values.iter_mut().zip(mine) {
             match given {
                 None => self.push(
@@ -289,7 +385,14 @@ impl<'a> Located<'a> {
                 Some(given) => *value = given.get_ref().0,
             }
         }
-        let [position_min, position_max, velocity_max, acceleration_max] = values;
+        let [
+            position_min,
+            position_max,
+            velocity_max,
+            acceleration_max,
+            jerk_max,
+            tracking_error_max,
+        ] = values;
         if let (Some(given), Some(_)) = (mine[1].1, mine[0].1)
             && position_min >= position_max
         {
@@ -301,7 +404,7 @@ impl<'a> Located<'a> {
                 position_max.to_string(),
             );
         }
-        for (value, (name, given)) in [(velocity_max, mine[2]), (acceleration_max, mine[3])] {
+        for (value, (name, given)) in values.into_iter().zip(mine).skip(2) {
             if let Some(given) = given
                 && value <= 0.0
             {
@@ -318,6 +421,8 @@ impl<'a> Located<'a> {
             position_max,
             velocity_max,
             acceleration_max,
+            jerk_max,
+            tracking_error_max,
         }
     }
 
@@ -337,9 +442,12 @@ impl<'a> Located<'a> {
     }
 }
 
+/// Limits of a joint that moves.
+const LIMITS: usize = 6;
+
 type Key<'a> = (&'static str, Option<&'a Spanned<Number>>);
 
-fn rad_keys(joint: &JointTable) -> [Key<'_>; 4] {
+fn rad_keys(joint: &JointTable) -> [Key<'_>; LIMITS] {
     [
         ("position_min_rad", joint.position_min_rad.as_ref()),
         ("position_max_rad", joint.position_max_rad.as_ref()),
@@ -348,10 +456,15 @@ fn rad_keys(joint: &JointTable) -> [Key<'_>; 4] {
             "acceleration_max_rad_s2",
             joint.acceleration_max_rad_s2.as_ref(),
         ),
+        ("jerk_max_rad_s3", joint.jerk_max_rad_s3.as_ref()),
+        (
+            "tracking_error_max_rad",
+            joint.tracking_error_max_rad.as_ref(),
+        ),
     ]
 }
 
-fn m_keys(joint: &JointTable) -> [Key<'_>; 4] {
+fn m_keys(joint: &JointTable) -> [Key<'_>; LIMITS] {
     [
         ("position_min_m", joint.position_min_m.as_ref()),
         ("position_max_m", joint.position_max_m.as_ref()),
@@ -360,5 +473,7 @@ fn m_keys(joint: &JointTable) -> [Key<'_>; 4] {
             "acceleration_max_m_s2",
             joint.acceleration_max_m_s2.as_ref(),
         ),
+        ("jerk_max_m_s3", joint.jerk_max_m_s3.as_ref()),
+        ("tracking_error_max_m", joint.tracking_error_max_m.as_ref()),
     ]
 }

@@ -4,17 +4,22 @@
 //! as TOML, or holds an unknown key, is one problem with its line.
 
 pub mod file;
+pub mod governor;
 pub mod problem;
+pub mod realtime;
 pub mod schedule;
+pub mod space;
 #[cfg(test)]
 mod tests;
+pub mod urdf;
 
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::config::schedule::ScheduleConfig;
+use crate::config::space::Source;
 use crate::core::action::JointKind;
-use crate::core::governor::Joint;
-use crate::core::governor::shape::JointLimits;
+use crate::core::governor::limits::{Joint, JointLimits, Limits};
+use crate::core::kinematics::envelope::Envelope;
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::MS;
 use std::net::SocketAddr;
@@ -37,6 +42,8 @@ pub struct Robot {
     pub name: String,
     /// Names, kinds and limits; this order is the order everywhere.
     pub joints: Vec<(String, Joint)>,
+    /// Where it may be, if the file says so.
+    pub space: Option<Box<Envelope>>,
 }
 
 /// Which policy, how often.
@@ -107,10 +114,14 @@ pub struct Config {
     pub camera: CameraConfig,
     /// The control loop.
     pub control: ControlConfig,
+    /// What the governor keeps.
+    pub limits: Limits,
     /// How chunks are joined.
     pub schedule: ScheduleConfig,
     /// Where the operator's page listens; nowhere if absent.
     pub page: Option<SocketAddr>,
+    /// What is asked of the kernel.
+    pub realtime: realtime::Realtime,
 }
 
 impl Config {
@@ -119,12 +130,13 @@ impl Config {
     /// # Errors
     /// Every [`Problem`] found in either file.
     pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-        let text = read(path)?;
+        let text = read(path, BYTES_MAX)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let name = path.display().to_string();
         let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
         let robot_path = folder.join(written.robot.get_ref());
-        let robot_text = read(&robot_path)?;
+        let robot_text = read(&robot_path, BYTES_MAX)?;
+        let robot_folder = robot_path.parent().unwrap_or(Path::new("."));
         Config::check(
             &name,
             &text,
@@ -132,6 +144,7 @@ impl Config {
             folder,
             &robot_path.display().to_string(),
             &robot_text,
+            Source::Folder(robot_folder),
         )
     }
 
@@ -139,10 +152,24 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn from_texts(tendon: &str, robot: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
+    pub fn from_texts(
+        tendon: &str,
+        robot: &str,
+        urdf: &str,
+        folder: &Path,
+    ) -> Result<Config, Vec<Problem>> {
         let written: TendonFile =
             file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
-        Config::check("tendon.toml", tendon, &written, folder, "robot.toml", robot)
+        let urdf = Source::Text(urdf);
+        Config::check(
+            "tendon.toml",
+            tendon,
+            &written,
+            folder,
+            "robot.toml",
+            robot,
+            urdf,
+        )
     }
 
     /// Only what a bench robot needs of the two texts: robot, camera, time between two commands. The policy's bundle
@@ -162,7 +189,11 @@ impl Config {
             check_camera(&written, &mut at),
         );
         let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
-        let robot = check_robot(&read, &mut Located::new("robot.toml", robot))?;
+        let robot = check_robot(
+            &read,
+            Source::Ignored,
+            &mut Located::new("robot.toml", robot),
+        )?;
         if at.problems.is_empty() {
             Ok((robot, camera, control.period_ns))
         } else {
@@ -177,6 +208,7 @@ impl Config {
         folder: &Path,
         robot_name: &str,
         robot_text: &str,
+        urdf: Source<'_>,
     ) -> Result<Config, Vec<Problem>> {
         let mut at = Located::new(name, text);
         let control = check_control(written, &mut at);
@@ -185,25 +217,35 @@ impl Config {
         let link = check_link(written, folder, &mut at);
         let page = check_page(written, &mut at);
         let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
+        let governor = governor::check(written, &mut at);
+        let realtime = realtime::check(written.realtime.as_ref(), &mut at);
         let mut problems = at.problems;
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
-            Ok(robot) => check_robot(&robot, &mut Located::new(robot_name, robot_text))
-                .map_err(|more| problems.extend(more))
-                .ok(),
+            Ok(read) => {
+                let mut at = Located::new(robot_name, robot_text);
+                let robot = check_robot(&read, urdf, &mut at).map_err(|more| problems.extend(more));
+                robot.ok().and_then(|robot| {
+                    let limits = governor::limits(&governor, &control, &robot, &read, &mut at);
+                    problems.append(&mut at.problems);
+                    limits.map(|limits| (robot, limits))
+                })
+            }
             Err(problem) => {
                 problems.push(problem);
                 None
             }
         };
         match robot {
-            Some(robot) if problems.is_empty() => Ok(Config {
+            Some((robot, limits)) if problems.is_empty() => Ok(Config {
                 robot,
+                limits,
                 policy,
                 link,
                 camera,
                 control,
                 schedule,
                 page,
+                realtime,
             }),
             Some(_) | None => Err(problems),
         }
@@ -217,19 +259,21 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> Result<String, Vec<Problem>> {
-    const BYTES_MAX: u64 = 1 << 20;
+/// Largest configuration file.
+const BYTES_MAX: u64 = 1 << 20;
+
+fn read(path: &Path, bytes_max: u64) -> Result<String, Vec<Problem>> {
     let wrong = |found: String| {
         vec![Problem {
             at: path.display().to_string(),
-            expected: "a TOML file of at most 1 MiB".into(),
+            expected: format!("a text file of at most {bytes_max} bytes"),
             found,
         }]
     };
     let size = std::fs::metadata(path)
         .map_err(|error| wrong(error.to_string()))?
         .len();
-    if size > BYTES_MAX {
+    if size > bytes_max {
         return Err(wrong(format!("{size} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
@@ -382,7 +426,11 @@ fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> 
     }
 }
 
-fn check_robot(written: &RobotFile, at: &mut Located<'_>) -> Result<Robot, Vec<Problem>> {
+fn check_robot(
+    written: &RobotFile,
+    urdf: Source<'_>,
+    at: &mut Located<'_>,
+) -> Result<Robot, Vec<Problem>> {
     at.name("name", &written.name);
     if written.joint.is_empty() || written.joint.len() > JOINTS_MAX {
         at.push(
@@ -424,9 +472,16 @@ fn check_robot(written: &RobotFile, at: &mut Located<'_>) -> Result<Robot, Vec<P
         };
         joints.push((name.clone(), Joint { kind, limits }));
     }
+    // A space is made of joints that are good.
+    let space = if at.problems.is_empty() {
+        space::check(written, &joints, urdf, at)
+    } else {
+        None
+    };
     let problems = std::mem::take(&mut at.problems);
     if problems.is_empty() {
         Ok(Robot {
+            space,
             name: written.name.get_ref().clone(),
             joints,
         })
@@ -441,4 +496,6 @@ const GRIPPER: JointLimits = JointLimits {
     position_max: 1.0,
     velocity_max: 1.0,
     acceleration_max: 1.0,
+    jerk_max: 1.0,
+    tracking_error_max: f64::INFINITY,
 };

@@ -2,19 +2,15 @@
 //! `[schedule]`: how chunks are joined, and what becomes of a plan that has no successor.
 
 use crate::config::file::{Located, Number, ScheduleTable};
-use crate::core::action::JointKind;
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::schedule::merge::{Aggregate, Order};
 use crate::core::schedule::{self, Bound, Merge, OnInstruction};
 use crate::core::units::MS;
 use toml::Spanned;
 
-/// The share of a joint's acceleration that a seam may use. The rest is the policy's, whose own motion is added to it.
+/// The share of a joint's acceleration and jerk that a seam may use. The rest is the policy's, whose own motion is
+/// added to it.
 const SEAM_SHARE: f64 = 0.8;
-/// The time in which a seam may build up a joint's whole acceleration limit: sets its jerk where the robot's file names
-/// none. 10 ms are two control periods at 200 Hz: a seam must be
-/// over before the next chunk, so that the policy's corrections are done.
-const SEAM_RISE_S: f64 = 0.01;
 /// A plan is the tail of an old one when its successor is later than so many times the inference period.
 const FRESH_PERIODS: f64 = 2.0;
 
@@ -50,15 +46,12 @@ impl ScheduleConfig {
     }
 }
 
-/// What a seam may ask of a joint.
-fn bound(joint: &Joint) -> Bound {
-    let acceleration_max = match joint.kind {
-        JointKind::Gripper => 1.0,
-        JointKind::Revolute | JointKind::Prismatic => joint.limits.acceleration_max,
-    };
+/// What a seam may ask of a joint. A gripper steps: it has no seam.
+#[must_use]
+pub fn bound(joint: &Joint) -> Bound {
     Bound {
-        acceleration_max: SEAM_SHARE * acceleration_max,
-        jerk_max: acceleration_max / SEAM_RISE_S,
+        acceleration_max: SEAM_SHARE * joint.limits.acceleration_max,
+        jerk_max: SEAM_SHARE * joint.limits.jerk_max,
     }
 }
 

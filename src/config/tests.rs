@@ -6,13 +6,14 @@ use proptest::prelude::*;
 
 const TENDON: &str = include_str!("../../deploy/bench/tendon.toml");
 const ROBOT: &str = include_str!("../../deploy/bench/robot.toml");
+const URDF: &str = include_str!("../../deploy/bench/robot.urdf");
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench")
 }
 
 fn refused(tendon: &str, robot: &str) -> String {
-    let problems = Config::from_texts(tendon, robot, &folder()).expect_err("must be refused");
+    let problems = Config::from_texts(tendon, robot, URDF, &folder()).expect_err("must be refused");
     problems
         .iter()
         .map(|problem| format!("{problem}\n"))
@@ -39,7 +40,7 @@ fn check_robot(from: &str, to: &str, wants: &[&str]) {
 
 #[test]
 fn the_bench_deployment_is_good_and_is_the_bench() {
-    let config = Config::from_texts(TENDON, ROBOT, &folder()).expect("good");
+    let config = Config::from_texts(TENDON, ROBOT, URDF, &folder()).expect("good");
     assert_eq!(config.control.period_ns, 5 * MS);
     for (index, (name, joint)) in config.robot.joints.iter().take(6).enumerate() {
         use crate::bench::arm;
@@ -51,6 +52,7 @@ fn the_bench_deployment_is_good_and_is_the_bench() {
             joint.limits.acceleration_max,
             arm::ACCELERATION_MAX_RAD_S2[index]
         );
+        assert_eq!(joint.limits.jerk_max, arm::JERK_MAX_RAD_S3[index]);
     }
 }
 
@@ -195,6 +197,33 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn what_is_asked_of_the_kernel_is_checked_too() {
+    let with = |table: &str| format!("{TENDON}\n[realtime]\n{table}");
+    let good =
+        with("mode = \"require\"\nlock_memory = false\n[realtime.cores]\ncontrol = [3, 1, 3]\n");
+    let config = Config::from_texts(&good, ROBOT, URDF, &folder()).expect("good");
+    assert_eq!(config.realtime.mode, realtime::RealtimeMode::Require);
+    assert!(!config.realtime.lock_memory);
+    assert_eq!(config.realtime.cores.get("control"), Some(&vec![1, 3]));
+    let answer = refused(&with("mode = \"must\"\n"), ROBOT);
+    assert!(
+        answer.contains("realtime.mode") && answer.contains("must"),
+        "{answer}"
+    );
+    let answer = refused(&with("[realtime.cores]\npilot = [1]\negress = []\n"), ROBOT);
+    assert!(
+        answer.contains("realtime.cores.pilot: expected one of capture"),
+        "{answer}"
+    );
+    assert!(answer.contains("realtime.cores.egress"), "{answer}");
+    let answer = refused(
+        &with("mode = \"off\"\n[realtime.cores]\ncontrol = [1.5]\n"),
+        ROBOT,
+    );
+    assert_eq!(answer.lines().count(), 2, "{answer}");
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let problems = Config::load(Path::new("no/such/tendon.toml")).expect_err("missing");
     assert!(
@@ -206,9 +235,9 @@ fn a_missing_file_is_named() {
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}", cut in 0usize..2000) {
-        let _ = Config::from_texts(&text, &text, &folder());
+        let _ = Config::from_texts(&text, &text, &text, &folder());
         let cut = TENDON.char_indices().map(|(at, _)| at).take_while(|at| *at <= cut).last().unwrap_or(0);
-        let _ = Config::from_texts(&TENDON[..cut], ROBOT, &folder());
+        let _ = Config::from_texts(&TENDON[..cut], ROBOT, URDF, &folder());
     }
 }
 
@@ -218,7 +247,7 @@ fn every_merge_rule_is_read_and_its_mistakes_name_the_key() {
     use crate::core::schedule::merge::{Aggregate, Order};
     const FROM: &str = "merge = \"blend\"\nblend_ms = 100";
     let good = |to: &str| {
-        let config = Config::from_texts(&TENDON.replacen(FROM, to, 1), ROBOT, &folder());
+        let config = Config::from_texts(&TENDON.replacen(FROM, to, 1), ROBOT, URDF, &folder());
         config.expect("good").schedule.merge
     };
     assert_eq!(good("merge = \"replace\""), Merge::Replace);

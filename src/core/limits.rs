@@ -22,3 +22,19 @@ pub const STATE_HISTORY_MAX: usize = 64;
 
 /// Cameras of one robot.
 pub const CAMERAS_MAX: usize = 8;
+
+/// Links of one robot's kinematic tree: a joint each, and as many fixed ones again (flanges, sensors, tools).
+pub const LINKS_MAX: usize = 128;
+
+/// Capsules of one robot: one a link, tool points included.
+pub const CAPSULES_MAX: usize = 128;
+
+/// Boxes that a robot must keep out of.
+pub const KEEP_OUTS_MAX: usize = 16;
+
+/// Pairs of capsules that must stay apart. A 40-joint humanoid with one capsule a link has 780 pairs before those that
+/// cannot meet are left out.
+pub const CAPSULE_PAIRS_MAX: usize = 1_024;
+
+/// All checks of one pose: pairs, and each capsule with the workspace and the boxes. 16 KiB of margins at this capacity.
+pub const SPACE_CHECKS_MAX: usize = 2_048;

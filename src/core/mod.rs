@@ -16,6 +16,7 @@
 pub mod action;
 pub mod chunk;
 pub mod governor;
+pub mod kinematics;
 pub mod limits;
 pub mod observation;
 pub mod schedule;

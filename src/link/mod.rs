@@ -5,7 +5,10 @@
 //! [`operator_end`] that of a person's command line, [`motor`] what a motor controller does with a frame. That `put`
 //! says Ok proves nothing, and neither does liveliness: only the counter echoed in the state does.
 
+pub mod brake;
+pub mod implied;
 pub mod keys;
+pub mod line;
 pub mod motor;
 pub mod operator_end;
 pub mod robot_end;

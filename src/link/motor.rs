@@ -2,28 +2,42 @@
 //! The motor controller's side of the link: what a gateway in front of real servos must do, as a plain value.
 //!
 //! It takes frames, checks them ([`crate::core::wire`]), and says at each of its own steps where each joint shall be.
-//! Between two commands it moves on a line; a missing command is bridged at constant velocity for up to three
-//! periods; then it brakes by itself, within the acceleration limits, and stays stopped until it is armed anew. It
-//! refuses a first command away from the measured pose and positions outside its own limits, counts commands that
-//! imply more than the limits, and reports all of it. It reads no clock and touches no motor: the shell does.
+//! Between two commands it moves on a line ([`super::line`]); up to three missing commands are bridged at the
+//! commanded speed; then it brakes by itself ([`super::brake`]), and stays stopped until it is armed anew. It refuses
+//! a first command away from the measured pose, positions outside its own limits and steps faster than them
+//! ([`super::implied`]); counts commands that imply more than the limits; and reports all of it.
+//!
+//! It reads no clock and touches no motor: the shell does. It is a reference for, and no substitute of, the safety
+//! functions of real drives.
+//!
+//! ```text
+//!            first good command of a new epoch, at the pose
+//!   IDLE ------------------------------------------------------> FOLLOWING
+//!    ^  <--------------- keep-alive (disarmed) -----------------  |  |  |
+//!    |                                                            |  |  | torque off (from anywhere)
+//!    |  new epoch                                                 |  |  +-----------> TORQUE OFF -- new epoch --> FOLLOWING
+//!    +- STOPPED <---- silence, or a link not to be trusted -------+--+
+//! ```
 
+use super::brake::{Brake, gentle_stop_fits};
+use super::implied::Implied;
+use super::line::{Easing, Line};
 use crate::core::action::{JointKind, Setpoint};
-use crate::core::governor::Joint;
+use crate::core::governor::limits::Joint;
 use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
+use crate::core::wire::Identity;
 use crate::core::wire::command::{Command, CommandReceiver, MODE_FOLLOW, MODE_TORQUE_OFF};
+use crate::core::wire::health::Health;
+use crate::core::wire::reject::{REJECTS, Reject};
 use crate::core::wire::state::{self, MotorMode, Report};
-use crate::core::wire::{Identity, Reject};
 
-/// Silence after which it stops by itself, unless four command periods are longer.
+/// Silence after which it stops by itself, unless four command periods are longer; never longer than the last command
+/// said that it is valid.
 pub const SILENCE_NS: u64 = 20 * MS;
-/// No command may promise to be valid for longer: a sender cannot ask for infinity.
-pub const VALID_FOR_MAX_NS: u64 = 200 * MS;
-/// Furthest that the first command of an arming may be from the measured pose.
+/// Furthest that the first command of an arming may be from the measured pose, rad or m.
 pub const START_TOLERANCE: f64 = 0.05;
-/// What of a limit a command may exceed by rounding before it counts.
-const ROUNDING: f64 = 1e-6;
 
 /// What the motor controller must know.
 #[derive(Clone, Debug)]
@@ -32,7 +46,7 @@ pub struct Settings {
     pub commands: Identity,
     /// Identity of the state stream.
     pub states: Identity,
-    /// Kind and limits of each joint.
+    /// Kind and limits of each joint; more than [`JOINTS_MAX`] are ignored.
     pub joints: Vec<Joint>,
     /// Nominal time between two commands.
     pub period_ns: u64,
@@ -46,50 +60,54 @@ pub struct Motor {
     settings: Settings,
     receiver: CommandReceiver,
     mode: MotorMode,
+    /// Arming of the last accepted command; 0 before the first.
     epoch: u32,
     /// The epoch in which it stopped; commands of it are refused.
     stopped_epoch: u32,
     echo_counter: u32,
-    heard: Option<Mono>,
+    heard: Mono,
     valid_for_ns: u64,
-    /// Where the line to the newest command ends, and how much of it is left.
-    goal: Setpoint,
-    left_ns: u64,
+    line: Line,
+    easing: Easing,
+    /// While it brakes.
+    brakes: Option<[Brake; JOINTS_MAX]>,
     target: Setpoint,
     measured: JointState,
-    /// Position and implied velocity of the last followed command, for counting.
-    before: Option<(Setpoint, Option<Setpoint>)>,
+    implied: Implied,
     accepted: u32,
-    rejects: [u32; crate::core::wire::REJECTS],
+    rejects: [u32; REJECTS],
     last_reject: u8,
     limit_violations: u32,
     reports: u32,
 }
 
 impl Motor {
-    /// At rest at `pose`.
+    /// At rest at `pose`; joints that it does not name are at 0.
     #[must_use]
-    pub fn new(settings: Settings, pose: &[f64]) -> Motor {
-        let at = Setpoint::at_rest(pose);
+    pub fn new(mut settings: Settings, pose: &[f64]) -> Motor {
+        settings.joints.truncate(JOINTS_MAX);
+        let mut at = Setpoint::at_rest(pose);
+        at.joints = settings.joints.len();
         Motor {
             receiver: CommandReceiver::new(settings.commands),
             mode: MotorMode::Idle,
             epoch: 0,
             stopped_epoch: 0,
             echo_counter: 0,
-            heard: None,
+            heard: Mono(0),
             valid_for_ns: 0,
-            goal: at,
-            left_ns: 0,
+            line: Line::at(&at),
+            easing: Easing::NONE,
+            brakes: None,
             target: at,
             measured: JointState {
                 joints: at.joints,
                 position: at.position,
                 ..JointState::NEVER
             },
-            before: None,
+            implied: Implied::NONE,
             accepted: 0,
-            rejects: [0; crate::core::wire::REJECTS],
+            rejects: [0; REJECTS],
             last_reject: 0,
             limit_violations: 0,
             reports: 0,
@@ -100,7 +118,7 @@ impl Motor {
     /// Takes a frame from the link.
     ///
     /// # Errors
-    /// [`Reject`]; the frame has no effect but on the counters.
+    /// [`Reject`]; the frame has no effect but on the counters, and, if it is one too many, a stop.
     pub fn on_command(&mut self, now: Mono, frame: &[u8]) -> Result<(), Reject> {
         let taken = self.take(now, frame);
         match taken {
@@ -110,57 +128,79 @@ impl Motor {
                 if let Some(count) = self.rejects.get_mut(reject as usize) {
                     *count = count.wrapping_add(1);
                 }
+                let disturbed = self.receiver.health(now) == Health::Invalid;
+                if disturbed && self.mode == MotorMode::Following {
+                    self.stop(MotorMode::Stopped);
+                }
             }
         }
         taken
     }
 
     fn take(&mut self, now: Mono, frame: &[u8]) -> Result<(), Reject> {
-        let (command, delta) = self.receiver.accept(frame)?;
+        let (command, delta) = self.receiver.accept(now, frame)?;
         if command.setpoint.joints != self.settings.joints.len() {
-            return Err(Reject::Schema);
+            return Err(Reject::Joints);
         }
-        let follows = command.mode == MODE_FOLLOW;
-        if follows && (command.epoch == 0 || command.epoch == self.stopped_epoch) {
-            return Err(Reject::Stopped);
-        }
-        if follows {
-            self.check_start(&command)?;
-            self.check_limits(&command, delta)?;
-        }
-        self.echo_counter = command.counter;
-        self.heard = Some(now);
-        self.valid_for_ns = (u64::from(command.valid_for_us) * 1_000).min(VALID_FOR_MAX_NS);
-        if command.mode == MODE_TORQUE_OFF {
+        if command.mode == MODE_FOLLOW {
+            self.follow(now, &command, delta)?;
+        } else if command.mode == MODE_TORQUE_OFF {
             self.stop(MotorMode::TorqueOff);
-        } else if follows {
-            self.mode = MotorMode::Following;
-            self.epoch = command.epoch;
-            self.goal = command.setpoint;
-            self.left_ns = self.settings.period_ns;
-            for index in 0..self.target.joints {
-                let line =
-                    (self.goal.position[index] - self.target.position[index]) / self.period_s();
-                self.target.velocity[index] = line;
-            }
         } else if self.mode == MotorMode::Following {
             // The runtime has disarmed: hold here.
-            self.mode = MotorMode::Idle;
-            self.before = None;
+            self.leave(MotorMode::Idle);
         }
+        self.echo_counter = command.counter;
+        self.heard = now;
+        self.valid_for_ns = command.valid_for_ns();
+        Ok(())
+    }
+
+    fn follow(&mut self, now: Mono, command: &Command, delta: u32) -> Result<(), Reject> {
+        let starts = self.mode != MotorMode::Following;
+        if command.epoch == 0 || command.epoch == self.stopped_epoch {
+            return Err(Reject::Stopped);
+        }
+        if self.receiver.health(now) == Health::Invalid {
+            return Err(Reject::BadLink);
+        }
+        if starts {
+            self.check_start(command)?;
+        }
+        let joints = &self.settings.joints;
+        let (setpoint, period_s) = (&command.setpoint, self.period_s());
+        let judged = self.implied.judge(setpoint, delta, joints, period_s);
+        self.limit_violations = self
+            .limit_violations
+            .wrapping_add(u32::from(judged.excess.any()));
+        if judged.excess.position {
+            return Err(Reject::Limits);
+        }
+        if judged.excess.velocity {
+            return Err(Reject::TooFast);
+        }
+        self.implied.follow(&judged);
+        if starts {
+            self.easing = Easing::new(&self.target, setpoint, joints);
+            self.line = Line::at(setpoint);
+            self.mode = MotorMode::Following;
+            self.epoch = command.epoch;
+            self.receiver.engage(command.epoch);
+        } else if self.brakes.is_some() {
+            // It had begun to brake before a position limit, while a command was missing.
+            self.easing = Easing::NONE;
+            self.line = Line::at(&self.target);
+        }
+        self.brakes = None;
+        self.line
+            .turn_to(setpoint, &judged.velocity, joints, period_s);
         Ok(())
     }
 
     /// The first command of an arming must be where the robot stands.
-    fn check_start(&mut self, command: &Command) -> Result<(), Reject> {
-        if self.mode == MotorMode::Following && command.epoch == self.epoch {
-            return Ok(());
-        }
-        let pairs = command
-            .setpoint
-            .positions()
-            .iter()
-            .zip(self.measured.positions());
+    fn check_start(&self, command: &Command) -> Result<(), Reject> {
+        let asked = command.setpoint.positions().iter();
+        let pairs = asked.zip(self.measured.positions());
         let away = pairs
             .zip(&self.settings.joints)
             .any(|((q, measured), joint)| match joint.kind {
@@ -170,79 +210,37 @@ impl Motor {
                 }
             });
         if away {
-            return Err(Reject::AwayFromPose);
+            Err(Reject::AwayFromPose)
+        } else {
+            Ok(())
         }
-        self.before = None;
-        self.target = Setpoint::at_rest(self.measured.positions());
-        Ok(())
     }
 
-    /// Refuses positions outside the limits; counts commands that imply more speed or acceleration than allowed.
-    fn check_limits(&mut self, command: &Command, delta: u32) -> Result<(), Reject> {
-        let now = command.setpoint;
-        let inside = now
-            .positions()
-            .iter()
-            .zip(&self.settings.joints)
-            .all(|(q, joint)| {
-                let room = ROUNDING * (joint.limits.position_max - joint.limits.position_min);
-                (joint.limits.position_min - room..=joint.limits.position_max + room).contains(q)
-            });
-        if !inside {
-            self.limit_violations += 1;
-            return Err(Reject::Limits);
-        }
-        let mut slope = None;
-        if let Some((before, slope_before)) = &self.before {
-            let seconds = self.period_s() * f64::from(delta);
-            let mut implied = now;
-            let mut violated = false;
-            for (index, joint) in self.settings.joints.iter().enumerate() {
-                if joint.kind == JointKind::Gripper {
-                    continue;
-                }
-                let v = (now.position[index] - before.position[index]) / seconds;
-                implied.velocity[index] = v;
-                violated |= v.abs() > joint.limits.velocity_max * (1.0 + ROUNDING);
-                if let (1, Some(slope_before)) = (delta, slope_before) {
-                    let a = (v - slope_before.velocity[index]) / seconds;
-                    violated |= a.abs() > joint.limits.acceleration_max * (1.0 + ROUNDING);
-                }
-            }
-            self.limit_violations += u32::from(violated);
-            slope = (delta == 1).then_some(implied);
-        }
-        self.before = Some((now, slope));
-        Ok(())
-    }
-
-    /// Moves the target on by `dt_ns` and returns it. Call it at least once a millisecond or two.
+    /// Moves the target on by `dt_ns` and returns it. Call it at least once a millisecond or two. `now` decides
+    /// about silence, `dt_ns` how far it moves: after a gap, the shell passes one step's worth and nothing is made up
+    /// for.
     pub fn step(&mut self, now: Mono, dt_ns: u64) -> &Setpoint {
         if self.mode == MotorMode::Following && self.silent(now) {
             self.stop(MotorMode::Stopped);
         }
         let dt_s = dt_ns as f64 * 1e-9;
-        match self.mode {
-            MotorMode::Following => {
-                for index in 0..self.target.joints {
-                    let gripper = self.settings.joints[index].kind == JointKind::Gripper;
-                    if gripper || self.left_ns.abs_diff(dt_ns) == 0 {
-                        self.target.position[index] = self.goal.position[index];
-                    } else {
-                        // On the line to the goal, or past it at the same velocity while a command is missing.
-                        self.target.position[index] += self.target.velocity[index] * dt_s;
-                    }
-                    if gripper {
-                        self.target.velocity[index] = 0.0;
-                    }
-                }
-                self.left_ns = self.left_ns.saturating_sub(dt_ns);
-            }
-            MotorMode::Idle | MotorMode::Stopped | MotorMode::TorqueOff => self.brake(dt_s),
+        if dt_ns == 0 {
+            return &self.target;
         }
-        for (index, joint) in self.settings.joints.iter().enumerate() {
-            let q = &mut self.target.position[index];
-            *q = q.clamp(joint.limits.position_min, joint.limits.position_max);
+        match self.mode {
+            MotorMode::Following if self.brakes.is_none() => self.move_on(dt_s),
+            MotorMode::Following | MotorMode::Idle | MotorMode::Stopped => self.brake(dt_s),
+            // Without torque the joints are where they are; a motion that starts anew starts there.
+            MotorMode::TorqueOff => {
+                self.target.position = self.measured.position;
+                self.target.velocity = [0.0; JOINTS_MAX];
+            }
+        }
+        for (q, joint) in self.target.position.iter_mut().zip(&self.settings.joints) {
+            // max and min, not clamp: limits that are the wrong way round must not panic here.
+            *q = q
+                .max(joint.limits.position_min)
+                .min(joint.limits.position_max);
         }
         &self.target
     }
@@ -251,28 +249,73 @@ impl Motor {
         let patience_ns = SILENCE_NS
             .max(4 * self.settings.period_ns)
             .min(self.valid_for_ns);
-        self.heard
-            .is_none_or(|heard| now.since_ns(heard) > patience_ns)
+        now.since_ns(self.heard) >= patience_ns
+    }
+
+    /// A step along the line. While a command is missing, only as long as a gentle stop still ends inside the limits.
+    fn move_on(&mut self, dt_s: f64) {
+        let (mut line, mut easing) = (self.line.clone(), self.easing.clone());
+        line.advance(dt_s);
+        easing.advance(dt_s);
+        let mut next = self.target;
+        let numbers = next.position.iter_mut().zip(&mut next.velocity);
+        for (index, ((q, v), joint)) in numbers.zip(&self.settings.joints).enumerate() {
+            if joint.kind == JointKind::Gripper {
+                (*q, *v) = (line.goal(index), 0.0);
+                continue;
+            }
+            let to = line.position(index) + easing.offset(index);
+            (*q, *v) = (to, (to - *q) / dt_s);
+            if line.past_goal() && !gentle_stop_fits(&joint.limits, *q, *v) {
+                self.set_brakes();
+                self.brake(dt_s);
+                return;
+            }
+        }
+        (self.line, self.easing, self.target) = (line, easing, next);
     }
 
     fn stop(&mut self, mode: MotorMode) {
-        self.mode = mode;
         self.stopped_epoch = self.epoch;
-        self.before = None;
-        self.receiver.forget();
+        self.leave(mode);
+    }
+
+    fn leave(&mut self, mode: MotorMode) {
+        self.mode = mode;
+        self.implied = Implied::NONE;
+        self.receiver.disengage();
+        if self.brakes.is_none() {
+            self.set_brakes();
+        }
+    }
+
+    fn set_brakes(&mut self) {
+        let mut brakes = [Brake::default(); JOINTS_MAX];
+        let moving = self.target.position.iter().zip(&self.target.velocity);
+        for ((brake, (q, v)), joint) in brakes.iter_mut().zip(moving).zip(&self.settings.joints) {
+            *brake = Brake::begin(&joint.limits, *q, *v);
+        }
+        self.brakes = Some(brakes);
     }
 
     fn brake(&mut self, dt_s: f64) {
-        for (index, joint) in self.settings.joints.iter().enumerate() {
-            let v = &mut self.target.velocity[index];
-            let most = joint.limits.acceleration_max * dt_s;
-            *v = if v.abs() <= most {
-                0.0
-            } else {
-                *v - most.copysign(*v)
-            };
-            self.target.position[index] += *v * dt_s;
+        let Some(brakes) = &mut self.brakes else {
+            return;
+        };
+        let moving = self.target.position.iter_mut();
+        let moving = moving.zip(&mut self.target.velocity).zip(brakes);
+        for (((q, v), brake), joint) in moving.zip(&self.settings.joints) {
+            if joint.kind != JointKind::Gripper {
+                *v = brake.step(*v, dt_s);
+                *q += *v * dt_s;
+            }
         }
+    }
+
+    /// Where each joint shall be, as of the last step.
+    #[must_use]
+    pub fn target(&self) -> &Setpoint {
+        &self.target
     }
 
     /// Whether what it asks of the joints is at rest.
@@ -287,7 +330,13 @@ impl Motor {
         self.mode
     }
 
-    /// Takes a measurement and writes the state frame of it; returns its length.
+    /// How the command stream is doing.
+    #[must_use]
+    pub fn health(&self, now: Mono) -> Health {
+        self.receiver.health(now)
+    }
+
+    /// Takes a measurement and writes the state frame of it; returns its length. `None` if the buffer is too small.
     pub fn report(&mut self, measured: &JointState, frame: &mut [u8]) -> Option<usize> {
         self.measured = *measured;
         self.reports = self.reports.wrapping_add(1);
@@ -306,6 +355,12 @@ impl Motor {
         state::encode(&report, self.settings.states, frame)
     }
 
+    /// Commands accepted since the start.
+    #[must_use]
+    pub fn accepted(&self) -> u32 {
+        self.accepted
+    }
+
     /// Frames refused since the start.
     #[must_use]
     pub fn rejected(&self) -> u32 {
@@ -314,7 +369,13 @@ impl Motor {
             .fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
-    /// Commands that implied more than the limits.
+    /// Frames refused for `reason` since the start.
+    #[must_use]
+    pub fn rejected_for(&self, reason: Reject) -> u32 {
+        self.rejects.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Commands that implied more than the limits, whether they were refused for it or not.
     #[must_use]
     pub fn limit_violations(&self) -> u32 {
         self.limit_violations
@@ -323,8 +384,11 @@ impl Motor {
     /// Puts the joints at `pose`, at rest, following nothing: the robot was carried there.
     pub fn place(&mut self, pose: &[f64]) {
         self.stop(MotorMode::Idle);
+        let joints = self.target.joints;
         self.target = Setpoint::at_rest(pose);
-        self.goal = self.target;
+        self.target.joints = joints;
+        self.line = Line::at(&self.target);
+        self.brakes = None;
         self.measured.position = self.target.position;
     }
 
@@ -333,13 +397,11 @@ impl Motor {
     }
 }
 
-const _: () = assert!(JOINTS_MAX <= u8::MAX as usize);
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::chunk::Provenance;
-    use crate::core::governor::shape::JointLimits;
+    use crate::core::governor::limits::JointLimits;
     use crate::core::wire::command::{COMMAND_LEN_MAX, MODE_KEEP_ALIVE, encode};
 
     const IDENTITY: Identity = Identity {
@@ -354,6 +416,8 @@ mod tests {
             position_max: 2.0,
             velocity_max: 2.0,
             acceleration_max: 10.0,
+            jerk_max: 1_000.0,
+            tracking_error_max: f64::INFINITY,
         };
         let joints = vec![Joint {
             kind: JointKind::Revolute,
@@ -369,11 +433,11 @@ mod tests {
         Motor::new(settings, &[0.0])
     }
 
-    fn frame(counter: u32, epoch: u32, mode: u8, q: f64) -> Vec<u8> {
+    fn frame(sent: Mono, counter: u32, epoch: u32, mode: u8, q: f64) -> Vec<u8> {
         let command = Command {
             counter,
             epoch,
-            sent: Mono(0),
+            sent,
             valid_for_us: 100_000,
             mode,
             verdict: 0,
@@ -396,7 +460,10 @@ mod tests {
                 .sum::<f64>();
             assert!(v <= 1.0);
             assert_eq!(
-                motor.on_command(Mono(ms * MS), &frame(tick, 9, MODE_FOLLOW, q)),
+                motor.on_command(
+                    Mono(ms * MS),
+                    &frame(Mono(ms * MS), tick, 9, MODE_FOLLOW, q)
+                ),
                 Ok(())
             );
             for _ in 0..5 {
@@ -426,13 +493,16 @@ mod tests {
         }
         assert_eq!(
             stopped_after_ms,
-            Some(21),
+            Some(20),
             "counted from the last command, in steps of 1 ms"
         );
         assert!(motor.at_rest());
         assert_eq!(
-            motor.on_command(Mono(900 * MS), &frame(41, 9, MODE_FOLLOW, 0.2)),
-            Err(Reject::Epoch)
+            motor.on_command(
+                Mono(900 * MS),
+                &frame(Mono(900 * MS), 41, 9, MODE_FOLLOW, 0.2)
+            ),
+            Err(Reject::Stopped)
         );
         assert_eq!(motor.limit_violations(), 0);
     }
@@ -451,15 +521,15 @@ mod tests {
     fn a_first_command_away_from_the_pose_is_refused() {
         let mut motor = motor();
         assert_eq!(
-            motor.on_command(Mono(0), &frame(1, 9, MODE_FOLLOW, 0.06)),
+            motor.on_command(Mono(0), &frame(Mono(0), 1, 9, MODE_FOLLOW, 0.06)),
             Err(Reject::AwayFromPose)
         );
         assert_eq!(
-            motor.on_command(Mono(0), &frame(2, 9, MODE_FOLLOW, 0.01)),
+            motor.on_command(Mono(0), &frame(Mono(0), 2, 9, MODE_FOLLOW, 0.01)),
             Ok(())
         );
         assert_eq!(
-            motor.on_command(Mono(0), &frame(3, 0, MODE_FOLLOW, 0.01)),
+            motor.on_command(Mono(0), &frame(Mono(0), 3, 0, MODE_FOLLOW, 0.01)),
             Err(Reject::Stopped),
             "no epoch, no motion"
         );
@@ -472,7 +542,13 @@ mod tests {
             assert_eq!(
                 motor.on_command(
                     Mono(u64::from(tick) * PERIOD_NS),
-                    &frame(tick, 0, MODE_KEEP_ALIVE, 1.5)
+                    &frame(
+                        Mono(u64::from(tick) * PERIOD_NS),
+                        tick,
+                        0,
+                        MODE_KEEP_ALIVE,
+                        1.5
+                    )
                 ),
                 Ok(())
             );
@@ -486,17 +562,21 @@ mod tests {
     }
 
     #[test]
-    fn too_fast_is_counted_and_outside_is_refused() {
+    fn too_fast_and_outside_are_refused_and_counted() {
         let mut motor = motor();
-        for (counter, q) in [(1, 0.0), (2, 0.0), (3, 0.04)] {
+        for (counter, q, want) in [
+            (1, 0.0, Ok(())),
+            (2, 0.0, Ok(())),
+            (3, 0.04, Err(Reject::TooFast)),
+        ] {
             assert_eq!(
-                motor.on_command(Mono(0), &frame(counter, 9, MODE_FOLLOW, q)),
-                Ok(())
+                motor.on_command(Mono(0), &frame(Mono(0), counter, 9, MODE_FOLLOW, q)),
+                want
             );
         }
         assert_eq!(motor.limit_violations(), 1, "8 rad/s");
         assert_eq!(
-            motor.on_command(Mono(0), &frame(4, 9, MODE_FOLLOW, 2.1)),
+            motor.on_command(Mono(0), &frame(Mono(0), 4, 9, MODE_FOLLOW, 2.1)),
             Err(Reject::Limits)
         );
         assert_eq!(motor.limit_violations(), 2);

@@ -4,8 +4,9 @@
 use super::keys;
 use super::session::{LinkError, TEXT_MAX, declare};
 use crate::core::units::Mono;
+use crate::core::wire::Identity;
 use crate::core::wire::picture;
-use crate::core::wire::{Identity, Reject};
+use crate::core::wire::reject::Reject;
 use crate::ports::{Frame, Source, SourceFault};
 use std::time::Duration;
 use zenoh::handlers::{RingChannel, RingChannelHandler};

@@ -19,6 +19,17 @@ pub fn now() -> Mono {
     )
 }
 
+/// How long the machine has been suspended since it started: what `CLOCK_BOOTTIME` counts and `CLOCK_MONOTONIC` does not.
+#[must_use]
+pub fn slept_ns() -> u64 {
+    let awake = now();
+    let time = clock_gettime(ClockId::Boottime);
+    let all_ns = (time.tv_sec as u64)
+        .wrapping_mul(SECOND_NS)
+        .wrapping_add(time.tv_nsec as u64);
+    all_ns.saturating_sub(awake.0)
+}
+
 /// Sleeps until `at`; returns at once when it has passed. Absolute, so that lateness never adds up.
 pub fn sleep_until(at: Mono) {
     let request = Timespec {
@@ -48,6 +59,17 @@ impl Ticks {
             period_ns,
             missed: 0,
         }
+    }
+
+    /// Nominal time between two ticks.
+    #[must_use]
+    pub fn period_ns(&self) -> u64 {
+        self.period_ns
+    }
+
+    /// Moves the next tick, and with it all that follow, by a part of a period; later if positive.
+    pub fn shift(&mut self, by_ns: i64) {
+        self.next = Mono(self.next.0.saturating_add_signed(by_ns));
     }
 
     /// Sleeps until the next tick. Returns when it was due and how late this call came back.

@@ -6,24 +6,17 @@
 
 use crate::core::action::Setpoint;
 use crate::core::chunk::Chunk;
-use crate::core::schedule::{Intake, Schedule, Step};
+use crate::core::governor::Proposal;
+use crate::core::schedule::{Intake, Schedule};
 use crate::core::units::Mono;
 use crate::runtime::clock::Ticks;
+use crate::runtime::phase::PhaseLock;
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-/// What control asks of the governor for one tick.
-#[derive(Clone, Copy, Debug)]
-pub struct Proposal {
-    /// The tick it is for.
-    pub due: Mono,
-    /// The scheduler's word.
-    pub step: Step,
-}
 
 /// What the governor reports back, so that the next proposal starts from what was really emitted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,11 +30,20 @@ pub enum Held {
     Standby(Setpoint),
 }
 
+/// A chunk on its way from inference to control.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// The chunk.
+    pub chunk: Chunk,
+    /// When it was queued.
+    pub queued: Mono,
+}
+
 /// Everything the control thread touches.
 #[derive(Debug)]
 pub struct ControlIo {
     /// Chunks from inference.
-    pub chunks: rtrb::Consumer<Chunk>,
+    pub chunks: rtrb::Consumer<Made>,
     /// To the governor.
     pub proposals: mailbox::Sender<Proposal>,
     /// From the governor.
@@ -68,7 +70,7 @@ pub fn tick(
         schedule.reset(at);
         chunks.for_each(drop);
         return Proposal {
-            due,
+            made: due,
             step: schedule.step(due, Some(at)),
         };
     }
@@ -82,7 +84,7 @@ pub fn tick(
         Held::At(at) | Held::Standby(at) => Some(at),
     };
     Proposal {
-        due,
+        made: due,
         step: schedule.step(due, at),
     }
 }
@@ -90,12 +92,17 @@ pub fn tick(
 /// The control thread.
 pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &Seat) {
     let mut missed = 0;
+    let mut phase = PhaseLock::new(ticks.period_ns());
     let started_with = allocations_of_this_thread();
     while !io.ending.load(Ordering::Relaxed) {
         let now = ticks.wait();
         seat.beat.mark(now.woke);
         let held = *io.held.read();
-        let chunks = std::iter::from_fn(|| io.chunks.pop().ok());
+        let chunks = std::iter::from_fn(|| {
+            let made = io.chunks.pop().ok()?;
+            phase.heard(now.due, made.queued);
+            Some(made.chunk)
+        });
         io.proposals.put(tick(
             &mut schedule,
             now.due,
@@ -108,6 +115,7 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
             missed: ticks.missed - missed,
         });
         missed = ticks.missed;
+        ticks.shift(phase.step());
         io.allocations.store(
             allocations_of_this_thread() - started_with,
             Ordering::Relaxed,

@@ -4,7 +4,8 @@
 use crate::config::problem::Problem;
 use crate::config::{Config, Precision};
 use crate::core::action::JointKind;
-use crate::core::governor::{Governor, Joint};
+use crate::core::governor::Governor;
+use crate::core::governor::limits::Joint;
 use crate::core::schedule::Schedule;
 use crate::core::wire::{Identity, Kind, data_id, schema_id};
 use crate::engine::cpu::{CpuEngine, CpuOptions};
@@ -112,13 +113,13 @@ impl Deployment {
                 .age_max_ns
                 .min(bundle.timing.observation_age_max_ns),
         };
-        let governed: Vec<Joint> = config
-            .robot
-            .joints
-            .iter()
-            .map(|(_, joint)| *joint)
-            .collect();
-        let governor = Governor::new(&governed, config.control.period_ns).map_err(|bad| {
+        let governed = Governor::new(config.limits.clone()).and_then(|governor| {
+            match config.robot.space.as_deref() {
+                Some(space) => governor.within(space.clone()),
+                None => Ok(governor),
+            }
+        });
+        let governor = governed.map_err(|bad| {
             vec![Problem {
                 at: "robot.toml".into(),
                 expected: "limits that can be governed".into(),

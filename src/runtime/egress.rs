@@ -2,8 +2,8 @@
 //! Egress: governed commands into frames, and frames to the link. The only thread that touches the link's `put`; the
 //! newest command wins, an old one is never sent late.
 
+use crate::core::governor::Output;
 use crate::core::governor::reaction::Reaction;
-use crate::core::governor::{Output, Verdict};
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
 use crate::core::wire::command::{
@@ -53,18 +53,13 @@ impl Framer {
                 MODE_KEEP_ALIVE
             }
         };
-        let verdict = match output.verdict {
-            Verdict::Passed => 0,
-            Verdict::Shaped => 1,
-            Verdict::Held(cause) => 16 + cause as u8,
-        };
         let command = Command {
             counter: output.tick,
             epoch: output.epoch,
             sent: now,
             valid_for_us: VALID_FOR_US,
             mode,
-            verdict,
+            verdict: output.verdict.code(),
             action: output.action,
             provenance: output.provenance,
             setpoint: *output.command.get(),

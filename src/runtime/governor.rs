@@ -5,12 +5,12 @@
 //! control thread never makes the robot move twice in one period.
 
 use crate::core::governor::reaction::Cause;
-use crate::core::governor::{Governor, Input, Output, Permission, Verdict};
+use crate::core::governor::{Governor, Input, Lines, Output, Proposal, Verdict};
 use crate::core::observation::StateHistory;
-use crate::core::supervisor::Decision;
+use crate::core::supervisor::{Decision, Permission};
 use crate::core::units::Mono;
 use crate::runtime::clock;
-use crate::runtime::control::{Held, Proposal};
+use crate::runtime::control::Held;
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
@@ -54,16 +54,19 @@ pub fn tick(
     now: Mono,
     proposal: Option<&Proposal>,
     states: &StateHistory,
-    state_age_max_ns: u64,
     decision: &Decision,
+    lines: Lines,
     emergency_stop: bool,
 ) -> (Output, Held) {
     let input = Input {
-        proposal: proposal.map(|proposal| &proposal.step),
-        state: states.fresh(now, state_age_max_ns),
+        proposal,
+        state: states.fresh(now, governor.limits().state_age_max_ns),
         permission: decision.permission,
         hold: decision.hold,
         emergency_stop: emergency_stop || decision.emergency_stop,
+        speed_scale: 1.0,
+        emergency_line: lines.emergency,
+        deadman: lines.deadman,
     };
     let output = governor.step(now, &input);
     let held = match output.verdict {
@@ -73,29 +76,26 @@ pub fn tick(
         }
         // What was changed is told too: a scheduler that went on with its own plan would be chased by the governor,
         // which brakes late by nature and swings around a moving wish.
-        Verdict::Shaped | Verdict::Held(_) => Held::At(*output.command.get()),
+        Verdict::Shaped(_) | Verdict::Held(_) => Held::At(*output.command.get()),
     };
     (output, held)
 }
 
 /// The decision before the watchdog's first word: nothing moves.
 pub const NO_DECISION: Decision = Decision {
-    mode: crate::core::supervisor::Mode::Standby,
+    mode: crate::core::supervisor::Mode::Boot,
+    left: None,
     cause: None,
     permission: Permission::None,
     hold: None,
     emergency_stop: false,
     answer: None,
+    latched: None,
+    wake: Mono(0),
 };
 
 /// The governor thread.
-pub fn run(
-    mut governor: Governor,
-    mut io: GovernorIo,
-    period_ns: u64,
-    state_age_max_ns: u64,
-    seat: &Seat,
-) {
+pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, seat: &Seat) {
     let mut covered = clock::now();
     let started_with = allocations_of_this_thread();
     while !io.ending.load(Ordering::Relaxed) {
@@ -105,8 +105,8 @@ pub fn run(
         let now = clock::now();
         seat.beat.mark(now);
         match &proposal {
-            Some(proposal) if proposal.due <= covered => continue,
-            Some(proposal) => covered = proposal.due,
+            Some(proposal) if proposal.made <= covered => continue,
+            Some(proposal) => covered = proposal.made,
             // One period further; after a long gap, now: what was missed is not made up for.
             None => covered = covered.plus_ns(period_ns).max(now.minus_ns(period_ns)),
         }
@@ -116,11 +116,11 @@ pub fn run(
             now,
             proposal.as_ref(),
             io.states.read(),
-            state_age_max_ns,
             io.decisions.read(),
+            Lines::NOT_FITTED,
             stop,
         );
-        if output.verdict == Verdict::Shaped {
+        if matches!(output.verdict, Verdict::Shaped(_)) {
             io.interventions.fetch_add(1, Ordering::Relaxed);
         }
         io.commands.put(Some(output));

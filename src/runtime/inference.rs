@@ -6,12 +6,13 @@
 
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
 use crate::core::limits::CHUNK_VALUES_MAX;
-use crate::core::observation::StateHistory;
+use crate::core::observation::{JointState, StateHistory};
 use crate::core::units::{MS, Mono};
 use crate::policy::text::{Instruction, InstructionFault};
 use crate::policy::{InferFault, Policy};
 use crate::ports::Frame;
 use crate::runtime::clock;
+use crate::runtime::control::Made;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
@@ -71,13 +72,65 @@ pub struct Insight {
     pub inference_ns: u64,
 }
 
+/// Which frames the policy is shown: new ones, young ones, one at a time, with the joint state of their moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    settings: Settings,
+    started: Option<Mono>,
+    last_frame: Option<Mono>,
+}
+
+impl Gate {
+    /// A gate that has seen nothing.
+    #[must_use]
+    pub fn new(settings: Settings) -> Gate {
+        Gate {
+            settings,
+            started: None,
+            last_frame: None,
+        }
+    }
+
+    /// Admits the frame with number `seq`, captured at `captured`, and returns the joint state measured nearest to it.
+    ///
+    /// # Errors
+    /// [`Refusal`]; a frame that is too old, or has no state, is refused again until a newer one comes.
+    pub fn admit<'a>(
+        &mut self,
+        now: Mono,
+        captured: Mono,
+        seq: u32,
+        states: &'a StateHistory,
+    ) -> Result<&'a JointState, Refusal> {
+        // Also a frame whose time went backwards.
+        let seen = self.last_frame.is_some_and(|last| captured <= last);
+        let early = self
+            .started
+            .is_some_and(|started| now.since_ns(started) < self.settings.period_ns);
+        if seen || early || seq == 0 {
+            return Err(Refusal::NotDue);
+        }
+        let age_ns = now.since_ns(captured);
+        if age_ns > self.settings.frame_age_max_ns {
+            return Err(Refusal::FrameTooOld {
+                age_ms: age_ns / MS,
+            });
+        }
+        let (state, distance_ns) = states.nearest(captured).ok_or(Refusal::NoState)?;
+        if distance_ns > PAIRING_MAX_NS {
+            return Err(Refusal::NoState);
+        }
+        self.started = Some(now);
+        self.last_frame = Some(captured);
+        Ok(state)
+    }
+}
+
 /// The policy and its rhythm.
 pub struct Inference {
     policy: Policy,
-    settings: Settings,
+    gate: Gate,
     instructed: bool,
-    started: Option<Mono>,
-    last_frame: Option<Mono>,
     chunk_id: u32,
     /// The plan, with the state at observation as its first row.
     rows: Vec<f32>,
@@ -90,10 +143,8 @@ impl Inference {
         let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
         Inference {
             policy,
-            settings,
+            gate: Gate::new(settings),
             instructed: false,
-            started: None,
-            last_frame: None,
             chunk_id: 0,
             rows,
         }
@@ -126,28 +177,10 @@ impl Inference {
         states: &StateHistory,
         clock: &dyn Fn() -> Mono,
     ) -> Result<(Chunk, Insight), Refusal> {
-        let seen = self.last_frame.is_some_and(|last| frame.captured <= last);
-        let early = self
-            .started
-            .is_some_and(|started| now.since_ns(started) < self.settings.period_ns);
-        if seen || early || frame.seq == 0 {
-            return Err(Refusal::NotDue);
-        }
         if !self.instructed {
             return Err(Refusal::NoInstruction);
         }
-        let age_ns = now.since_ns(frame.captured);
-        if age_ns > self.settings.frame_age_max_ns {
-            return Err(Refusal::FrameTooOld {
-                age_ms: age_ns / MS,
-            });
-        }
-        let (state, distance_ns) = states.nearest(frame.captured).ok_or(Refusal::NoState)?;
-        if distance_ns > PAIRING_MAX_NS {
-            return Err(Refusal::NoState);
-        }
-        self.started = Some(now);
-        self.last_frame = Some(frame.captured);
+        let state = self.gate.admit(now, frame.captured, frame.seq, states)?;
         let action = &self.policy.bundle().action;
         let (period_ns, first_step_ns) = (action.period_ns, action.first_step_ns);
         // A plan relative to the state at observation begins there: its first row is where the robot was when the
@@ -192,7 +225,7 @@ pub struct InferenceIo {
     /// Sentences, tokenised by whoever took them in.
     pub instructions: mpsc::Receiver<Instruction>,
     /// To the scheduler.
-    pub chunks: rtrb::Producer<Chunk>,
+    pub chunks: rtrb::Producer<Made>,
     /// For people.
     pub insight: triple_buffer::Input<Insight>,
     /// Figures.
@@ -229,7 +262,11 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                     inference_ns: done.since_ns(now),
                 };
                 // A full queue means that control is not coming round; the watchdog sees that by itself.
-                if io.chunks.push(chunk).is_ok() {
+                let made = Made {
+                    chunk,
+                    queued: done,
+                };
+                if io.chunks.push(made).is_ok() {
                     io.tap.record(sample);
                 }
                 io.insight.write(insight);

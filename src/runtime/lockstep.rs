@@ -9,17 +9,18 @@ use crate::bench::episode::{CAMERA_PX, Episode, Outcome, Spec};
 use crate::bench::process;
 use crate::bench::robot::STEP_NS;
 use crate::core::chunk::Chunk;
-use crate::core::governor::{Governor, Verdict};
+use crate::core::governor::reaction::Reactions;
+use crate::core::governor::{Governor, Lines, Proposal, Verdict};
 use crate::core::observation::StateHistory;
 use crate::core::schedule::Schedule;
-use crate::core::supervisor::{Mode, Request, Supervisor};
+use crate::core::supervisor::{Asked, Mode, Request, Supervisor};
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{STATE_LEN_MAX, StateReceiver};
 use crate::link::motor::{self, Motor};
 use crate::policy::text::InstructionFault;
 use crate::ports::Frame;
 use crate::runtime::clock;
-use crate::runtime::control::{self, Held, Proposal};
+use crate::runtime::control::{self, Held};
 use crate::runtime::deployment::{Deployment, Identities};
 use crate::runtime::egress::Framer;
 use crate::runtime::governor as governor_stage;
@@ -45,9 +46,10 @@ pub struct Lockstep {
     now: Mono,
     period_ns: u64,
     state_age_max_ns: u64,
+    reactions: Reactions,
     injected_delay_ns: u64,
     identities: Identities,
-    joints: Vec<crate::core::governor::Joint>,
+    joints: Vec<crate::core::governor::limits::Joint>,
     inference: Inference,
     schedule: Schedule,
     governor: Governor,
@@ -84,6 +86,7 @@ impl Lockstep {
             now: Mono(1_000 * MS),
             period_ns: deployment.config.control.period_ns,
             state_age_max_ns: deployment.config.control.state_age_max_ns,
+            reactions: deployment.config.limits.reactions,
             injected_delay_ns,
             identities: deployment.identities,
             joints: deployment
@@ -117,7 +120,11 @@ impl Lockstep {
     ) -> Result<Outcome, EpisodeFault> {
         let mut world = World::new(spec, self);
         self.inference.instruct(world.episode.sentence())?;
-        let mut watch = Watch::new(Supervisor::default(), self.state_age_max_ns, &self.joints);
+        let mut watch = Watch::new(
+            Supervisor::new(self.reactions, None),
+            self.state_age_max_ns,
+            &self.joints,
+        );
         let mut decision = governor_stage::NO_DECISION;
         let mut held = Held::default();
         let mut last = None;
@@ -138,13 +145,15 @@ impl Lockstep {
             );
 
             if now.0.is_multiple_of(WATCH_NS) {
-                let request = match (over, decision.mode) {
+                let asked = match (over, decision.mode) {
                     (None, Mode::Standby) => Some(Request::Activate),
                     (Some(_), Mode::Active | Mode::Holding) => Some(Request::Stop),
                     _ => None,
                 };
                 let gathered = Gathered {
-                    request,
+                    asked: asked.map(|request| Asked { request, made: now }),
+                    lines: Lines::NOT_FITTED,
+                    slept_ns: 0,
                     cameras_fresh: world.frame.seq > 0,
                     instructed: true,
                     thread_late: false,
@@ -173,14 +182,14 @@ impl Lockstep {
                 now,
                 Some(&proposal),
                 &world.states,
-                self.state_age_max_ns,
                 &decision,
+                Lines::NOT_FITTED,
                 false,
             );
             self.allocations += allocations_of_this_thread() - before;
             held = now_held;
             last = Some(output);
-            self.interventions += u64::from(output.verdict == Verdict::Shaped);
+            self.interventions += u64::from(matches!(output.verdict, Verdict::Shaped(_)));
             let frame = self.framer.frame(now, &output);
             // A refusal is counted by the motor controller.
             let _ = world.motor.on_command(now, frame);

@@ -5,15 +5,16 @@
 use crate::config::{Config, Precision};
 use crate::core::governor::Output;
 use crate::core::observation::StateHistory;
-use crate::core::supervisor::{Decision, Mode, Refused, Request};
+use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
 use crate::core::wire::state::Report;
 use crate::policy::text::{Instruction, Text};
 use crate::ports::Frame;
 use crate::runtime::clock;
+use crate::runtime::crash::Recorder;
 use crate::runtime::governor::{Last, NO_DECISION};
 use crate::runtime::inference::Insight;
 use crate::runtime::telemetry::{Figures, Measures, Sample};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,10 +37,11 @@ pub struct Counters {
     pub states_refused: Arc<AtomicU64>,
     pub newest_frame_ns: Arc<AtomicU64>,
     pub instructed: Arc<AtomicBool>,
+    pub mode: Arc<AtomicU8>,
 }
 
 /// A request on its way to the watchdog, and where the answer goes.
-pub type Asked = (Request, SyncSender<Result<Mode, Refused>>);
+pub type Petition = (Asked, SyncSender<Result<Mode, Refused>>);
 
 /// The reading ends that telemetry empties into the desk.
 #[derive(Debug)]
@@ -89,9 +91,10 @@ pub struct Desk {
     pub counters: Counters,
     text: Text,
     instructions: SyncSender<Instruction>,
-    requests: SyncSender<Asked>,
+    requests: SyncSender<Petition>,
     view: Mutex<View>,
     measures: Mutex<Measures>,
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Desk {
@@ -102,8 +105,9 @@ impl Desk {
         policy: &str,
         text: Text,
         instructions: SyncSender<Instruction>,
-        requests: SyncSender<Asked>,
+        requests: SyncSender<Petition>,
         counters: Counters,
+        recorder: Option<Arc<Recorder>>,
     ) -> Desk {
         let joints = config.robot.joints.iter();
         let view = View {
@@ -133,6 +137,7 @@ impl Desk {
             requests,
             view: Mutex::new(view),
             measures: Mutex::new(Measures::default()),
+            recorder,
         }
     }
 
@@ -163,7 +168,7 @@ impl Desk {
         })
     }
 
-    /// Asks for a mode by its word: `active`, `standby` or `stop`, `reset`, `e-stop`.
+    /// Asks for a mode by its word: `active`, `standby` or `stop`, `reset`, `e-stop`; or tells it: `status`.
     ///
     /// # Errors
     /// The refusal, in words.
@@ -173,16 +178,35 @@ impl Desk {
             "standby" | "stop" => Request::Stop,
             "reset" => Request::Reset,
             "e-stop" => Request::EmergencyStop,
+            "status" => return Ok(self.status()),
             other => {
                 return Err(format!(
-                    "expected active, standby, stop, reset or e-stop, found \"{other}\""
+                    "expected active, standby, stop, reset, e-stop or status, found \"{other}\""
                 ));
             }
         };
+        // The record first: it is a person who says "reset", and may have no other latch to reset.
+        let acknowledged = match &self.recorder {
+            Some(recorder) if request == Request::Reset => {
+                recorder.acknowledge().map_err(|error| error.to_string())?
+            }
+            Some(_) | None => false,
+        };
         match self.request(request) {
+            Some(Err(Refused::NotLatched)) if acknowledged => Ok("crash acknowledged".to_owned()),
             Some(Ok(mode)) => Ok(mode.word().to_owned()),
             Some(Err(refused)) => Err(refused.to_string()),
             None => Err("the watchdog does not answer".to_owned()),
+        }
+    }
+
+    /// The mode, and why the robot is not simply moving.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let decision = self.view().decision;
+        match decision.cause {
+            None => decision.mode.word().to_owned(),
+            Some(cause) => format!("{}: {}", decision.mode.word(), cause.words()),
         }
     }
 
@@ -192,7 +216,11 @@ impl Desk {
             self.counters.emergency_stop.store(true, Ordering::Release);
         }
         let (answer, answered) = mpsc::sync_channel(1);
-        self.requests.try_send((request, answer)).ok()?;
+        let asked = Asked {
+            request,
+            made: clock::now(),
+        };
+        self.requests.try_send((asked, answer)).ok()?;
         answered.recv_timeout(ANSWER).ok()
     }
 
@@ -203,12 +231,7 @@ impl Desk {
         while clock::now() < deadline {
             let view = self.view();
             let resting = view.output.is_none_or(|output| output.at_rest);
-            if resting
-                && !matches!(
-                    view.decision.mode,
-                    Mode::Active | Mode::Holding | Mode::Stopping
-                )
-            {
+            if resting && !view.decision.mode.armed() && view.decision.mode != Mode::Stopping {
                 return true;
             }
             clock::sleep_until(clock::now().plus_ns(10_000_000));

@@ -8,21 +8,25 @@
 //!                       watchdog (heartbeats, supervisor) --decision--^
 //! ```
 
-use crate::core::governor::Permission;
+use crate::core::governor::Proposal;
 use crate::core::observation::StateHistory;
-use crate::core::supervisor::Supervisor;
+use crate::core::supervisor::{Permission, Supervisor};
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
 use crate::link::runtime_end::{CommandSender, LinkCamera, answer_requests, subscribe_states};
 use crate::link::session::LinkError;
 use crate::ports::{Frame, Source};
 use crate::runtime::capture::{self, CaptureIo};
-use crate::runtime::control::{self, ControlIo, Held, Proposal};
+use crate::runtime::control::{self, ControlIo, Held};
+use crate::runtime::crash::Recorder;
+use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
 use crate::runtime::inference::{self, InferenceIo, Insight};
+use crate::runtime::latch::LatchFile;
 use crate::runtime::operations::{Counters, Desk, DeskEnds};
+use crate::runtime::service::{self, ServiceIo};
 use crate::runtime::telemetry::{self, tap};
 use crate::runtime::watchdog::{self, Watch, WatchIo};
 use crate::runtime::{clock, threads};
@@ -49,12 +53,19 @@ pub enum StartError {
     /// The operating system gave no thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// `realtime.mode = "require"`, and something was not granted.
+    #[error(
+        "realtime.mode = \"require\", and the kernel does not grant what was asked for:\n  {0}"
+    )]
+    Realtime(String),
 }
 
 /// A running pipeline. Dropping it ends it: bring the robot to rest first ([`Desk::come_to_rest`]).
 pub struct Running {
     /// Where people ask and look.
     pub desk: Arc<Desk>,
+    /// Its threads: what they were granted, and whether they come round.
+    pub crew: Crew,
     ending: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     _link: Vec<Box<dyn std::any::Any>>,
@@ -79,6 +90,29 @@ pub fn start(
     session: &Session,
     injected_delay_ns: u64,
 ) -> Result<Running, StartError> {
+    start_recorded(deployment, session, injected_delay_ns, None)
+}
+
+/// What outlives the process.
+#[derive(Debug)]
+pub struct Memory {
+    /// Crashes.
+    pub recorder: Arc<Recorder>,
+    /// A latched stop.
+    pub latch: LatchFile,
+}
+
+/// As [`start`], with a memory of what went wrong and, if one listens, a word to the service manager.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start_recorded(
+    deployment: Deployment,
+    session: &Session,
+    injected_delay_ns: u64,
+    memory: Option<Memory>,
+) -> Result<Running, StartError> {
+    let (recorder, latch) = memory.map(|memory| (memory.recorder, memory.latch)).unzip();
     let Deployment {
         config,
         inference,
@@ -89,6 +123,8 @@ pub fn start(
         policy_name,
     } = deployment;
     let robot = config.robot.name.as_str();
+    // The engine is loaded: what it mapped is locked as it is touched.
+    let mut crew = Crew::new(&config.realtime, recorder.clone());
     let (period_ns, state_age_max_ns) = (config.control.period_ns, config.control.state_age_max_ns);
     let ending = Arc::new(AtomicBool::new(false));
     let counters = Counters::default();
@@ -109,7 +145,7 @@ pub fn start(
     let (picture, picture_out) = triple_buffer(&black);
     let (chunks, chunks_out) = rtrb::RingBuffer::new(CHUNKS);
     let nothing = Proposal {
-        due: clock::now(),
+        made: clock::now(),
         step: crate::core::schedule::Step::None(crate::core::schedule::Absence::NoChunk),
     };
     let (proposals, proposals_out) = mailbox(&nothing);
@@ -145,6 +181,7 @@ pub fn start(
         instructions,
         requests,
         counters.clone(),
+        recorder.clone(),
     ));
 
     // The link's ends.
@@ -197,12 +234,11 @@ pub fn start(
         ending: Arc::clone(&ending),
     };
     let framer = Framer::new(identities.commands);
-    threads.push(threads::spawn(
-        threads::EGRESS,
-        now,
-        egress_beat.clone(),
-        move |seat| egress::run(framer, egress_io, &seat),
-    )?);
+    threads.push(
+        crew.spawn(threads::EGRESS, now, egress_beat.clone(), move |seat| {
+            egress::run(framer, egress_io, &seat)
+        })?,
+    );
     let governor_io = GovernorIo {
         proposals: proposals_out,
         states: governor_states,
@@ -216,14 +252,11 @@ pub fn start(
         allocations: Arc::clone(&counters.governor_allocations),
         ending: Arc::clone(&ending),
     };
-    threads.push(threads::spawn(
-        threads::GOVERNOR,
-        now,
-        governor_beat.clone(),
-        move |seat| {
-            governor::run(governor, governor_io, period_ns, state_age_max_ns, &seat);
-        },
-    )?);
+    threads.push(
+        crew.spawn(threads::GOVERNOR, now, governor_beat.clone(), move |seat| {
+            governor::run(governor, governor_io, period_ns, &seat);
+        })?,
+    );
     let control_io = ControlIo {
         chunks: chunks_out,
         proposals,
@@ -234,12 +267,11 @@ pub fn start(
         ending: Arc::clone(&ending),
     };
     let ticks = clock::Ticks::new(now, period_ns);
-    threads.push(threads::spawn(
-        threads::CONTROL,
-        now,
-        control_beat.clone(),
-        move |seat| control::run(schedule, control_io, ticks, &seat),
-    )?);
+    threads.push(
+        crew.spawn(threads::CONTROL, now, control_beat.clone(), move |seat| {
+            control::run(schedule, control_io, ticks, &seat)
+        })?,
+    );
     let inference_io = InferenceIo {
         frames: frames_out,
         states: inference_states,
@@ -251,7 +283,7 @@ pub fn start(
         injected_delay_ns,
         ending: Arc::clone(&ending),
     };
-    threads.push(threads::spawn(
+    threads.push(crew.spawn(
         threads::INFERENCE,
         now,
         inference_beat.clone(),
@@ -265,12 +297,11 @@ pub fn start(
         ending: Arc::clone(&ending),
     };
     let source: Box<dyn Source> = Box::new(camera);
-    threads.push(threads::spawn(
-        threads::CAPTURE,
-        now,
-        capture_beat.clone(),
-        move |seat| capture::run(source, black, capture_io, &seat),
-    )?);
+    threads.push(
+        crew.spawn(threads::CAPTURE, now, capture_beat.clone(), move |seat| {
+            capture::run(source, black, capture_io, &seat)
+        })?,
+    );
     let joints: Vec<_> = config
         .robot
         .joints
@@ -290,32 +321,56 @@ pub fn start(
         ],
         counters: counters.clone(),
         frame_age_max_ns: config.camera.age_max_ns,
+        failed: Arc::clone(&crew.failed),
+        recorder: recorder.clone(),
         ending: Arc::clone(&ending),
     };
-    let watch = Watch::new(Supervisor::default(), state_age_max_ns, &joints);
-    threads.push(threads::spawn(
-        threads::WATCHDOG,
-        now,
-        watchdog_beat.clone(),
-        move |seat| watchdog::run(watch, watch_io, &seat),
-    )?);
+    let watch = Watch::new(
+        Supervisor::new(
+            config.limits.reactions,
+            latch.as_ref().and_then(LatchFile::kept),
+        ),
+        state_age_max_ns,
+        &joints,
+    );
+    threads.push(
+        crew.spawn(threads::WATCHDOG, now, watchdog_beat.clone(), move |seat| {
+            watchdog::run(watch, watch_io, &seat)
+        })?,
+    );
     let (told, telling) = (Arc::clone(&desk), Arc::clone(&ending));
-    threads.push(threads::spawn(
+    threads.push(crew.spawn(
         threads::TELEMETRY,
         now,
         telemetry_beat.clone(),
-        move |seat| telemetry::run(&told, ends, &telling, &seat),
+        move |seat| telemetry::run(&told, ends, latch, &telling, &seat),
     )?);
+
+    if recorder.is_some() && service::listens() {
+        let io = ServiceIo {
+            beats: crew.beats.clone(),
+            mode: Arc::clone(&counters.mode),
+            recorder,
+            ending: Arc::clone(&ending),
+        };
+        let beat = Beat::new();
+        threads.push(crew.spawn(threads::SERVICE, now, beat, move |seat| {
+            service::run(&io, &seat)
+        })?);
+    }
 
     debug_assert_eq!(
         NO_DECISION.permission,
         Permission::None,
         "nothing may move before the watchdog's first word"
     );
-    Ok(Running {
+    let running = Running {
         desk,
+        crew,
         ending,
         threads,
         _link: vec![Box::new(subscriber), Box::new(instruct), Box::new(mode)],
-    })
+    };
+    running.crew.report().map_err(StartError::Realtime)?;
+    Ok(running)
 }

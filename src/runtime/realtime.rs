@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the hot path asks of the machine: a count of its own allocations, and a real-time priority.
+//! What the hot path asks of the machine: a count of its own allocations, a real-time priority, cores of its own,
+//! memory that stays. Whether it was granted is what the kernel says when asked again, never what a call returned.
 //!
-//! An `unsafe` room: the global allocator's contract and one system call that `rustix` does not have.
+//! An `unsafe` room: the global allocator's contract and system calls that `rustix`, as it is built here, does not have.
 #![allow(unsafe_code)]
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -50,21 +52,142 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// Asks for `SCHED_FIFO` at `priority` for the calling thread and reads back what the kernel says. `true` only if it
-/// was granted. Threads started by this one later do not inherit it (`SCHED_RESET_ON_FORK`).
+/// How the kernel schedules the calling thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scheduled {
+    /// `SCHED_FIFO` priority; 0 for a normal thread.
+    pub fifo: i32,
+    /// Cores it may run on, ascending.
+    pub cores: Vec<usize>,
+}
+
+/// Asks for `SCHED_FIFO` at `fifo` (0: leaves the policy alone) and for `cores` (empty: leaves them alone) for the
+/// calling thread, touches the stack of a real-time thread so that no page of it is missing later, and reads back what the
+/// kernel says. Threads started by this one later do not inherit the priority (`SCHED_RESET_ON_FORK`).
 #[must_use]
-pub fn request_fifo(priority: i32) -> bool {
-    let parameter = libc::sched_param {
-        sched_priority: priority,
-    };
-    // SAFETY: `parameter` outlives the call, which reads it and keeps no pointer; thread 0 means the calling thread;
-    // a refusal is a return value.
-    let rc = unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameter)
-    };
+pub fn take_seat(fifo: i32, cores: &[usize]) -> Scheduled {
+    if !cores.is_empty() {
+        let mut set = CpuSet::new();
+        cores
+            .iter()
+            .filter(|core| **core < CpuSet::MAX_CPU)
+            .for_each(|core| set.set(*core));
+        // A refusal shows in what is read back.
+        let _ = sched_setaffinity(None, &set);
+    }
+    if fifo > 0 {
+        let parameter = libc::sched_param {
+            sched_priority: fifo,
+        };
+        // SAFETY: `parameter` outlives the call, which reads it and keeps no pointer; thread 0 means the calling
+        // thread; a refusal is a return value, and shows in what is read back.
+        unsafe {
+            libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameter);
+        }
+        touch_stack();
+    }
+    scheduled()
+}
+
+/// What the kernel says of the calling thread.
+fn scheduled() -> Scheduled {
     // SAFETY: takes no pointer; thread 0 means the calling thread.
     let policy = unsafe { libc::sched_getscheduler(0) };
-    rc == 0 && policy & !libc::SCHED_RESET_ON_FORK == libc::SCHED_FIFO
+    let mut parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameter` is a valid place for the kernel to write to for the length of the call.
+    let rc = unsafe { libc::sched_getparam(0, &mut parameter) };
+    let is_fifo = rc == 0 && policy & !libc::SCHED_RESET_ON_FORK == libc::SCHED_FIFO;
+    let cores = sched_getaffinity(None).map_or_else(
+        |_| Vec::new(),
+        |set| {
+            (0..CpuSet::MAX_CPU)
+                .filter(|core| set.is_set(*core))
+                .collect()
+        },
+    );
+    Scheduled {
+        fifo: if is_fifo { parameter.sched_priority } else { 0 },
+        cores,
+    }
+}
+
+/// Stack of a real-time thread that is there before its loop begins: what the deepest call of any of them needs, with
+/// room.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Writes one byte of each page. Not inlined, so that the frame is given back.
+#[inline(never)]
+fn touch_stack() {
+    const PAGE_BYTES: usize = 4096;
+    let mut stack = [0_u8; STACK_BYTES];
+    for page in stack.chunks_mut(PAGE_BYTES) {
+        if let Some(byte) = page.first_mut() {
+            *byte = std::hint::black_box(1);
+        }
+    }
+    std::hint::black_box(&stack);
+}
+
+/// What the kernel says of this process's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLock {
+    /// `VmLck`: address space that is locked.
+    pub locked_kib: u64,
+    /// Soft limit of what may be locked, in bytes; `u64::MAX` for none.
+    pub limit_bytes: u64,
+    /// Whether the process may lock past its limit (`CAP_IPC_LOCK`).
+    pub privileged: bool,
+}
+
+/// Locks this process's memory, what it has and what it will get, page by page as it is touched (`MCL_ONFAULT`): call
+/// it after engines have loaded. Not even asked for under a limit: the kernel would grant it today and refuse an
+/// allocation tomorrow, which ends the program.
+#[must_use]
+pub fn lock_memory() -> MemoryLock {
+    let before = memory_lock();
+    if before.privileged || before.limit_bytes == u64::MAX {
+        // SAFETY: takes flags only; changes no memory's content or address. A refusal shows in what is read back.
+        unsafe {
+            libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT);
+        }
+    }
+    memory_lock()
+}
+
+/// Bit of `CAP_IPC_LOCK` in `CapEff` of /proc/self/status.
+const CAP_IPC_LOCK: u64 = 1 << 14;
+
+fn memory_lock() -> MemoryLock {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.split_whitespace().next())
+    };
+    let capabilities = field("CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    MemoryLock {
+        locked_kib: field("VmLck:")
+            .and_then(|kib| kib.parse().ok())
+            .unwrap_or(0),
+        limit_bytes: limit(libc::RLIMIT_MEMLOCK),
+        privileged: capabilities.is_some_and(|bits| bits & CAP_IPC_LOCK != 0),
+    }
+}
+
+/// Highest `SCHED_FIFO` priority that the limits of this process grant to one without privileges.
+#[must_use]
+pub fn priority_limit() -> u64 {
+    limit(libc::RLIMIT_RTPRIO)
+}
+
+fn limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid place for the kernel to write to for the length of the call.
+    let rc = unsafe { libc::getrlimit(resource, &mut limit) };
+    if rc == 0 { limit.rlim_cur } else { 0 }
 }
 
 #[cfg(test)]
@@ -87,10 +210,36 @@ mod tests {
     }
 
     #[test]
+    fn cores_are_read_back() {
+        let all = take_seat(0, &[]).cores;
+        let first = *all.first().expect("a core to run on");
+        let seat = |cores: Vec<usize>| {
+            std::thread::spawn(move || take_seat(0, &cores).cores)
+                .join()
+                .expect("no panic")
+        };
+        assert_eq!(seat(vec![first]), [first]);
+        // No machine has it: nothing changes, and what is read back says so.
+        assert_eq!(seat(vec![CpuSet::MAX_CPU - 1]), all);
+    }
+
+    #[test]
     fn a_priority_is_granted_or_refused_and_never_claimed() {
-        let granted = std::thread::spawn(|| request_fifo(10)).join();
-        let absurd = std::thread::spawn(|| request_fifo(1_000)).join();
-        assert!(granted.is_ok());
-        assert_eq!(absurd.ok(), Some(false));
+        let seat = |fifo| {
+            std::thread::spawn(move || take_seat(fifo, &[]))
+                .join()
+                .expect("no panic")
+        };
+        assert!([0, 10].contains(&seat(10).fifo));
+        assert_eq!(seat(1_000).fifo, 0);
+        let child = std::thread::spawn(|| {
+            let _ = take_seat(10, &[]);
+            std::thread::spawn(|| take_seat(0, &[])).join()
+        });
+        let child = child.join().expect("no panic").expect("no panic");
+        assert_eq!(
+            child.fifo, 0,
+            "a real-time thread's child is a normal thread"
+        );
     }
 }

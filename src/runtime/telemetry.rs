@@ -4,8 +4,10 @@
 //! Each thread of the hot path owns one bounded queue of plain [`Sample`]s; the telemetry thread drains them into
 //! histograms. A full queue drops the sample and counts it: telemetry never slows what it measures.
 
+use crate::core::supervisor::Mode;
 use crate::core::units::Mono;
 use crate::runtime::clock;
+use crate::runtime::latch::LatchFile;
 use crate::runtime::operations::{Desk, DeskEnds};
 use crate::runtime::threads::Seat;
 use hdrhistogram::Histogram;
@@ -67,7 +69,7 @@ pub fn tap() -> (Tap, rtrb::Consumer<Sample>) {
 }
 
 /// Three significant digits from 1 ns to 100 s.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     // The bounds are constants that satisfy the crate's rules (1 <= low, high >= 2 low, digits <= 5).
     Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("constant bounds are valid")
 }
@@ -208,7 +210,8 @@ pub struct Spread {
     pub max: f64,
 }
 
-fn spread(histogram: &Histogram<u64>, scale: f64) -> Spread {
+/// Percentiles of a histogram, scaled.
+pub(crate) fn spread(histogram: &Histogram<u64>, scale: f64) -> Spread {
     let at =
         |quantile: f64| (histogram.value_at_quantile(quantile) as f64 * scale * 1e3).round() / 1e3;
     Spread {
@@ -241,12 +244,30 @@ pub struct Figures {
 /// The telemetry thread's period: fast enough for a page, slow enough to cost nothing.
 const PERIOD_NS: u64 = 20_000_000;
 
-/// The telemetry thread. Nothing waits for it.
-pub fn run(desk: &Desk, mut ends: DeskEnds, ending: &AtomicBool, seat: &Seat) {
+/// The telemetry thread. Nothing waits for it; it also keeps a latched stop on disk, which may take long.
+pub fn run(
+    desk: &Desk,
+    mut ends: DeskEnds,
+    mut latch: Option<LatchFile>,
+    ending: &AtomicBool,
+    seat: &Seat,
+) {
+    let mut told = false;
     while !ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
         desk.refresh(&mut ends);
+        let decision = desk.view().decision;
+        // While booting nothing has been decided yet: what is on disk stands.
+        if let Some(latch) = &mut latch
+            && decision.mode != Mode::Boot
+        {
+            let kept = latch.keep(decision.latched);
+            if let (Err(fault), false) = (&kept, told) {
+                log::error!("{fault}");
+            }
+            told = kept.is_err();
+        }
         clock::sleep_until(now.plus_ns(PERIOD_NS));
     }
 }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The table of threads: name, priority, deadline. Nobody else writes one of these numbers.
 
-use crate::core::units::{MS, Mono};
-use crate::runtime::realtime;
+use crate::core::units::MS;
 use crate::sync::heartbeat::Beat;
-use std::thread::JoinHandle;
 
 /// One thread of the pipeline.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +57,12 @@ pub const TELEMETRY: Spec = Spec {
     fifo: 0,
     beat_age_max_ns: 2_000 * MS,
 };
+/// Heartbeats to the service manager. Above the policy, which may compute for long: a busy policy is no restart.
+pub const SERVICE: Spec = Spec {
+    name: "service",
+    fifo: 40,
+    beat_age_max_ns: 1_000 * MS,
+};
 
 // Who may be starved by whom is decided here, at compile time: the nearer to the motor, the higher; the watchdog
 // above all; the policy, which may compute for long, below everything that moves the robot.
@@ -74,28 +78,4 @@ pub struct Seat {
     pub beat: Beat,
     /// Whether the kernel granted the real-time priority.
     pub fifo_granted: bool,
-}
-
-/// Starts a thread of the table. Its first heartbeat is `now`, so that it is late only if it never comes round.
-///
-/// # Errors
-/// What the operating system says when it gives no thread.
-pub fn spawn(
-    spec: Spec,
-    now: Mono,
-    beat: Beat,
-    body: impl FnOnce(Seat) + Send + 'static,
-) -> std::io::Result<JoinHandle<()>> {
-    beat.mark(now);
-    std::thread::Builder::new().name(spec.name.to_owned()).spawn(move || {
-        let fifo_granted = spec.fifo > 0 && realtime::request_fifo(spec.fifo);
-        if spec.fifo > 0 && !fifo_granted {
-            log::warn!(
-                "thread {}: SCHED_FIFO {} was not granted; it runs at normal priority (needs CAP_SYS_NICE or LimitRTPRIO)",
-                spec.name,
-                spec.fifo
-            );
-        }
-        body(Seat { beat, fifo_granted });
-    })
 }

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Watchdog: gathers what the supervisor may know, steps it, hands its word to the governor. 100 times a second.
 
-use crate::core::governor::{Joint, Output, Verdict};
+use crate::core::governor::limits::Joint;
+use crate::core::governor::measured::{POSE_ROOM, REST_RATE};
+use crate::core::governor::{Lines, Output};
 use crate::core::observation::StateHistory;
-use crate::core::supervisor::{Decision, Facts, Request, Supervisor};
-use crate::core::supervisor::{Mode, Refused};
-use crate::core::units::Mono;
+use crate::core::supervisor::deadlines::Deadline;
+use crate::core::supervisor::{
+    Asked, Decision, Facts, FirstSetpoint, Mode, Refused, Request, Supervisor,
+};
+use crate::core::units::{MS, Mono};
 use crate::core::wire::state::Report;
 use crate::runtime::clock::{self, Ticks};
+use crate::runtime::crash::Recorder;
 use crate::runtime::governor::Last;
-use crate::runtime::operations::{Asked, Counters};
+use crate::runtime::operations::{Counters, Petition};
 use crate::runtime::threads::{Seat, Spec};
 use crate::sync::heartbeat::Beat;
 use std::hash::BuildHasher;
@@ -17,20 +22,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-/// A joint faster than this is moving: ten times the bench encoder's noise over a period.
-const REST_RAD_S: f64 = 0.05;
-/// A pose this far outside its limits is outside; less is noise of the encoder.
-const POSE_ROOM: f64 = 0.005;
+/// A motor controller that has refused this many commands and accepted none meanwhile refuses us, not a frame.
+const REFUSED_COMMANDS: u32 = 2;
+/// Sleep of the machine that is no rounding of two clocks.
+const SUSPENDED_NS: u64 = 10 * MS;
 
 /// Facts that come from elsewhere than the motor controller.
 #[derive(Clone, Copy, Debug)]
 pub struct Gathered {
     /// What was asked.
-    pub request: Option<Request>,
+    pub asked: Option<Asked>,
     /// Whether the camera's newest frame is young enough.
     pub cameras_fresh: bool,
     /// Whether somebody has said what to do.
     pub instructed: bool,
+    /// The lines that a person holds.
+    pub lines: Lines,
+    /// How long the machine has slept since it started.
+    pub slept_ns: u64,
     /// Whether a thread that moves the robot is late.
     pub thread_late: bool,
     /// What the governor last did.
@@ -46,6 +55,9 @@ pub struct Watch {
     state_age_max_ns: u64,
     joints: Vec<Joint>,
     echo: Option<Echo>,
+    motor_restarted: bool,
+    stepped: Option<Mono>,
+    slept_ns: Option<u64>,
 }
 
 /// The motor controller's echo: since when it flows, and when it last moved on.
@@ -55,10 +67,13 @@ struct Echo {
     counter: u32,
     flowing_since: Mono,
     changed: Mono,
+    /// Commands that it refused since it started, and since the echo last moved on.
+    rejected: u32,
+    refusals: u32,
 }
 
 /// An echo that stands still for longer has a gap.
-const ECHO_GAP_NS: u64 = crate::core::supervisor::ECHO_LOST_NS;
+const ECHO_GAP_NS: u64 = Deadline::EchoLost.ns();
 
 impl Watch {
     /// A watch that has seen nothing.
@@ -69,6 +84,9 @@ impl Watch {
             state_age_max_ns,
             joints: joints.to_vec(),
             echo: None,
+            motor_restarted: false,
+            stepped: None,
+            slept_ns: None,
         }
     }
 
@@ -80,9 +98,17 @@ impl Watch {
         report: Option<&Report>,
         gathered: &Gathered,
     ) -> Decision {
+        // Who grants permissions and comes round too late has let one run out: the robot has stopped meanwhile.
+        let stepped = self.stepped.replace(now);
+        let late = stepped.is_some_and(|at| now.since_ns(at) > Deadline::Permission.ns());
+        self.motor_restarted = false;
         if let Some(report) = report {
             self.hear(now, report);
         }
+        let slept_before_ns = self.slept_ns.replace(gathered.slept_ns);
+        let slept_ns = gathered
+            .slept_ns
+            .saturating_sub(slept_before_ns.unwrap_or(gathered.slept_ns));
         let state = states.latest();
         let pose = |test: &dyn Fn(f64, f64, &Joint) -> bool| {
             state.is_some_and(|state| {
@@ -97,25 +123,33 @@ impl Watch {
             })
         };
         let facts = Facts {
-            request: gathered.request,
+            asked: gathered.asked,
+            booted: gathered.last.is_some(),
             state_age_ns: state.map(|state| now.since_ns(state.received)),
             state_age_max_ns: self.state_age_max_ns,
             pose_within_limits: pose(&|q, _, joint| {
                 (joint.limits.position_min - POSE_ROOM..=joint.limits.position_max + POSE_ROOM)
                     .contains(&q)
             }),
-            measured_at_rest: pose(&|_, v, _| v.abs() <= REST_RAD_S),
+            measured_at_rest: pose(&|_, v, _| v.abs() <= REST_RATE),
             cameras_fresh: gathered.cameras_fresh,
             instructed: gathered.instructed,
+            // Chunks made before the robot is armed are dropped: the first command is the measured pose.
+            first_setpoint: FirstSetpoint::None,
+            commands_refused: self
+                .echo
+                .is_some_and(|echo| echo.refusals >= REFUSED_COMMANDS),
+            motor_restarted: self.motor_restarted,
+            suspended: slept_ns > SUSPENDED_NS,
+            emergency_line: gathered.lines.emergency,
+            deadman: gathered.lines.deadman,
             echo_flowing_ns: self.echo.map(|echo| now.since_ns(echo.flowing_since)),
             echo_age_ns: self
                 .echo
                 .map_or(u64::MAX, |echo| now.since_ns(echo.changed)),
-            thread_late: gathered.thread_late,
-            held: gathered.last.and_then(|output| match output.verdict {
-                Verdict::Passed | Verdict::Shaped => None,
-                Verdict::Held(cause) => Some(cause),
-            }),
+            thread_late: gathered.thread_late || late,
+            held: gathered.last.and_then(|output| output.found),
+            governor_epoch: gathered.last.map_or(0, |output| output.epoch),
             at_rest: gathered.last.is_some_and(|output| output.at_rest),
             next_epoch: gathered.next_epoch,
         };
@@ -132,17 +166,33 @@ impl Watch {
                     }
                     echo.counter = report.echo_counter;
                     echo.changed = now;
+                    echo.refusals = 0;
+                } else {
+                    let more = report.rejected.wrapping_sub(echo.rejected);
+                    echo.refusals = echo.refusals.saturating_add(more);
                 }
+                echo.rejected = report.rejected;
             }
-            Some(_) | None => {
+            other => {
+                self.motor_restarted = other.is_some();
                 self.echo = Some(Echo {
                     boot_id: report.boot_id,
                     counter: report.echo_counter,
                     flowing_since: now,
                     changed: now,
+                    rejected: report.rejected,
+                    refusals: 0,
                 });
             }
         }
+    }
+}
+
+/// What of a request reaches the supervisor: after a crash that nobody has acknowledged, no arming.
+fn admit(asked: Option<Asked>, crashed: bool) -> (Option<Asked>, Option<Refused>) {
+    match asked.map(|asked| asked.request) {
+        Some(Request::Activate | Request::TakeOver) if crashed => (None, Some(Refused::Crashed)),
+        Some(_) | None => (asked, None),
     }
 }
 
@@ -157,7 +207,7 @@ pub struct WatchIo {
     /// From the governor.
     pub last: triple_buffer::Output<Last>,
     /// From the desk.
-    pub requests: mpsc::Receiver<Asked>,
+    pub requests: mpsc::Receiver<Petition>,
     /// To the governor.
     pub decisions: triple_buffer::Input<Decision>,
     /// To the desk.
@@ -168,6 +218,10 @@ pub struct WatchIo {
     pub counters: Counters,
     /// An older frame is not shown to the policy.
     pub frame_age_max_ns: u64,
+    /// Set when a thread has panicked.
+    pub failed: Arc<AtomicBool>,
+    /// Knows of a crash that nobody has acknowledged.
+    pub recorder: Option<Arc<Recorder>>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -177,18 +231,27 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
     let mut ticks = Ticks::new(clock::now(), PERIOD_NS);
     // Random keys of the standard library's hasher: an arming of an earlier start must not be taken for one of ours.
     let random = std::collections::hash_map::RandomState::new();
-    let mut before = Mode::Standby;
+    let mut before = Mode::Boot;
     while !io.ending.load(Ordering::Relaxed) {
         let now = ticks.wait().woke;
         seat.beat.mark(now);
         let asked = io.requests.try_recv().ok();
-        let late = io.beats.iter().any(|(spec, beat)| {
-            beat.last()
-                .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
-        });
+        let crashed = io
+            .recorder
+            .as_ref()
+            .is_some_and(|recorder| recorder.unacknowledged());
+        let (request, refused) = admit(asked.as_ref().map(|(asked, _)| *asked), crashed);
+        let failed = io.failed.load(Ordering::Acquire);
+        let late = failed
+            || io.beats.iter().any(|(spec, beat)| {
+                beat.last()
+                    .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
+            });
         let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
         let gathered = Gathered {
-            request: asked.as_ref().map(|(request, _)| *request),
+            asked: request,
+            lines: Lines::NOT_FITTED,
+            slept_ns: clock::slept_ns(),
             cameras_fresh: newest_frame != Mono(0)
                 && now.since_ns(newest_frame) <= io.frame_age_max_ns,
             instructed: io.counters.instructed.load(Ordering::Relaxed),
@@ -202,11 +265,19 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
             io.counters.emergency_stop.store(false, Ordering::Release);
         }
         before = decision.mode;
+        io.counters
+            .mode
+            .store(decision.mode as u8, Ordering::Relaxed);
         io.decisions.write(decision);
         io.decided.write(decision);
         if let Some((_, answer)) = asked {
             // Whoever asked may have given up waiting.
-            let _ = answer.try_send(decision.answer.unwrap_or(Err(Refused::Busy)));
+            let _ = answer.try_send(
+                refused
+                    .map(Err)
+                    .or(decision.answer)
+                    .unwrap_or(Err(Refused::Busy)),
+            );
         }
     }
 }

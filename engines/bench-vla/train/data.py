@@ -168,7 +168,7 @@ class Batcher:
             action[unknown, :, :6] = 0.0
             action[unknown, :, 6] = f.state[index][unknown, None, 6]
         # Words that carry no colour or side may be unknown.
-        drop = (self.rng.random(tokens.shape) < 0.1) & ~np.isin(tokens, self.keep)
+        drop = (self.rng.random(tokens.shape) < 0.15) & ~np.isin(tokens, self.keep)
         drop &= (self.rng.random(len(index)) < 0.6)[:, None]
         tokens[drop] = UNK
         as_tensor = torch.from_numpy

@@ -2,147 +2,101 @@
 //! The supervisor: may the robot move? A plain state machine with the time passed in.
 //!
 //! It permits, the governor acts. Its permission is a value that expires, renewed at each step; a supervisor that
-//! dies has withdrawn it. Facts are gathered first ([`Facts`] is all it may know), then the mode decides.
+//! dies has withdrawn it. Facts are gathered first ([`Facts`] is all it may know), then the mode decides. What each
+//! cause does and how it ends is the governor's table ([`crate::core::governor::reaction`]), for both.
 //!
 //! ```text
-//!            activate, all fresh                    stop asked for
-//!  Standby ---------------------> Active <------> Holding --------+
-//!     ^                             |   cause / gone  |           v
-//!     |                             +-----------------+----> Stopping --at rest--> Standby
-//!     |  reset                      |  latching cause (any mode)
-//!     +---------------- Stopped <---+---- (brakes, then latched)
-//!     +---------------- EStop   <-------- emergency stop (any mode), latched
+//!   Boot --self-check ok--> Standby  (or into the latch that was there before the restart)
+//!
+//!              activate, everything fresh                cause that clears by itself
+//!   Standby ------------------------------> Active <--------------------------------> Holding
+//!      |     take over                        ^ |  take over, hand back                 ^ |
+//!      +------------------------------> Takeover <--------------------------------------+ |
+//!      ^                                       |                                          |
+//!      |                                       | stop asked for, deadman away,            |
+//!      |                                       | cause that ends with this arming         |
+//!      +---- at rest ---- Stopping <-----------+------------------------------------------+
+//!      |
+//!      +---- reset ------ Stopped  <---- cause that latches (any armed mode, Stopping)
+//!      +---- reset ------ EStop    <---- emergency stop, asked for or on the line (any mode); a stop that does not end
 //! ```
+//!
+//! A latch is a cause and the time at which it struck. It survives a restart ([`Decision::latched`] is to be kept on
+//! disk and given to [`Supervisor::new`]), and is left only by a reset that was asked for after it struck, when its
+//! cause is gone and the robot is at rest. No reset, and nothing else but an explicit request, leads to motion.
 
+pub mod deadlines;
+mod facts;
+mod mode;
 #[cfg(test)]
 mod tests;
 
-use crate::core::governor::Permission;
-use crate::core::governor::reaction::{CAUSES, Cause, Clears, Reaction};
-use crate::core::units::{MS, Mono};
+use crate::core::governor::reaction::{CAUSES, Cause, Clears, Reaction, Reactions};
+use crate::core::governor::{Deadman, EmergencyLine};
+use crate::core::units::Mono;
+use deadlines::{Deadline, Timers};
+pub use facts::{Asked, Facts, FirstSetpoint, Refused, Request};
+pub use mode::Mode;
 
-/// A permission lasts this long: three steps of a 100 Hz watchdog may be missed before the robot brakes.
-pub const PERMISSION_NS: u64 = 40 * MS;
-/// The link must have echoed without a gap for this long before the robot may be armed.
-pub const LINK_FLOWING_NS: u64 = 1_000 * MS;
-/// A joint state that has been stale this long is lost.
-pub const STATE_LOST_NS: u64 = 100 * MS;
-/// A motor controller that has echoed nothing new for this long while the robot is armed is lost.
-pub const ECHO_LOST_NS: u64 = 100 * MS;
-
-/// What the robot is doing, as a person would say it.
+/// Who moves the robot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Mode {
-    /// At rest, not armed; the start.
-    Standby = 0,
-    /// Armed, following the policy.
-    Active = 1,
-    /// Armed, held under power for a cause that clears by itself.
-    Holding = 2,
-    /// On its way to rest, as asked.
-    Stopping = 3,
-    /// At rest or braking for a cause that latches.
-    Stopped = 4,
-    /// Emergency stop, latched.
-    EStop = 5,
+pub enum Hands {
+    /// The policy.
+    Policy,
+    /// A person, through teleoperation.
+    Person,
 }
 
-impl Mode {
-    /// The word used in keys, events, metrics and the page.
+/// Permission to move: a value that expires. Only the supervisor makes one:
+///
+/// ```compile_fail
+/// use tendon::core::{supervisor::{Armed, Hands}, units::Mono};
+/// let forged = Armed { epoch: 1, hands: Hands::Policy, until: Mono(u64::MAX) };
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    epoch: u32,
+    hands: Hands,
+    until: Mono,
+}
+
+impl Armed {
+    /// Random number of this arming, never 0.
     #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Mode::Standby => "standby",
-            Mode::Active => "active",
-            Mode::Holding => "holding",
-            Mode::Stopping => "stopping",
-            Mode::Stopped => "stopped",
-            Mode::EStop => "e-stop",
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whose setpoints may be followed.
+    #[must_use]
+    pub fn hands(&self) -> Hands {
+        self.hands
+    }
+
+    /// Whether it still holds.
+    #[must_use]
+    pub fn valid(&self, now: Mono) -> bool {
+        self.epoch != 0 && now <= self.until
+    }
+
+    /// For tests of the governor alone.
+    #[cfg(test)]
+    pub(in crate::core) fn for_test(epoch: u32, hands: Hands, until: Mono) -> Armed {
+        Armed {
+            epoch,
+            hands,
+            until,
         }
     }
 }
 
-/// What a person may ask for.
+/// What the supervisor allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Arm, if everything is fresh.
-    Activate,
-    /// Come to rest and disarm.
-    Stop,
-    /// Acknowledge a latched stop whose cause is gone.
-    Reset,
-    /// Emergency stop.
-    EmergencyStop,
-}
-
-/// Everything the supervisor may know.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts {
-    /// What was asked since the last step, if anything.
-    pub request: Option<Request>,
-    /// Age of the newest joint state; `None` if none ever came.
-    pub state_age_ns: Option<u64>,
-    /// Oldest joint state that counts as fresh.
-    pub state_age_max_ns: u64,
-    /// Whether the pose lies inside the position limits.
-    pub pose_within_limits: bool,
-    /// Whether the robot's joints are at rest as measured.
-    pub measured_at_rest: bool,
-    /// Whether each needed camera has a fresh frame.
-    pub cameras_fresh: bool,
-    /// Whether somebody has said what to do.
-    pub instructed: bool,
-    /// How long the motor controller has echoed our commands without a gap; `None` if it does not.
-    pub echo_flowing_ns: Option<u64>,
-    /// Since when it has echoed nothing new.
-    pub echo_age_ns: u64,
-    /// A thread that moves the robot and does not come round.
-    pub thread_late: bool,
-    /// What the governor last did.
-    pub held: Option<Cause>,
-    /// Whether the governor's output is at rest.
-    pub at_rest: bool,
-    /// A random number for the next arming, never 0.
-    pub next_epoch: u32,
-}
-
-/// Why arming was refused; the words say what to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Latched.
-    #[error("the robot is latched in {}: reset first", .0.word())]
-    Latched(Mode),
-    /// Not yet at rest.
-    #[error("the robot is still coming to rest: try again")]
-    Busy,
-    /// No or stale joint state.
-    #[error("no fresh joint state from the motor controller: is it running and connected?")]
-    State,
-    /// Pose outside limits.
-    #[error("a joint stands outside its position limits in robot.toml: move it inside by hand")]
-    Pose,
-    /// The robot is moving.
-    #[error("a joint is moving although nothing commands it")]
-    Moving,
-    /// No fresh frame.
-    #[error("no fresh picture from a needed camera: is it connected?")]
-    Camera,
-    /// No echo.
-    #[error("the motor controller has not echoed our commands for one second without a gap")]
-    Link,
-    /// No instruction.
-    #[error("nobody has said what to do: send an instruction first")]
-    Instruction,
-    /// A thread is late.
-    #[error("a thread of the pipeline does not come round: see the log")]
-    Thread,
-    /// Nothing to reset.
-    #[error("there is nothing to reset")]
-    NotLatched,
-    /// The cause is still there.
-    #[error("the cause is still there: {}", .0.words())]
-    CauseRemains(Cause),
+pub enum Permission {
+    /// No motion: stay, or come to rest.
+    None,
+    /// Motion, as part of an arming.
+    Armed(Armed),
 }
 
 /// What the supervisor says at one step.
@@ -150,82 +104,168 @@ pub enum Refused {
 pub struct Decision {
     /// The mode.
     pub mode: Mode,
-    /// Why it is not active; `None` in active.
+    /// The mode before this step, if it changed.
+    pub left: Option<Mode>,
+    /// Why it is not moving; in standby, what ended the last arming.
     pub cause: Option<Cause>,
     /// For the governor.
     pub permission: Permission,
-    /// Another reason to hold, for the governor.
+    /// For the governor: another reason not to follow.
     pub hold: Option<Cause>,
-    /// For the governor.
+    /// Whether the mode is [`Mode::EStop`]: for the governor's input of that name.
     pub emergency_stop: bool,
     /// The answer to this step's request, if there was one.
     pub answer: Option<Result<Mode, Refused>>,
+    /// What is latched. Keep it on disk; give it to [`Supervisor::new`] after a restart.
+    pub latched: Option<Cause>,
+    /// When to step again at the latest.
+    pub wake: Mono,
+}
+
+/// A cause that only a person can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Latch {
+    cause: Cause,
+    struck: Mono,
+}
+
+/// The deadman switch since the last latch or standby: a switch that has been held all along may be taped down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grip {
+    /// Not seen released yet.
+    Unproven,
+    /// Seen released.
+    Released,
+    /// Pressed after it was seen released.
+    Pressed,
 }
 
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     mode: Mode,
+    reactions: Reactions,
     epoch: u32,
-    latched: Option<Cause>,
-}
-
-impl Default for Supervisor {
-    fn default() -> Self {
-        Supervisor {
-            mode: Mode::Standby,
-            epoch: 0,
-            latched: None,
-        }
-    }
+    hands: Hands,
+    latch: Option<Latch>,
+    /// What ended the last arming, for the reader of standby.
+    ended: Option<Cause>,
+    grip: Grip,
+    timers: Timers,
 }
 
 impl Supervisor {
-    /// One step of the watchdog.
-    pub fn step(&mut self, now: Mono, facts: &Facts) -> Decision {
-        let cause = self.worst(facts);
-        let answer = facts
-            .request
-            .map(|request| self.answer(request, facts, cause));
-        self.advance(facts, cause);
-        let armed = matches!(self.mode, Mode::Active | Mode::Holding);
-        Decision {
-            mode: self.mode,
-            cause: self.latched.or(match self.mode {
-                Mode::Active => None,
-                Mode::Holding => facts.held.or(cause),
-                Mode::Standby => Some(Cause::Standby),
-                Mode::Stopping => Some(Cause::StopRequested),
-                Mode::Stopped | Mode::EStop => cause,
+    /// A supervisor that starts, with what was latched before the restart, if anything.
+    #[must_use]
+    pub fn new(reactions: Reactions, latched: Option<Cause>) -> Supervisor {
+        Supervisor {
+            mode: Mode::Boot,
+            reactions,
+            epoch: 0,
+            hands: Hands::Policy,
+            // It struck before this clock began, but counts as struck now: nobody here has seen it yet.
+            latch: latched.map(|cause| Latch {
+                cause,
+                struck: Mono(0),
             }),
-            permission: if armed {
-                Permission::Armed {
-                    epoch: self.epoch,
-                    until: now.plus_ns(PERMISSION_NS),
-                }
-            } else {
-                Permission::None
-            },
-            hold: cause.or(if armed { None } else { self.latched }),
-            emergency_stop: self.mode == Mode::EStop,
-            answer,
+            ended: None,
+            grip: Grip::Unproven,
+            timers: Timers::default(),
         }
     }
 
-    /// The worst cause that the facts show now. The governor's own causes are its own; these are what only the
-    /// supervisor sees.
-    fn worst(&self, facts: &Facts) -> Option<Cause> {
-        let armed = matches!(self.mode, Mode::Active | Mode::Holding | Mode::Stopping);
-        let lost = facts
-            .state_age_ns
-            .is_none_or(|age_ns| age_ns > STATE_LOST_NS.max(facts.state_age_max_ns));
+    /// One step of the watchdog. Call it at 100 Hz, or at [`Decision::wake`] at the latest.
+    pub fn step(&mut self, now: Mono, facts: &Facts) -> Decision {
+        let before = self.mode;
+        // First what is so, then what to do about it.
+        self.feel(facts);
+        let seen = self.seen(now, facts);
+        let cause = self
+            .reactions
+            .worst(self.reported(facts).into_iter().chain(seen));
+        self.advance(now, facts, cause);
+        let answer = facts.asked.map(|asked| self.answer(now, asked, facts));
+        let latched = self.latch.map(|latch| latch.cause);
+        let permission = if self.mode.armed() {
+            let until = now.plus_ns(Deadline::Permission.ns());
+            Permission::Armed(Armed {
+                epoch: self.epoch,
+                hands: self.hands,
+                until,
+            })
+        } else {
+            Permission::None
+        };
+        let soon = now.plus_ns(Deadline::Permission.ns() / 2);
+        Decision {
+            mode: self.mode,
+            left: (before != self.mode).then_some(before),
+            cause: latched.or(match self.mode {
+                Mode::Active | Mode::Takeover => None,
+                Mode::Holding => cause,
+                Mode::Boot | Mode::Standby => self.ended.or(Some(Cause::Standby)),
+                Mode::Stopping | Mode::Stopped | Mode::EStop => self.ended,
+            }),
+            permission,
+            hold: latched.or(match self.mode {
+                // Not what the governor found itself: it would find it again, here, for ever.
+                Mode::Active | Mode::Takeover | Mode::Holding => seen,
+                Mode::Boot | Mode::Standby => Some(Cause::Standby),
+                Mode::Stopping | Mode::Stopped | Mode::EStop => self.ended,
+            }),
+            emergency_stop: self.mode == Mode::EStop,
+            answer,
+            latched,
+            wake: self.timers.next().map_or(soon, |due| due.min(soon)),
+        }
+    }
+
+    /// Follows the deadman switch: released, then pressed.
+    fn feel(&mut self, facts: &Facts) {
+        self.grip = match (self.grip, facts.deadman) {
+            (_, Deadman::Released) => Grip::Released,
+            (Grip::Released, Deadman::Held) => Grip::Pressed,
+            (grip, Deadman::Held | Deadman::NotFitted) => grip,
+        };
+    }
+
+    /// What the governor found by itself. Its standby means only that it has not heard of this arming yet.
+    fn reported(&self, facts: &Facts) -> Option<Cause> {
+        let ours = self.mode.armed() && facts.governor_epoch == self.epoch;
+        let refused =
+            matches!(facts.held, Some(Cause::PoseOutside | Cause::PoseMoving)) && self.mode.armed();
+        facts
+            .held
+            .filter(|cause| (ours || refused) && *cause != Cause::Standby)
+    }
+
+    /// The worst cause that the other facts show.
+    fn seen(&mut self, now: Mono, facts: &Facts) -> Option<Cause> {
+        let armed = self.mode.armed();
+        let moves = armed || self.mode == Mode::Stopping;
+        let not_seated = armed && facts.governor_epoch != self.epoch;
+        let seating_over = self.timers.run_while(Deadline::Seating, not_seated, now);
+        let braking = matches!(self.mode, Mode::Stopping | Mode::Stopped) && !facts.at_rest;
+        let braking_over = self.timers.run_while(Deadline::AtRest, braking, now);
+        let lost_ns = Deadline::StateLost.ns().max(facts.state_age_max_ns);
+        let older = |than_ns: u64| facts.state_age_ns.is_none_or(|age_ns| age_ns > than_ns);
         let is_true = |cause: Cause| match cause {
-            Cause::StateLost => armed && lost,
-            Cause::EchoLost => armed && facts.echo_age_ns > ECHO_LOST_NS,
-            Cause::ThreadLate => armed && facts.thread_late,
+            Cause::EmergencyLine => facts.emergency_line == EmergencyLine::Open,
+            Cause::StateLost => moves && older(lost_ns),
+            Cause::StateStale => armed && older(facts.state_age_max_ns),
+            Cause::EchoLost => moves && facts.echo_age_ns > Deadline::EchoLost.ns(),
+            Cause::ThreadLate => moves && (facts.thread_late || seating_over),
+            Cause::MotorRestarted => moves && facts.motor_restarted,
+            Cause::CommandsRefused => armed && facts.commands_refused,
+            Cause::ClockGap => moves && facts.suspended,
+            Cause::StopOverdue => braking_over,
+            Cause::DeadmanReleased => armed && facts.deadman == Deadman::Released,
+            // A camera is missed when the chunk that was made of its last picture has run out, or none came.
             Cause::CameraLost => {
-                armed && !facts.cameras_fresh && facts.held == Some(Cause::ChunkEnded)
+                let chunkless = matches!(facts.held, Some(Cause::ChunkEnded | Cause::NoChunk));
+                armed && !facts.cameras_fresh && chunkless
             }
+            // Those that only a request or the governor brings.
             Cause::Standby
             | Cause::PermissionExpired
             | Cause::NoChunk
@@ -233,123 +273,228 @@ impl Supervisor {
             | Cause::ProposalLate
             | Cause::NotFinite
             | Cause::Dimension
-            | Cause::StateStale
             | Cause::EmergencyStop
-            | Cause::StopRequested => false,
+            | Cause::StopRequested
+            | Cause::TrackingError
+            | Cause::StateJump
+            | Cause::StateNotFinite
+            | Cause::StateDimension
+            | Cause::Oscillation
+            | Cause::PoseOutside
+            | Cause::PoseMoving => false,
         };
-        CAUSES
-            .into_iter()
-            .filter(|cause| is_true(*cause))
-            .max_by_key(|cause| cause.reaction())
+        self.reactions
+            .worst(CAUSES.into_iter().filter(|cause| is_true(*cause)))
     }
 
-    fn answer(
-        &mut self,
-        request: Request,
-        facts: &Facts,
-        cause: Option<Cause>,
-    ) -> Result<Mode, Refused> {
-        match request {
-            Request::EmergencyStop => {
-                self.mode = Mode::EStop;
-                self.latched = Some(Cause::EmergencyStop);
-                Ok(self.mode)
-            }
-            Request::Stop => {
-                match self.mode {
-                    Mode::Active | Mode::Holding => self.mode = Mode::Stopping,
-                    Mode::Standby | Mode::Stopping | Mode::Stopped | Mode::EStop => {}
+    /// What the facts do, before anything that was asked.
+    fn advance(&mut self, now: Mono, facts: &Facts, cause: Option<Cause>) {
+        let away = self.mode.armed() && facts.deadman == Deadman::Released;
+        let away_over = self.timers.run_while(Deadline::DeadmanAway, away, now);
+        match cause {
+            Some(cause) => match (self.reactions.of(cause), self.reactions.clears(cause)) {
+                (Reaction::TorqueOff, _) => self.strike(Mode::EStop, cause, now),
+                (Reaction::Stop, _) | (_, Clears::OnAcknowledgement) => {
+                    self.strike(Mode::Stopped, cause, now)
                 }
-                Ok(self.mode)
-            }
-            Request::Reset => match self.mode {
-                Mode::Stopped | Mode::EStop => {
-                    if let Some(cause) = still_there(facts, self.latched) {
-                        return Err(Refused::CauseRemains(cause));
-                    }
-                    if !facts.at_rest {
-                        return Err(Refused::Busy);
-                    }
-                    self.mode = Mode::Standby;
-                    self.latched = None;
-                    Ok(self.mode)
+                (Reaction::Follow | Reaction::Hold, Clears::OnArming) => self.end(cause),
+                (Reaction::Follow, Clears::ByItself) => {}
+                (Reaction::Hold, Clears::ByItself) if self.mode.armed() => {
+                    self.mode = Mode::Holding
                 }
-                Mode::Standby | Mode::Active | Mode::Holding | Mode::Stopping => {
-                    Err(Refused::NotLatched)
-                }
+                (Reaction::Hold, Clears::ByItself) => {}
             },
-            Request::Activate => match self.mode {
-                Mode::Active | Mode::Holding => Ok(self.mode),
-                Mode::Stopping => Err(Refused::Busy),
-                Mode::Stopped | Mode::EStop => Err(Refused::Latched(self.mode)),
-                Mode::Standby => {
-                    may_arm(facts, cause)?;
-                    self.mode = Mode::Active;
-                    self.epoch = facts.next_epoch.max(1);
-                    Ok(self.mode)
-                }
-            },
+            None if self.mode.armed() => self.mode = self.moving(),
+            None => {}
+        }
+        if away_over {
+            self.end(Cause::DeadmanReleased);
+        }
+        match (self.mode, self.latch) {
+            (Mode::Boot, None) if facts.booted => self.mode = Mode::Standby,
+            (Mode::Boot, Some(latch)) if facts.booted => {
+                let off = self.reactions.of(latch.cause) >= Reaction::TorqueOff;
+                self.mode = if off { Mode::EStop } else { Mode::Stopped };
+                // Nobody has seen it since the restart: only a reset from now on counts.
+                self.latch = Some(Latch {
+                    struck: now,
+                    ..latch
+                });
+            }
+            (Mode::Stopping, _) if facts.at_rest => self.mode = Mode::Standby,
+            (
+                Mode::Boot
+                | Mode::Standby
+                | Mode::Active
+                | Mode::Takeover
+                | Mode::Holding
+                | Mode::Stopping
+                | Mode::Stopped
+                | Mode::EStop,
+                _,
+            ) => {}
         }
     }
 
-    fn advance(&mut self, facts: &Facts, cause: Option<Cause>) {
-        let latching = cause.filter(|cause| cause.rule().1 == Clears::OnAcknowledgement);
+    /// The mode of an arming that nothing holds.
+    fn moving(&self) -> Mode {
+        match self.hands {
+            Hands::Policy => Mode::Active,
+            Hands::Person => Mode::Takeover,
+        }
+    }
+
+    /// Latches. The worse latch stays, with its first cause; it is as young as its cause was last seen.
+    fn strike(&mut self, mode: Mode, cause: Cause, now: Mono) {
+        let new = Latch { cause, struck: now };
+        let kept = self
+            .latch
+            .filter(|old| self.reactions.of(old.cause) >= self.reactions.of(cause));
+        self.latch = Some(kept.map_or(new, |old| Latch { struck: now, ..old }));
+        self.grip = Grip::Unproven;
+        self.ended = Some(cause);
+        // While starting, the latch is all there is; it is entered when the checks are over.
+        if self.mode != Mode::Boot && self.mode != Mode::EStop {
+            self.mode = mode;
+        }
+    }
+
+    /// Ends the arming, without a latch.
+    fn end(&mut self, cause: Cause) {
+        if self.mode.armed() {
+            self.mode = Mode::Stopping;
+            self.grip = Grip::Unproven;
+            self.ended = Some(cause);
+        }
+    }
+
+    fn answer(&mut self, now: Mono, asked: Asked, facts: &Facts) -> Result<Mode, Refused> {
+        let fresh = asked.made <= now && now.since_ns(asked.made) <= Deadline::Request.ns();
+        match asked.request {
+            // Whatever its age: stopping is never wrong.
+            Request::EmergencyStop => self.strike(Mode::EStop, Cause::EmergencyStop, now),
+            Request::Stop => self.end(Cause::StopRequested),
+            Request::Reset | Request::Activate | Request::TakeOver if !fresh => {
+                return Err(Refused::TooOld);
+            }
+            Request::Reset => self.reset(asked.made, facts)?,
+            Request::Activate => self.arm(Hands::Policy, facts)?,
+            Request::TakeOver => self.arm(Hands::Person, facts)?,
+        }
+        Ok(self.mode)
+    }
+
+    /// Acknowledges a latch. Leads to standby, never to motion.
+    fn reset(&mut self, made: Mono, facts: &Facts) -> Result<(), Refused> {
+        let Some(latch) = self.latch.filter(|_| self.mode.latched()) else {
+            return Err(if self.mode == Mode::Boot {
+                Refused::Booting
+            } else {
+                Refused::NotLatched
+            });
+        };
+        if let Some(cause) = remains(latch.cause, facts) {
+            return Err(Refused::CauseRemains(cause));
+        }
+        if made <= latch.struck {
+            return Err(Refused::ResetTooEarly);
+        }
+        if !facts.at_rest {
+            return Err(Refused::Busy);
+        }
+        self.latch = None;
+        self.mode = Mode::Standby;
+        Ok(())
+    }
+
+    /// Arms, or changes hands while armed.
+    fn arm(&mut self, hands: Hands, facts: &Facts) -> Result<(), Refused> {
         match self.mode {
-            Mode::Active | Mode::Holding | Mode::Stopping if latching.is_some() => {
-                self.latched = latching;
-                self.mode = Mode::Stopped;
+            Mode::Boot => Err(Refused::Booting),
+            Mode::Stopped | Mode::EStop => Err(Refused::Latched(self.mode)),
+            Mode::Stopping => Err(Refused::Busy),
+            Mode::Standby => {
+                self.may_arm(hands, facts)?;
+                self.epoch = facts.next_epoch.max(1);
+                self.hands = hands;
+                self.ended = None;
+                self.mode = self.moving();
+                Ok(())
             }
-            Mode::Active | Mode::Holding => {
-                let held = facts
-                    .held
-                    .or(cause)
-                    .is_some_and(|cause| cause.reaction() >= Reaction::Hold);
-                self.mode = if held { Mode::Holding } else { Mode::Active };
+            Mode::Active | Mode::Takeover | Mode::Holding => {
+                may_drive(hands, facts)?;
+                self.hands = hands;
+                if self.mode != Mode::Holding {
+                    self.mode = self.moving();
+                }
+                Ok(())
             }
-            Mode::Stopping if facts.at_rest => self.mode = Mode::Standby,
-            Mode::Stopping | Mode::Standby | Mode::Stopped | Mode::EStop => {}
         }
+    }
+
+    /// Everything that must hold before the robot may move, in the order in which a person would mend it.
+    fn may_arm(&self, hands: Hands, facts: &Facts) -> Result<(), Refused> {
+        let grip = match (facts.deadman, self.grip) {
+            (Deadman::NotFitted, _) | (Deadman::Held, Grip::Pressed) => None,
+            (Deadman::Held, Grip::Unproven | Grip::Released) => Some(Refused::DeadmanStuck),
+            (Deadman::Released, _) => Some(Refused::Deadman),
+        };
+        let state = facts
+            .state_age_ns
+            .is_some_and(|age_ns| age_ns <= facts.state_age_max_ns);
+        let link = facts
+            .echo_flowing_ns
+            .is_some_and(|for_ns| for_ns >= Deadline::LinkFlowing.ns())
+            && facts.echo_age_ns <= Deadline::EchoLost.ns();
+        let checks = [
+            (!facts.thread_late, Refused::Thread),
+            (
+                facts.emergency_line != EmergencyLine::Open,
+                Refused::EmergencyLine,
+            ),
+            (state, Refused::State),
+            (facts.pose_within_limits, Refused::Pose),
+            (facts.measured_at_rest, Refused::Moving),
+            (link && !facts.motor_restarted, Refused::Link),
+            (!facts.commands_refused, Refused::CommandsRefused),
+            (
+                facts.at_rest && facts.governor_epoch == 0 && !facts.suspended,
+                Refused::Busy,
+            ),
+        ];
+        checks
+            .into_iter()
+            .find_map(|(good, refused)| (!good).then_some(refused))
+            .or(grip)
+            .map_or(Ok(()), Err)?;
+        may_drive(hands, facts)
     }
 }
 
-/// Everything that must hold before the robot may move, in the order in which a person would mend it.
-fn may_arm(facts: &Facts, cause: Option<Cause>) -> Result<(), Refused> {
-    let checks = [
-        (facts.thread_late, Refused::Thread),
-        (
-            facts
-                .state_age_ns
-                .is_none_or(|age_ns| age_ns > facts.state_age_max_ns),
-            Refused::State,
-        ),
-        (!facts.pose_within_limits, Refused::Pose),
-        (!facts.measured_at_rest, Refused::Moving),
-        (!facts.cameras_fresh, Refused::Camera),
-        (
-            facts
-                .echo_flowing_ns
-                .is_none_or(|for_ns| for_ns < LINK_FLOWING_NS),
-            Refused::Link,
-        ),
-        (!facts.instructed, Refused::Instruction),
-        (!facts.at_rest, Refused::Busy),
-    ];
-    let cause = cause.map(Refused::CauseRemains);
-    checks
-        .into_iter()
-        .find_map(|(bad, refused)| bad.then_some(refused))
-        .or(cause)
-        .map_or(Ok(()), Err)
+/// What a pair of hands needs to move the robot.
+fn may_drive(hands: Hands, facts: &Facts) -> Result<(), Refused> {
+    match hands {
+        // A person sees for himself, and his first setpoint is shaped like any other.
+        Hands::Person => Ok(()),
+        Hands::Policy if !facts.cameras_fresh => Err(Refused::Camera),
+        Hands::Policy if !facts.instructed => Err(Refused::Instruction),
+        Hands::Policy if facts.first_setpoint == FirstSetpoint::Away => Err(Refused::FirstSetpoint),
+        Hands::Policy => Ok(()),
+    }
 }
 
-/// Whether what latched the robot is still true.
-fn still_there(facts: &Facts, latched: Option<Cause>) -> Option<Cause> {
-    latched.filter(|cause| match cause {
+/// What of a latched cause is still true. Those that the governor found are looked for again at the next arming.
+fn remains(latched: Cause, facts: &Facts) -> Option<Cause> {
+    let is_true = match latched {
         Cause::StateLost => facts
             .state_age_ns
             .is_none_or(|age_ns| age_ns > facts.state_age_max_ns),
-        Cause::EchoLost => facts.echo_age_ns > ECHO_LOST_NS,
+        Cause::EchoLost => facts.echo_age_ns > Deadline::EchoLost.ns(),
         Cause::ThreadLate => facts.thread_late,
+        Cause::MotorRestarted => facts.motor_restarted,
+        Cause::ClockGap => facts.suspended,
+        Cause::StopOverdue => !facts.at_rest,
+        Cause::EmergencyLine => facts.emergency_line == EmergencyLine::Open,
         // An emergency stop asked for by a person is over when the person says so.
         Cause::EmergencyStop
         | Cause::Standby
@@ -361,6 +506,17 @@ fn still_there(facts: &Facts, latched: Option<Cause>) -> Option<Cause> {
         | Cause::Dimension
         | Cause::StateStale
         | Cause::StopRequested
-        | Cause::CameraLost => false,
-    })
+        | Cause::CameraLost
+        | Cause::DeadmanReleased
+        | Cause::TrackingError
+        | Cause::StateJump
+        | Cause::StateNotFinite
+        | Cause::StateDimension
+        | Cause::Oscillation
+        | Cause::PoseOutside
+        | Cause::PoseMoving
+        | Cause::CommandsRefused => false,
+    };
+    let line = (facts.emergency_line == EmergencyLine::Open).then_some(Cause::EmergencyLine);
+    is_true.then_some(latched).or(line)
 }

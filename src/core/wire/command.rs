@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command frame: header, this body, n positions, n velocities, CRC.
+//! The command frame: header, this body, n positions, n velocities, CRC; and the end that receives it.
 
-use super::{CRC_LEN, HEADER_LEN, Header, Identity, MAGIC, Reject, advance, open, seal};
+use super::delay::Delay;
+use super::health::{Health, SILENCE_NS, Window};
+use super::order::{Retired, advance};
+use super::reject::Reject;
+use super::{
+    CRC_LEN, HEADER_LEN, Header, Identity, JOINT_LEN, MAGIC, Opened, open, read_joints, seal,
+    whole_joints, write_joints,
+};
 use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
 use crate::core::limits::JOINTS_MAX;
@@ -15,25 +22,30 @@ pub const MODE_KEEP_ALIVE: u8 = 0;
 /// Cut torque.
 pub const MODE_TORQUE_OFF: u8 = 2;
 
+/// No command may promise to be valid for longer, whatever it says: a sender cannot ask for infinity.
+pub const VALID_FOR_MAX_NS: u64 = SILENCE_NS;
+
 /// The fixed part of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-struct Body {
-    captured_ns: u64,
-    valid_for_us: u32,
-    frame_seq: u32,
-    chunk_id: u32,
-    bundle_hash: u32,
-    action: u16,
-    mode: u8,
-    joints: u8,
-    verdict: u8,
-    padding: [u8; 3],
+pub(super) struct Body {
+    pub(super) captured_ns: u64,
+    pub(super) valid_for_us: u32,
+    pub(super) frame_seq: u32,
+    pub(super) chunk_id: u32,
+    pub(super) bundle_hash: u32,
+    pub(super) action: u16,
+    pub(super) mode: u8,
+    pub(super) joints: u8,
+    pub(super) verdict: u8,
+    pub(super) padding: [u8; 3],
 }
 
 const BODY_LEN: usize = size_of::<Body>();
+/// Bytes of a command frame without its joints.
+pub const COMMAND_LEN_MIN: usize = HEADER_LEN + BODY_LEN + CRC_LEN;
 /// Bytes of the longest command frame.
-pub const COMMAND_LEN_MAX: usize = HEADER_LEN + BODY_LEN + JOINTS_MAX * 16 + CRC_LEN;
+pub const COMMAND_LEN_MAX: usize = COMMAND_LEN_MIN + JOINTS_MAX * JOINT_LEN;
 
 /// One command, as meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +70,18 @@ pub struct Command {
     pub setpoint: Setpoint,
 }
 
+impl Command {
+    /// How long it may be acted on, in nanoseconds, capped at [`VALID_FOR_MAX_NS`].
+    #[must_use]
+    pub fn valid_for_ns(&self) -> u64 {
+        valid_for_ns(self.valid_for_us)
+    }
+}
+
+fn valid_for_ns(valid_for_us: u32) -> u64 {
+    (u64::from(valid_for_us) * 1_000).min(VALID_FOR_MAX_NS)
+}
+
 /// Writes `command` into `frame` and returns its length; `None` if the buffer is too small.
 pub fn encode(command: &Command, identity: Identity, frame: &mut [u8]) -> Option<usize> {
     let joints = command.setpoint.joints.min(JOINTS_MAX);
@@ -73,18 +97,14 @@ pub fn encode(command: &Command, identity: Identity, frame: &mut [u8]) -> Option
         verdict: command.verdict,
         padding: [0; 3],
     };
-    let length = HEADER_LEN + BODY_LEN + joints * 16 + CRC_LEN;
-    let rest = frame.get_mut(HEADER_LEN..length)?;
-    rest.get_mut(..BODY_LEN)?
-        .copy_from_slice(bytemuck::bytes_of(&body));
-    let numbers = command
-        .setpoint
-        .positions()
-        .iter()
-        .chain(command.setpoint.velocities());
-    for (slot, number) in rest.get_mut(BODY_LEN..)?.chunks_exact_mut(8).zip(numbers) {
-        slot.copy_from_slice(&number.to_le_bytes());
-    }
+    let length = COMMAND_LEN_MIN + joints * JOINT_LEN;
+    let (fixed, rest) = frame
+        .get_mut(HEADER_LEN..length)?
+        .split_at_mut_checked(BODY_LEN)?;
+    fixed.copy_from_slice(bytemuck::bytes_of(&body));
+    let setpoint = &command.setpoint;
+    let positions = setpoint.position.iter().take(joints);
+    write_joints(rest, positions.chain(setpoint.velocity.iter().take(joints)));
     let header = Header {
         magic: MAGIC,
         length: u32::try_from(length).ok()?,
@@ -102,21 +122,28 @@ pub fn encode(command: &Command, identity: Identity, frame: &mut [u8]) -> Option
 /// # Errors
 /// [`Reject`].
 pub fn decode(frame: &[u8], identity: Identity) -> Result<Command, Reject> {
-    let (header, rest) = open(frame, identity)?;
-    let (fixed, numbers) = rest.split_at_checked(BODY_LEN).ok_or(Reject::Length)?;
-    let body: Body = bytemuck::pod_read_unaligned(fixed);
+    read(&unseal(frame, identity)?)
+}
+
+fn unseal(frame: &[u8], identity: Identity) -> Result<Opened<'_, Body>, Reject> {
+    let opened = open(frame, identity, COMMAND_LEN_MAX)?;
+    whole_joints(opened.rest)?;
+    Ok(opened)
+}
+
+/// The last checks: finiteness, number of joints, mode.
+fn read(opened: &Opened<'_, Body>) -> Result<Command, Reject> {
+    let Opened { header, body, rest } = opened;
     let joints = usize::from(body.joints);
-    if joints > JOINTS_MAX || numbers.len() != joints * 16 {
-        return Err(Reject::Length);
-    }
     let mut setpoint = Setpoint {
         joints,
         position: [0.0; JOINTS_MAX],
         velocity: [0.0; JOINTS_MAX],
     };
-    let (positions, velocities) = numbers.split_at_checked(joints * 8).ok_or(Reject::Length)?;
-    read_numbers(positions, &mut setpoint.position)?;
-    read_numbers(velocities, &mut setpoint.velocity)?;
+    read_joints(rest, joints, &mut setpoint.position, &mut setpoint.velocity)?;
+    if ![MODE_KEEP_ALIVE, MODE_FOLLOW, MODE_TORQUE_OFF].contains(&body.mode) {
+        return Err(Reject::Mode);
+    }
     Ok(Command {
         counter: header.counter,
         epoch: header.epoch,
@@ -135,23 +162,19 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Command, Reject> {
     })
 }
 
-/// Reads little-endian doubles; all must be finite.
-pub(super) fn read_numbers(bytes: &[u8], into: &mut [f64]) -> Result<(), Reject> {
-    for (slot, chunk) in into.iter_mut().zip(bytes.chunks_exact(8)) {
-        *slot = bytemuck::pod_read_unaligned(chunk);
-        if !slot.is_finite() {
-            return Err(Reject::NotFinite);
-        }
-    }
-    Ok(())
-}
-
-/// The receiving end's memory: order and arming. Age is judged where the command is used.
+/// The receiving end's memory: order, arming, delay, health.
 #[derive(Clone, Debug)]
 pub struct CommandReceiver {
     identity: Identity,
-    last: Option<(u32, u32)>,
-    retired: Option<u32>,
+    /// Counter of the last accepted one, since the last silence.
+    last: Option<u32>,
+    /// The arming that the stream belongs to now; 0 before the first.
+    epoch: u32,
+    /// The arming that moves the robot, if one does: no other may cut in.
+    engaged: Option<u32>,
+    retired: Retired,
+    delay: Delay,
+    window: Window,
 }
 
 impl CommandReceiver {
@@ -161,42 +184,90 @@ impl CommandReceiver {
         CommandReceiver {
             identity,
             last: None,
-            retired: None,
+            epoch: 0,
+            engaged: None,
+            retired: Retired::NONE,
+            delay: Delay::default(),
+            window: Window::default(),
         }
     }
 
-    /// Takes a frame; what it returns is whole, ours, newer than everything before, and how many counters it is ahead
-    /// (1 when none was lost; also for the first).
+    /// Takes a frame at `now`, by the receiver's own clock. What it returns is whole, ours, newer than everything
+    /// before, not late, and of an arming that is not over; with it, how many counters it is ahead (1 when none was
+    /// lost; also for the first).
+    ///
+    /// Checked in this order, and the first failure is the reason: length, CRC, magic and version, data id, schema,
+    /// epoch, counter, delay against valid-for, finiteness, number of joints, mode. A refused frame changes nothing
+    /// but the stream's [`Health`].
     ///
     /// # Errors
     /// [`Reject`].
-    pub fn accept(&mut self, frame: &[u8]) -> Result<(Command, u32), Reject> {
-        let command = decode(frame, self.identity)?;
-        if command.epoch != 0 && self.retired == Some(command.epoch) {
-            return Err(Reject::Epoch);
+    pub fn accept(&mut self, now: Mono, frame: &[u8]) -> Result<(Command, u32), Reject> {
+        let accepted = self.check(now, frame);
+        match &accepted {
+            Ok((command, _)) => self.learn(now, command),
+            Err(reject) => self.window.bad(now, *reject),
         }
-        let delta = match self.last {
-            None => 1,
-            // A new arming starts its own order: counters go on, but a restarted sender may begin anywhere.
-            Some((epoch, _)) if epoch != command.epoch && command.epoch != 0 => 1,
-            Some((_, counter)) => advance(counter, command.counter)?,
-        };
-        if let Some((epoch, _)) = self.last
-            && epoch != command.epoch
-            && epoch != 0
-        {
-            self.retired = Some(epoch);
-        }
-        self.last = Some((command.epoch, command.counter));
-        Ok((command, delta))
+        accepted
     }
 
-    /// Forgets the order, after silence: a restarted sender begins anywhere. Its old arming stays over.
-    pub fn forget(&mut self) {
-        if let Some((epoch, _)) = self.last.take()
-            && epoch != 0
-        {
-            self.retired = Some(epoch);
+    fn check(&self, now: Mono, frame: &[u8]) -> Result<(Command, u32), Reject> {
+        let opened = unseal(frame, self.identity)?;
+        let (epoch, counter) = (opened.header.epoch, opened.header.counter);
+        if epoch != 0 {
+            let cuts_in = self.engaged.is_some_and(|engaged| engaged != epoch);
+            if cuts_in || self.retired.contains(u64::from(epoch)) {
+                return Err(Reject::Epoch);
+            }
         }
+        let silent = self.window.silent(now);
+        let delta = match self.last {
+            // A new arming starts its own order, and so does a sender that was restarted: it may begin anywhere.
+            Some(_) if silent || (epoch != 0 && epoch != self.epoch) => 1,
+            Some(last) => advance(last, counter)?,
+            None => 1,
+        };
+        let late_ns = match silent {
+            // The machine at the other end may be another one by now, with another clock.
+            true => 0,
+            false => self.delay.late_ns(now, Mono(opened.header.sent_ns)),
+        };
+        let valid_for_ns = valid_for_ns(opened.body.valid_for_us);
+        if valid_for_ns == 0 || late_ns > valid_for_ns {
+            return Err(Reject::Expired);
+        }
+        Ok((read(&opened)?, delta))
+    }
+
+    fn learn(&mut self, now: Mono, command: &Command) {
+        if self.window.silent(now) {
+            self.delay = Delay::default();
+        }
+        self.delay.learn(now, command.sent);
+        self.window.good(now);
+        self.last = Some(command.counter);
+        if command.epoch != 0 && command.epoch != self.epoch {
+            if self.epoch != 0 {
+                self.retired.add(u64::from(self.epoch));
+            }
+            self.epoch = command.epoch;
+        }
+    }
+
+    /// From now on the arming `epoch` moves the robot; commands of another one are refused until [`Self::disengage`].
+    /// Two runtimes that both believe to be in charge are thereby one and a disturbance.
+    pub fn engage(&mut self, epoch: u32) {
+        self.engaged = Some(epoch);
+    }
+
+    /// The robot is no longer moved by anyone; a new arming may begin.
+    pub fn disengage(&mut self) {
+        self.engaged = None;
+    }
+
+    /// How the stream is doing.
+    #[must_use]
+    pub fn health(&self, now: Mono) -> Health {
+        self.window.health(now)
     }
 }

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The picture frame: header, this body, raw RGB, CRC. For cameras that are reached over the link.
 
-use super::{CRC_LEN, HEADER_LEN, Header, Identity, MAGIC, Reject, open, seal};
+use super::reject::Reject;
+use super::{CRC_LEN, HEADER_LEN, Header, Identity, MAGIC, Opened, open, seal};
 use crate::core::units::Mono;
 use bytemuck::{Pod, Zeroable};
 
 /// The fixed part of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-struct Body {
-    captured_ns: u64,
-    width: u16,
-    height: u16,
-    padding: [u8; 4],
+pub(super) struct Body {
+    pub(super) captured_ns: u64,
+    pub(super) width: u16,
+    pub(super) height: u16,
+    pub(super) padding: [u8; 4],
 }
 
 const BODY_LEN: usize = size_of::<Body>();
 /// Bytes around the pixels.
 pub const PICTURE_OVERHEAD: usize = HEADER_LEN + BODY_LEN + CRC_LEN;
+/// Bytes of the longest picture frame: 4K, and a bound on what a receiver computes a CRC over.
+pub const PICTURE_LEN_MAX: usize = PICTURE_OVERHEAD + 3840 * 2160 * 3;
 
 /// A picture in a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,18 +82,16 @@ pub fn encode(
 /// # Errors
 /// [`Reject`].
 pub fn decode(frame: &[u8], identity: Identity) -> Result<Picture<'_>, Reject> {
-    let (header, rest) = open(frame, identity)?;
-    let (fixed, rgb) = rest.split_at_checked(BODY_LEN).ok_or(Reject::Length)?;
-    let body: Body = bytemuck::pod_read_unaligned(fixed);
-    let (width, height) = (usize::from(body.width), usize::from(body.height));
-    if rgb.len() != width * height * 3 {
+    let Opened { header, body, rest } = open::<Body>(frame, identity, PICTURE_LEN_MAX)?;
+    // In 64 bits: the largest sizes that the fields can say do not fit into a microcontroller's usize.
+    if rest.len() as u64 != u64::from(body.width) * u64::from(body.height) * 3 {
         return Err(Reject::Length);
     }
     Ok(Picture {
         seq: header.counter,
         captured: Mono(body.captured_ns),
-        width,
-        height,
-        rgb,
+        width: usize::from(body.width),
+        height: usize::from(body.height),
+        rgb: rest,
     })
 }

@@ -2,11 +2,17 @@
 //! The state frame: header, this body, n positions, n velocities, CRC. It echoes what the motor controller last
 //! accepted, which is the only proof that a command arrived.
 
-use super::command::read_numbers;
-use super::{CRC_LEN, HEADER_LEN, Header, Identity, MAGIC, Reject, advance, open, seal};
+use super::delay::Delay;
+use super::health::{Health, Window};
+use super::order::{Retired, advance};
+use super::reject::Reject;
+use super::{
+    CRC_LEN, HEADER_LEN, Header, Identity, JOINT_LEN, MAGIC, Opened, open, read_joints, seal,
+    whole_joints, write_joints,
+};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::JointState;
-use crate::core::units::Mono;
+use crate::core::units::{MS, Mono};
 use bytemuck::{Pod, Zeroable};
 
 /// What the motor controller is doing.
@@ -39,23 +45,29 @@ impl MotorMode {
 /// The fixed part of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-struct Body {
-    measured_ns: u64,
-    boot_id: u64,
-    echo_counter: u32,
-    accepted: u32,
-    rejected: u32,
-    limit_violations: u32,
-    motor_mode: u8,
-    last_reject: u8,
-    joints: u8,
-    holding: u8,
-    padding: [u8; 4],
+pub(super) struct Body {
+    pub(super) measured_ns: u64,
+    pub(super) boot_id: u64,
+    pub(super) echo_counter: u32,
+    pub(super) accepted: u32,
+    pub(super) rejected: u32,
+    pub(super) limit_violations: u32,
+    pub(super) motor_mode: u8,
+    pub(super) last_reject: u8,
+    pub(super) joints: u8,
+    pub(super) holding: u8,
+    pub(super) padding: [u8; 4],
 }
 
 const BODY_LEN: usize = size_of::<Body>();
+/// Bytes of a state frame without its joints.
+pub const STATE_LEN_MIN: usize = HEADER_LEN + BODY_LEN + CRC_LEN;
 /// Bytes of the longest state frame.
-pub const STATE_LEN_MAX: usize = HEADER_LEN + BODY_LEN + JOINTS_MAX * 16 + CRC_LEN;
+pub const STATE_LEN_MAX: usize = STATE_LEN_MIN + JOINTS_MAX * JOINT_LEN;
+
+/// A state that was on its way for longer than this is refused: the robot is elsewhere by now. Ten periods at 200 Hz;
+/// its age in the history is judged more strictly, but counts from its arrival.
+pub const STATE_DELAY_MAX_NS: u64 = 50 * MS;
 
 /// One state report, as meant. The header's epoch is that of the last accepted command.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,15 +110,16 @@ pub fn encode(report: &Report, identity: Identity, frame: &mut [u8]) -> Option<u
         holding: u8::from(report.state.holding),
         padding: [0; 4],
     };
-    let length = HEADER_LEN + BODY_LEN + joints * 16 + CRC_LEN;
-    let rest = frame.get_mut(HEADER_LEN..length)?;
-    rest.get_mut(..BODY_LEN)?
-        .copy_from_slice(bytemuck::bytes_of(&body));
+    let length = STATE_LEN_MIN + joints * JOINT_LEN;
+    let (fixed, rest) = frame
+        .get_mut(HEADER_LEN..length)?
+        .split_at_mut_checked(BODY_LEN)?;
+    fixed.copy_from_slice(bytemuck::bytes_of(&body));
     let positions = report.state.position.iter().take(joints);
-    let numbers = positions.chain(report.state.velocity.iter().take(joints));
-    for (slot, number) in rest.get_mut(BODY_LEN..)?.chunks_exact_mut(8).zip(numbers) {
-        slot.copy_from_slice(&number.to_le_bytes());
-    }
+    write_joints(
+        rest,
+        positions.chain(report.state.velocity.iter().take(joints)),
+    );
     let header = Header {
         magic: MAGIC,
         length: u32::try_from(length).ok()?,
@@ -124,22 +137,26 @@ pub fn encode(report: &Report, identity: Identity, frame: &mut [u8]) -> Option<u
 /// # Errors
 /// [`Reject`].
 pub fn decode(frame: &[u8], identity: Identity) -> Result<Report, Reject> {
-    let (header, rest) = open(frame, identity)?;
-    let (fixed, numbers) = rest.split_at_checked(BODY_LEN).ok_or(Reject::Length)?;
-    let body: Body = bytemuck::pod_read_unaligned(fixed);
+    read(&unseal(frame, identity)?)
+}
+
+fn unseal(frame: &[u8], identity: Identity) -> Result<Opened<'_, Body>, Reject> {
+    let opened = open(frame, identity, STATE_LEN_MAX)?;
+    whole_joints(opened.rest)?;
+    Ok(opened)
+}
+
+/// The last checks: finiteness, number of joints, mode.
+fn read(opened: &Opened<'_, Body>) -> Result<Report, Reject> {
+    let Opened { header, body, rest } = opened;
     let joints = usize::from(body.joints);
-    if joints > JOINTS_MAX || numbers.len() != joints * 16 {
-        return Err(Reject::Length);
-    }
     let mut state = JointState {
         joints,
         measured: Mono(body.measured_ns),
+        holding: body.holding != 0,
         ..JointState::NEVER
     };
-    state.holding = body.holding != 0;
-    let (positions, velocities) = numbers.split_at_checked(joints * 8).ok_or(Reject::Length)?;
-    read_numbers(positions, &mut state.position)?;
-    read_numbers(velocities, &mut state.velocity)?;
+    read_joints(rest, joints, &mut state.position, &mut state.velocity)?;
     Ok(Report {
         counter: header.counter,
         epoch: header.epoch,
@@ -148,17 +165,20 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Report, Reject> {
         accepted: body.accepted,
         rejected: body.rejected,
         limit_violations: body.limit_violations,
-        mode: MotorMode::from_code(body.motor_mode).ok_or(Reject::Magic)?,
+        mode: MotorMode::from_code(body.motor_mode).ok_or(Reject::Mode)?,
         last_reject: body.last_reject,
         state,
     })
 }
 
-/// The receiving end's memory: order, and whether the motor controller was restarted.
+/// The receiving end's memory: order, delay, health, and whether the motor controller was restarted.
 #[derive(Clone, Debug)]
 pub struct StateReceiver {
     identity: Identity,
     last: Option<(u64, u32)>,
+    retired: Retired,
+    delay: Delay,
+    window: Window,
 }
 
 impl StateReceiver {
@@ -168,28 +188,75 @@ impl StateReceiver {
         StateReceiver {
             identity,
             last: None,
+            retired: Retired::NONE,
+            delay: Delay::default(),
+            window: Window::default(),
         }
     }
 
-    /// Takes a frame that arrived at `now`. `restarted` is true when the motor controller's boot id changed.
+    /// Takes a frame that arrived at `now`, by the receiver's own clock. With it, whether the motor controller was
+    /// restarted: its boot id is another one than before.
+    ///
+    /// Checked in this order: length, CRC, magic and version, data id, schema, boot id (not of an earlier start),
+    /// counter, delay, finiteness, number of joints, mode.
     ///
     /// # Errors
-    /// [`Reject`].
+    /// [`Reject`]; such a frame changes nothing but the stream's [`Health`].
     pub fn accept(&mut self, now: Mono, frame: &[u8]) -> Result<(Report, bool), Reject> {
-        let mut report = decode(frame, self.identity)?;
+        let accepted = self.check(now, frame);
+        match &accepted {
+            Ok((report, restarted)) => self.learn(now, report, *restarted),
+            Err(reject) => self.window.bad(now, *reject),
+        }
+        accepted
+    }
+
+    fn check(&self, now: Mono, frame: &[u8]) -> Result<(Report, bool), Reject> {
+        let opened = unseal(frame, self.identity)?;
+        let (boot_id, counter) = (opened.body.boot_id, opened.header.counter);
+        if self.retired.contains(boot_id) {
+            return Err(Reject::Epoch);
+        }
         let restarted = match self.last {
             None => false,
-            Some((boot_id, counter)) if boot_id == report.boot_id => {
-                match advance(counter, report.counter) {
-                    // A long silence is judged by age, not by the counter.
+            Some((last_boot, last)) if last_boot == boot_id => {
+                match advance(last, counter) {
+                    // How long nothing came is judged by the states' age, not by the counter.
                     Ok(_) | Err(Reject::Jump) => false,
                     Err(reject) => return Err(reject),
                 }
             }
             Some(_) => true,
         };
-        self.last = Some((report.boot_id, report.counter));
+        let sent = Mono(opened.header.sent_ns);
+        // After a restart or silence the other end's clock may be another one.
+        let comparable = !restarted && !self.window.silent(now);
+        if comparable && self.delay.late_ns(now, sent) > STATE_DELAY_MAX_NS {
+            return Err(Reject::Expired);
+        }
+        let mut report = read(&opened)?;
         report.state.received = now;
         Ok((report, restarted))
+    }
+
+    fn learn(&mut self, now: Mono, report: &Report, restarted: bool) {
+        if let Some((last_boot, _)) = self.last
+            && restarted
+        {
+            self.retired.add(last_boot);
+        }
+        if restarted || self.window.silent(now) {
+            self.delay = Delay::default();
+        }
+        // The frame's own stamp is its measurement's: what it waited before it was sent counts too.
+        self.delay.learn(now, report.state.measured);
+        self.window.good(now);
+        self.last = Some((report.boot_id, report.counter));
+    }
+
+    /// How the stream is doing.
+    #[must_use]
+    pub fn health(&self, now: Mono) -> Health {
+        self.window.health(now)
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Identity, every small corruption, order, and arbitrary bytes.
 
+use super::order::COUNTER_DELTA_MAX;
 use super::*;
 use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
@@ -148,7 +149,7 @@ fn repeated_reordered_and_retired_commands_are_dropped() {
     let mut receiver = CommandReceiver::new(US);
     let mut accept = |counter, epoch| {
         receiver
-            .accept(&bytes_of(&a_command(counter, epoch)))
+            .accept(Mono(5), &bytes_of(&a_command(counter, epoch)))
             .map(|(_, delta)| delta)
     };
     assert_eq!(accept(10, 9), Ok(1));
@@ -160,9 +161,13 @@ fn repeated_reordered_and_retired_commands_are_dropped() {
     assert_eq!(accept(14, 9), Err(Reject::Epoch), "the old one is over");
     let mut wrapping = CommandReceiver::new(US);
     wrapping
-        .accept(&bytes_of(&a_command(u32::MAX, 9)))
+        .accept(Mono(5), &bytes_of(&a_command(u32::MAX, 9)))
         .expect("first");
-    assert!(wrapping.accept(&bytes_of(&a_command(0, 9))).is_ok());
+    assert!(
+        wrapping
+            .accept(Mono(5), &bytes_of(&a_command(0, 9)))
+            .is_ok()
+    );
 }
 
 #[test]

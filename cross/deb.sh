@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Packs a binary with units, users, device names, an example deployment and the man pages. Plain dpkg-deb.
+#   cross/deb.sh BINARY [arm64|amd64] [OUT]       OUT: a folder, default the binary's
+set -euo pipefail
+binary=$(realpath "${1:?BINARY}"); arch=${2:-arm64}; out=$(realpath "${3:-$(dirname "$binary")}")
+cd "$(dirname "$0")/.."
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+root=$(mktemp -d); trap 'rm -rf "$root"' EXIT
+chmod 755 "$root"
+put() { install -D -m "${3:-644}" "$1" "$root/$2"; }
+
+case $arch in arm64) strip=aarch64-linux-gnu-strip ;; *) strip=strip ;; esac
+put "$binary" usr/bin/tendon 755
+if command -v "$strip" >/dev/null; then "$strip" --strip-debug "$root/usr/bin/tendon"; fi
+for unit in tendon.service tendon@.service tendon-zenohd.service; do put systemd/$unit usr/lib/systemd/system/$unit; done
+put systemd/sysusers.conf usr/lib/sysusers.d/tendon.conf
+put systemd/tmpfiles.conf usr/lib/tmpfiles.d/tendon.conf
+put systemd/udev.rules usr/lib/udev/rules.d/72-tendon.rules
+put systemd/journald@tendon.conf usr/lib/systemd/journald@tendon.conf.d/tendon.conf
+examples=usr/share/doc/tendon/examples
+for file in systemd/system-watchdog.conf systemd/tendon.service.d/*.conf systemd/zenoh/*.json5; do
+  put "$file" "$examples/$(basename "$file")"
+done
+put systemd/zenoh/make-test-ca.sh "$examples/make-test-ca.sh" 755
+put LICENSE usr/share/doc/tendon/copyright
+for page in installing configuration operating wire; do put docs/$page.md usr/share/doc/tendon/$page.md; done
+# Deployments to start from, and the bench policy that theirs refer to: `tendon check` works before anything is written.
+(cd deploy && find . -type f) | while read -r file; do put "deploy/$file" "usr/share/tendon/deploy/$file"; done
+git ls-files engines/bench-vla 2>/dev/null | grep -v '/train/' | while read -r file; do put "$file" "usr/share/tendon/$file"; done
+cross/man.sh "$binary" "$root/usr/share/man/man1"
+
+install -d "$root/DEBIAN"
+cat > "$root/DEBIAN/control" <<END
+Package: tendon
+Version: $version
+Architecture: $arch
+Maintainer: The Tendon authors <tendon@localhost>
+Section: science
+Priority: optional
+Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
+Depends: libc6 (>= 2.35), libgcc-s1
+Recommends: systemd (>= 249)
+Suggests: zenohd
+Description: carries a vision-language-action policy from camera to motor
+ Scheduler, governor, watchdog and link between a policy and a robot's motor
+ controller. Starts in standby; nothing moves until somebody arms it.
+END
+cat > "$root/DEBIAN/postinst" <<'END'
+#!/bin/sh
+set -e
+if [ "$1" = configure ]; then
+  if command -v systemd-sysusers >/dev/null; then systemd-sysusers tendon.conf || true; fi
+  if command -v systemd-tmpfiles >/dev/null; then systemd-tmpfiles --create tendon.conf || true; fi
+  if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload || true
+    udevadm control --reload 2>/dev/null || true
+    # A runtime that drives a robot is not restarted behind its operator's back: whoever installs says when.
+    echo "tendon: try it with: sudo -u tendon tendon doctor; then: systemctl enable --now tendon"
+  fi
+fi
+END
+cat > "$root/DEBIAN/prerm" <<'END'
+#!/bin/sh
+set -e
+# On removal the robot comes to rest first (SIGTERM); an upgrade leaves the running one alone.
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+  systemctl stop tendon.service 'tendon@*.service' tendon-zenohd.service || true
+fi
+END
+cat > "$root/DEBIAN/postrm" <<'END'
+#!/bin/sh
+set -e
+if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
+END
+chmod 755 "$root"/DEBIAN/post* "$root"/DEBIAN/prerm
+dpkg-deb --root-owner-group --build "$root" "$out/tendon_${version}_${arch}.deb" >/dev/null
+echo "$out/tendon_${version}_${arch}.deb"

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# cross/deploy.sh against a target that is a folder: ssh, scp and sudo are small scripts on PATH that run the command
+# here, with dpkg, systemctl, tendon and journalctl of a pretended machine that keeps what happened in a file.
+set -euo pipefail
+cd "$(dirname "$0")"
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+mkdir "$work/bin" "$work/there"
+shim() { cat > "$work/bin/$1"; chmod +x "$work/bin/$1"; }
+# The target's folder stands for its /var/cache/tendon; run/mode is what its runtime answers.
+shim ssh <<'END'
+#!/usr/bin/env bash
+while [ "${1#-}" != "$1" ]; do shift 2; done; shift
+exec bash -c "$(sed "s|/var/cache/tendon|$THERE|g; s|sleep 2|true|" <<<"$*")"
+END
+shim scp <<'END'
+#!/usr/bin/env bash
+for last; do :; done
+cp "${@: -2:1}" "$THERE/${last##*/}"
+END
+shim sudo <<'END'
+#!/usr/bin/env bash
+[ "$1" != -u ] || shift 2
+exec "$@"
+END
+shim dpkg <<'END'
+#!/usr/bin/env bash
+package=${@: -1}; grep -q broken "$package" && exit 1
+echo "dpkg $(cat "$package")" >> "$THERE/log"; cp "$package" "$THERE/installed"
+END
+shim systemctl <<'END'
+#!/usr/bin/env bash
+echo "systemctl $*" >> "$THERE/log"
+case $1 in is-active) [ -e "$THERE/installed" ] && ! grep -q dies "$THERE/installed" ;; esac
+END
+shim tendon <<'END'
+#!/usr/bin/env bash
+[ "$1" != mode ] || { cat "$THERE/run/mode" 2>/dev/null; exit; }
+echo "tendon $*" >> "$THERE/log"; ! grep -q sick "$THERE/installed"
+END
+shim journalctl <<'END'
+#!/usr/bin/env bash
+echo "journalctl $*" >> "$THERE/log"
+END
+export PATH="$work/bin:$PATH" THERE="$work/there"
+
+deploy() { echo "$1" > "$work/$1.deb"; : > "$THERE/log"; ./deploy.sh robot "$work/$1.deb" > "$work/out" 2>&1; }
+fails() { if "$@"; then cat "$work/out"; echo "it should have failed: $*"; exit 1; fi; }
+has() { grep -q -- "$1" "$2" || { echo "no \"$1\" in:"; cat "$2" "$work/out"; exit 1; }; }
+hasnt() { ! grep -q -- "$1" "$2" || { echo "\"$1\" in:"; cat "$2"; exit 1; }; }
+
+# The first package is sick, and there is none before it: the service stays down.
+fails deploy sick-first
+has "systemctl stop tendon" "$THERE/log"; hasnt "restart" "$THERE/log"; has "none before" "$work/out"
+# A service that runs and does not say its mode is left alone.
+fails deploy good-0
+has 'in mode "unknown"' "$work/out"; hasnt dpkg "$THERE/log"
+mkdir -p "$THERE/run"; echo standby > "$THERE/run/mode"
+# A good one: installed, examined, restarted, followed, kept.
+deploy good-1
+has "dpkg good-1" "$THERE/log"; has "tendon doctor --config /etc/tendon/tendon.toml" "$THERE/log"
+has "systemctl restart tendon" "$THERE/log"; has "journalctl --namespace=tendon -u tendon -f" "$THERE/log"
+grep -q good-1 "$THERE/current.deb"
+# The doctor says no, dpkg says no, the service dies: each time the good one is back and runs.
+for bad in sick-2 broken-3 dies-4; do
+  fails deploy $bad
+  has "roll back" "$work/out"; [ "$(cat "$THERE/installed")" = good-1 ]; [ "$(cat "$THERE/current.deb")" = good-1 ]
+  [ "$(grep -v is-active "$THERE/log" | tail -1)" = "systemctl restart tendon" ]
+done
+# An armed robot is left alone.
+echo active > "$THERE/run/mode"
+fails deploy good-5
+has 'in mode "active"' "$work/out"; hasnt dpkg "$THERE/log"; [ "$(cat "$THERE/installed")" = good-1 ]
+TENDON_FORCE=1 deploy good-5
+[ "$(cat "$THERE/current.deb")" = good-5 ]
+echo "deploy.sh: good"

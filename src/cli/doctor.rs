@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon doctor`: could this deployment arm on this machine?
+
+use crate::cli::Failure;
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+use tendon::runtime::doctor::{Report, deployment};
+use tendon::runtime::health::Tree;
+
+/// Arguments of `tendon doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Moves nothing and changes nothing. Exit code 1: it could not arm. Run it as the user that runs the runtime: sudo -u tendon tendon doctor --config /etc/tendon/tendon.toml"
+)]
+pub struct Options {
+    /// The deployment's tendon.toml; without it, only the machine is looked at.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Do not open the link: for a target whose motor controller is off.
+    #[arg(long)]
+    no_link: bool,
+    /// How long to wait for the motor controller, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    wait: u64,
+    /// Look at a recorded tree of /proc, /sys, /dev and /etc instead of this machine.
+    #[arg(long, value_name = "DIR", hide = true)]
+    root: Option<PathBuf>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`] if it could not arm.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let tree = options.root.as_deref().map_or_else(Tree::machine, Tree::at);
+    let mut report = Report::of_machine(&tree);
+    if let Some(config) = &options.config {
+        let (findings, fitted) = deployment::configuration(config);
+        report.add(findings);
+        if let Some(fitted) = fitted.filter(|_| !options.no_link) {
+            report.add(deployment::link(&fitted, Duration::from_secs(options.wait)));
+        }
+    }
+    if options.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&report).map_err(Failure::failed)?
+        );
+    } else {
+        println!("{report}");
+    }
+    if report.could_arm {
+        Ok(())
+    } else {
+        Err(Failure::Failed("doctor: it could not arm".to_owned()))
+    }
+}

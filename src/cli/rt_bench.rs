@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon rt-bench`: how late this machine wakes a control loop.
+
+use crate::cli::Failure;
+use clap::Args;
+use tendon::runtime::rtbench::{self, Lateness, Settings};
+use tendon::runtime::threads;
+
+/// Arguments of `tendon rt-bench`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Beside cyclictest (Debian: rt-tests) and a loop in Python, in the same run:
+  tendon rt-bench --seconds 60 --peer \"python3 tests/peers/rt_loop.py\" --json"
+)]
+pub struct Options {
+    /// Length of each of the two phases, idle and loaded.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Control rate.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(50..=1_000))]
+    hz: u64,
+    /// A program that takes --seconds and --hz and prints one JSON object.
+    #[arg(long, value_name = "COMMAND")]
+    peer: Option<String>,
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let report = rtbench::run(&Settings {
+        seconds: options.seconds,
+        hz: options.hz,
+        fifo: threads::CONTROL.fifo,
+        peer: options.peer.clone(),
+    })
+    .map_err(Failure::failed)?;
+    if options.json {
+        println!(
+            "{}",
+            serde_json::to_string(&report).map_err(Failure::failed)?
+        );
+        return Ok(());
+    }
+    for (name, phase) in [("idle", &report.idle), ("loaded", &report.loaded)] {
+        println!(
+            "{name}, {} busy threads, microseconds late: p50 p99 p99.9 max",
+            phase.load_threads
+        );
+        line("tendon", Some(&phase.tendon));
+        line("cyclictest", phase.cyclictest.as_ref());
+        if let Some(peer) = &phase.peer {
+            println!("  peer        {peer}");
+        }
+        let hop = phase.command_hop_us;
+        println!(
+            "  command hop {:.0} {:.0} {:.0} {:.0}",
+            hop.p50, hop.p99, hop.p999, hop.max
+        );
+    }
+    Ok(())
+}
+
+fn line(name: &str, lateness: Option<&Lateness>) {
+    match lateness {
+        Some(Lateness { late_us, fifo, .. }) => println!(
+            "  {name:11} {:.0} {:.0} {:.0} {:.0}, SCHED_FIFO {fifo}",
+            late_us.p50, late_us.p99, late_us.p999, late_us.max
+        ),
+        None => println!("  {name:11} not installed, or not permitted"),
+    }
+}

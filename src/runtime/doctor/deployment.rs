@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Configuration, bundle, link and motor controller: what arming asks for.
+
+use super::Finding;
+use crate::config::problem::Problem;
+use crate::config::{Config, LinkConfig};
+use crate::core::wire::state::{Report, StateReceiver};
+use crate::link::runtime_end::subscribe_states;
+use crate::link::session::{self, LinkError};
+use crate::link::{keys, operator_end};
+use crate::runtime::clock;
+use crate::runtime::deployment::{Deployment, Identities};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+use zenoh::Session;
+
+/// What the configuration check gives to those after it.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The deployment's configuration.
+    pub config: Config,
+    /// Its streams.
+    pub identities: Identities,
+}
+
+/// Reads the configuration and fits bundle and robot to it.
+#[must_use]
+pub fn configuration(path: &Path) -> (Vec<Finding>, Option<Fitted>) {
+    const CHECK: &str = "configuration";
+    let bad = |check, problems: Vec<Problem>| {
+        let findings = problems.into_iter().map(|problem| {
+            Finding::bad(
+                check,
+                format!("{}: found {}", problem.at, problem.found),
+                format!("expected {}", problem.expected),
+            )
+        });
+        findings.collect::<Vec<Finding>>()
+    };
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(problems) => return (bad(CHECK, problems), None),
+    };
+    let mut findings = vec![Finding::good(
+        CHECK,
+        format!(
+            "{}: robot \"{}\", {} joints",
+            path.display(),
+            config.robot.name,
+            config.robot.joints.len()
+        ),
+    )];
+    let identities = Identities::of(&config.robot.name, &config.robot.joints);
+    match Deployment::load(config.clone()) {
+        Ok(deployment) => findings.push(Finding::good(
+            "bundle",
+            format!(
+                "\"{}\" fits robot and camera, hashes and parity fixture agree",
+                deployment.policy_name
+            ),
+        )),
+        Err(problems) => findings.extend(bad("bundle", problems)),
+    }
+    (findings, Some(Fitted { config, identities }))
+}
+
+/// Looks at the link for `patience`: is the motor controller there? Or, if a runtime holds the link already, does that
+/// one answer?
+#[must_use]
+pub fn link(fitted: &Fitted, patience: Duration) -> Vec<Finding> {
+    const CHECK: &str = "link";
+    let link = &fitted.config.link;
+    match session::open(link) {
+        Ok(session) => motor_controller(&session, fitted, patience),
+        Err(error) if link.listen.is_some() => running_runtime(fitted, &error),
+        Err(error) => vec![Finding::bad(
+            CHECK,
+            error.to_string(),
+            "check link.connect in tendon.toml",
+        )],
+    }
+}
+
+fn ends(link: &LinkConfig) -> String {
+    let listen = link
+        .listen
+        .iter()
+        .map(|endpoint| format!("listening on {endpoint}"));
+    let connect = link
+        .connect
+        .iter()
+        .map(|endpoint| format!("connecting to {endpoint}"));
+    listen.chain(connect).collect::<Vec<String>>().join(", ")
+}
+
+/// We hold the link ourselves. Only listens: the doctor sends no command, so the way there is not tried.
+fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> Vec<Finding> {
+    const CHECK: &str = "motor controller";
+    const COUNTED: usize = 20;
+    let robot = &fitted.config.robot.name;
+    let mut findings = vec![Finding::good("link", ends(&fitted.config.link))];
+    let (sender, states) = mpsc::sync_channel(1024);
+    let mut receiver = StateReceiver::new(fitted.identities.states);
+    let subscriber = subscribe_states(session, robot, move |frame| {
+        let now = clock::now();
+        // Full, or nobody there any more: enough was seen.
+        let _ = sender.try_send((now, receiver.accept(now, frame)));
+    });
+    let subscriber = match subscriber {
+        Ok(subscriber) => subscriber,
+        Err(error) => {
+            findings.push(Finding::bad(
+                CHECK,
+                error.to_string(),
+                "restart zenoh, or this machine's network",
+            ));
+            return findings;
+        }
+    };
+    let give_up = clock::now().plus_ns(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
+    let mut reports: Vec<(crate::core::units::Mono, Report)> = Vec::new();
+    let mut refused = None;
+    while reports.len() < COUNTED {
+        let left = Duration::from_nanos(give_up.since_ns(clock::now()));
+        match states.recv_timeout(left) {
+            Ok((at, Ok((report, _)))) => reports.push((at, report)),
+            Ok((_, Err(reject))) => refused = Some(reject),
+            Err(_) => break,
+        }
+    }
+    drop(subscriber);
+    findings.push(match (reports.first(), reports.last(), refused) {
+        (Some((first_at, first)), Some((last_at, last)), _) => {
+            let spent_ns = last_at.since_ns(*first_at).max(1);
+            let hz = (reports.len() - 1) as f64 * 1e9 / spent_ns as f64;
+            let lost = last.counter.wrapping_sub(first.counter).saturating_sub(u32::try_from(reports.len() - 1).unwrap_or(0));
+            let found = format!("reports at {hz:.0} Hz, {lost} lost, mode {:?}", last.mode);
+            let needed_hz = 1e9 / fitted.config.control.state_age_max_ns as f64;
+            if reports.len() < 2 || hz < needed_hz {
+                Finding::bad(
+                    CHECK,
+                    found,
+                    format!("control.state_age_max_ms asks for more than {needed_hz:.0} Hz: raise the controller's rate, or that age"),
+                )
+            } else {
+                Finding::good(CHECK, found)
+            }
+        }
+        (_, _, Some(reject)) => Finding::bad(
+            CHECK,
+            format!("its state frames are refused: {reject:?}"),
+            "robot.toml must name the same robot and the same joints in the same order as the motor controller; docs/wire.md",
+        ),
+        (_, _, None) => Finding::bad(
+            CHECK,
+            format!("no state under {} within {:.1} s", keys::state(robot), patience.as_secs_f64()),
+            "is it running, and set to this endpoint? beyond loopback: same user and password, and a firewall that lets it through?",
+        ),
+    });
+    findings
+}
+
+/// The endpoint is taken: most likely by the runtime itself. It is asked for its status: an answer, and nothing
+/// changes.
+fn running_runtime(fitted: &Fitted, error: &LinkError) -> Vec<Finding> {
+    const CHECK: &str = "running runtime";
+    let robot = &fitted.config.robot.name;
+    let client = LinkConfig {
+        listen: None,
+        connect: fitted.config.link.listen.clone(),
+        credentials: fitted.config.link.credentials.clone(),
+    };
+    let taken = |found: String| {
+        vec![Finding::bad(
+            "link",
+            found,
+            "end what holds the endpoint (ss -ltnp), or change link.listen",
+        )]
+    };
+    let Ok(session) = session::open(&client) else {
+        return taken(error.to_string());
+    };
+    let asked = clock::now();
+    match operator_end::ask(&session, &keys::mode(robot), "status") {
+        Ok(_) | Err(LinkError::Refused(_)) => {
+            let round_trip_ms = clock::now().since_ns(asked) as f64 / 1e6;
+            vec![Finding::good(
+                CHECK,
+                format!(
+                    "answers in {round_trip_ms:.1} ms, zenoh and back; it watches the motor controller itself"
+                ),
+            )]
+        }
+        Err(_) => taken(format!(
+            "{error}; and no runtime of robot \"{robot}\" answers there"
+        )),
+    }
+}

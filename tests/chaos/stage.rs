@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One runtime and one bench robot as processes, and somebody who listens at both ends of the link.
+//!
+//! Times are the monotonic clock's, which all processes of a machine share: a state report carries the motor
+//! controller's own time of measurement, a command the runtime's time of sending. How long the machine itself stood
+//! still is measured beside it by a thread that does nothing else ([`Canary`]), and is granted to every bound.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tendon::config::{Config, LinkConfig};
+use tendon::core::units::{MS, Mono};
+use tendon::core::wire::command::{self, COMMAND_LEN_MAX};
+use tendon::core::wire::state::{self, MotorMode, Report};
+use tendon::link::{keys, operator_end, runtime_end, session};
+use tendon::runtime::clock::{self, Ticks};
+use tendon::runtime::crash::Crash;
+use tendon::runtime::deployment::Identities;
+use tendon::runtime::{demo, realtime};
+use zenoh::{Session, Wait};
+
+pub const ROBOT: &str = "bench";
+/// A held command's verdict is this plus its cause: see docs/wire.md.
+const HELD: u8 = 16;
+
+pub type Shared<T> = Arc<Mutex<Vec<T>>>;
+
+/// What a command on the wire said, and when it was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    pub at: Mono,
+    pub held: bool,
+}
+
+/// Repeats of each fault: 2 in the normal run, more by `TENDON_CHAOS_REPEATS`.
+pub fn repeats() -> u32 {
+    let asked = std::env::var("TENDON_CHAOS_REPEATS");
+    asked.ok().and_then(|n| n.parse().ok()).unwrap_or(2)
+}
+
+pub fn locked<T, R>(shared: &Shared<T>, look: impl FnOnce(&Vec<T>) -> R) -> R {
+    look(&shared.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Waits until `is` is true, at most ten seconds.
+#[track_caller]
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = clock::now().plus_ns(10_000 * MS);
+    while !is() {
+        assert!(clock::now() < deadline, "not within 10 s: {what}");
+        demo::pause(2);
+    }
+}
+
+/// Wakes each millisecond at the highest priority it gets, and notes when it was late: that is the machine, not us.
+pub struct Canary {
+    late: Shared<(Mono, u64)>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Canary {
+    pub fn start() -> Canary {
+        let (late, ending) = (Shared::default(), Arc::new(AtomicBool::new(false)));
+        let (notes, ends) = (Arc::clone(&late), Arc::clone(&ending));
+        std::thread::spawn(move || {
+            let _ = realtime::take_seat(90, &[]);
+            let mut ticks = Ticks::new(clock::now(), MS);
+            while !ends.load(Ordering::Relaxed) {
+                let tick = ticks.wait();
+                if tick.late_ns > MS / 4 {
+                    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+                    notes.push((tick.woke, tick.late_ns));
+                }
+            }
+        });
+        Canary { late, ending }
+    }
+
+    /// Time for which the machine stood still between the two.
+    pub fn stall_ns(&self, from: Mono, to: Mono) -> u64 {
+        let inside = |woke: Mono, late_ns| woke > from && woke.minus_ns(late_ns) < to;
+        locked(&self.late, |late| {
+            let lost = late
+                .iter()
+                .filter(|(woke, late_ns)| inside(*woke, *late_ns));
+            lost.map(|(_, late_ns)| late_ns).sum()
+        })
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How a stage differs from the plain one.
+#[derive(Default)]
+pub struct Setting {
+    /// `HOW:THREAD`, as `tendon run --drill` takes it.
+    pub drill: Option<String>,
+    /// Where crash records go; absent: the stage's own folder.
+    pub state: Option<PathBuf>,
+    /// `NOTIFY_SOCKET` and `WATCHDOG_USEC` for the runtime.
+    pub notify: Option<(PathBuf, u64)>,
+    /// Lines added to tendon.toml.
+    pub toml: &'static str,
+    /// The camera is not waited for: no arming.
+    pub no_arming: bool,
+}
+
+pub struct Stage {
+    pub folder: tempfile::TempDir,
+    pub runtime: Child,
+    pub bench: Child,
+    pub canary: Canary,
+    pub reports: Shared<Report>,
+    pub commands: Shared<Sent>,
+    pub state: PathBuf,
+    at_runtime: Session,
+    _at_bench: Session,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for child in [&mut self.runtime, &mut self.bench] {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn free_endpoint() -> String {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("tcp/{}", socket.local_addr().expect("an address"))
+}
+
+fn connect(endpoint: &str) -> Session {
+    let link = LinkConfig {
+        connect: Some(endpoint.to_owned()),
+        ..LinkConfig::default()
+    };
+    session::open(&link).expect("a session")
+}
+
+/// Writes the deployment into `folder` and returns the path of its tendon.toml.
+pub fn deploy(folder: &Path, endpoint: &str, more: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = demo::TENDON_TOML
+        .replace("../../engines", &root.join("engines").display().to_string())
+        .replace("tcp/127.0.0.1:7447\"\n\n", &format!("{endpoint}\"\n\n"))
+        .replace("[page]\nlisten = \"127.0.0.1:8765\"", more);
+    assert!(text.contains(endpoint), "{text}");
+    let path = folder.join("tendon.toml");
+    std::fs::write(&path, text).expect("written");
+    std::fs::write(folder.join("robot.toml"), demo::ROBOT_TOML).expect("written");
+    std::fs::write(folder.join("robot.urdf"), demo::ROBOT_URDF).expect("written");
+    path
+}
+
+/// The runtime's command line, not started.
+pub fn runtime(config: &Path, state: &Path, setting: &Setting) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
+    command.arg("run").arg("--config").arg(config);
+    command.env("STATE_DIRECTORY", state).stdout(Stdio::null());
+    let log = config.with_file_name("runtime.log");
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a log");
+    command.stderr(log);
+    if let Some(drill) = &setting.drill {
+        command.args(["--drill", drill]);
+    }
+    if let Some((socket, usec)) = &setting.notify {
+        command
+            .env("NOTIFY_SOCKET", socket)
+            .env("WATCHDOG_USEC", usec.to_string());
+    }
+    command
+}
+
+impl Stage {
+    /// Both processes run, the robot is armed and moves (unless the setting says otherwise).
+    #[track_caller]
+    pub fn new(setting: &Setting) -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (endpoint, tap) = (free_endpoint(), free_endpoint());
+        let config = deploy(folder.path(), &endpoint, setting.toml);
+        let state = setting
+            .state
+            .clone()
+            .unwrap_or_else(|| folder.path().join("state"));
+        let runtime = runtime(&config, &state, setting)
+            .spawn()
+            .expect("the runtime starts");
+        let bench = Command::new(env!("CARGO_BIN_EXE_tendon"))
+            .args(["bench-robot", "--connect", &endpoint, "--listen", &tap])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the bench robot starts");
+        let loaded =
+            Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).expect("the bench's files");
+        let identities = Identities::of(ROBOT, &loaded.0.joints);
+        let (reports, commands) = (Shared::default(), Shared::default());
+        let (at_runtime, at_bench) = (connect(&endpoint), connect(&tap));
+        let into = Arc::clone(&reports);
+        let subscriber = runtime_end::subscribe_states(&at_bench, ROBOT, move |frame| {
+            if let Ok(report) = state::decode(frame, identities.states) {
+                into.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(report);
+            }
+        });
+        // The session keeps it until the stage ends.
+        std::mem::forget(subscriber.expect("subscribed"));
+        let into = Arc::clone(&commands);
+        let subscriber = at_runtime
+            .declare_subscriber(keys::command(ROBOT))
+            .callback(move |sample| {
+                let frame = sample.payload().to_bytes();
+                if frame.len() <= COMMAND_LEN_MAX
+                    && let Ok(command) = command::decode(&frame, identities.commands)
+                {
+                    let sent = Sent {
+                        at: command.sent,
+                        held: command.verdict >= HELD,
+                    };
+                    into.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(sent);
+                }
+            });
+        std::mem::forget(subscriber.wait().expect("subscribed"));
+        let mut stage = Stage {
+            folder,
+            runtime,
+            bench,
+            canary: Canary::start(),
+            reports,
+            commands,
+            state,
+            at_runtime,
+            _at_bench: at_bench,
+        };
+        if !setting.no_arming {
+            stage.until_granted(keys::instruction, "put the red block in the left bin");
+            stage.arm();
+        }
+        stage
+    }
+
+    /// Arms and waits until the robot follows and moves.
+    #[track_caller]
+    pub fn arm(&mut self) {
+        self.until_granted(keys::mode, "active");
+        until("the motor controller reports motion", || {
+            locked(&self.reports, |reports| {
+                reports.last().is_some_and(|report| {
+                    report.mode == MotorMode::Following
+                        && report.state.velocity.iter().any(|v| v.abs() > 0.05)
+                })
+            })
+        });
+        demo::pause(150);
+    }
+
+    /// Asks the runtime.
+    pub fn ask(&self, key: fn(&str) -> String, text: &str) -> Result<String, String> {
+        operator_end::ask(&self.at_runtime, &key(ROBOT), text).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    pub fn until_granted(&mut self, key: fn(&str) -> String, text: &str) {
+        let mut said = Err("nothing".to_owned());
+        let deadline = clock::now().plus_ns(15_000 * MS);
+        while said.is_err() && clock::now() < deadline {
+            if let Ok(Some(status)) = self.runtime.try_wait() {
+                panic!("the runtime ended ({status}): {}", self.log());
+            }
+            said = self.ask(key, text);
+            demo::pause(20);
+        }
+        assert!(said.is_ok(), "{text}: {said:?}: {}", self.log());
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("runtime.log")).unwrap_or_default()
+    }
+
+    /// The crash record, once it is there.
+    #[track_caller]
+    pub fn crash(&self) -> Crash {
+        let path = self.state.join("crash-bench.json");
+        let mut crash = None;
+        until("a crash record", || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            crash = serde_json::from_str(&text).ok();
+            crash.is_some()
+        });
+        crash.expect("read")
+    }
+
+    /// Checks that the motor controller stopped by itself within `bound_ms` of the last command it took, by its own
+    /// clock, and that nothing made it follow again. Returns what it took in milliseconds.
+    #[track_caller]
+    pub fn stopped_by_itself(&self, fault: &str, from: Mono, bound_ms: u64) -> f64 {
+        let stopped =
+            |report: &&Report| report.state.measured > from && report.mode == MotorMode::Stopped;
+        until("the motor controller stops", || {
+            locked(&self.reports, |reports| {
+                reports.iter().any(|report| stopped(&report))
+            })
+        });
+        demo::pause(100);
+        locked(&self.reports, |reports| {
+            let first = reports
+                .iter()
+                .position(|report| stopped(&report))
+                .expect("seen above");
+            let (at, accepted) = (reports[first].state.measured, reports[first].accepted);
+            // The last command was taken between the report that first counts it and the one before.
+            let heard = reports
+                .iter()
+                .position(|report| report.accepted == accepted)
+                .expect("itself");
+            let heard_at = reports[heard].state.measured;
+            // Reports are the ticks of the motor controller's clock: none falls between these two.
+            let before = reports[first - 1].state.measured;
+            let stall_ns = self.canary.stall_ns(heard_at, at);
+            let least_ns = before.since_ns(heard_at);
+            let most_ns = at.since_ns(reports[heard.saturating_sub(1)].state.measured);
+            println!(
+                "{fault}: stopped {:.1} to {:.1} ms after the last command (bound {bound_ms} ms, machine stood still {:.1} ms)",
+                ms(least_ns),
+                ms(most_ns),
+                ms(stall_ns)
+            );
+            assert!(
+                least_ns <= bound_ms * MS + stall_ns,
+                "{fault}: the motor controller still followed {:.1} ms after the last command",
+                ms(least_ns)
+            );
+            for report in &reports[first..] {
+                assert_ne!(
+                    report.mode,
+                    MotorMode::Following,
+                    "{fault}: it followed again, unasked"
+                );
+            }
+            ms(most_ns)
+        })
+    }
+
+    /// Checks that the first held command left within `bound_ms` of `from`, by the runtime's clock.
+    #[track_caller]
+    pub fn held_within(&self, fault: &str, from: Mono, bound_ms: u64) -> f64 {
+        let held = |sent: &&Sent| sent.at > from && sent.held;
+        until("a held command", || {
+            locked(&self.commands, |commands| {
+                commands.iter().any(|sent| held(&sent))
+            })
+        });
+        let at = locked(&self.commands, |commands| {
+            commands.iter().find(held).expect("seen above").at
+        });
+        let (took_ns, stall_ns) = (at.since_ns(from), self.canary.stall_ns(from, at));
+        println!(
+            "{fault}: held {:.1} ms after the fault (bound {bound_ms} ms, machine stood still {:.1} ms)",
+            ms(took_ns),
+            ms(stall_ns)
+        );
+        assert!(
+            took_ns <= bound_ms * MS + stall_ns,
+            "{fault}: held only after {:.1} ms",
+            ms(took_ns)
+        );
+        ms(took_ns)
+    }
+
+    /// No command ever implied more than the limits.
+    #[track_caller]
+    pub fn within_limits(&self) {
+        locked(&self.reports, |reports| {
+            let last = reports.last().expect("reports");
+            assert_eq!(last.limit_violations, 0, "{last:?}");
+        });
+    }
+}
+
+pub fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// Sends a signal by name; returns the time just before.
+pub fn signal(child: &Child, name: &str) -> Mono {
+    let before = clock::now();
+    let status = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill -s {name}"
+    );
+    before
+}
+
+/// Waits for the end of a process and says by which signal it ended, if by one.
+pub fn ended(child: &mut Child, within: Duration) -> Option<i32> {
+    let deadline = clock::now().plus_ns(within.as_nanos() as u64);
+    while clock::now() < deadline {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status.signal().unwrap_or(0));
+        }
+        demo::pause(5);
+    }
+    None
+}

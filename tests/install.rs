@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is installed beside the binary: example robots load and can be governed, units and router speak of the same
+//! names as the code, `tendon doctor` and the deploy script do what they promise.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tendon::config::Config;
+use tendon::link::keys;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Folders of `deploy` that hold a robot.
+fn robots() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("deploy")).expect("deploy");
+    let mut robots: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    robots.retain(|folder| folder.join("robot.toml").is_file());
+    robots.sort();
+    robots
+}
+
+#[test]
+fn example_robots_load_and_name_their_sources() {
+    let tendon = read("deploy/bench/tendon.toml");
+    let robots = robots();
+    assert!(robots.len() >= 6, "{robots:?}");
+    for folder in robots {
+        let text = fs::read_to_string(folder.join("robot.toml")).expect("a robot");
+        let (robot, _, _) = Config::bench_parts(&tendon, &text)
+            .unwrap_or_else(|problems| panic!("{}: {problems:?}", folder.display()));
+        assert!(robot.joints.len() >= 6, "{}", folder.display());
+        let folder_name = folder
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if folder_name == "bench" {
+            continue;
+        }
+        let head = text.split("\nname = ").next().unwrap_or_default();
+        assert!(
+            head.contains("Never run with this file"),
+            "{folder_name}: {head}"
+        );
+        assert!(
+            head.contains(".yaml") || head.contains(".urdf"),
+            "{folder_name} names no source: {head}"
+        );
+    }
+}
+
+/// Every key that the router's list names is one that the code uses, and the ones that move or tell are all there.
+#[test]
+fn the_routers_list_names_our_keys() {
+    let text = read("systemd/zenoh/zenohd.json5");
+    let robot = "arm-1";
+    for key in [
+        keys::command(robot),
+        keys::state(robot),
+        keys::instruction(robot),
+        keys::mode(robot),
+    ] {
+        assert!(
+            text.contains(&format!("\"{key}\"")),
+            "{key} is not in zenohd.json5"
+        );
+    }
+    let cameras = keys::camera(robot, "*");
+    assert!(
+        text.contains(&format!("\"{cameras}\"")),
+        "{cameras} is not in zenohd.json5"
+    );
+    assert!(text.contains("default_permission: \"deny\""));
+}
+
+#[test]
+fn the_router_and_the_robot_have_configurations_that_zenoh_reads() {
+    for name in ["zenohd.json5", "robot.json5"] {
+        let path = root().join("systemd/zenoh").join(name);
+        if let Err(error) = zenoh::Config::from_file(&path) {
+            panic!("{}: {error}", path.display());
+        }
+    }
+}
+
+/// The unit promises what the runtime asks for.
+#[test]
+fn the_unit_grants_the_highest_priority_of_the_table() {
+    let unit = read("systemd/tendon.service");
+    let highest = tendon::runtime::threads::WATCHDOG.fifo;
+    assert!(unit.contains(&format!("\nLimitRTPRIO={highest}\n")));
+    assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec=500ms\n"));
+    // `~@resources` would take sched_setscheduler away.
+    let filters: Vec<&str> = unit
+        .lines()
+        .filter(|line| line.starts_with("SystemCallFilter=~"))
+        .collect();
+    assert!(!filters.is_empty() && !filters.iter().any(|line| line.contains("@resources")));
+    assert!(!unit.contains("RestrictRealtime=yes"));
+}
+
+#[test]
+fn the_deploy_script_rolls_back() {
+    let output = Command::new(root().join("cross/deploy-test.sh"))
+        .output()
+        .expect("bash");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn doctor_exits_by_its_verdict() {
+    let doctor = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tendon"))
+            .arg("doctor")
+            .args(arguments)
+            .current_dir(root())
+            .output()
+            .expect("the binary runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let (code, text) = doctor(&[
+        "--json",
+        "--no-link",
+        "--config",
+        "deploy/bench/tendon.toml",
+    ]);
+    assert_eq!(code, Some(0), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(report["could_arm"], true);
+    assert!(
+        report["findings"]
+            .as_array()
+            .is_some_and(|findings| findings.len() > 12)
+    );
+
+    let (code, text) = doctor(&["--no-link", "--config", "deploy/none/tendon.toml"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(" BAD  configuration"), "{text}");
+
+    // The link is ours, and there is no motor controller: it could not arm.
+    let folder = tempfile::tempdir().expect("a folder");
+    let tendon = read("deploy/bench/tendon.toml")
+        .replace(
+            "../../engines",
+            &root().join("engines").display().to_string(),
+        )
+        .replace("tcp/127.0.0.1:7447", "tcp/127.0.0.1:27447");
+    fs::write(folder.path().join("tendon.toml"), tendon).expect("a file");
+    for file in ["robot.toml", "robot.urdf"] {
+        let text = read(&format!("deploy/bench/{file}"));
+        fs::write(folder.path().join(file), text).expect("a file");
+    }
+    let config = folder.path().join("tendon.toml").display().to_string();
+    let (code, text) = doctor(&["--wait", "1", "--config", &config]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("no state under tendon/bench/state"), "{text}");
+
+    // Now there is one.
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_tendon"))
+        .args(["bench-robot", "--connect", "tcp/127.0.0.1:27447"])
+        .spawn()
+        .expect("the bench robot starts");
+    let (code, text) = doctor(&["--wait", "30", "--config", &config]);
+    bench.kill().expect("it runs");
+    bench.wait().expect("it ended");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("good  motor controller   reports at"),
+        "{text}"
+    );
+}
