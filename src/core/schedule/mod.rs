@@ -134,6 +134,8 @@ pub struct Schedule {
     slowing: Option<Slowing>,
     ended: bool,
     last: Option<Motion>,
+    /// What was emitted at the two ticks before that.
+    trail: [[f64; JOINTS_MAX]; 2],
     /// Since when nothing moves.
     resting_from: Option<Mono>,
     newest_captured: Mono,
@@ -166,6 +168,7 @@ impl Schedule {
             slowing: None,
             ended: false,
             last: None,
+            trail: [[0.0; JOINTS_MAX]; 2],
             resting_from: None,
             newest_captured: Mono(0),
             taken_at: Mono(0),
@@ -186,7 +189,8 @@ impl Schedule {
         self.seam = Seam::NONE;
         self.slowing = None;
         self.ended = false;
-        self.last = Some(Motion::of(at));
+        self.last = Some(Motion::resting(at));
+        self.trail = [at.position; 2];
         self.cut = NEVER;
         self.not_before = Mono(0);
         self.unmixed = false;
@@ -234,8 +238,19 @@ impl Schedule {
     /// reachable from where the robot is.
     pub fn step(&mut self, now: Mono, held_at: Option<&Setpoint>) -> Step {
         if let Some(actual) = held_at {
-            self.last = Some(Motion::of(actual));
+            let [first, second] = &self.trail;
+            // Where nothing was emitted before, it stands.
+            let positions = match self.last {
+                Some(_) => [first, second, &actual.position],
+                None => [&actual.position; 3],
+            };
+            let period_s = self.config.period_ns as f64 * 1e-9;
+            self.last = Some(Motion::through(positions, &self.config.kinds, period_s));
             self.slowing = None;
+        }
+        if let Some(last) = &self.last {
+            let [_, second] = self.trail;
+            self.trail = [second, *last.position()];
         }
         self.resting_from = match &self.last {
             Some(last) if last.at_rest() => self.resting_from.or(Some(now)),
@@ -382,7 +397,7 @@ impl Schedule {
             &after,
             now,
             [length_ns, self.between_ns],
-            &self.config.bounds,
+            (&self.config.kinds, &self.config.bounds),
         );
     }
 

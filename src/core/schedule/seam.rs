@@ -41,14 +41,49 @@ impl Motion {
         }
     }
 
-    /// At `setpoint`, with its velocity and no acceleration.
+    /// At `setpoint`, at rest.
     #[must_use]
-    pub fn of(setpoint: &Setpoint) -> Motion {
+    pub fn resting(setpoint: &Setpoint) -> Motion {
         Motion {
             position: setpoint.position,
-            velocity: setpoint.velocity,
             ..Motion::still(setpoint.joints)
         }
+    }
+
+    /// The motion that was at the three positions one period apart, the last of them now. A gripper has no rates: it
+    /// steps.
+    ///
+    /// The slope of the last period is the velocity at its middle.
+    #[must_use]
+    pub fn through(
+        [first, second, now]: [&[f64; JOINTS_MAX]; 3],
+        kinds: &[JointKind],
+        period_s: f64,
+    ) -> Motion {
+        let mut motion = Motion::still(kinds.len());
+        for (joint, ((kind, q0), (q1, q2))) in kinds
+            .iter()
+            .zip(first)
+            .zip(second.iter().zip(now))
+            .enumerate()
+        {
+            let rates = match kind {
+                JointKind::Gripper => (0.0, 0.0),
+                JointKind::Revolute | JointKind::Prismatic => {
+                    let acceleration = (q2 - q1 - (q1 - q0)) / (period_s * period_s);
+                    let velocity = (q2 - q1) / period_s + 0.5 * acceleration * period_s;
+                    (velocity, acceleration)
+                }
+            };
+            motion.set(joint, *q2, rates.0, rates.1);
+        }
+        motion
+    }
+
+    /// Where every joint is; zeros past the last.
+    #[must_use]
+    pub fn position(&self) -> &[f64; JOINTS_MAX] {
+        &self.position
     }
 
     /// Writes one joint; an index past the capacity is ignored.
@@ -140,7 +175,7 @@ impl Seam {
         new: &Motion,
         from: Mono,
         [length_ns, gentle_max_ns]: [u64; 2],
-        bounds: &[Bound],
+        (kinds, bounds): (&[JointKind], &[Bound]),
     ) -> Seam {
         let mut gap = *old;
         for (a, b) in gap.position.iter_mut().zip(&new.position) {
@@ -151,6 +186,14 @@ impl Seam {
         }
         for (a, b) in gap.acceleration.iter_mut().zip(&new.acceleration) {
             *a -= b;
+        }
+        // A gripper steps: its difference must not make the others' seam last.
+        for (joint, _) in kinds
+            .iter()
+            .enumerate()
+            .filter(|(_, kind)| **kind == JointKind::Gripper)
+        {
+            gap.set(joint, 0.0, 0.0, 0.0);
         }
         let least_s = length_ns as f64 * 1e-9;
         let length_s = |share: f64, jerk_share: f64| {

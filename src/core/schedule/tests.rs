@@ -624,3 +624,73 @@ fn two_days_without_a_slip() {
         "every tick is counted: {ladder:?}"
     );
 }
+
+#[test]
+fn a_gripper_that_closes_does_not_make_the_arms_seam_last() {
+    let mut config = config(Merge::Replace);
+    config.kinds = [JointKind::Revolute, JointKind::Gripper]
+        .into_iter()
+        .collect();
+    // What a gripper's row may say: it has no dynamics of its own.
+    config.bounds = [
+        BOUND,
+        Bound {
+            acceleration_max: 1e-3,
+            jerk_max: 1e-3,
+        },
+    ]
+    .into_iter()
+    .collect();
+    let mut schedule = Schedule::new(config);
+    let chunk = |id, captured_ms, closed: f32| {
+        let values: Vec<f32> = (1..=16).flat_map(|i| [0.05 * i as f32, closed]).collect();
+        let provenance = Provenance {
+            chunk_id: id,
+            captured: Mono(captured_ms * MS),
+            ..Provenance::default()
+        };
+        Chunk::new(
+            Mono((captured_ms + 50) * MS),
+            50 * MS,
+            2,
+            &values,
+            provenance,
+        )
+        .expect("a good chunk")
+    };
+    schedule.offer(Mono(200 * MS), &chunk(1, 100, 0.0));
+    schedule.step(Mono(200 * MS), None);
+    schedule.offer(Mono(305 * MS), &chunk(2, 200, 1.0));
+    schedule.step(Mono(305 * MS), None);
+    assert!(
+        schedule.seam_ns() <= 150 * MS,
+        "{} ms",
+        schedule.seam_ns() / MS
+    );
+}
+
+#[test]
+fn after_the_governor_held_back_the_motion_goes_on_with_its_velocity_and_acceleration() {
+    let mut schedule = Schedule::new(config(Merge::Replace));
+    schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+    for ms in (0..=1_000).step_by(5) {
+        schedule.step(Mono(ms * MS), None);
+    }
+    // The governor emits its own motion, 1 rad/s2 from rest, whatever is proposed; then lets go.
+    let emitted = |ticks: f64| {
+        let seconds = ticks * 0.005;
+        Setpoint::at_rest(&[0.5 * seconds * seconds; 2])
+    };
+    schedule.offer(Mono(1_005 * MS), &line(1, 905, 0.0, 1.0));
+    for tick in 0..20 {
+        schedule.step(Mono((1_005 + 5 * tick) * MS), Some(&emitted(tick as f64)));
+    }
+    let next = position(&schedule.step(Mono(1_105 * MS), None));
+    let past = position(&schedule.step(Mono(1_110 * MS), None));
+    // It went on from 19 ticks of that motion by two more at the acceleration that it had, but for the jerk allowed.
+    for (found, ticks) in [(next, 20.0), (past, 21.0)] {
+        let wanted = emitted(ticks).position[0];
+        let jerk_allows = 400.0 * 0.01_f64.powi(3);
+        assert!((found - wanted).abs() < jerk_allows, "{found} {wanted}");
+    }
+}
