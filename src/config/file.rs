@@ -142,6 +142,11 @@ pub struct GovernorTable {
     pub settling_velocity: Option<Spanned<Number>>,
     /// Share of the acceleration limits meanwhile.
     pub settling_acceleration: Option<Spanned<Number>>,
+    /// Share of the speed limits at the start, percent.
+    pub speed_percent: Option<Spanned<Number>>,
+    /// Cause -> pose of robot.toml that is offered when it holds the robot.
+    #[serde(default)]
+    pub fallback: std::collections::BTreeMap<String, Spanned<String>>,
     /// Cause -> stricter reaction.
     #[serde(default)]
     pub reactions: std::collections::BTreeMap<String, Spanned<String>>,

@@ -19,6 +19,7 @@ use crate::config::schedule::ScheduleConfig;
 use crate::config::space::Source;
 use crate::core::action::JointKind;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
+use crate::core::governor::reaction::Cause;
 use crate::core::kinematics::envelope::Envelope;
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::MS;
@@ -44,6 +45,8 @@ pub struct Robot {
     pub joints: Vec<(String, Joint)>,
     /// Where it may be, if the file says so.
     pub space: Option<Box<Envelope>>,
+    /// Poses with names; one number a joint.
+    pub poses: Vec<(String, Vec<f64>)>,
 }
 
 /// Which policy, how often.
@@ -116,6 +119,10 @@ pub struct Config {
     pub control: ControlConfig,
     /// What the governor keeps.
     pub limits: Limits,
+    /// Share of the speed limits at the start, percent.
+    pub speed_percent: f64,
+    /// Poses that are offered when a cause holds the robot.
+    pub fallbacks: Vec<(Cause, String)>,
     /// How chunks are joined.
     pub schedule: ScheduleConfig,
     /// Where the operator's page listens; nowhere if absent.
@@ -226,6 +233,7 @@ impl Config {
                 let robot = check_robot(&read, urdf, &mut at).map_err(|more| problems.extend(more));
                 robot.ok().and_then(|robot| {
                     let limits = governor::limits(&governor, &control, &robot, &read, &mut at);
+                    governor::poses(written, name, text, &robot, &mut problems);
                     problems.append(&mut at.problems);
                     limits.map(|limits| (robot, limits))
                 })
@@ -239,6 +247,8 @@ impl Config {
             Some((robot, limits)) if problems.is_empty() => Ok(Config {
                 robot,
                 limits,
+                speed_percent: governor.speed_percent,
+                fallbacks: governor.fallbacks,
                 policy,
                 link,
                 camera,
@@ -482,6 +492,15 @@ fn check_robot(
     if problems.is_empty() {
         Ok(Robot {
             space,
+            poses: written
+                .pose
+                .iter()
+                .map(|pose| {
+                    let positions = pose.positions.get_ref().iter();
+                    let positions = positions.map(|number| number.0).collect();
+                    (pose.name.get_ref().clone(), positions)
+                })
+                .collect(),
             name: written.name.get_ref().clone(),
             joints,
         })

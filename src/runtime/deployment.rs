@@ -22,6 +22,10 @@ pub struct Identities {
     pub states: Identity,
     /// Camera to runtime.
     pub pictures: Identity,
+    /// A person's device to the runtime.
+    pub takeovers: Identity,
+    /// Runtime to whoever listens.
+    pub events: Identity,
 }
 
 impl Identities {
@@ -41,6 +45,8 @@ impl Identities {
             commands: stream(Kind::Command, schema),
             states: stream(Kind::State, schema),
             pictures: stream(Kind::Picture, 0),
+            takeovers: stream(Kind::Takeover, schema),
+            events: stream(Kind::Event, 0),
         }
     }
 }
