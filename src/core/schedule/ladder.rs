@@ -25,7 +25,7 @@ pub enum Rung {
     Hold,
 }
 
-/// Time on each rung since the last arming, and how often a plan ran out.
+/// Time on each rung since the start, and how often a plan ran out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ladder {
     /// See [`Rung::Fresh`].
@@ -41,6 +41,18 @@ pub struct Ladder {
 }
 
 impl Ladder {
+    /// What was added since `before`, which is an earlier state of the same ladder.
+    #[must_use]
+    pub fn since(&self, before: &Ladder) -> Ladder {
+        Ladder {
+            fresh_ns: self.fresh_ns.saturating_sub(before.fresh_ns),
+            tail_ns: self.tail_ns.saturating_sub(before.tail_ns),
+            slowing_ns: self.slowing_ns.saturating_sub(before.slowing_ns),
+            hold_ns: self.hold_ns.saturating_sub(before.hold_ns),
+            ran_out: self.ran_out.saturating_sub(before.ran_out),
+        }
+    }
+
     /// One control period on `rung`.
     pub fn count(&mut self, rung: Rung, period_ns: u64) {
         let slot = match rung {

@@ -20,6 +20,7 @@
 //! ```
 
 pub mod curve;
+pub mod grip;
 pub mod ladder;
 pub mod merge;
 pub mod rtc;
@@ -31,6 +32,7 @@ use crate::core::action::{JointKind, Setpoint};
 use crate::core::chunk::{Chunk, Provenance};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
+use grip::Grip;
 use ladder::{Ladder, Rung, Slowing};
 pub use merge::Merge;
 use merge::Plan;
@@ -59,8 +61,8 @@ pub struct Config {
     pub on_instruction: OnInstruction,
 }
 
-/// What becomes of the plan when the instruction changes. Chunks of observations made before are dropped in any case,
-/// and never mixed with what comes after.
+/// What becomes of the plan when the instruction changes. Chunks that obey an older one are dropped in any case, and
+/// never mixed with what comes after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnInstruction {
     /// The old plan is followed for so many of its actions, unless a chunk of the new instruction comes earlier; 0: it is
@@ -94,6 +96,8 @@ pub enum Intake {
     Over,
     /// Its number of joints is not the robot's.
     Joints,
+    /// It obeys an instruction that has been replaced.
+    OtherInstruction,
 }
 
 /// The scheduler's word at one tick.
@@ -136,6 +140,7 @@ pub struct Schedule {
     last: Option<Motion>,
     /// What was emitted at the two ticks before that.
     trail: [[f64; JOINTS_MAX]; 2],
+    grip: Grip,
     /// Since when nothing moves.
     resting_from: Option<Mono>,
     newest_captured: Mono,
@@ -147,6 +152,8 @@ pub struct Schedule {
     not_before: Mono,
     /// The next chunk is not mixed with the plan: it obeys another instruction.
     unmixed: bool,
+    /// The first chunk that obeys the instruction in force.
+    obeys_from: u32,
     ladder: Ladder,
     delays: Delays,
 }
@@ -169,6 +176,7 @@ impl Schedule {
             ended: false,
             last: None,
             trail: [[0.0; JOINTS_MAX]; 2],
+            grip: Grip::default(),
             resting_from: None,
             newest_captured: Mono(0),
             taken_at: Mono(0),
@@ -176,6 +184,7 @@ impl Schedule {
             cut: NEVER,
             not_before: Mono(0),
             unmixed: false,
+            obeys_from: 0,
             ladder: Ladder::default(),
             delays: Delays::default(),
         }
@@ -191,16 +200,23 @@ impl Schedule {
         self.ended = false;
         self.last = Some(Motion::resting(at));
         self.trail = [at.position; 2];
+        self.grip.reset(&at.position);
         self.cut = NEVER;
         self.not_before = Mono(0);
         self.unmixed = false;
         self.delays.clear();
     }
 
-    /// The instruction changed at `now`. What the old plan may still do is configured.
-    pub fn instruction_changed(&mut self, now: Mono) {
-        self.waiting = false;
-        self.newest_captured = self.newest_captured.max(now);
+    /// The instruction changed at `now`; chunks from number `obeys_from` on obey it. What the old plan may still do is
+    /// configured. An observation made before the change may serve the new instruction.
+    pub fn instruction_changed(&mut self, now: Mono, obeys_from: u32) {
+        self.obeys_from = obeys_from;
+        let obeys = |chunk: &Chunk| chunk.provenance().chunk_id >= obeys_from;
+        // A chunk may overtake the word that it is the first to obey.
+        if self.plan().is_some_and(|plan| obeys(&plan.raw)) {
+            return;
+        }
+        self.waiting = self.waiting && obeys(&self.next);
         self.not_before = now.plus_ns(self.config.on_instruction.pause_ns);
         self.unmixed = true;
         let tail_steps = u64::from(self.config.on_instruction.tail_steps);
@@ -215,6 +231,9 @@ impl Schedule {
         let captured = chunk.provenance().captured;
         if chunk.joints() != self.config.kinds.len() {
             return Intake::Joints;
+        }
+        if chunk.provenance().chunk_id < self.obeys_from {
+            return Intake::OtherInstruction;
         }
         if captured <= self.newest_captured {
             return Intake::OutOfOrder;
@@ -238,14 +257,15 @@ impl Schedule {
     /// reachable from where the robot is.
     pub fn step(&mut self, now: Mono, held_at: Option<&Setpoint>) -> Step {
         if let Some(actual) = held_at {
+            if self.last.is_none() {
+                // Nothing was emitted before: it stands.
+                self.trail = [actual.position; 2];
+            }
             let [first, second] = &self.trail;
-            // Where nothing was emitted before, it stands.
-            let positions = match self.last {
-                Some(_) => [first, second, &actual.position],
-                None => [&actual.position; 3],
-            };
+            let positions = [first, second, &actual.position];
             let period_s = self.config.period_ns as f64 * 1e-9;
             self.last = Some(Motion::through(positions, &self.config.kinds, period_s));
+            self.grip.was_told(&actual.position);
             self.slowing = None;
         }
         if let Some(last) = &self.last {
@@ -280,9 +300,10 @@ impl Schedule {
             }
         };
         self.ladder.count(rung, self.config.period_ns);
-        let Some(motion) = motion else {
+        let Some(mut motion) = motion else {
             return Step::None(Absence::Ended);
         };
+        self.grip.tell(&mut motion, &self.config.kinds, now);
         self.last = Some(motion);
         Step::Setpoint {
             setpoint: motion.setpoint(),
@@ -362,10 +383,14 @@ impl Schedule {
             self.waiting = false;
         }
         let due = self.waiting && self.next.first_at() <= now && self.not_before <= now;
+        let mut gentle_max_ns = u64::MAX;
         if due {
             let observed = self.next.provenance().captured;
             if self.resting_from.is_some_and(|rest| rest <= observed) {
                 self.next.move_to(now);
+            } else if let Some(event) = self.grip.skipped(&self.next, &self.config.kinds, now) {
+                self.wait_for(event, now);
+                gentle_max_ns = 0;
             }
             self.take_next(now);
         }
@@ -379,6 +404,24 @@ impl Schedule {
             return;
         };
         let before = last.advanced(self.config.period_ns as f64 * 1e-9);
+        let after = curve::sample(&plan.merged, &self.config.kinds, now);
+        let gentle_max_ns = gentle_max_ns.min(self.between_ns);
+        self.seam = self.seam_between(&before, &after, now, gentle_max_ns);
+    }
+
+    /// Shifts the next chunk so that its action `event` comes when the seam to it is over.
+    fn wait_for(&mut self, event: usize, now: Mono) {
+        let Some(last) = &self.last else { return };
+        let before = last.advanced(self.config.period_ns as f64 * 1e-9);
+        let there = curve::sample(&self.next, &self.config.kinds, self.next.at(event));
+        let lead_ns = self.seam_between(&before, &there, now, 0).length_ns();
+        let way_ns = self.next.period_ns().saturating_mul(event as u64);
+        self.next
+            .move_to(now.plus_ns(lead_ns).minus_ns(way_ns).min(now));
+    }
+
+    /// The seam from `before`, which the last tick's motion leads to, to `after`.
+    fn seam_between(&self, before: &Motion, after: &Motion, now: Mono, gentle_max_ns: u64) -> Seam {
         let least_ns = match self.config.merge {
             Merge::Blend { blend_ns } => blend_ns,
             Merge::Replace
@@ -386,19 +429,18 @@ impl Schedule {
             | Merge::Aggregate(_)
             | Merge::Smooth { .. } => self.config.period_ns,
         };
-        let length_ns = if last.at_rest() {
+        let length_ns = if before.at_rest() {
             least_ns.max(self.config.start_ns)
         } else {
             least_ns.max(self.seam.left_ns(now))
         };
-        let after = curve::sample(&plan.merged, &self.config.kinds, now);
-        self.seam = Seam::between(
-            &before,
-            &after,
+        Seam::between(
+            before,
+            after,
             now,
-            [length_ns, self.between_ns],
+            [length_ns, gentle_max_ns],
             (&self.config.kinds, &self.config.bounds),
-        );
+        )
     }
 
     fn take_next(&mut self, now: Mono) {
@@ -411,6 +453,7 @@ impl Schedule {
         };
         let old = old.filter(|_| !self.unmixed);
         place.become_next(old, &self.next, self.config.merge, &self.config.kinds, now);
+        self.grip.taken(&self.next, &self.config.kinds);
         self.delays
             .followed(self.next.provenance().captured, now, self.next.period_ns());
         self.active = active;

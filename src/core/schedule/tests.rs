@@ -365,11 +365,11 @@ fn a_new_instruction_ends_the_old_plan_as_configured() {
         schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
         schedule.offer(Mono(60 * MS), &line(1, 10, 0.0, 0.0));
         schedule.step(Mono(60 * MS), None);
-        schedule.instruction_changed(Mono(100 * MS));
+        schedule.instruction_changed(Mono(100 * MS), 3);
         assert_eq!(
             schedule.offer(Mono(105 * MS), &line(2, 90, 5.0, 0.0)),
-            Intake::OutOfOrder,
-            "observed before the change"
+            Intake::OtherInstruction,
+            "made for the old instruction"
         );
         schedule
     };
@@ -383,13 +383,14 @@ fn a_new_instruction_ends_the_old_plan_as_configured() {
     assert!(!follows(&mut later, 255));
     let mut paused = with(0, 400);
     assert_eq!(
-        paused.offer(Mono(200 * MS), &line(3, 150, 0.3, 0.0)),
-        Intake::Taken
+        paused.offer(Mono(200 * MS), &line(3, 95, 0.3, 0.0)),
+        Intake::Taken,
+        "observed before the change, and obeys it"
     );
     assert!(!follows(&mut paused, 495));
     assert!(follows(&mut paused, 500));
     let mut last = 0.0;
-    for ms in (505..=945).step_by(5) {
+    for ms in (505..=890).step_by(5) {
         last = position(&paused.step(Mono(ms * MS), None));
     }
     assert!(
@@ -568,7 +569,7 @@ proptest! {
         for tick in 0..1300u64 {
             let now = Mono(tick * TICK);
             if tick == instructed_ms / 5 {
-                schedule.instruction_changed(now);
+                schedule.instruction_changed(now, (sent.len() / 2) as u32);
             }
             for (_, copies, chunk) in chunks.iter().filter(|(at, ..)| *at == tick) {
                 // Lost, once or twice.
@@ -687,10 +688,95 @@ fn after_the_governor_held_back_the_motion_goes_on_with_its_velocity_and_acceler
     }
     let next = position(&schedule.step(Mono(1_105 * MS), None));
     let past = position(&schedule.step(Mono(1_110 * MS), None));
-    // It went on from 19 ticks of that motion by two more at the acceleration that it had, but for the jerk allowed.
-    for (found, ticks) in [(next, 20.0), (past, 21.0)] {
+    // What is proposed while it is held back is the tick after what was emitted; from there it goes on alone.
+    for (found, ticks) in [(next, 21.0), (past, 22.0)] {
         let wanted = emitted(ticks).position[0];
-        let jerk_allows = 400.0 * 0.01_f64.powi(3);
-        assert!((found - wanted).abs() < jerk_allows, "{found} {wanted}");
+        assert!((found - wanted).abs() < 1e-4, "{found} {wanted}");
+    }
+}
+
+/// One joint and a gripper. A plan on the line `start + slope * t`, the gripper closed in the actions named.
+fn grasp(id: u32, captured_ms: u64, line: [f32; 2], closed: core::ops::Range<usize>) -> Chunk {
+    let [start, slope] = line;
+    let values: Vec<f32> = (0..16)
+        .flat_map(|i| {
+            let grip = if closed.contains(&i) { 0.97 } else { 0.02 };
+            [start + slope * 0.05 * i as f32, grip]
+        })
+        .collect();
+    let captured = Mono(captured_ms * MS);
+    let provenance = Provenance {
+        chunk_id: id,
+        captured,
+        ..Provenance::default()
+    };
+    Chunk::new(captured, 50 * MS, 2, &values, provenance).expect("a good chunk")
+}
+
+fn gripping() -> Schedule {
+    let mut config = config(Merge::Blend { blend_ns: 100 * MS });
+    config.kinds = [JointKind::Revolute, JointKind::Gripper]
+        .into_iter()
+        .collect();
+    Schedule::new(config)
+}
+
+/// Joint and gripper at each tick from `from_ms` on; `chunks` come at their times.
+fn gripped(chunks: &[(u64, Chunk)], until_ms: u64) -> Vec<(u64, [f64; 2])> {
+    let mut schedule = gripping();
+    schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+    let mut out = Vec::new();
+    for ms in (0..until_ms).step_by(5) {
+        for (_, chunk) in chunks.iter().filter(|(at, _)| *at == ms) {
+            assert_eq!(schedule.offer(Mono(ms * MS), chunk), Intake::Taken);
+        }
+        if let Step::Setpoint { setpoint, .. } = schedule.step(Mono(ms * MS), None) {
+            out.push((ms, [setpoint.position[0], setpoint.position[1]]));
+        }
+    }
+    out
+}
+
+#[test]
+fn a_late_plan_closes_the_gripper_where_it_meant_to() {
+    let chunks = [
+        (100, grasp(1, 100, [0.0, 0.4], 16..16)),
+        // Down to 0.25 in 250 ms, close there, go on: and it comes 300 ms late, with the robot at 0.2.
+        (600, grasp(2, 300, [0.3, -0.2], 5..16)),
+    ];
+    let trace = gripped(&chunks, 1_200);
+    let (at_ms, [joint, _]) = trace
+        .iter()
+        .find(|(_, [_, grip])| *grip > 0.5)
+        .expect("it closes");
+    assert!((joint - 0.25).abs() < 2e-3, "closed at {joint}");
+    assert!((700..900).contains(at_ms), "{at_ms} ms");
+    let positions: Vec<f64> = trace.iter().map(|(_, [joint, _])| *joint).collect();
+    smooth(&positions, &[]);
+}
+
+#[test]
+fn a_plan_made_before_the_gripper_closed_does_not_open_it_again() {
+    let first = grasp(1, 100, [0.0, 0.2], 4..16);
+    // Observed before 300 ms, when the first one closes; expects to close at 600 ms, or never.
+    for late in [8..16, 16..16] {
+        let chunks = [
+            (100, first),
+            (350, grasp(2, 250, [0.0, 0.2], late)),
+            // Observed afterwards: this one may.
+            (800, grasp(3, 700, [0.0, 0.2], 16..16)),
+        ];
+        let trace = gripped(&chunks, 1_000);
+        for (ms, [_, grip]) in trace {
+            assert_eq!(grip > 0.5, (300..800).contains(&ms), "{grip} at {ms} ms");
+        }
+    }
+}
+
+#[test]
+fn a_plan_may_close_and_open_the_gripper_by_itself() {
+    let trace = gripped(&[(100, grasp(1, 100, [0.0, 0.2], 4..9))], 800);
+    for (ms, [_, grip]) in trace {
+        assert_eq!(grip > 0.5, (300..550).contains(&ms), "{grip} at {ms} ms");
     }
 }
