@@ -89,7 +89,7 @@ impl Grip {
             .min()
     }
 
-    /// `chunk` takes over at `now`.
+    /// `chunk` takes over.
     pub fn taken(&mut self, chunk: &Chunk, kinds: &[JointKind]) {
         let captured = chunk.provenance().captured;
         for joint in grippers(kinds) {

@@ -140,6 +140,8 @@ pub struct Schedule {
     last: Option<Motion>,
     /// What was emitted at the two ticks before that.
     trail: [[f64; JOINTS_MAX]; 2],
+    /// Nothing was proposed since the reset: wherever it is, it stands there. What tells where that is may be noisy.
+    standing: bool,
     grip: Grip,
     /// Since when nothing moves.
     resting_from: Option<Mono>,
@@ -176,6 +178,7 @@ impl Schedule {
             ended: false,
             last: None,
             trail: [[0.0; JOINTS_MAX]; 2],
+            standing: true,
             grip: Grip::default(),
             resting_from: None,
             newest_captured: Mono(0),
@@ -200,6 +203,7 @@ impl Schedule {
         self.ended = false;
         self.last = Some(Motion::resting(at));
         self.trail = [at.position; 2];
+        self.standing = true;
         self.grip.reset(&at.position);
         self.cut = NEVER;
         self.not_before = Mono(0);
@@ -257,8 +261,7 @@ impl Schedule {
     /// reachable from where the robot is.
     pub fn step(&mut self, now: Mono, held_at: Option<&Setpoint>) -> Step {
         if let Some(actual) = held_at {
-            if self.last.is_none() {
-                // Nothing was emitted before: it stands.
+            if self.standing {
                 self.trail = [actual.position; 2];
             }
             let [first, second] = &self.trail;
@@ -305,6 +308,7 @@ impl Schedule {
         };
         self.grip.tell(&mut motion, &self.config.kinds, now);
         self.last = Some(motion);
+        self.standing = false;
         Step::Setpoint {
             setpoint: motion.setpoint(),
             provenance,

@@ -780,3 +780,23 @@ fn a_plan_may_close_and_open_the_gripper_by_itself() {
         assert_eq!(grip > 0.5, (300..550).contains(&ms), "{grip} at {ms} ms");
     }
 }
+
+#[test]
+fn a_robot_that_stands_is_not_made_to_move_by_the_noise_of_its_encoders() {
+    let mut schedule = Schedule::new(config(Merge::Replace));
+    // In standby the robot is where it is measured to be, each tick a little elsewhere; then it is armed and held.
+    let measured = |tick: u64| Setpoint::at_rest(&[0.0005 * (tick % 3) as f64; 2]);
+    for tick in 0..100 {
+        schedule.reset(&measured(tick));
+        schedule.step(Mono(tick * TICK), Some(&measured(tick)));
+    }
+    for tick in 100..120 {
+        schedule.step(Mono(tick * TICK), Some(&measured(101)));
+    }
+    // Observed before arming, when it stood already.
+    schedule.offer(Mono(120 * TICK), &line(1, 450, 0.0, 1.0));
+    match schedule.step(Mono(120 * TICK), None) {
+        Step::Setpoint { action, .. } => assert_eq!(action, 0, "nothing is left out"),
+        Step::None(absence) => panic!("{absence:?}"),
+    }
+}
