@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         cli::Verb::Check(options) => cli::check::run(&options),
         cli::Verb::Cameras(options) => cli::cameras::run(&options),
         cli::Verb::Engine(verb) => cli::engine::run(&verb),
+        cli::Verb::SchedSim(options) => cli::sched_sim::run(&options),
         cli::Verb::FaultSim(options) => cli::fault_sim::run(&options),
         cli::Verb::Doctor(options) => cli::doctor::run(&options),
         cli::Verb::Instruct(options) => cli::instruct::run(&options),

@@ -17,6 +17,7 @@ pub mod park;
 pub mod policy;
 pub mod rt_bench;
 pub mod run;
+pub mod sched_sim;
 pub mod speed;
 
 use clap::{Parser, Subcommand};
@@ -53,6 +54,8 @@ pub enum Verb {
     Check(check::Options),
     /// Look at a deployment's cameras as the pipeline would: rates, ages, faults, skew.
     Cameras(cameras::Options),
+    /// The scheduler alone: every merge rule over the same streams of chunks, measured.
+    SchedSim(sched_sim::Options),
     /// Strike a simulated robot with every fault of the matrix and judge the reactions.
     FaultSim(fault_sim::Options),
     /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.

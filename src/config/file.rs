@@ -167,12 +167,28 @@ pub struct ControlTable {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleTable {
-    /// "replace" or "blend".
+    /// "replace", "blend", "ensemble", "aggregate" or "smooth".
     pub merge: Spanned<String>,
-    /// Length of the blend in motion.
+    /// Length of the seam in motion; with "blend".
     pub blend_ms: Option<Spanned<Number>>,
-    /// Length of the blend from rest.
+    /// Least length of the seam from rest.
     pub start_ms: Option<Spanned<Number>>,
+    /// ACT's m; with "ensemble".
+    pub ensemble_decay: Option<Spanned<Number>>,
+    /// "oldest_first" or "newest_first"; with "ensemble".
+    pub ensemble_order: Option<Spanned<String>>,
+    /// "weighted_average", "latest_only", "average" or "conservative"; with "aggregate".
+    pub aggregate: Option<Spanned<String>>,
+    /// Actions in the running mean; with "smooth".
+    pub smooth_last: Option<Spanned<Number>>,
+    /// Without a newer chunk for this long the plan counts as an old one's tail.
+    pub fresh_ms: Option<Spanned<Number>>,
+    /// A plan whose observation is older is not followed.
+    pub expiry_ms: Option<Spanned<Number>>,
+    /// Actions of the old plan that are still done after a new instruction.
+    pub instruction_tail_steps: Option<Spanned<Number>>,
+    /// Least time from a new instruction to its first action.
+    pub instruction_pause_ms: Option<Spanned<Number>>,
 }
 
 /// `[governor]`.

@@ -9,6 +9,7 @@ pub mod governor;
 pub mod problem;
 pub mod realtime;
 mod robot;
+pub mod schedule;
 pub mod space;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,11 @@ pub mod urdf;
 use crate::config::camera::CameraConfig;
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
+use crate::config::schedule::ScheduleConfig;
 use crate::config::space::Source;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
 use crate::core::governor::reaction::Cause;
 use crate::core::kinematics::envelope::Envelope;
-use crate::core::schedule::{self, Merge};
 use crate::core::units::MS;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -144,7 +145,7 @@ pub struct Config {
     /// Poses that are offered when a cause holds the robot.
     pub fallbacks: Vec<(Cause, String)>,
     /// How chunks are joined.
-    pub merge: Merge,
+    pub schedule: ScheduleConfig,
     /// Where the operator's page listens; nowhere if absent.
     pub page: Option<SocketAddr>,
     /// What is asked of the kernel.
@@ -240,7 +241,7 @@ impl Config {
         let policy = check_policy(written, folder, &mut at);
         let link = check_link(written, folder, &mut at);
         let page = check_page(written, &mut at);
-        let merge = check_merge(written, &mut at);
+        let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
         let governor = governor::check(written, &mut at);
         let realtime = realtime::check(written.realtime.as_ref(), &mut at);
         let mut problems = at.problems;
@@ -273,7 +274,7 @@ impl Config {
                 more_cameras,
                 skew_max_ns,
                 control,
-                merge,
+                schedule,
                 page,
                 realtime,
             }),
@@ -283,19 +284,9 @@ impl Config {
 
     /// What the scheduler must know.
     #[must_use]
-    pub fn schedule(&self) -> schedule::Config {
-        schedule::Config {
-            kinds: self
-                .robot
-                .joints
-                .iter()
-                .map(|(_, joint)| joint.kind)
-                .collect(),
-            period_ns: self.control.period_ns,
-            merge: self.merge,
-            // A chunk's own horizon bounds its use; this drops one that was made of a picture of another moment.
-            chunk_age_max_ns: 2_000 * MS,
-        }
+    pub fn schedule(&self) -> crate::core::schedule::Config {
+        self.schedule
+            .with(&self.robot.joints, self.control.period_ns)
     }
 }
 
@@ -483,57 +474,6 @@ fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> 
                 format!("\"{}\"", listen.get_ref()),
             );
             None
-        }
-    }
-}
-
-fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
-    let schedule = &written.schedule;
-    let word = schedule.merge.get_ref().as_str();
-    let given = [
-        ("schedule.blend_ms", &schedule.blend_ms),
-        ("schedule.start_ms", &schedule.start_ms),
-    ];
-    match word {
-        "replace" => {
-            for (key, given) in given {
-                if let Some(given) = given {
-                    at.push(
-                        given,
-                        key,
-                        "nothing, as merge is \"replace\"",
-                        given.get_ref().0.to_string(),
-                    );
-                }
-            }
-            Merge::Replace
-        }
-        "blend" => {
-            let [blend_ns, start_ns] = given.map(|(key, given)| match given {
-                Some(given) => (at.within(key, given, 1.0, 2_000.0) * MS as f64) as u64,
-                None => {
-                    at.push(
-                        &schedule.merge,
-                        key,
-                        "the length of the blend",
-                        "nothing".into(),
-                    );
-                    1
-                }
-            });
-            Merge::Blend {
-                blend_ns,
-                start_ns: start_ns.max(blend_ns),
-            }
-        }
-        other => {
-            at.push(
-                &schedule.merge,
-                "schedule.merge",
-                "\"replace\" or \"blend\"",
-                format!("\"{other}\""),
-            );
-            Merge::Replace
         }
     }
 }

@@ -119,6 +119,11 @@ fn every_mistake_is_named_with_its_line() {
     check_tendon("blend_ms = 100", "", &["schedule.blend_ms", "nothing"]);
     check_tendon("\"blend\"", "\"replace\"", &["schedule.blend_ms"]);
     check_tendon(
+        "blend_ms = 100",
+        "blend_ms = 101",
+        &["schedule.blend_ms", "at most 100", "found 101"],
+    );
+    check_tendon(
         "127.0.0.1:8765",
         "0.0.0.0:8765",
         &["page.listen", "loopback"],
@@ -243,5 +248,77 @@ proptest! {
         let _ = Config::from_texts(&text, &text, &text, &folder());
         let cut = TENDON.char_indices().map(|(at, _)| at).take_while(|at| *at <= cut).last().unwrap_or(0);
         let _ = Config::from_texts(&TENDON[..cut], ROBOT, URDF, &folder());
+    }
+}
+
+#[test]
+fn every_merge_rule_is_read_and_its_mistakes_name_the_key() {
+    use crate::core::schedule::Merge;
+    use crate::core::schedule::merge::{Aggregate, Order};
+    const FROM: &str = "merge = \"blend\"\nblend_ms = 100";
+    let good = |to: &str| {
+        let config = Config::from_texts(&TENDON.replacen(FROM, to, 1), ROBOT, URDF, &folder());
+        config.expect("good").schedule.merge
+    };
+    assert_eq!(good("merge = \"replace\""), Merge::Replace);
+    assert_eq!(
+        good("merge = \"ensemble\"\nensemble_decay = 0.01\nensemble_order = \"newest_first\""),
+        Merge::Ensemble {
+            decay: 0.01,
+            order: Order::NewestFirst
+        }
+    );
+    for (name, mix) in Aggregate::NAMED {
+        let written = format!("merge = \"aggregate\"\naggregate = \"{name}\"");
+        assert_eq!(good(&written), Merge::Aggregate(mix));
+    }
+    assert_eq!(
+        good("merge = \"smooth\"\nsmooth_last = 3"),
+        Merge::Smooth { last: 3 }
+    );
+
+    check_tendon(
+        FROM,
+        "merge = \"ensemble\"",
+        &["schedule.ensemble_decay", "schedule.ensemble_order"],
+    );
+    check_tendon(
+        FROM,
+        "merge = \"ensemble\"\nensemble_decay = nan\nensemble_order = \"first\"",
+        &[
+            "schedule.ensemble_decay",
+            "NaN",
+            "schedule.ensemble_order",
+            "\"first\"",
+        ],
+    );
+    check_tendon(
+        FROM,
+        "merge = \"aggregate\"\naggregate = \"mean\"",
+        &["schedule.aggregate", "\"mean\"", "weighted_average"],
+    );
+    check_tendon(
+        FROM,
+        "merge = \"smooth\"\nsmooth_last = 0",
+        &["schedule.smooth_last", "1 to 32"],
+    );
+    check_tendon(
+        FROM,
+        "merge = \"replace\"\naggregate = \"average\"",
+        &["schedule.aggregate"],
+    );
+    for key in [
+        "fresh_ms",
+        "expiry_ms",
+        "instruction_tail_steps",
+        "instruction_pause_ms",
+        "start_ms",
+    ] {
+        let written = format!("merge = \"replace\"\n{key} = -1");
+        let text = TENDON
+            .replacen(FROM, &written, 1)
+            .replacen("start_ms = 400\n", "", 1);
+        let answer = refused(&text, ROBOT);
+        assert!(answer.contains(&format!("schedule.{key}")), "{answer}");
     }
 }

@@ -150,4 +150,58 @@ impl Chunk {
         let start = step.min(self.steps - 1) * self.joints;
         self.values.get(start..start + self.joints).unwrap_or(&[])
     }
+
+    /// Time of action `step`, which is not clamped.
+    #[must_use]
+    pub fn at(&self, step: usize) -> Mono {
+        self.first_at
+            .plus_ns(self.period_ns.saturating_mul(step as u64))
+    }
+
+    /// Action `step` clamped into the chunk, for merging; what is written must be finite.
+    pub(in crate::core) fn action_mut(&mut self, step: usize) -> &mut [f32] {
+        let start = step.min(self.steps - 1) * self.joints;
+        self.values
+            .get_mut(start..start + self.joints)
+            .unwrap_or_default()
+    }
+
+    /// No chunk: a place to [`Chunk::assign`] one to.
+    pub(in crate::core) const fn blank() -> Chunk {
+        Chunk {
+            steps: 1,
+            joints: 0,
+            period_ns: 1,
+            first_at: Mono(0),
+            provenance: Provenance {
+                frame_seq: 0,
+                captured: Mono(0),
+                chunk_id: 0,
+                bundle_hash: 0,
+            },
+            values: [0.0; CHUNK_VALUES_MAX],
+        }
+    }
+
+    /// The same actions, the first of them at `first_at`.
+    pub(in crate::core) fn move_to(&mut self, first_at: Mono) {
+        self.first_at = first_at;
+    }
+
+    /// Becomes `other`, copying only the values that count: a whole chunk is 32 KiB, most are some hundred bytes.
+    pub(in crate::core) fn assign(&mut self, other: &Chunk) {
+        self.steps = other.steps;
+        self.joints = other.joints;
+        self.period_ns = other.period_ns;
+        self.first_at = other.first_at;
+        self.provenance = other.provenance;
+        for (slot, value) in self
+            .values
+            .iter_mut()
+            .zip(&other.values)
+            .take(other.steps * other.joints)
+        {
+            *slot = *value;
+        }
+    }
 }

@@ -52,6 +52,11 @@ pub(super) fn text(now: &Snapshot) -> String {
             now.late_ticks,
         ),
         (
+            "tendon_stalls_total",
+            "Plans that ran out before their successor came.",
+            now.stalls,
+        ),
+        (
             "tendon_governor_interventions_total",
             "Setpoints changed or refused.",
             now.governor_interventions,
@@ -60,6 +65,21 @@ pub(super) fn text(now: &Snapshot) -> String {
             "tendon_allocations_total",
             "Heap allocations on the control thread.",
             now.allocations,
+        ),
+    ] {
+        family(&mut out, name, counter, help);
+        sample(&mut out, name, None, value);
+    }
+    for (name, help, value) in [
+        (
+            "tendon_plan_tail_seconds_total",
+            "Time on the tail of an overdue plan.",
+            now.tail_s,
+        ),
+        (
+            "tendon_plan_stalled_seconds_total",
+            "Time slowing or holding for want of a plan.",
+            now.stalled_s,
         ),
     ] {
         family(&mut out, name, counter, help);

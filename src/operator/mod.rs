@@ -65,6 +65,12 @@ pub struct Snapshot {
     pub commands_sent: u64,
     /// Ticks that woke too late since start.
     pub late_ticks: u64,
+    /// Times that a plan ran out before its successor came, since start.
+    pub stalls: u64,
+    /// Seconds that setpoints were made of the tail of an overdue plan, since start.
+    pub tail_s: f64,
+    /// Seconds in which the robot slowed or held for want of a plan, since start.
+    pub stalled_s: f64,
     /// Setpoints that the governor changed or refused since start.
     pub governor_interventions: u64,
     /// Heap allocations on the control thread since it was armed; ought to be 0.

@@ -18,7 +18,7 @@ use crate::runtime::threads::Seat;
 use crate::runtime::wheel::Driver;
 use crate::sync::mailbox;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What the governor reports back, so that the next proposal starts from what was really emitted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +52,8 @@ pub struct ControlIo {
     pub held: triple_buffer::Output<Held>,
     /// Who proposes.
     pub driver: triple_buffer::Output<Driver>,
+    /// Number of the first chunk that obeys the instruction in force; written by inference.
+    pub obeys_from: Arc<AtomicU32>,
     /// Figures.
     pub tap: Tap,
     /// Allocations made inside the loop since start-up; stays 0.
@@ -123,12 +125,17 @@ pub fn drive(
 /// The control thread.
 pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &Seat) {
     let mut missed = 0;
+    let mut obeyed_from = 0;
     let mut phase = PhaseLock::new(ticks.period_ns());
     let started_with = allocations_of_this_thread();
     while !io.ending.load(Ordering::Relaxed) {
         let now = ticks.wait();
         seat.beat.mark(now.woke);
         let held = *io.held.read();
+        let obeys_from = io.obeys_from.load(Ordering::Acquire);
+        if core::mem::replace(&mut obeyed_from, obeys_from) != obeys_from {
+            schedule.instruction_changed(now.due, obeys_from);
+        }
         let chunks = std::iter::from_fn(|| {
             let made = io.chunks.pop().ok()?;
             phase.heard(now.due, made.queued);
@@ -141,6 +148,7 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
         io.tap.record(Sample::Tick {
             late_ns: now.late_ns,
             missed: ticks.missed - missed,
+            ladder: schedule.ladder(),
         });
         missed = ticks.missed;
         ticks.shift(phase.step());

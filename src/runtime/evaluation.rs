@@ -2,7 +2,7 @@
 //! The evaluation: which episodes are run, and what is counted. The same in real time and in simulated time.
 
 use crate::bench::episode::{Ask, Outcome, Spec};
-use crate::runtime::telemetry::{Figures, Spread};
+use crate::runtime::telemetry::{Figures, Rungs, Spread};
 use serde::Serialize;
 
 /// Seeds of evaluation start here; training draws its seeds far below.
@@ -134,6 +134,8 @@ pub struct Report {
     pub ticks: u64,
     /// Ticks that came after their successor was due.
     pub late_ticks: u64,
+    /// What the setpoints were made of, and how often a plan ran out.
+    pub ladder: Rungs,
     /// How late the control loop woke.
     pub tick_lateness_us: Spread,
     /// From a frame landing to the first command made of it.
@@ -211,6 +213,7 @@ impl Report {
         self.ticks = figures.ticks;
         self.late_ticks = figures.ticks_missed;
         self.commands_sent = figures.commands;
+        self.ladder = figures.ladder;
         self.tick_lateness_us = figures.tick_lateness_us;
         self.frame_to_command_ms = figures.frame_to_command_ms;
         self.frame_to_command_minus_inference_ms = figures.frame_to_command_minus_inference_ms;

@@ -18,7 +18,7 @@ use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 /// A state measured further than this from the frame's capture is not the state of that frame: four periods of a
@@ -132,6 +132,9 @@ pub struct Inference {
     policy: Policy,
     gate: Gate,
     instructed: bool,
+    /// Tokens of the instruction in force, and the first chunk that obeys it.
+    obeyed: Vec<i32>,
+    obeys_from: u32,
     chunk_id: u32,
     /// The plan, with the state at observation as its first row.
     rows: Vec<f32>,
@@ -146,6 +149,8 @@ impl Inference {
             policy,
             gate: Gate::new(settings),
             instructed: false,
+            obeyed: Vec::new(),
+            obeys_from: 0,
             chunk_id: 0,
             rows,
         }
@@ -157,14 +162,29 @@ impl Inference {
     /// What the tokenizer refuses, in words for the operator.
     pub fn instruct(&mut self, sentence: &str) -> Result<Instruction, InstructionFault> {
         let instruction = self.policy.set_instruction(sentence)?;
-        self.instructed = true;
+        self.obey(&instruction);
         Ok(instruction)
     }
 
-    /// Obeys a sentence that was tokenised elsewhere; allocates nothing.
+    /// Obeys a sentence that was tokenised elsewhere; allocates nothing after the first.
     pub fn take(&mut self, instruction: &Instruction) {
         self.policy.take(instruction);
+        self.obey(instruction);
+    }
+
+    /// The same words again are no other instruction.
+    fn obey(&mut self, instruction: &Instruction) {
         self.instructed = true;
+        if self.obeyed != instruction.tokens {
+            self.obeyed.clone_from(&instruction.tokens);
+            self.obeys_from = self.chunk_id + 1;
+        }
+    }
+
+    /// Number of the first chunk that obeys the instruction in force.
+    #[must_use]
+    pub fn obeys_from(&self) -> u32 {
+        self.obeys_from
     }
 
     /// Makes a chunk of `frame`, if one is due. `clock` tells where the time went and decides nothing.
@@ -231,6 +251,8 @@ pub struct InferenceIo {
     pub chunks: rtrb::Producer<Made>,
     /// For people.
     pub insight: triple_buffer::Input<Insight>,
+    /// To control: see [`Inference::obeys_from`].
+    pub obeys_from: Arc<AtomicU32>,
     /// Figures.
     pub tap: Tap,
     /// Times that the policy failed or was refused its input.
@@ -250,6 +272,8 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
         seat.beat.mark(now);
         if let Ok(instruction) = io.instructions.try_recv() {
             inference.take(&instruction);
+            io.obeys_from
+                .store(inference.obeys_from(), Ordering::Release);
         }
         let Some(frame) = frame else { continue };
         // Counted by itself; a camera that stays away is the watchdog's to tell.

@@ -120,6 +120,8 @@ impl Lockstep {
     ) -> Result<Outcome, EpisodeFault> {
         let mut world = World::new(spec, self);
         self.inference.instruct(world.episode.sentence())?;
+        self.schedule
+            .instruction_changed(self.now, self.inference.obeys_from());
         let mut watch = Watch::new(
             Supervisor::new(self.reactions, None),
             self.state_age_max_ns,
@@ -196,6 +198,7 @@ impl Lockstep {
             self.measures.take(Sample::Tick {
                 late_ns: 0,
                 missed: 0,
+                ladder: self.schedule.ladder(),
             });
             self.measures.take(Sample::Command {
                 chunk_id: output.provenance.chunk_id,

@@ -26,6 +26,8 @@ pub mod phase;
 pub mod pipeline;
 pub mod realtime;
 pub mod rtbench;
+pub mod schedule_plot;
+pub mod schedule_sim;
 pub mod service;
 pub mod telemetry;
 pub mod threads;

@@ -40,6 +40,9 @@ impl Operator for Desk {
             tick_lateness_us: figures.tick_lateness_us.p50,
             commands_sent: figures.commands,
             late_ticks: figures.ticks_missed,
+            stalls: figures.ladder.stalls,
+            tail_s: figures.ladder.tail_s,
+            stalled_s: figures.ladder.slowing_s + figures.ladder.hold_s,
             governor_interventions: self.counters.interventions.load(Ordering::Relaxed),
             allocations: self.allocations(),
         }

@@ -37,7 +37,7 @@ use crate::runtime::{clock, threads};
 use crate::sync::heartbeat::Beat;
 use crate::sync::mailbox::mailbox;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use triple_buffer::triple_buffer;
@@ -196,6 +196,7 @@ pub fn start_recorded(
         picture: picture_out,
         taps: vec![c, i, e],
     };
+    let obeys_from = Arc::new(AtomicU32::new(0));
     let (wheel, driver_out) = Wheel::new(identities.takeovers);
     let wheel = Arc::new(wheel);
     let levers = Levers {
@@ -301,6 +302,7 @@ pub fn start_recorded(
         proposals,
         held: held_out,
         driver: driver_out,
+        obeys_from: Arc::clone(&obeys_from),
         tap: control_tap,
         allocations: Arc::clone(&counters.control_allocations),
         chunks_refused: Arc::clone(&counters.chunks_refused),
@@ -319,6 +321,7 @@ pub fn start_recorded(
         instructions: instructions_out,
         chunks,
         insight,
+        obeys_from,
         tap: inference_tap,
         faults: Arc::clone(&counters.inference_faults),
         injected_delay_ns,

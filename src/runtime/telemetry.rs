@@ -4,6 +4,7 @@
 //! Each thread of the hot path owns one bounded queue of plain [`Sample`]s; the telemetry thread drains them into
 //! histograms. A full queue drops the sample and counts it: telemetry never slows what it measures.
 
+use crate::core::schedule::ladder::Ladder;
 use crate::core::supervisor::Mode;
 use crate::core::units::Mono;
 use crate::runtime::clock;
@@ -26,6 +27,8 @@ pub enum Sample {
         late_ns: u64,
         /// Whole periods lost before this one.
         missed: u64,
+        /// The scheduler's ladder so far.
+        ladder: Ladder,
     },
     /// A chunk was made.
     Chunk {
@@ -85,6 +88,9 @@ pub struct Measures {
     overhead_ns: Histogram<u64>,
     /// The policy's own time where `inference_ns` is simulated.
     really: Option<Histogram<u64>>,
+    ladder: Ladder,
+    /// The ladder when it was last cleared.
+    ladder_before: Ladder,
     commands: u64,
     last_chunk_commanded: u32,
     waiting: heapless::Deque<(u32, Mono, u64), 64>,
@@ -100,6 +106,8 @@ impl Default for Measures {
             frame_to_command_ns: histogram(),
             overhead_ns: histogram(),
             really: None,
+            ladder: Ladder::default(),
+            ladder_before: Ladder::default(),
             commands: 0,
             last_chunk_commanded: 0,
             waiting: heapless::Deque::new(),
@@ -111,7 +119,12 @@ impl Measures {
     /// Takes in one sample. Samples of one thread come in order; those of two threads may not.
     pub fn take(&mut self, sample: Sample) {
         match sample {
-            Sample::Tick { late_ns, missed } => {
+            Sample::Tick {
+                late_ns,
+                missed,
+                ladder,
+            } => {
+                self.ladder = ladder;
                 self.ticks += 1;
                 self.ticks_missed += missed;
                 self.tick_late_ns.saturating_record(late_ns);
@@ -178,6 +191,8 @@ impl Measures {
     pub fn clear(&mut self) {
         *self = Measures {
             last_chunk_commanded: self.last_chunk_commanded,
+            ladder: self.ladder,
+            ladder_before: self.ladder,
             ..Measures::default()
         };
     }
@@ -189,6 +204,7 @@ impl Measures {
             ticks: self.ticks,
             ticks_missed: self.ticks_missed,
             commands: self.commands,
+            ladder: Rungs::of(&self.ladder.since(&self.ladder_before)),
             tick_lateness_us: spread(&self.tick_late_ns, 1e-3),
             frame_to_command_ms: spread(&self.frame_to_command_ns, 1e-6),
             frame_to_command_minus_inference_ms: spread(&self.overhead_ns, 1e-6),
@@ -222,6 +238,34 @@ pub(crate) fn spread(histogram: &Histogram<u64>, scale: f64) -> Spread {
     }
 }
 
+/// Time that the scheduler spent on each rung of its ladder, from the first chunk after arming on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Rungs {
+    /// The newest chunk, its successor not overdue.
+    pub fresh_s: f64,
+    /// The newest chunk, its successor overdue.
+    pub tail_s: f64,
+    /// Coming to rest: the plan had run out.
+    pub slowing_s: f64,
+    /// At rest without a plan.
+    pub hold_s: f64,
+    /// Times that a plan ran out before its successor came: a stall.
+    pub stalls: u64,
+}
+
+impl Rungs {
+    fn of(ladder: &Ladder) -> Rungs {
+        let seconds = |ns: u64| ns as f64 * 1e-9;
+        Rungs {
+            fresh_s: seconds(ladder.fresh_ns),
+            tail_s: seconds(ladder.tail_ns),
+            slowing_s: seconds(ladder.slowing_ns),
+            hold_s: seconds(ladder.hold_ns),
+            stalls: ladder.ran_out,
+        }
+    }
+}
+
 /// What telemetry knows, as figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
@@ -231,6 +275,8 @@ pub struct Figures {
     pub ticks_missed: u64,
     /// Commands handed to the link.
     pub commands: u64,
+    /// What the setpoints were made of.
+    pub ladder: Rungs,
     /// How late the control loop woke.
     pub tick_lateness_us: Spread,
     /// From a frame landing here to the first command made of it.
@@ -335,6 +381,7 @@ mod tests {
             tap.record(Sample::Tick {
                 late_ns: 1,
                 missed: 0,
+                ladder: Ladder::default(),
             });
         }
         assert_eq!(tap.dropped, 3);

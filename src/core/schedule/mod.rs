@@ -2,21 +2,28 @@
 //! The scheduler: chunks in, one setpoint at each tick out.
 //!
 //! A chunk lies on the robot's time line by the capture time of its observation, so a late chunk starts at the action
-//! for *now* and inference latency shifts nothing. When the chunk ends the scheduler says so and the governor brings
-//! the robot to rest: nothing here repeats or extrapolates. Between two actions the joints follow a cubic through the
-//! actions ([`curve`]); at a seam the difference to what was being done is faded out ([`seam`]).
+//! for *now* and inference latency shifts nothing. Only the first chunk of a robot that has stood still since it was
+//! observed begins with its first action: the plan was made for exactly that pose. Where an old and a new chunk overlap a rule decides the plan
+//! ([`merge`]). Between two actions the joints follow a C2 curve through the actions ([`curve`]); whenever the plan
+//! changes, the difference to what was being done is faded out by a motion whose jerk is bounded ([`seam`]). So the
+//! setpoints are C2 whatever the rule. When the plan ends the joints are slowed to rest ([`ladder`]), then nothing is
+//! said and the governor holds: nothing here repeats or catches up.
 //!
 //! It does not: enforce limits (the governor), decide whether the robot may move (the supervisor), know how old the
 //! joint state is (the governor).
 //!
 //! ```text
 //!            newer observation, young enough
-//!   Empty ------------------------------------> Following --- past its last action ---> Ended
-//!     ^                                           |  ^  newer chunk: seam                 |
-//!     +------------- reset (standby) -------------+  +------------------------------------+
+//!   Empty ------------------------------------> Following -- last action, expiry --> Slowing -- at rest --> Ended
+//!     ^                                           |  ^  newer chunk: seam               |                    |
+//!     +------------- reset (standby) -------------+  +----------------------------------+--------------------+
 //! ```
 
 pub mod curve;
+pub mod grip;
+pub mod ladder;
+pub mod merge;
+pub mod rtc;
 pub mod seam;
 #[cfg(test)]
 mod tests;
@@ -25,34 +32,44 @@ use crate::core::action::{JointKind, Setpoint};
 use crate::core::chunk::{Chunk, Provenance};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
-use seam::Seam;
-
-/// How a new chunk takes over from the old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Merge {
-    /// At once: the setpoint may jump, and the governor turns the jump into the fastest legal motion.
-    Replace,
-    /// The difference in position, velocity and acceleration is faded to nothing in some time by a quintic.
-    Blend {
-        /// Length of the fade in motion, > 0. Longer than the time between two chunks it works against the policy:
-        /// what a chunk corrects is faded in only after the next chunk has replaced it.
-        blend_ns: u64,
-        /// Length of the fade from rest, at least `blend_ns`: a plan that is in motion already is joined gently.
-        start_ns: u64,
-    },
-}
+use grip::Grip;
+use ladder::{Ladder, Rung, Slowing};
+pub use merge::Merge;
+use merge::Plan;
+use rtc::Delays;
+pub use seam::Bound;
+use seam::{Motion, Seam};
 
 /// What the scheduler must know of the deployment.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How each joint's numbers are read; the length is the number of joints.
     pub kinds: heapless::Vec<JointKind, JOINTS_MAX>,
+    /// What seams and the way to rest may ask of each joint; as long as `kinds`.
+    pub bounds: heapless::Vec<Bound, JOINTS_MAX>,
     /// The control period.
     pub period_ns: u64,
     /// How chunks are joined.
     pub merge: Merge,
-    /// A chunk whose observation is older than this on arrival is dropped.
+    /// Least length of the seam from rest: a plan that is in motion already is joined gently.
+    pub start_ns: u64,
+    /// Without a newer chunk for this long, a plan counts as the tail of an old one.
+    pub fresh_ns: u64,
+    /// A chunk whose observation is older than this is dropped on arrival, and not followed further.
     pub chunk_age_max_ns: u64,
+    /// What becomes of the plan when the instruction changes.
+    pub on_instruction: OnInstruction,
+}
+
+/// What becomes of the plan when the instruction changes. Chunks that obey an older one are dropped in any case, and
+/// never mixed with what comes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnInstruction {
+    /// The old plan is followed for so many of its actions, unless a chunk of the new instruction comes earlier; 0: it is
+    /// left at once.
+    pub tail_steps: u16,
+    /// No chunk of the new instruction is followed earlier than this after the change.
+    pub pause_ns: u64,
 }
 
 /// Why there is no setpoint.
@@ -79,6 +96,8 @@ pub enum Intake {
     Over,
     /// Its number of joints is not the robot's.
     Joints,
+    /// It obeys an instruction that has been replaced.
+    OtherInstruction,
 }
 
 /// The scheduler's word at one tick.
@@ -98,16 +117,51 @@ pub enum Step {
     None(Absence),
 }
 
+/// Which of the two plans is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Active {
+    Neither,
+    First,
+    Second,
+}
+
 /// Chunk(s) to setpoint. See the module's text.
 #[derive(Debug)]
 pub struct Schedule {
     config: Config,
-    chunk: Option<Chunk>,
-    next: Option<Chunk>,
+    /// The plan followed and the place for its successor, which is merged from it.
+    plans: (Plan, Plan),
+    active: Active,
+    next: Chunk,
+    waiting: bool,
     seam: Seam,
-    last: Option<seam::Motion>,
+    slowing: Option<Slowing>,
+    ended: bool,
+    last: Option<Motion>,
+    /// What was emitted at the two ticks before that.
+    trail: [[f64; JOINTS_MAX]; 2],
+    /// Nothing was proposed since the reset: wherever it is, it stands there. What tells where that is may be noisy.
+    standing: bool,
+    grip: Grip,
+    /// Since when nothing moves.
+    resting_from: Option<Mono>,
     newest_captured: Mono,
+    taken_at: Mono,
+    /// Time between the last two hand-overs.
+    between_ns: u64,
+    /// The plan is not followed beyond this, whatever its length.
+    cut: Mono,
+    not_before: Mono,
+    /// The next chunk is not mixed with the plan: it obeys another instruction.
+    unmixed: bool,
+    /// The first chunk that obeys the instruction in force.
+    obeys_from: u32,
+    ladder: Ladder,
+    delays: Delays,
 }
+
+/// The end of time.
+const NEVER: Mono = Mono(u64::MAX);
 
 impl Schedule {
     /// A scheduler with nothing to follow.
@@ -115,21 +169,65 @@ impl Schedule {
     pub fn new(config: Config) -> Schedule {
         Schedule {
             config,
-            chunk: None,
-            next: None,
+            plans: (Plan::blank(), Plan::blank()),
+            active: Active::Neither,
+            next: Chunk::blank(),
+            waiting: false,
             seam: Seam::NONE,
+            slowing: None,
+            ended: false,
             last: None,
+            trail: [[0.0; JOINTS_MAX]; 2],
+            standing: true,
+            grip: Grip::default(),
+            resting_from: None,
             newest_captured: Mono(0),
+            taken_at: Mono(0),
+            between_ns: 0,
+            cut: NEVER,
+            not_before: Mono(0),
+            unmixed: false,
+            obeys_from: 0,
+            ladder: Ladder::default(),
+            delays: Delays::default(),
         }
     }
 
     /// Forgets every chunk, and takes `at` as the pose from which the next motion starts. Called while the robot
     /// is not following: in standby, in a stop.
     pub fn reset(&mut self, at: &Setpoint) {
-        self.chunk = None;
-        self.next = None;
+        self.active = Active::Neither;
+        self.waiting = false;
         self.seam = Seam::NONE;
-        self.last = Some(seam::Motion::of(at));
+        self.slowing = None;
+        self.ended = false;
+        self.last = Some(Motion::resting(at));
+        self.trail = [at.position; 2];
+        self.standing = true;
+        self.grip.reset(&at.position);
+        self.cut = NEVER;
+        self.not_before = Mono(0);
+        self.unmixed = false;
+        self.delays.clear();
+    }
+
+    /// The instruction changed at `now`; chunks from number `obeys_from` on obey it. What the old plan may still do is
+    /// configured. An observation made before the change may serve the new instruction.
+    pub fn instruction_changed(&mut self, now: Mono, obeys_from: u32) {
+        self.obeys_from = obeys_from;
+        let obeys = |chunk: &Chunk| chunk.provenance().chunk_id >= obeys_from;
+        // A chunk may overtake the word that it is the first to obey.
+        if self.plan().is_some_and(|plan| obeys(&plan.raw)) {
+            return;
+        }
+        self.waiting = self.waiting && obeys(&self.next);
+        self.not_before = now.plus_ns(self.config.on_instruction.pause_ns);
+        self.unmixed = true;
+        let tail_steps = u64::from(self.config.on_instruction.tail_steps);
+        self.cut = match self.plan() {
+            Some(plan) => now.plus_ns(plan.raw.period_ns().saturating_mul(tail_steps)),
+            None => NEVER,
+        };
     }
 
     /// Hands in a chunk. One that is older than what is being followed is dropped, whatever the order of arrival.
@@ -137,6 +235,9 @@ impl Schedule {
         let captured = chunk.provenance().captured;
         if chunk.joints() != self.config.kinds.len() {
             return Intake::Joints;
+        }
+        if chunk.provenance().chunk_id < self.obeys_from {
+            return Intake::OtherInstruction;
         }
         if captured <= self.newest_captured {
             return Intake::OutOfOrder;
@@ -148,7 +249,8 @@ impl Schedule {
             return Intake::Over;
         }
         self.newest_captured = captured;
-        self.next = Some(*chunk);
+        self.next.assign(chunk);
+        self.waiting = true;
         Intake::Taken
     }
 
@@ -159,24 +261,54 @@ impl Schedule {
     /// reachable from where the robot is.
     pub fn step(&mut self, now: Mono, held_at: Option<&Setpoint>) -> Step {
         if let Some(actual) = held_at {
-            self.last = Some(seam::Motion::of(actual));
+            if self.standing {
+                self.trail = [actual.position; 2];
+            }
+            let [first, second] = &self.trail;
+            let positions = [first, second, &actual.position];
+            let period_s = self.config.period_ns as f64 * 1e-9;
+            self.last = Some(Motion::through(positions, &self.config.kinds, period_s));
+            self.grip.was_told(&actual.position);
+            self.slowing = None;
         }
+        if let Some(last) = &self.last {
+            let [_, second] = self.trail;
+            self.trail = [second, *last.position()];
+        }
+        self.resting_from = match &self.last {
+            Some(last) if last.at_rest() => self.resting_from.or(Some(now)),
+            Some(_) | None => None,
+        };
         self.hand_over(now, held_at.is_some());
-        let Some(chunk) = &self.chunk else {
-            return Step::None(if self.next.is_some() {
+        let Some(plan) = self.plan() else {
+            return Step::None(if self.waiting {
                 Absence::NotYet
             } else {
                 Absence::NoChunk
             });
         };
-        if now > chunk.last_at() {
-            return Step::None(Absence::Ended);
-        }
-        let mut motion = curve::sample(chunk, &self.config.kinds, now);
-        self.seam.add_to(&mut motion, &self.config.kinds, now);
-        let action = (now.since_ns(chunk.first_at()) / chunk.period_ns().max(1)) as u16;
+        let chunk = &plan.merged;
         let provenance = chunk.provenance();
+        let action = now.since_ns(chunk.first_at()) / chunk.period_ns().max(1);
+        let action = action.min(chunk.steps() as u64 - 1) as u16;
+        let (rung, motion) = if now <= self.plan_end(chunk) {
+            let mut motion = curve::sample(chunk, &self.config.kinds, now);
+            self.seam.add_to(&mut motion, &self.config.kinds, now);
+            let fresh = now.since_ns(self.taken_at) <= self.config.fresh_ns;
+            (if fresh { Rung::Fresh } else { Rung::Tail }, Some(motion))
+        } else {
+            match self.slow(now) {
+                Some(motion) => (Rung::Slowing, Some(motion)),
+                None => (Rung::Hold, None),
+            }
+        };
+        self.ladder.count(rung, self.config.period_ns);
+        let Some(mut motion) = motion else {
+            return Step::None(Absence::Ended);
+        };
+        self.grip.tell(&mut motion, &self.config.kinds, now);
         self.last = Some(motion);
+        self.standing = false;
         Step::Setpoint {
             setpoint: motion.setpoint(),
             provenance,
@@ -184,35 +316,160 @@ impl Schedule {
         }
     }
 
+    /// Time on each rung of the ladder since the start.
+    #[must_use]
+    pub fn ladder(&self) -> Ladder {
+        self.ladder
+    }
+
+    /// The delay from observation to hand-over that a policy conditioned on it should plan for, in its steps.
+    #[must_use]
+    pub fn delay_steps(&self) -> Option<u16> {
+        self.delays.planned()
+    }
+
+    /// The newest chunk as it came, while it is followed: what a policy that plans on from it is given.
+    #[must_use]
+    pub fn running(&self) -> Option<&Chunk> {
+        self.plan().map(|plan| &plan.raw)
+    }
+
+    /// How long the seam now being faded is in all.
+    #[must_use]
+    pub fn seam_ns(&self) -> u64 {
+        self.seam.length_ns()
+    }
+
+    fn plan(&self) -> Option<&Plan> {
+        match self.active {
+            Active::Neither => None,
+            Active::First => Some(&self.plans.0),
+            Active::Second => Some(&self.plans.1),
+        }
+    }
+
+    /// Past the last action, the expiry or the cut there is nothing to follow.
+    fn plan_end(&self, chunk: &Chunk) -> Mono {
+        let expiry = chunk
+            .provenance()
+            .captured
+            .plus_ns(self.config.chunk_age_max_ns);
+        chunk.last_at().min(expiry).min(self.cut)
+    }
+
+    /// The way to rest, begun at the last tick; none once the joints are at rest.
+    fn slow(&mut self, now: Mono) -> Option<Motion> {
+        if self.ended {
+            return None;
+        }
+        let last = self.last.as_ref()?;
+        if self.slowing.is_none() && last.at_rest() {
+            self.ended = true;
+            self.ladder.ran_out = self.ladder.ran_out.saturating_add(1);
+            return None;
+        }
+        let from = now.minus_ns(self.config.period_ns);
+        let slowing = self
+            .slowing
+            .get_or_insert_with(|| Slowing::begin(last, from, &self.config.bounds));
+        let (motion, over) = slowing.at(now, &self.config.kinds);
+        if over {
+            self.ended = true;
+            self.ladder.ran_out = self.ladder.ran_out.saturating_add(1);
+        }
+        Some(motion)
+    }
+
     /// The waiting chunk takes over once its first action is due: before that it has nothing to say, and the old
     /// chunk's tail is the better plan.
     fn hand_over(&mut self, now: Mono, held: bool) {
-        let due = self
-            .next
-            .as_ref()
-            .is_some_and(|next| next.first_at() <= now);
+        if self.waiting && self.next.last_at() <= now {
+            self.waiting = false;
+        }
+        let due = self.waiting && self.next.first_at() <= now && self.not_before <= now;
+        let mut gentle_max_ns = u64::MAX;
         if due {
-            self.chunk = self.next.take();
+            let observed = self.next.provenance().captured;
+            if self.resting_from.is_some_and(|rest| rest <= observed) {
+                self.next.move_to(now);
+            } else if let Some(event) = self.grip.skipped(&self.next, &self.config.kinds, now) {
+                self.wait_for(event, now);
+                gentle_max_ns = 0;
+            }
+            self.take_next(now);
         }
-        let Some(chunk) = &self.chunk else { return };
-        if due || held {
-            self.seam = match (self.config.merge, &self.last) {
-                (Merge::Blend { blend_ns, start_ns }, Some(last)) => {
-                    let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-                    let length_ns = if last.at_rest() {
-                        start_ns
-                    } else {
-                        blend_ns.max(self.seam.left_ns(now))
-                    };
-                    Seam::between(
-                        &before,
-                        &curve::sample(chunk, &self.config.kinds, now),
-                        now,
-                        length_ns,
-                    )
-                }
-                (Merge::Blend { .. }, None) | (Merge::Replace, _) => Seam::NONE,
-            };
+        let Some(plan) = self.plan() else { return };
+        let following = now <= self.plan_end(&plan.merged);
+        if !following || !(due || held) {
+            return;
         }
+        let Some(last) = &self.last else {
+            self.seam = Seam::NONE;
+            return;
+        };
+        let before = last.advanced(self.config.period_ns as f64 * 1e-9);
+        let after = curve::sample(&plan.merged, &self.config.kinds, now);
+        let gentle_max_ns = gentle_max_ns.min(self.between_ns);
+        self.seam = self.seam_between(&before, &after, now, gentle_max_ns);
+    }
+
+    /// Shifts the next chunk so that its action `event` comes when the seam to it is over.
+    fn wait_for(&mut self, event: usize, now: Mono) {
+        let Some(last) = &self.last else { return };
+        let before = last.advanced(self.config.period_ns as f64 * 1e-9);
+        let there = curve::sample(&self.next, &self.config.kinds, self.next.at(event));
+        let lead_ns = self.seam_between(&before, &there, now, 0).length_ns();
+        let way_ns = self.next.period_ns().saturating_mul(event as u64);
+        self.next
+            .move_to(now.plus_ns(lead_ns).minus_ns(way_ns).min(now));
+    }
+
+    /// The seam from `before`, which the last tick's motion leads to, to `after`.
+    fn seam_between(&self, before: &Motion, after: &Motion, now: Mono, gentle_max_ns: u64) -> Seam {
+        let least_ns = match self.config.merge {
+            Merge::Blend { blend_ns } => blend_ns,
+            Merge::Replace
+            | Merge::Ensemble { .. }
+            | Merge::Aggregate(_)
+            | Merge::Smooth { .. } => self.config.period_ns,
+        };
+        let length_ns = if before.at_rest() {
+            least_ns.max(self.config.start_ns)
+        } else {
+            least_ns.max(self.seam.left_ns(now))
+        };
+        Seam::between(
+            before,
+            after,
+            now,
+            [length_ns, gentle_max_ns],
+            (&self.config.kinds, &self.config.bounds),
+        )
+    }
+
+    fn take_next(&mut self, now: Mono) {
+        let old_active = self.active;
+        let (first, second) = (&mut self.plans.0, &mut self.plans.1);
+        let (old, place, active) = match self.active {
+            Active::Neither => (None, first, Active::First),
+            Active::First => (Some(&*first), second, Active::Second),
+            Active::Second => (Some(&*second), first, Active::First),
+        };
+        let old = old.filter(|_| !self.unmixed);
+        place.become_next(old, &self.next, self.config.merge, &self.config.kinds, now);
+        self.grip.taken(&self.next, &self.config.kinds);
+        self.delays
+            .followed(self.next.provenance().captured, now, self.next.period_ns());
+        self.active = active;
+        self.waiting = false;
+        self.unmixed = false;
+        self.cut = NEVER;
+        self.between_ns = match old_active {
+            Active::Neither => 0,
+            Active::First | Active::Second => now.since_ns(self.taken_at),
+        };
+        self.taken_at = now;
+        self.slowing = None;
+        self.ended = false;
     }
 }

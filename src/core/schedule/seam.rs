@@ -10,6 +10,16 @@ use crate::core::action::{JointKind, Setpoint};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
 
+/// What the reconnecting motion of one joint may add, per s2 and s3 of its unit. Part of what the governor allows: the
+/// policy's own motion needs the rest. A gripper's bound is not read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound {
+    /// > 0.
+    pub acceleration_max: f64,
+    /// > 0.
+    pub jerk_max: f64,
+}
+
 /// Position, velocity and acceleration of every joint at one instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Motion {
@@ -31,14 +41,49 @@ impl Motion {
         }
     }
 
-    /// At `setpoint`, with its velocity and no acceleration.
+    /// At `setpoint`, at rest.
     #[must_use]
-    pub fn of(setpoint: &Setpoint) -> Motion {
+    pub fn resting(setpoint: &Setpoint) -> Motion {
         Motion {
             position: setpoint.position,
-            velocity: setpoint.velocity,
             ..Motion::still(setpoint.joints)
         }
+    }
+
+    /// The motion that was at the three positions one period apart, the last of them now. A gripper has no rates: it
+    /// steps.
+    ///
+    /// The slope of the last period is the velocity at its middle.
+    #[must_use]
+    pub fn through(
+        [first, second, now]: [&[f64; JOINTS_MAX]; 3],
+        kinds: &[JointKind],
+        period_s: f64,
+    ) -> Motion {
+        let mut motion = Motion::still(kinds.len());
+        for (joint, ((kind, q0), (q1, q2))) in kinds
+            .iter()
+            .zip(first)
+            .zip(second.iter().zip(now))
+            .enumerate()
+        {
+            let rates = match kind {
+                JointKind::Gripper => (0.0, 0.0),
+                JointKind::Revolute | JointKind::Prismatic => {
+                    let acceleration = (q2 - q1 - (q1 - q0)) / (period_s * period_s);
+                    let velocity = (q2 - q1) / period_s + 0.5 * acceleration * period_s;
+                    (velocity, acceleration)
+                }
+            };
+            motion.set(joint, *q2, rates.0, rates.1);
+        }
+        motion
+    }
+
+    /// Where every joint is; zeros past the last.
+    #[must_use]
+    pub fn position(&self) -> &[f64; JOINTS_MAX] {
+        &self.position
     }
 
     /// Writes one joint; an index past the capacity is ignored.
@@ -51,6 +96,16 @@ impl Motion {
         if let (Some(p), Some(v), Some(a)) = slots {
             (*p, *v, *a) = (position, velocity, acceleration);
         }
+    }
+
+    /// Each joint's `[position, velocity, acceleration]`.
+    pub fn joints(&self) -> impl Iterator<Item = [f64; 3]> {
+        self.position
+            .iter()
+            .zip(&self.velocity)
+            .zip(&self.acceleration)
+            .map(|((p, v), a)| [*p, *v, *a])
+            .take(self.joints)
     }
 
     /// Where this motion is `seconds` later at constant acceleration. Used over one control period only.
@@ -72,7 +127,10 @@ impl Motion {
     /// Whether nothing moves.
     #[must_use]
     pub fn at_rest(&self) -> bool {
-        self.velocity.iter().all(|v| *v == 0.0)
+        self.velocity
+            .iter()
+            .chain(&self.acceleration)
+            .all(|rate| *rate == 0.0)
     }
 
     /// As a setpoint.
@@ -107,9 +165,18 @@ impl Seam {
         },
     };
 
-    /// The difference `old - new` at `from`, to be faded in `length_ns`.
+    /// The difference `old - new` at `from`, to be faded in `length_ns`, or longer where a joint's bound needs it.
+    ///
+    /// A fade that asks for less than the bounds is kinder, but only while there is time: up to `gentle_max_ns`, the time
+    /// to the next chunk, it is made as long as a share of the bounds needs.
     #[must_use]
-    pub fn between(old: &Motion, new: &Motion, from: Mono, length_ns: u64) -> Seam {
+    pub fn between(
+        old: &Motion,
+        new: &Motion,
+        from: Mono,
+        [length_ns, gentle_max_ns]: [u64; 2],
+        (kinds, bounds): (&[JointKind], &[Bound]),
+    ) -> Seam {
         let mut gap = *old;
         for (a, b) in gap.position.iter_mut().zip(&new.position) {
             *a -= b;
@@ -120,11 +187,40 @@ impl Seam {
         for (a, b) in gap.acceleration.iter_mut().zip(&new.acceleration) {
             *a -= b;
         }
+        // A gripper steps: its difference must not make the others' seam last.
+        for (joint, _) in kinds
+            .iter()
+            .enumerate()
+            .filter(|(_, kind)| **kind == JointKind::Gripper)
+        {
+            gap.set(joint, 0.0, 0.0, 0.0);
+        }
+        let least_s = length_ns as f64 * 1e-9;
+        let length_s = |share: f64, jerk_share: f64| {
+            gap.joints()
+                .zip(bounds)
+                .map(|(gap, bound)| {
+                    let bound = Bound {
+                        acceleration_max: share * bound.acceleration_max,
+                        jerk_max: jerk_share * bound.jerk_max,
+                    };
+                    shortest_s(gap, bound, least_s)
+                })
+                .fold(least_s, f64::max)
+        };
+        let gentle_s = length_s(GENTLE_ACCELERATION, GENTLE_JERK).min(gentle_max_ns as f64 * 1e-9);
+        let length_s = length_s(1.0, 1.0).max(gentle_s);
         Seam {
             from,
-            length_ns,
+            length_ns: (length_s * 1e9) as u64,
             gap,
         }
+    }
+
+    /// Length of the whole fade.
+    #[must_use]
+    pub fn length_ns(&self) -> u64 {
+        self.length_ns
     }
 
     /// How long the fade still lasts.
@@ -162,6 +258,41 @@ impl Seam {
             }
         }
     }
+}
+
+/// What a fade asks for when there is time: about half the acceleration, built up some times more slowly.
+const GENTLE_ACCELERATION: f64 = 0.6;
+const GENTLE_JERK: f64 = 0.2;
+/// A fade longer than this is none: a robot that needs it is not where the policy thinks it is.
+const LENGTH_MAX_S: f64 = 10.0;
+
+/// The least length of at least `least_s` at which [`fade`] keeps to the bound.
+///
+/// The third derivative of each of its three terms is largest at u = 0: 60 p/L3, 36 v/L2 and 9 a/L; the second is at
+/// most 5.78 p/L2, 4.2 v/L and 1 a. The sums of the magnitudes bound the whole and fall with L, so it is found by
+/// bisection. An acceleration that starts above the bound can only be left as fast as the jerk allows.
+fn shortest_s([p, v, a]: [f64; 3], bound: Bound, least_s: f64) -> f64 {
+    let (p, v, a) = (p.abs(), v.abs(), a.abs());
+    let fits = |length: f64| {
+        let jerk =
+            60.0 * p / (length * length * length) + 36.0 * v / (length * length) + 9.0 * a / length;
+        let acceleration = 5.78 * p / (length * length) + 4.2 * v / length;
+        jerk <= bound.jerk_max && acceleration <= bound.acceleration_max
+    };
+    if fits(least_s) {
+        return least_s;
+    }
+    let (mut short, mut long) = (least_s, LENGTH_MAX_S);
+    // To a ten-thousandth of the interval: finer than a control period.
+    for _ in 0..16 {
+        let middle = 0.5 * (short + long);
+        if fits(middle) {
+            long = middle;
+        } else {
+            short = middle;
+        }
+    }
+    long
 }
 
 /// The quintic from `[position, velocity, acceleration]` at u = 0 to zeros at u = 1, and its derivatives at `u`.

@@ -453,8 +453,12 @@ impl Run {
 
 impl Struck {
     fn see(&mut self, seen: &Seen, limits: &Limits) {
-        if let (Verdict::Held(cause), None) = (seen.output.verdict, self.braked) {
-            self.braked = Some((seen.now, cause));
+        let cause = match seen.output.verdict {
+            Verdict::Held(cause) => Some(cause),
+            Verdict::Passed | Verdict::Shaped(_) => seen.slowing.then_some(Cause::ChunkEnded),
+        };
+        if self.braked.is_none() {
+            self.braked = cause.map(|cause| (seen.now, cause));
         }
         let too_far = limits
             .joints

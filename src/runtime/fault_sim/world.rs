@@ -8,12 +8,13 @@
 use super::film::Film;
 use super::phase::{JOINTS, Motion, limits};
 use crate::bench::lens::PictureFault;
+use crate::config::schedule::bound;
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::camera::CameraFault;
 use crate::core::chunk::{Chunk, Provenance};
 use crate::core::governor::{Governor, Lines, Output, Proposal};
 use crate::core::observation::{JointState, StateHistory};
-use crate::core::schedule::{self, Merge, Schedule};
+use crate::core::schedule::{self, Merge, OnInstruction, Schedule};
 use crate::core::supervisor::{Asked, Decision, Mode, Request, Supervisor};
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{MotorMode, Report, STATE_LEN_MAX, StateReceiver};
@@ -116,6 +117,8 @@ pub struct Seen {
     pub now: Mono,
     /// What the governor emitted.
     pub output: Output,
+    /// The plan ran out, and the scheduler brakes.
+    pub slowing: bool,
     /// The supervisor's word.
     pub decision: Decision,
     /// What the motor controller does.
@@ -154,6 +157,8 @@ pub struct World {
     frame: (u32, Mono),
     film: Film,
     newest_frame: Mono,
+    chunk_end: Mono,
+    slowing_ns: u64,
     coming: Option<(Mono, Chunk)>,
     first_chunk: Option<Chunk>,
     chunk_id: u32,
@@ -180,12 +185,18 @@ impl World {
         limits.state_age_max_ns = STATE_AGE_MAX_NS;
         let schedule = schedule::Config {
             kinds: [JointKind::Revolute; JOINTS].into_iter().collect(),
+            bounds: limits.joints.iter().map(bound).collect(),
             period_ns: TICK_NS,
             merge: Merge::Blend {
                 blend_ns: POLICY_NS,
-                start_ns: 400 * MS,
             },
+            start_ns: 400 * MS,
+            fresh_ns: 2 * POLICY_NS,
             chunk_age_max_ns: 2_000 * MS,
+            on_instruction: OnInstruction {
+                tail_steps: 0,
+                pause_ns: 0,
+            },
         };
         let pose = motion.at(0);
         let supervisor = Supervisor::new(limits.reactions, None);
@@ -212,6 +223,8 @@ impl World {
             frame: (0, Mono(0)),
             film: Film::new(seed),
             newest_frame: Mono(0),
+            chunk_end: Mono(0),
+            slowing_ns: 0,
             coming: None,
             first_chunk: None,
             chunk_id: 0,
@@ -251,10 +264,11 @@ impl World {
         self.began = Some(self.now);
     }
 
-    /// Where the newest chunk ends, or `onset` if that is later.
+    /// Where the newest chunk that was followed ends, or `onset` if that is later. The first after a standstill is
+    /// followed from its first action, and so ends later than it was made for.
     #[must_use]
     pub fn chunk_end_since(&self, onset: Mono) -> Mono {
-        self.newest_frame.plus_ns(HORIZON_NS).max(onset)
+        self.chunk_end.max(onset)
     }
 
     /// A person asks for an emergency stop: the governor hears it at once, the supervisor at its next step.
@@ -307,9 +321,12 @@ impl World {
         self.send(&output);
         self.target = *self.motor.step(self.now, TICK_NS);
         let target: [f64; JOINTS] = std::array::from_fn(|joint| self.target.position[joint]);
+        let slowing_ns = self.schedule.ladder().slowing_ns;
+        let slowing = std::mem::replace(&mut self.slowing_ns, slowing_ns) < slowing_ns;
         Seen {
             now: self.now,
             output,
+            slowing,
             decision: self.decision,
             motor: self.motor.mode(),
             target,
@@ -496,13 +513,17 @@ impl World {
         }
         let stale = self.first_chunk.filter(|_| self.meddling.chunks_stale);
         let refused = AtomicU64::new(0);
-        Some(control::tick(
+        let proposal = control::tick(
             &mut self.schedule,
             self.now,
             due.into_iter().chain(stale),
             &self.held,
             &refused,
-        ))
+        );
+        if let Some(chunk) = self.schedule.running() {
+            self.chunk_end = chunk.last_at();
+        }
+        Some(proposal)
     }
 
     fn send(&mut self, output: &Output) {

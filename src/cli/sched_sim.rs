@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon sched-sim`: the scheduler alone, every merge rule over the same streams of chunks.
+
+use crate::cli::Failure;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use tendon::runtime::schedule_plot;
+use tendon::runtime::schedule_sim::{self, Trace};
+
+/// Arguments of `tendon sched-sim`.
+#[derive(Debug, Args)]
+#[command(after_help = "Beside other software's own code, in one report: tests/peers/run.sh")]
+pub struct Options {
+    /// Print one JSON array, an object for each stream, delay and rule.
+    #[arg(long)]
+    json: bool,
+    /// Seed of the streams.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Write the streams as JSON, for other software to run.
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
+    /// Measure also what other software made of those streams.
+    #[arg(long, value_name = "FILE")]
+    peers: Option<PathBuf>,
+    /// Draw position, velocity and acceleration over two seams.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let scenarios = schedule_sim::scenarios(options.seed);
+    if let Some(path) = &options.export {
+        write(
+            path,
+            &serde_json::to_string(&scenarios).map_err(Failure::failed)?,
+        )?;
+    }
+    let mut traces: Vec<Trace> = Vec::new();
+    for (index, scenario) in scenarios.iter().enumerate() {
+        for rule in schedule_sim::rules() {
+            traces.push(schedule_sim::run(index, scenario, &rule).map_err(Failure::failed)?);
+        }
+    }
+    if let Some(path) = &options.peers {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+        let peers: Vec<Trace> = serde_json::from_str(&text)
+            .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+        traces.extend(peers);
+    }
+    if let Some(path) = &options.plot {
+        write(path, &schedule_plot::draw(&scenarios, &traces))?;
+    }
+    let measured: Vec<_> = traces
+        .iter()
+        .filter_map(|trace| Some(schedule_sim::measure(scenarios.get(trace.scenario)?, trace)))
+        .collect();
+    if options.json {
+        println!(
+            "{}",
+            serde_json::to_string(&measured).map_err(Failure::failed)?
+        );
+        return Ok(());
+    }
+    println!(
+        "stream    delay jitter loss  seam: rad  rad/s  rad/s2   jerk max     rms  stall ms skip react ms  who"
+    );
+    for m in measured {
+        println!(
+            "{:9} {:5} {:6} {:4} {:10.4} {:6.3} {:7.2} {:10.0} {:7.0} {:9} {:4} {:>8}  {}",
+            m.stream,
+            m.delay_ms,
+            m.jitter_ms,
+            m.loss,
+            m.seam_dq_rad,
+            m.seam_dqd_rad_s,
+            m.seam_dqdd_rad_s2,
+            m.jerk_max_rad_s3,
+            m.jerk_rms_rad_s3,
+            m.stalled_ms,
+            m.skipped_at_start,
+            m.reaction_ms.map_or("-".to_owned(), |ms| ms.to_string()),
+            m.name
+        );
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
+}
