@@ -141,6 +141,7 @@ fn after_the_last_action_it_slows_to_rest_and_neither_repeats_nor_goes_on() {
     smooth(&positions, &[]);
 }
 
+/// I8, for observations.
 #[test]
 fn an_older_observation_is_dropped_whatever_the_order_of_arrival() {
     let mut schedule = Schedule::new(config(Merge::Replace));
