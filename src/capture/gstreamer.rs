@@ -20,8 +20,8 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::VideoFrameExt;
 use gstreamer_video::{VideoFormat, VideoInfo};
-use gstreamer_video::{VideoFrameExt, prelude::*};
 use yuv::{
     YuvBiPlanarImage, YuvConversionMode, YuvPackedImage, YuvPlanarImage, YuvRange,
     YuvStandardMatrix,
