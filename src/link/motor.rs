@@ -418,6 +418,7 @@ mod tests {
             acceleration_max: 10.0,
             jerk_max: 1_000.0,
             tracking_error_max: f64::INFINITY,
+            torque_max: f64::INFINITY,
         };
         let joints = vec![Joint {
             kind: JointKind::Revolute,

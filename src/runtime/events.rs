@@ -11,7 +11,7 @@ use crate::runtime::operations::View;
 
 /// The mode or its cause is another one. Value: 0.
 pub const CODE_MODE: u16 = 1;
-/// Held by one cause for [`HELP_NS`] and longer: a person should look. Value: seconds held so far.
+/// Held by one cause for 5 s: a person should look. Value: seconds held so far.
 pub const CODE_HELP: u16 = 2;
 
 /// A hold that lasts longer does not end by itself in time.

@@ -24,6 +24,7 @@
 //!      +------------------------- at rest ---------------- stop; nothing moves until another arming
 //! ```
 
+mod lane;
 pub mod limits;
 pub mod measured;
 pub mod motion;

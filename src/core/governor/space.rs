@@ -171,6 +171,7 @@ mod tests {
         acceleration_max: 4.0,
         jerk_max: 40.0,
         tracking_error_max: 0.5,
+        torque_max: f64::INFINITY,
     };
 
     /// Two links of 0.5 m that turn about y, and a ball of 0.1 m at the tip that must stay below a height.

@@ -103,6 +103,7 @@ fn joints() -> [Joint; JOINTS] {
             acceleration_max,
             jerk_max,
             tracking_error_max: 0.3,
+            torque_max: f64::INFINITY,
         },
     };
     let turn = JointKind::Revolute;

@@ -116,6 +116,7 @@ const JOINT: Joint = Joint {
         acceleration_max: 10.0,
         jerk_max: 500.0,
         tracking_error_max: 0.2,
+        torque_max: f64::INFINITY,
     },
 };
 const PERIOD_NS: u64 = 5 * MS;
@@ -458,4 +459,49 @@ fn a_curve_beyond_limits_is_pursued_without_swinging_out() {
         let (_, furthest) = curve(coordination, 4.0);
         assert!(furthest < 1.0, "{coordination:?}: {furthest}");
     }
+}
+
+/// Ticks until a measured torque ends the motion, and why; `None` if it does not within a second.
+fn overloaded(torque_nm: f64, on: impl Fn(u32) -> bool) -> Option<(u32, Cause)> {
+    let mut strong = JOINT;
+    strong.limits.torque_max = 20.0;
+    let mut rig = Rig::new(
+        limits(&[strong, JOINT], Coordination::Independent),
+        &[0.0, 0.0],
+    );
+    rig.state.torques = true;
+    rig.silent();
+    for tick in 0..200 {
+        rig.state.torque.fill(0.0);
+        rig.state.torque[0] = if on(tick) { torque_nm } else { 0.0 };
+        // Not limited, and so not watched.
+        rig.state.torque[1] = 1e6;
+        if let Verdict::Held(cause) = rig.to(&[0.5, 0.0]).verdict {
+            return Some((tick, cause));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_torque_above_its_limit_stops_when_it_lasts() {
+    assert_eq!(overloaded(20.0, |_| true), None, "on the limit");
+    for torque_nm in [20.1, -20.1, f64::MAX] {
+        let (tick, cause) = overloaded(torque_nm, |tick| tick >= 30).expect("it lasts");
+        assert_eq!((tick, cause), (40, Cause::Overload), "50 ms after it began");
+    }
+    let spikes = |tick: u32| !tick.is_multiple_of(10);
+    assert_eq!(overloaded(30.0, spikes), None, "never for 50 ms");
+    assert_eq!(
+        overloaded(f64::NAN, |tick| tick >= 30),
+        Some((30, Cause::StateNotFinite))
+    );
+}
+
+#[test]
+fn a_limited_torque_that_is_not_measured_is_a_state_that_cannot_be_used() {
+    let mut strong = JOINT;
+    strong.limits.torque_max = 20.0;
+    let mut rig = Rig::new(limits(&[strong], Coordination::Independent), &[0.0]);
+    assert_eq!(rig.to(&[0.5]).verdict, Verdict::Held(Cause::StateDimension));
 }

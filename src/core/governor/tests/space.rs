@@ -174,6 +174,7 @@ const WALKER: JointLimits = JointLimits {
     acceleration_max: 15.0,
     jerk_max: 1500.0,
     tracking_error_max: 0.5,
+    torque_max: f64::INFINITY,
 };
 
 /// Two links that turn about y, with a wall 0.3 m in front of the base and the tip kept out of it.

@@ -18,6 +18,7 @@ const JOINT: Joint = Joint {
         acceleration_max: 10.0,
         jerk_max: 500.0,
         tracking_error_max: 0.2,
+        torque_max: f64::INFINITY,
     },
 };
 
