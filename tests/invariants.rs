@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// What must hold; the numbers stay for ever.
 const INVARIANTS: [&str; 28] = [
     "Every output is finite, for every input bit pattern and every history.",
-    "Position, velocity, acceleration and jerk are within their limits at every tick, not on average. (Torque: commands carry none.)",
+    "Position, velocity, acceleration and jerk are within their limits at every tick, not on average. (Torque is measured, not commanded.)",
     "From every emitted state a stop inside all limits exists, and is what follows when anything is lost.",
     "A sequence that keeps the limits by itself passes bit for bit.",
     "What the governor emitted, a second governor passes.",

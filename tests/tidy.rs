@@ -60,6 +60,10 @@ const UNSAFE_ROOMS: [&str; 8] = [
     "tests/capture/fake.rs",
     "tests/tensorrt/fake.rs",
 ];
+/// What the core does not have: a lock, an atomic, a heap, a thread, an operating system.
+const NOT_IN_CORE: [&str; 9] = [
+    "std::", "alloc::", "::sync", "Atomic", "Mutex", "Cell", "Box", "Rc<", "String",
+];
 /// Words that do not stay in code.
 const BANNED: [&str; 5] = ["todo!", "unimplemented!", "dbg!", ".unwrap()", "#[ignore]"];
 /// Lines of one file without its tests. Past it, split by noun.
@@ -287,6 +291,14 @@ fn no_banned_words(file: &File<'_>) -> Vec<String> {
     words(file, &BANNED, "does not stay in code")
 }
 
+fn core_is_alone(file: &File<'_>) -> Vec<String> {
+    if file.room() == Some("core") {
+        words(file, &NOT_IN_CORE, "is not for the core")
+    } else {
+        vec![]
+    }
+}
+
 fn words(file: &File<'_>, banned: &[&str], why: &str) -> Vec<String> {
     let code = file.code();
     let hits = code.lines().enumerate().flat_map(|(at, line)| {
@@ -462,6 +474,7 @@ mod the_repository {
     #[test] fn keeps_its_arrows() { holds(arrows) }
     #[test] fn has_one_home_for_a_name() { holds(no_borrowed_names) }
     #[test] fn has_one_clock() { holds(one_clock) }
+    #[test] fn has_a_core_that_is_alone() { holds(core_is_alone) }
     #[test] fn has_no_banned_words() { holds(no_banned_words) }
     #[test] fn keeps_unsafe_in_its_rooms() { holds(unsafe_in_its_rooms) }
     #[test] fn has_short_files() { holds(short) }
@@ -539,6 +552,9 @@ fn planted_breaches_are_found() {
     check(one_clock, "src/link/mod.rs", "if sent.elapsed() > LIMIT {}", "`.elapsed()` is for");
     check(one_clock, "src/runtime/clock.rs", "let now = Instant::now();", "");
     check(one_clock, "src/core/mod.rs", "// not Instant::now", "");
+    check(core_is_alone, "src/core/mod.rs", "use core::sync::Exclusive;", "mod.rs:1: `::sync`");
+    check(core_is_alone, "src/core/mod.rs", "let x = Box::new(1);", "`Box`");
+    check(core_is_alone, "src/sync/mod.rs", "use std::sync::Mutex;", "");
     check(no_banned_words, "src/core/mod.rs", "fn f() { todo!() }", "`todo!`");
     check(no_banned_words, "src/core/mod.rs", "let x = dbg!(1);", "`dbg!`");
     check(no_banned_words, "src/core/mod.rs", "let x = y.unwrap();", "`.unwrap()`");

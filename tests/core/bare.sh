@@ -12,6 +12,8 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${CARGO_TARGET_DIR:-"$root/target"}/bare
 target=thumbv7em-none-eabihf
+# 77: not here. Works as well where rustc does not come from rustup.
+[ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || { echo "no standard core library for $target" >&2; exit 77; }
 mkdir -p "$out/src/bin"
 
 cat > "$out/Cargo.toml" <<END

@@ -19,6 +19,9 @@ here)
     golden --release | compare "$(uname -m), optimised"
     golden --config 'profile.dev.opt-level=0' | compare "$(uname -m), not optimised" ;;
 aarch64)
+    for need in /usr/bin/cargo /usr/lib/rustlib/aarch64-unknown-linux-gnu aarch64-linux-gnu-gcc qemu-aarch64-static; do
+        [ -e "$need" ] || command -v "$need" > /dev/null || { echo "no $need" >&2; exit 77; }
+    done
     # Debian's rustc: rustup's has no standard library for the other processor unless it is asked for.
     PATH="/usr/bin:$PATH"
     export PATH CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc

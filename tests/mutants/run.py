@@ -133,7 +133,7 @@ def errors(messages):
 
 # The quick tests first: most mutants end there. Then the slow ones that have to do with the file.
 SLOW = {
-    "src/core/governor/": ["properties", "space"],
+    "src/core/governor/": ["tests::properties", "tests::space"],
     "src/core/supervisor/": ["whole_machine", "committed_diagram"],
     "src/core/governor/reaction.rs": ["whole_machine", "committed_diagram"],
 }

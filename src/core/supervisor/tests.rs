@@ -746,7 +746,7 @@ fn explore(
     (known, transitions)
 }
 
-/// All of it, or less where the tests themselves are tested (tests/mutants/run.sh): 31 shares no factor with the lists.
+/// All of it, or less where the tests themselves are tested (tests/mutants/run.py): 31 shares no factor with the lists.
 fn stride() -> usize {
     let short = std::env::var_os("TENDON_SHORT_TESTS").is_some();
     if short { 31 } else { 1 }

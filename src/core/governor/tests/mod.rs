@@ -10,7 +10,7 @@ mod verdicts;
 
 use super::*;
 
-/// So many rounds; a twentieth, and 60,000 at most, where the tests themselves are tested (tests/mutants/run.sh), hundreds
+/// So many rounds; a twentieth, and 60,000 at most, where the tests themselves are tested (tests/mutants/run.py), hundreds
 /// of times over, which alone sets this.
 fn rounds(n: u64) -> u64 {
     let short = std::env::var_os("TENDON_SHORT_TESTS").is_some();
