@@ -298,6 +298,16 @@ mod tests {
         }
     }
 
+    /// So near to the edge that only the sweep can tell, and without a stop to sweep.
+    #[test]
+    fn a_step_that_ends_at_rest_may_end_at_the_edge() {
+        let next = [at(0.3, 0.0, 0.0), at(0.0, 0.0, 0.0)];
+        let edge = height_of([0.3, 0.0]);
+        let judge = |height| judged(&mut space(height), [0.2995, 0.0], next);
+        assert_eq!(judge(edge + 1e-5), Ok(()));
+        assert_eq!(judge(edge - 1e-5), Err(Limit::Workspace));
+    }
+
     #[test]
     fn ways_are_as_long_as_the_way_and_a_hair() {
         let bounds = bounds();

@@ -483,6 +483,7 @@ fn overloaded(torque_nm: f64, on: impl Fn(u32) -> bool) -> Option<(u32, Cause)> 
     None
 }
 
+/// I2, for torques, which are measured: a limit that is passed ends the motion.
 #[test]
 fn a_torque_above_its_limit_stops_when_it_lasts() {
     assert_eq!(overloaded(20.0, |_| true), None, "on the limit");

@@ -368,6 +368,7 @@ fn every_number_of_the_limits_is_checked_at_its_edge() {
     check_limits(|l| { l.joints[1].kind = JointKind::Gripper; l.joints[1].limits.position_min = 2.0 }, "joint 1: position_min");
     for (bad, good) in [(0.0, false), (-1.0, false), (f64::NAN, false), (f64::INFINITY, true), (1e-9, true)] {
         check_limits(|l| l.joints[0].limits.tracking_error_max = bad, if good { "" } else { "joint 0: tracking_error_max" });
+        check_limits(|l| l.joints[0].limits.torque_max = bad, if good { "" } else { "joint 0: torque_max" });
     }
 }
 

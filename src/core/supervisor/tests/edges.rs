@@ -257,3 +257,46 @@ fn arming_has_a_number_that_is_not_zero() {
     assert!(armed.valid(story.now.plus_ns(Deadline::Permission.ns())));
     assert!(!armed.valid(story.now.plus_ns(Deadline::Permission.ns() + 1)));
 }
+
+/// I14: a latch is as young as its cause was last seen, not as it was first.
+#[test]
+fn a_reset_from_while_the_cause_was_there_does_not_count() {
+    let open = Facts {
+        emergency_line: EmergencyLine::Open,
+        ..GOOD
+    };
+    let mut story = Story::standby();
+    assert_eq!(story.step(open).mode, Mode::EStop);
+    let made = story.now.plus_ns(15 * MS);
+    story.step(open);
+    assert_eq!(story.step(open).latched, Some(Cause::EmergencyLine));
+    let early = Facts {
+        asked: Some(Asked {
+            request: Request::Reset,
+            made,
+        }),
+        ..GOOD
+    };
+    assert_eq!(story.step(early).answer, Some(Err(Refused::ResetTooEarly)));
+    assert_eq!(
+        story.ask(Request::Reset, GOOD).answer,
+        Some(Ok(Mode::Standby))
+    );
+}
+
+#[test]
+fn a_reset_without_a_latch_is_refused_with_the_reason() {
+    let mut story = Story::standby();
+    let decision = story.ask(Request::Reset, GOOD);
+    assert_eq!(decision.answer, Some(Err(Refused::NotLatched)));
+    let mut story = Story {
+        supervisor: Supervisor::new(Reactions::default(), None),
+        now: START,
+    };
+    let starting = Facts {
+        booted: false,
+        ..GOOD
+    };
+    let decision = story.ask(Request::Reset, starting);
+    assert_eq!(decision.answer, Some(Err(Refused::Booting)));
+}
