@@ -238,7 +238,9 @@ impl Health {
     fn find(&mut self, now: Mono, picture: &Picture<'_>) -> Option<CameraFault> {
         let expected = self.expected;
         // In 64 bits: sizes that somebody sent may overflow a microcontroller's usize.
-        let len = picture.width as u64 * picture.height as u64 * 3;
+        let len = (picture.width as u64)
+            .saturating_mul(picture.height as u64)
+            .saturating_mul(3);
         if (picture.width, picture.height) != (expected.width, expected.height)
             || picture.rgb.len() as u64 != len
         {
