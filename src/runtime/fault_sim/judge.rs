@@ -15,6 +15,9 @@ use crate::core::wire::state::MotorMode;
 
 /// Share of a limit that is rounding.
 const ROUNDING: f64 = 1e-9;
+/// The scheduler brings a robot whose plan is over to rest in at most this time: 1.5 v/a of the arm's fastest and
+/// laziest joint at the share of its acceleration that a seam may use is 328 ms.
+const SLOWING_MAX: u64 = 335 * MS;
 /// Time that a fault lasts: longer than any chunk, any deadline and any stop.
 const LASTS: u64 = 1_800 * MS / TICK_NS;
 /// Time for a robot to be armed.
@@ -46,6 +49,9 @@ struct Struck {
     onset: Mono,
     /// First command that brakes, and its cause.
     braked: Option<(Mono, Cause)>,
+    /// When the scheduler first brought the robot to rest by itself, and how long it had done so before the onset.
+    slowed: Option<Mono>,
+    slowed_before_ns: u64,
     /// When a measured joint was first too far from its command.
     off_track: Option<Mono>,
     /// When the motor controller first did not follow.
@@ -194,6 +200,8 @@ impl Run {
         Struck {
             onset: self.world.now(),
             braked: None,
+            slowed: None,
+            slowed_before_ns: self.world.slowing_ns(),
             off_track: None,
             motor: None,
             rest: None,
@@ -355,7 +363,15 @@ impl Run {
                 None
             }
             Some((at, cause)) => {
-                let took_ns = at.since_ns(from);
+                // The end of a plan is met by the scheduler first; once the robot rests, the governor holds it.
+                let reacted = match row.bound {
+                    Bound::AfterChunk(_) => struck.slowed.unwrap_or(at).min(at),
+                    Bound::Within(_) | Bound::AfterOffTrack(_) => at,
+                };
+                if at.since_ns(reacted) > SLOWING_MAX {
+                    self.fail(format!("slowed for {} ns", at.since_ns(reacted)));
+                }
+                let took_ns = reacted.since_ns(from);
                 if !row.causes.contains(&cause) {
                     self.fail(format!("first held for {cause:?}"));
                 }
@@ -451,6 +467,9 @@ impl Struck {
     fn see(&mut self, seen: &Seen, limits: &Limits) {
         if let (Verdict::Held(cause), None) = (seen.output.verdict, self.braked) {
             self.braked = Some((seen.now, cause));
+        }
+        if seen.slowing_ns > self.slowed_before_ns {
+            self.slowed.get_or_insert(seen.now);
         }
         let too_far = limits
             .joints

@@ -120,6 +120,8 @@ pub struct Seen {
     pub target: [f64; JOINTS],
     /// Largest distance between command and measurement, as reported.
     pub off_track_rad: f64,
+    /// See [`World::slowing_ns`].
+    pub slowing_ns: u64,
 }
 
 /// See the module's text.
@@ -250,6 +252,12 @@ impl World {
         self.began = Some(self.now);
     }
 
+    /// Time that the scheduler has spent on bringing the robot to rest because a plan was over.
+    #[must_use]
+    pub fn slowing_ns(&self) -> u64 {
+        self.schedule.ladder().slowing_ns
+    }
+
     /// Where the newest chunk ends, or `onset` if that is later.
     #[must_use]
     pub fn chunk_end_since(&self, onset: Mono) -> Mono {
@@ -301,6 +309,7 @@ impl World {
             motor: self.motor.mode(),
             target,
             off_track_rad: self.off_track_rad,
+            slowing_ns: self.slowing_ns(),
         }
     }
 
