@@ -15,6 +15,7 @@ mod agree;
 pub mod binding;
 pub mod bundle;
 pub mod check;
+pub mod decode;
 pub mod describe;
 pub mod folder;
 mod graph;
