@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         cli::Verb::Doctor(options) => cli::doctor::run(&options),
         cli::Verb::Instruct(options) => cli::instruct::run(&options),
         cli::Verb::Mode(options) => cli::mode::run(&options),
+        cli::Verb::Speed(options) => cli::speed::run(&options),
+        cli::Verb::Park(options) => cli::park::run(&options),
+        cli::Verb::Events(options) => cli::events::run(&options),
         cli::Verb::RtBench(options) => cli::rt_bench::run(&options),
         cli::Verb::Policy(verb) => cli::policy::run(&verb),
     };

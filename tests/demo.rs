@@ -4,7 +4,17 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tendon::config::{Config, LinkConfig};
+use tendon::core::action::Setpoint;
+use tendon::core::chunk::Provenance;
+use tendon::core::wire::command::{self as wire, COMMAND_LEN_MAX, Command as Frame, MODE_FOLLOW};
+use tendon::link::runtime_end::subscribe;
+use tendon::link::{keys, session};
+use tendon::runtime::deployment::Identities;
+use tendon::runtime::{clock, demo};
+use zenoh::Wait;
 
 fn tendon(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the binary runs")
@@ -145,6 +155,7 @@ fn check_accepts_the_bench_and_names_what_is_wrong() {
         want.iter()
             .for_each(|want| assert!(said.contains(want), "{want:?} is not in {said}"));
     };
+    write("robot.urdf", "", "");
     write("robot.toml", "wrist_pitch", "wrist_picth");
     write("tendon.toml", "", "");
     check(&["wrist_pitch"]);
@@ -208,11 +219,10 @@ impl Stage {
             )
             .replace("[page]\nlisten = \"127.0.0.1:8765\"", "");
         std::fs::write(folder.path().join("tendon.toml"), tendon).expect("written");
-        std::fs::copy(
-            root.join("deploy/bench/robot.toml"),
-            folder.path().join("robot.toml"),
-        )
-        .expect("copied");
+        for file in ["robot.toml", "robot.urdf"] {
+            let from = root.join("deploy/bench").join(file);
+            std::fs::copy(from, folder.path().join(file)).expect("copied");
+        }
         let runtime = Stage::runtime(folder.path());
         let bench = Stage::bench(&endpoint);
         Stage {
@@ -383,4 +393,183 @@ fn sigterm_brings_the_robot_to_rest_before_exit() {
         .expect("text");
     assert!(status.success(), "{said}");
     assert!(said.contains("at rest"), "{said}");
+}
+
+/// The robot's commands as they pass: a keep-alive shows where it is, the others where it is sent.
+struct Onlooker {
+    session: zenoh::Session,
+    identities: Identities,
+    newest: Arc<Mutex<Option<Setpoint>>>,
+    fastest_rad_s: Arc<Mutex<f64>>,
+    _subscriber: Box<dyn std::any::Any>,
+}
+
+impl Onlooker {
+    fn new(endpoint: &str) -> Onlooker {
+        let link = LinkConfig {
+            connect: Some(endpoint.to_owned()),
+            ..LinkConfig::default()
+        };
+        let session = session::open(&link).expect("the runtime listens");
+        let (robot, _, _) =
+            Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).expect("the bench's files");
+        let identities = Identities::of(&robot.name, &robot.joints);
+        let newest = Arc::new(Mutex::new(None));
+        let fastest_rad_s = Arc::new(Mutex::new(0.0_f64));
+        let (seen, fastest) = (Arc::clone(&newest), Arc::clone(&fastest_rad_s));
+        let subscriber = subscribe(&session, keys::command("bench"), move |frame| {
+            let Ok(command) = wire::decode(frame, identities.commands) else {
+                return;
+            };
+            let speeds = command.setpoint.velocity.iter().take(6).map(|v| v.abs());
+            let mut fastest = fastest.lock().expect("whole");
+            *fastest = speeds.fold(*fastest, f64::max);
+            *seen.lock().expect("whole") = Some(command.setpoint);
+        })
+        .expect("declared");
+        Onlooker {
+            session,
+            identities,
+            newest,
+            fastest_rad_s,
+            _subscriber: Box::new(subscriber),
+        }
+    }
+
+    /// Of a command that passes from now on.
+    fn positions(&self) -> Vec<f64> {
+        let began = Instant::now();
+        *self.newest.lock().expect("whole") = None;
+        loop {
+            if let Some(newest) = *self.newest.lock().expect("whole") {
+                return newest.position[..newest.joints].to_vec();
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(10),
+                "no command passes"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[track_caller]
+    fn until_at(&self, joint: usize, q_rad: f64) {
+        let began = Instant::now();
+        while (self.positions()[joint] - q_rad).abs() > 0.02 {
+            let at = self.positions()[joint];
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "at {at}, not {q_rad}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_robot_is_parked_by_name_at_the_speed_that_was_asked_for() {
+    let stage = Stage::new();
+    let onlooker = Onlooker::new(&stage.endpoint);
+    let (code, said) = stage.say("park", "nowhere");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("home, aside"), "{said}");
+    let (code, said) = stage.say("speed", "101");
+    assert_eq!(code, Some(1), "{said}");
+    stage.until_granted("speed", "20");
+    let mut events = command(&["events", "--count", "2", "--connect", &stage.endpoint])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it listens");
+    let mut ready = [0; 9];
+    let stderr = events.stderr.as_mut().expect("piped");
+    std::io::Read::read_exact(stderr, &mut ready).expect("it says that it listens");
+    stage.until_granted("park", "aside");
+    stage.until_it_is("takeover");
+    onlooker.until_at(0, 1.0);
+    onlooker.until_at(1, -0.4);
+    let fastest_rad_s = *onlooker.fastest_rad_s.lock().expect("whole");
+    // 20 % of 2.5 rad/s, and half of that in the first second.
+    assert!(
+        (0.3..0.5001).contains(&fastest_rad_s),
+        "{fastest_rad_s} rad/s"
+    );
+    stage.until_granted("mode", "standby");
+    stage.until_it_is("standby");
+    let told = events.wait_with_output().expect("it ends after two");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.starts_with("takeover"), "{told}");
+    assert!(told.contains("stopped on request"), "{told}");
+}
+
+#[test]
+fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
+    let stage = Stage::new();
+    let onlooker = Onlooker::new(&stage.endpoint);
+    // Before the robot was heard there is no pose to show, and its elbow is bent at home.
+    let mut home = onlooker.positions();
+    while home[2] == 0.0 {
+        home = onlooker.positions();
+    }
+    let sender = onlooker
+        .session
+        .declare_publisher(keys::takeover("bench"))
+        .wait()
+        .expect("declared");
+    let mut counter = 0;
+    let mut send = |base_yaw_rad: f64| {
+        counter += 1;
+        let mut setpoint = Setpoint::at_rest(&home);
+        setpoint.position[0] = base_yaw_rad;
+        let command = Frame {
+            counter,
+            epoch: 77,
+            sent: clock::now(),
+            valid_for_us: 50_000,
+            mode: MODE_FOLLOW,
+            verdict: 0,
+            action: 0,
+            provenance: Provenance::default(),
+            setpoint,
+        };
+        let mut frame = [0; COMMAND_LEN_MAX];
+        let length =
+            wire::encode(&command, onlooker.identities.takeovers, &mut frame).expect("room");
+        sender.put(&frame[..length]).wait().expect("taken");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    // Sent all along; followed only once it was asked for and brought to the robot.
+    for _ in 0..50 {
+        send(0.3);
+    }
+    assert!(
+        (onlooker.positions()[0] - home[0]).abs() < 0.02,
+        "nobody asked for a takeover"
+    );
+    let began = Instant::now();
+    while stage.say("mode", "takeover").0 != Some(0) {
+        assert!(began.elapsed() < Duration::from_secs(20), "never granted");
+        send(0.3);
+    }
+    // Held elsewhere: the robot waits for it, not longer than a deadman switch may be away.
+    for _ in 0..20 {
+        send(0.3);
+    }
+    assert!(
+        (onlooker.positions()[0] - home[0]).abs() < 0.02,
+        "it was never where the robot is"
+    );
+    stage.until_it_is("standby: the deadman switch is not held");
+    let began = Instant::now();
+    while stage.say("mode", "takeover").0 != Some(0) {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "never granted again"
+        );
+    }
+    for step in 0..200 {
+        send(home[0] + 0.3 * f64::from(step.min(100)) / 100.0);
+    }
+    onlooker.until_at(0, home[0] + 0.3);
+    stage.until_it_is("standby: the deadman switch is not held");
 }

@@ -159,11 +159,10 @@ fn doctor_exits_by_its_verdict() {
         )
         .replace("tcp/127.0.0.1:7447", "tcp/127.0.0.1:27447");
     fs::write(folder.path().join("tendon.toml"), tendon).expect("a file");
-    fs::write(
-        folder.path().join("robot.toml"),
-        read("deploy/bench/robot.toml"),
-    )
-    .expect("a file");
+    for file in ["robot.toml", "robot.urdf"] {
+        let text = read(&format!("deploy/bench/{file}"));
+        fs::write(folder.path().join(file), text).expect("a file");
+    }
     let config = folder.path().join("tendon.toml").display().to_string();
     let (code, text) = doctor(&["--wait", "1", "--config", &config]);
     assert_eq!(code, Some(1), "{text}");

@@ -29,18 +29,26 @@ impl Robot {
     /// # Errors
     /// [`Failure`].
     pub fn ask(&self, key: fn(&str) -> String, text: &str) -> Result<(), Failure> {
+        let session = self.session()?;
+        println!(
+            "{}",
+            operator_end::ask(&session, &key(&self.robot), text).map_err(Failure::failed)?
+        );
+        Ok(())
+    }
+
+    /// A session with its runtime.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn session(&self) -> Result<zenoh::Session, Failure> {
         let credentials = self.user.clone().zip(self.password_file.clone());
         let link = LinkConfig {
             listen: None,
             connect: Some(self.connect.clone()),
             credentials,
         };
-        let session = session::open(&link).map_err(Failure::failed)?;
-        println!(
-            "{}",
-            operator_end::ask(&session, &key(&self.robot), text).map_err(Failure::failed)?
-        );
-        Ok(())
+        session::open(&link).map_err(Failure::failed)
     }
 }
 

@@ -6,13 +6,16 @@ pub mod bench_robot;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod events;
 pub mod fault_sim;
 pub mod instruct;
 pub mod log;
 pub mod mode;
+pub mod park;
 pub mod policy;
 pub mod rt_bench;
 pub mod run;
+pub mod speed;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
@@ -54,6 +57,12 @@ pub enum Verb {
     Instruct(instruct::Options),
     /// Tell or change a running robot's mode: standby, active, stop, reset.
     Mode(mode::Options),
+    /// Tell or change how fast a running robot may be.
+    Speed(speed::Options),
+    /// Take a running robot to a pose of robot.toml.
+    Park(park::Options),
+    /// Print what a running robot tells: modes, causes, calls for help.
+    Events(events::Options),
     /// Measure how late this machine wakes a control loop, idle and loaded.
     RtBench(rt_bench::Options),
     /// Look into policy bundles.

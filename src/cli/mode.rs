@@ -9,11 +9,11 @@ use tendon::link::keys;
 /// Arguments of `tendon mode`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "active arms the robot if everything is fresh; standby and stop bring it to rest; reset acknowledges a latched stop. Without a word it tells the mode and its cause."
+    after_help = "active arms the robot if everything is fresh; takeover lets a person's device drive (docs/wire.md); standby and stop bring it to rest; reset acknowledges a latched stop. Without a word it tells the mode and its cause."
 )]
 pub struct Options {
-    /// active, standby, stop, reset, e-stop; or status.
-    #[arg(value_parser = ["active", "standby", "stop", "reset", "e-stop", "status"], default_value = "status")]
+    /// active, takeover, standby, stop, reset, e-stop; or status.
+    #[arg(value_parser = ["active", "takeover", "standby", "stop", "reset", "e-stop", "status"], default_value = "status")]
     mode: String,
     #[command(flatten)]
     robot: Robot,

@@ -126,6 +126,11 @@ pub struct GovernorTable {
     pub settling_velocity: Option<Spanned<Number>>,
     /// Share of the acceleration limits meanwhile.
     pub settling_acceleration: Option<Spanned<Number>>,
+    /// Share of the speed limits at the start, percent.
+    pub speed_percent: Option<Spanned<Number>>,
+    /// Cause -> pose of robot.toml that is offered when it holds the robot.
+    #[serde(default)]
+    pub fallback: std::collections::BTreeMap<String, Spanned<String>>,
     /// Cause -> stricter reaction.
     #[serde(default)]
     pub reactions: std::collections::BTreeMap<String, Spanned<String>>,
@@ -148,6 +153,76 @@ pub struct RobotFile {
     /// Joints in order.
     #[serde(default)]
     pub joint: Vec<JointTable>,
+    /// See [`SpaceTable`]; absent: the space is not checked.
+    pub space: Option<SpaceTable>,
+    /// Poses with names.
+    #[serde(default)]
+    pub pose: Vec<PoseTable>,
+}
+
+/// `[space]`: where the robot may be. Metres, in the frame of the URDF's base.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceTable {
+    /// Path of the URDF, relative to this file.
+    pub urdf: Spanned<String>,
+    /// Lowest corner of the workspace.
+    pub workspace_min_m: Option<Spanned<[Number; 3]>>,
+    /// Highest corner of the workspace.
+    pub workspace_max_m: Option<Spanned<[Number; 3]>>,
+    /// Boxes that the robot must keep out of.
+    #[serde(default)]
+    pub keep_out: Vec<KeepOutTable>,
+    /// Shapes by hand, instead of the URDF's.
+    #[serde(default)]
+    pub capsule: Vec<CapsuleTable>,
+    /// Least distance of two parts of the robot.
+    pub clearance_m: Option<Spanned<Number>>,
+    /// Pairs of links that are not checked against one another.
+    #[serde(default)]
+    pub may_touch: Vec<Spanned<[String; 2]>>,
+    /// Links that stand on or in what the boxes stand for: not checked against boxes and workspace.
+    #[serde(default)]
+    pub standing: Vec<Spanned<String>>,
+    /// Joints of the URDF that are not in this file, and where they are held (rad or m).
+    #[serde(default)]
+    pub held: std::collections::BTreeMap<String, Spanned<Number>>,
+}
+
+/// `[[space.keep_out]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepOutTable {
+    /// For messages.
+    pub name: Spanned<String>,
+    /// Lowest corner.
+    pub min_m: Spanned<[Number; 3]>,
+    /// Highest corner.
+    pub max_m: Spanned<[Number; 3]>,
+}
+
+/// `[[space.capsule]]`: in the link's frame.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapsuleTable {
+    /// The link.
+    pub link: Spanned<String>,
+    /// One end.
+    pub from_m: Spanned<[Number; 3]>,
+    /// The other.
+    pub to_m: Spanned<[Number; 3]>,
+    /// Around both.
+    pub radius_m: Spanned<Number>,
+}
+
+/// `[[pose]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoseTable {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// One number a joint: rad, m, or 0 to 1.
+    pub positions: Spanned<Vec<Number>>,
 }
 
 /// `[[joint]]`. Revolute joints use the `_rad` keys, prismatic ones the `_m` keys, grippers none.

@@ -2,14 +2,16 @@
 //! `[governor]` of `tendon.toml`: how the limits of `robot.toml` are kept. Everything in it can be left out.
 
 use crate::config::file::{GovernorTable, Located, RobotFile, TendonFile};
+use crate::config::problem::Problem;
 use crate::config::{ControlConfig, Robot};
 use crate::core::governor::limits::{BadLimits, Coordination, Joint, Limits, Settling};
 use crate::core::governor::reaction::{CAUSES, Cause, Reaction, Reactions};
 use crate::core::supervisor::deadlines::Deadline;
 use crate::core::units::MS;
+use toml::Spanned;
 
 /// What the table says, checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GovernorConfig {
     /// What the others do when one joint cannot follow.
     pub coordination: Coordination,
@@ -17,6 +19,10 @@ pub struct GovernorConfig {
     pub settling: Settling,
     /// The reactions, as made stricter.
     pub reactions: Reactions,
+    /// Share of the speed limits at the start, percent.
+    pub speed_percent: f64,
+    /// Poses that are offered when a cause holds the robot.
+    pub fallbacks: Vec<(Cause, String)>,
 }
 
 /// An arm at half of its speed for a second shows that it does what was meant before it is fast. Acceleration is left
@@ -29,6 +35,8 @@ const DEFAULT: GovernorConfig = GovernorConfig {
         acceleration: 1.0,
     },
     reactions: Reactions::TABLE,
+    speed_percent: 100.0,
+    fallbacks: Vec::new(),
 };
 
 /// Reads the table.
@@ -61,21 +69,58 @@ pub fn check(written: &TendonFile, at: &mut Located<'_>) -> GovernorConfig {
             at.within("governor.settling_acceleration", share, 0.01, 1.0);
     }
     config.reactions = reactions(table, at);
+    if let Some(percent) = &table.speed_percent {
+        config.speed_percent = at.within("governor.speed_percent", percent, 0.0, 100.0);
+    }
+    for (name, pose) in &table.fallback {
+        let key = format!("governor.fallback.{name}");
+        if let Some(cause) = cause(name, &key, pose, at) {
+            config.fallbacks.push((cause, pose.get_ref().clone()));
+        }
+    }
     config
+}
+
+/// The poses that are offered are poses of the robot.
+pub fn poses(
+    written: &TendonFile,
+    name: &str,
+    text: &str,
+    robot: &Robot,
+    problems: &mut Vec<Problem>,
+) {
+    let mut at = Located::new(name, text);
+    let table = written.governor.iter();
+    for (cause, pose) in table.flat_map(|table| &table.fallback) {
+        if !robot.poses.iter().any(|(name, _)| name == pose.get_ref()) {
+            let names: Vec<&str> = robot.poses.iter().map(|(name, _)| name.as_str()).collect();
+            at.push(
+                pose,
+                &format!("governor.fallback.{cause}"),
+                &format!("a [[pose]] of robot.toml: {}", names.join(", ")),
+                format!("\"{}\"", pose.get_ref()),
+            );
+        }
+    }
+    problems.append(&mut at.problems);
+}
+
+/// The cause that a key names.
+fn cause(name: &str, key: &str, place: &Spanned<String>, at: &mut Located<'_>) -> Option<Cause> {
+    let cause = CAUSES.into_iter().find(|cause| key_of(*cause) == *name);
+    if cause.is_none() {
+        let causes: Vec<String> = CAUSES.into_iter().map(key_of).collect();
+        let expected = format!("one of {}", causes.join(", "));
+        at.push(place, key, &expected, format!("\"{name}\""));
+    }
+    cause
 }
 
 fn reactions(table: &GovernorTable, at: &mut Located<'_>) -> Reactions {
     let mut reactions = Reactions::default();
     for (name, word) in &table.reactions {
         let key = format!("governor.reactions.{name}");
-        let Some(cause) = CAUSES.into_iter().find(|cause| key_of(*cause) == *name) else {
-            let causes: Vec<String> = CAUSES.into_iter().map(key_of).collect();
-            at.push(
-                word,
-                &key,
-                &format!("one of {}", causes.join(", ")),
-                format!("\"{name}\""),
-            );
+        let Some(cause) = cause(name, &key, word, at) else {
             continue;
         };
         let reaction = match word.get_ref().as_str() {

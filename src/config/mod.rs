@@ -7,13 +7,18 @@ pub mod file;
 pub mod governor;
 pub mod problem;
 pub mod realtime;
+pub mod space;
 #[cfg(test)]
 mod tests;
+pub mod urdf;
 
 use crate::config::file::{Located, RobotFile, TendonFile};
 use crate::config::problem::Problem;
+use crate::config::space::Source;
 use crate::core::action::JointKind;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
+use crate::core::governor::reaction::Cause;
+use crate::core::kinematics::envelope::Envelope;
 use crate::core::limits::JOINTS_MAX;
 use crate::core::schedule::{self, Merge};
 use crate::core::units::MS;
@@ -37,6 +42,10 @@ pub struct Robot {
     pub name: String,
     /// Names, kinds and limits; this order is the order everywhere.
     pub joints: Vec<(String, Joint)>,
+    /// Where it may be, if the file says so.
+    pub space: Option<Box<Envelope>>,
+    /// Poses with names; one number a joint.
+    pub poses: Vec<(String, Vec<f64>)>,
 }
 
 /// Which policy, how often.
@@ -109,6 +118,10 @@ pub struct Config {
     pub control: ControlConfig,
     /// What the governor keeps.
     pub limits: Limits,
+    /// Share of the speed limits at the start, percent.
+    pub speed_percent: f64,
+    /// Poses that are offered when a cause holds the robot.
+    pub fallbacks: Vec<(Cause, String)>,
     /// How chunks are joined.
     pub merge: Merge,
     /// Where the operator's page listens; nowhere if absent.
@@ -123,12 +136,13 @@ impl Config {
     /// # Errors
     /// Every [`Problem`] found in either file.
     pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-        let text = read(path)?;
+        let text = read(path, BYTES_MAX)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let name = path.display().to_string();
         let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
         let robot_path = folder.join(written.robot.get_ref());
-        let robot_text = read(&robot_path)?;
+        let robot_text = read(&robot_path, BYTES_MAX)?;
+        let robot_folder = robot_path.parent().unwrap_or(Path::new("."));
         Config::check(
             &name,
             &text,
@@ -136,6 +150,7 @@ impl Config {
             folder,
             &robot_path.display().to_string(),
             &robot_text,
+            Source::Folder(robot_folder),
         )
     }
 
@@ -143,10 +158,24 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn from_texts(tendon: &str, robot: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
+    pub fn from_texts(
+        tendon: &str,
+        robot: &str,
+        urdf: &str,
+        folder: &Path,
+    ) -> Result<Config, Vec<Problem>> {
         let written: TendonFile =
             file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
-        Config::check("tendon.toml", tendon, &written, folder, "robot.toml", robot)
+        let urdf = Source::Text(urdf);
+        Config::check(
+            "tendon.toml",
+            tendon,
+            &written,
+            folder,
+            "robot.toml",
+            robot,
+            urdf,
+        )
     }
 
     /// Only what a bench robot needs of the two texts: robot, camera, time between two commands. The policy's bundle
@@ -166,7 +195,11 @@ impl Config {
             check_camera(&written, &mut at),
         );
         let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
-        let robot = check_robot(&read, &mut Located::new("robot.toml", robot))?;
+        let robot = check_robot(
+            &read,
+            Source::Ignored,
+            &mut Located::new("robot.toml", robot),
+        )?;
         if at.problems.is_empty() {
             Ok((robot, camera, control.period_ns))
         } else {
@@ -181,6 +214,7 @@ impl Config {
         folder: &Path,
         robot_name: &str,
         robot_text: &str,
+        urdf: Source<'_>,
     ) -> Result<Config, Vec<Problem>> {
         let mut at = Located::new(name, text);
         let control = check_control(written, &mut at);
@@ -195,9 +229,10 @@ impl Config {
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
             Ok(read) => {
                 let mut at = Located::new(robot_name, robot_text);
-                let robot = check_robot(&read, &mut at).map_err(|more| problems.extend(more));
+                let robot = check_robot(&read, urdf, &mut at).map_err(|more| problems.extend(more));
                 robot.ok().and_then(|robot| {
                     let limits = governor::limits(&governor, &control, &robot, &read, &mut at);
+                    governor::poses(written, name, text, &robot, &mut problems);
                     problems.append(&mut at.problems);
                     limits.map(|limits| (robot, limits))
                 })
@@ -211,6 +246,8 @@ impl Config {
             Some((robot, limits)) if problems.is_empty() => Ok(Config {
                 robot,
                 limits,
+                speed_percent: governor.speed_percent,
+                fallbacks: governor.fallbacks,
                 policy,
                 link,
                 camera,
@@ -241,19 +278,21 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> Result<String, Vec<Problem>> {
-    const BYTES_MAX: u64 = 1 << 20;
+/// Largest configuration file.
+const BYTES_MAX: u64 = 1 << 20;
+
+fn read(path: &Path, bytes_max: u64) -> Result<String, Vec<Problem>> {
     let wrong = |found: String| {
         vec![Problem {
             at: path.display().to_string(),
-            expected: "a TOML file of at most 1 MiB".into(),
+            expected: format!("a text file of at most {bytes_max} bytes"),
             found,
         }]
     };
     let size = std::fs::metadata(path)
         .map_err(|error| wrong(error.to_string()))?
         .len();
-    if size > BYTES_MAX {
+    if size > bytes_max {
         return Err(wrong(format!("{size} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
@@ -457,7 +496,11 @@ fn check_merge(written: &TendonFile, at: &mut Located<'_>) -> Merge {
     }
 }
 
-fn check_robot(written: &RobotFile, at: &mut Located<'_>) -> Result<Robot, Vec<Problem>> {
+fn check_robot(
+    written: &RobotFile,
+    urdf: Source<'_>,
+    at: &mut Located<'_>,
+) -> Result<Robot, Vec<Problem>> {
     at.name("name", &written.name);
     if written.joint.is_empty() || written.joint.len() > JOINTS_MAX {
         at.push(
@@ -499,9 +542,25 @@ fn check_robot(written: &RobotFile, at: &mut Located<'_>) -> Result<Robot, Vec<P
         };
         joints.push((name.clone(), Joint { kind, limits }));
     }
+    // A space is made of joints that are good.
+    let space = if at.problems.is_empty() {
+        space::check(written, &joints, urdf, at)
+    } else {
+        None
+    };
     let problems = std::mem::take(&mut at.problems);
     if problems.is_empty() {
         Ok(Robot {
+            space,
+            poses: written
+                .pose
+                .iter()
+                .map(|pose| {
+                    let positions = pose.positions.get_ref().iter();
+                    let positions = positions.map(|number| number.0).collect();
+                    (pose.name.get_ref().clone(), positions)
+                })
+                .collect(),
             name: written.name.get_ref().clone(),
             joints,
         })

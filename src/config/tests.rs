@@ -6,13 +6,14 @@ use proptest::prelude::*;
 
 const TENDON: &str = include_str!("../../deploy/bench/tendon.toml");
 const ROBOT: &str = include_str!("../../deploy/bench/robot.toml");
+const URDF: &str = include_str!("../../deploy/bench/robot.urdf");
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench")
 }
 
 fn refused(tendon: &str, robot: &str) -> String {
-    let problems = Config::from_texts(tendon, robot, &folder()).expect_err("must be refused");
+    let problems = Config::from_texts(tendon, robot, URDF, &folder()).expect_err("must be refused");
     problems
         .iter()
         .map(|problem| format!("{problem}\n"))
@@ -39,7 +40,7 @@ fn check_robot(from: &str, to: &str, wants: &[&str]) {
 
 #[test]
 fn the_bench_deployment_is_good_and_is_the_bench() {
-    let config = Config::from_texts(TENDON, ROBOT, &folder()).expect("good");
+    let config = Config::from_texts(TENDON, ROBOT, URDF, &folder()).expect("good");
     assert_eq!(config.control.period_ns, 5 * MS);
     for (index, (name, joint)) in config.robot.joints.iter().take(6).enumerate() {
         use crate::bench::arm;
@@ -195,7 +196,7 @@ fn what_is_asked_of_the_kernel_is_checked_too() {
     let with = |table: &str| format!("{TENDON}\n[realtime]\n{table}");
     let good =
         with("mode = \"require\"\nlock_memory = false\n[realtime.cores]\ncontrol = [3, 1, 3]\n");
-    let config = Config::from_texts(&good, ROBOT, &folder()).expect("good");
+    let config = Config::from_texts(&good, ROBOT, URDF, &folder()).expect("good");
     assert_eq!(config.realtime.mode, realtime::RealtimeMode::Require);
     assert!(!config.realtime.lock_memory);
     assert_eq!(config.realtime.cores.get("control"), Some(&vec![1, 3]));
@@ -229,8 +230,8 @@ fn a_missing_file_is_named() {
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}", cut in 0usize..2000) {
-        let _ = Config::from_texts(&text, &text, &folder());
+        let _ = Config::from_texts(&text, &text, &text, &folder());
         let cut = TENDON.char_indices().map(|(at, _)| at).take_while(|at| *at <= cut).last().unwrap_or(0);
-        let _ = Config::from_texts(&TENDON[..cut], ROBOT, &folder());
+        let _ = Config::from_texts(&TENDON[..cut], ROBOT, URDF, &folder());
     }
 }

@@ -31,6 +31,30 @@ pub fn mode(robot: &str) -> String {
     format!("tendon/{robot}/mode")
 }
 
+/// Ask the runtime for a share of the speed limits (percent); it answers.
+#[must_use]
+pub fn speed(robot: &str) -> String {
+    format!("tendon/{robot}/speed")
+}
+
+/// Ask the runtime to take the robot to a pose of `robot.toml` (its name); it answers.
+#[must_use]
+pub fn park(robot: &str) -> String {
+    format!("tendon/{robot}/park")
+}
+
+/// Frames of a person's device, for a takeover.
+#[must_use]
+pub fn takeover(robot: &str) -> String {
+    format!("tendon/{robot}/takeover")
+}
+
+/// Frames that say what happened.
+#[must_use]
+pub fn event(robot: &str) -> String {
+    format!("tendon/{robot}/event")
+}
+
 /// Ask the bench robot to set a scene or to tell how the episode stands.
 #[must_use]
 pub fn bench(robot: &str) -> String {

@@ -57,16 +57,43 @@ impl CommandSender {
     }
 }
 
-/// Calls `take` for each state frame, on a thread of the link. `take` must not wait.
+/// Tells whoever listens what happened. Nobody need listen.
+#[derive(Debug)]
+pub struct Announcer {
+    publisher: Publisher<'static>,
+}
+
+impl Announcer {
+    /// Declares the events of `robot`.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub fn new(session: &Session, robot: &str) -> Result<Announcer, LinkError> {
+        let key = keys::event(robot);
+        let publisher = session
+            .declare_publisher(key.clone())
+            .congestion_control(CongestionControl::Drop)
+            .wait();
+        Ok(Announcer {
+            publisher: declare(&key, publisher)?,
+        })
+    }
+
+    /// Hands an event frame to the link. That nobody hears it is no fault.
+    pub fn tell(&self, frame: &[u8]) {
+        let _ = self.publisher.put(frame).wait();
+    }
+}
+
+/// Calls `take` for each frame under `key`, on a thread of the link. `take` must not wait.
 ///
 /// # Errors
 /// [`LinkError`].
-pub fn subscribe_states(
+pub fn subscribe(
     session: &Session,
-    robot: &str,
+    key: String,
     mut take: impl FnMut(&[u8]) + Send + Sync + 'static,
 ) -> Result<Subscriber<()>, LinkError> {
-    let key = keys::state(robot);
     let subscriber = session
         .declare_subscriber(&key)
         .callback_mut(move |sample| take(&sample.payload().to_bytes()))

@@ -6,14 +6,16 @@
 
 use crate::core::action::Setpoint;
 use crate::core::chunk::Chunk;
+use crate::core::chunk::Provenance;
 use crate::core::governor::Proposal;
-use crate::core::schedule::{Intake, Schedule};
+use crate::core::schedule::{Absence, Intake, Schedule, Step};
 use crate::core::units::Mono;
 use crate::runtime::clock::Ticks;
 use crate::runtime::phase::PhaseLock;
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
+use crate::runtime::wheel::Driver;
 use crate::sync::mailbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +50,8 @@ pub struct ControlIo {
     pub proposals: mailbox::Sender<Proposal>,
     /// From the governor.
     pub held: triple_buffer::Output<Held>,
+    /// Who proposes.
+    pub driver: triple_buffer::Output<Driver>,
     /// Figures.
     pub tap: Tap,
     /// Allocations made inside the loop since start-up; stays 0.
@@ -89,6 +93,33 @@ pub fn tick(
     }
 }
 
+/// One tick in which somebody else than the policy proposes. The schedule is kept where the robot is, so that the policy
+/// can go on from there.
+pub fn drive(
+    schedule: &mut Schedule,
+    due: Mono,
+    chunks: impl Iterator<Item = Chunk>,
+    held: &Held,
+    wish: Option<&Setpoint>,
+) -> Proposal {
+    chunks.for_each(drop);
+    let at = match held {
+        Held::At(at) | Held::Standby(at) => Some(at),
+        Held::No => wish,
+    };
+    if let Some(at) = at {
+        schedule.reset(at);
+    }
+    Proposal {
+        made: due,
+        step: wish.map_or(Step::None(Absence::Ended), |wish| Step::Setpoint {
+            setpoint: *wish,
+            provenance: Provenance::default(),
+            action: 0,
+        }),
+    }
+}
+
 /// The control thread.
 pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &Seat) {
     let mut missed = 0;
@@ -103,13 +134,10 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
             phase.heard(now.due, made.queued);
             Some(made.chunk)
         });
-        io.proposals.put(tick(
-            &mut schedule,
-            now.due,
-            chunks,
-            &held,
-            &io.chunks_refused,
-        ));
+        io.proposals.put(match *io.driver.read() {
+            Driver::Policy => tick(&mut schedule, now.due, chunks, &held, &io.chunks_refused),
+            driver => drive(&mut schedule, now.due, chunks, &held, driver.wish(now.woke)),
+        });
         io.tap.record(Sample::Tick {
             late_ns: now.late_ns,
             missed: ticks.missed - missed,

@@ -26,6 +26,8 @@ use zenoh::Session;
 pub const TENDON_TOML: &str = include_str!("../../deploy/bench/tendon.toml");
 /// Its robot.
 pub const ROBOT_TOML: &str = include_str!("../../deploy/bench/robot.toml");
+/// The bench robot's links and shapes.
+pub const ROBOT_URDF: &str = include_str!("../../deploy/bench/robot.urdf");
 
 /// The bench robot must have answered within this time.
 const BENCH_START_NS: u64 = 10_000 * MS;
@@ -79,7 +81,7 @@ pub fn bench_config(bundle: &Path, int8: bool) -> Result<Config, Vec<Problem>> {
     } else {
         tendon
     };
-    Config::from_texts(&tendon, ROBOT_TOML, Path::new("."))
+    Config::from_texts(&tendon, ROBOT_TOML, ROBOT_URDF, Path::new("."))
 }
 
 /// Episodes in simulated time.

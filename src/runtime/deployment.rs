@@ -22,6 +22,10 @@ pub struct Identities {
     pub states: Identity,
     /// Camera to runtime.
     pub pictures: Identity,
+    /// A person's device to the runtime.
+    pub takeovers: Identity,
+    /// Runtime to whoever listens.
+    pub events: Identity,
 }
 
 impl Identities {
@@ -41,6 +45,8 @@ impl Identities {
             commands: stream(Kind::Command, schema),
             states: stream(Kind::State, schema),
             pictures: stream(Kind::Picture, 0),
+            takeovers: stream(Kind::Takeover, schema),
+            events: stream(Kind::Event, 0),
         }
     }
 }
@@ -113,7 +119,13 @@ impl Deployment {
                 .age_max_ns
                 .min(bundle.timing.observation_age_max_ns),
         };
-        let governor = Governor::new(config.limits.clone()).map_err(|bad| {
+        let governed = Governor::new(config.limits.clone()).and_then(|governor| {
+            match config.robot.space.as_deref() {
+                Some(space) => governor.within(space.clone()),
+                None => Ok(governor),
+            }
+        });
+        let governor = governed.map_err(|bad| {
             vec![Problem {
                 at: "robot.toml".into(),
                 expected: "limits that can be governed".into(),

@@ -13,9 +13,10 @@ use crate::runtime::clock;
 use crate::runtime::control::Held;
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::threads::Seat;
+use crate::runtime::wheel::Wheel;
 use crate::sync::mailbox;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What the governor last did, for everyone who wants to know.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +33,10 @@ pub struct GovernorIo {
     pub decisions: triple_buffer::Output<Decision>,
     /// An emergency stop that does not wait for the watchdog.
     pub emergency_stop: Arc<AtomicBool>,
+    /// Thousandths by which the robot is slowed.
+    pub slowed: Arc<AtomicU32>,
+    /// The lines that a person holds.
+    pub wheel: Arc<Wheel>,
     /// To egress.
     pub commands: mailbox::Sender<Option<Output>>,
     /// Back to control.
@@ -48,6 +53,26 @@ pub struct GovernorIo {
     pub ending: Arc<AtomicBool>,
 }
 
+/// What people hold and set, at one tick.
+#[derive(Clone, Copy, Debug)]
+pub struct People {
+    /// The lines they hold.
+    pub lines: Lines,
+    /// An emergency stop was asked for.
+    pub emergency_stop: bool,
+    /// The share of its speed that the robot may use, 0 to 1.
+    pub speed_scale: f64,
+}
+
+impl People {
+    /// Nobody near.
+    pub const NONE: People = People {
+        lines: Lines::NOT_FITTED,
+        emergency_stop: false,
+        speed_scale: 1.0,
+    };
+}
+
 /// One tick. Shared by the thread and by simulated time.
 pub fn tick(
     governor: &mut Governor,
@@ -55,18 +80,17 @@ pub fn tick(
     proposal: Option<&Proposal>,
     states: &StateHistory,
     decision: &Decision,
-    lines: Lines,
-    emergency_stop: bool,
+    people: People,
 ) -> (Output, Held) {
     let input = Input {
         proposal,
         state: states.fresh(now, governor.limits().state_age_max_ns),
         permission: decision.permission,
         hold: decision.hold,
-        emergency_stop: emergency_stop || decision.emergency_stop,
-        speed_scale: 1.0,
-        emergency_line: lines.emergency,
-        deadman: lines.deadman,
+        emergency_stop: people.emergency_stop || decision.emergency_stop,
+        speed_scale: people.speed_scale,
+        emergency_line: people.lines.emergency,
+        deadman: people.lines.deadman,
     };
     let output = governor.step(now, &input);
     let held = match output.verdict {
@@ -110,15 +134,18 @@ pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, seat: &Se
             // One period further; after a long gap, now: what was missed is not made up for.
             None => covered = covered.plus_ns(period_ns).max(now.minus_ns(period_ns)),
         }
-        let stop = io.emergency_stop.load(Ordering::Acquire);
+        let people = People {
+            lines: io.wheel.lines(now),
+            emergency_stop: io.emergency_stop.load(Ordering::Acquire),
+            speed_scale: 1.0 - f64::from(io.slowed.load(Ordering::Relaxed)) * 1e-3,
+        };
         let (output, held) = tick(
             &mut governor,
             now,
             proposal.as_ref(),
             io.states.read(),
             io.decisions.read(),
-            Lines::NOT_FITTED,
-            stop,
+            people,
         );
         if matches!(output.verdict, Verdict::Shaped(_)) {
             io.interventions.fetch_add(1, Ordering::Relaxed);

@@ -23,7 +23,7 @@ use crate::runtime::clock;
 use crate::runtime::control::{self, Held};
 use crate::runtime::deployment::{Deployment, Identities};
 use crate::runtime::egress::Framer;
-use crate::runtime::governor as governor_stage;
+use crate::runtime::governor::{self as governor_stage, People};
 use crate::runtime::inference::Inference;
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::telemetry::{Measures, Sample};
@@ -183,8 +183,7 @@ impl Lockstep {
                 Some(&proposal),
                 &world.states,
                 &decision,
-                Lines::NOT_FITTED,
-                false,
+                People::NONE,
             );
             self.allocations += allocations_of_this_thread() - before;
             held = now_held;

@@ -3,7 +3,9 @@
 //! the hot path; the pipeline never waits for it.
 
 use crate::config::{Config, Precision};
+use crate::core::action::{JointKind, Setpoint};
 use crate::core::governor::Output;
+use crate::core::governor::reaction::Cause;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
 use crate::core::wire::state::Report;
@@ -14,7 +16,8 @@ use crate::runtime::crash::Recorder;
 use crate::runtime::governor::{Last, NO_DECISION};
 use crate::runtime::inference::Insight;
 use crate::runtime::telemetry::{Figures, Measures, Sample};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::runtime::wheel::{Driver, Wheel};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +32,8 @@ pub struct Counters {
     pub link_faults: Arc<AtomicU64>,
     pub emergency_stop: Arc<AtomicBool>,
     pub interventions: Arc<AtomicU64>,
+    pub slowed: Arc<AtomicU32>,
+    pub takeovers_refused: Arc<AtomicU64>,
     pub governor_allocations: Arc<AtomicU64>,
     pub control_allocations: Arc<AtomicU64>,
     pub chunks_refused: Arc<AtomicU64>,
@@ -38,6 +43,11 @@ pub struct Counters {
     pub newest_frame_ns: Arc<AtomicU64>,
     pub instructed: Arc<AtomicBool>,
     pub mode: Arc<AtomicU8>,
+}
+
+/// Thousandths by which the robot is slowed at so many percent of its speed. Rounded towards slower.
+fn slowed(percent: f64) -> u32 {
+    (1000.0 - percent * 10.0).ceil() as u32
 }
 
 /// A request on its way to the watchdog, and where the answer goes.
@@ -89,12 +99,30 @@ pub struct Desk {
     pub precision: Precision,
     /// Counters.
     pub counters: Counters,
+    /// Who proposes.
+    pub wheel: Arc<Wheel>,
+    kinds: Vec<JointKind>,
+    poses: Vec<(String, Vec<f64>)>,
+    fallbacks: Vec<(Cause, String)>,
     text: Text,
     instructions: SyncSender<Instruction>,
     requests: SyncSender<Petition>,
     view: Mutex<View>,
     measures: Mutex<Measures>,
     recorder: Option<Arc<Recorder>>,
+}
+
+/// What the desk moves.
+#[derive(Debug)]
+pub struct Levers {
+    /// Sentences, to inference.
+    pub instructions: SyncSender<Instruction>,
+    /// What is asked of the supervisor, to the watchdog.
+    pub requests: SyncSender<Petition>,
+    /// Shared with everything that counts, slows or stops.
+    pub counters: Counters,
+    /// Shared with control and governor.
+    pub wheel: Arc<Wheel>,
 }
 
 impl Desk {
@@ -104,11 +132,13 @@ impl Desk {
         config: &Config,
         policy: &str,
         text: Text,
-        instructions: SyncSender<Instruction>,
-        requests: SyncSender<Petition>,
-        counters: Counters,
+        levers: Levers,
         recorder: Option<Arc<Recorder>>,
     ) -> Desk {
+        levers
+            .counters
+            .slowed
+            .store(slowed(config.speed_percent), Ordering::Relaxed);
         let joints = config.robot.joints.iter();
         let view = View {
             decision: NO_DECISION,
@@ -131,10 +161,19 @@ impl Desk {
                 .collect(),
             policy: policy.to_owned(),
             precision: config.policy.precision,
-            counters,
+            counters: levers.counters,
+            wheel: levers.wheel,
+            kinds: config
+                .robot
+                .joints
+                .iter()
+                .map(|(_, joint)| joint.kind)
+                .collect(),
+            poses: config.robot.poses.clone(),
+            fallbacks: config.fallbacks.clone(),
             text,
-            instructions,
-            requests,
+            instructions: levers.instructions,
+            requests: levers.requests,
             view: Mutex::new(view),
             measures: Mutex::new(Measures::default()),
             recorder,
@@ -168,20 +207,27 @@ impl Desk {
         })
     }
 
-    /// Asks for a mode by its word: `active`, `standby` or `stop`, `reset`, `e-stop`; or tells it: `status`.
+    /// Asks for a mode by its word: `active`, `takeover`, `standby` or `stop`, `reset`, `e-stop`; or tells it: `status`.
     ///
     /// # Errors
     /// The refusal, in words.
     pub fn request_mode(&self, word: &str) -> Result<String, String> {
         let request = match word.trim() {
             "active" => Request::Activate,
+            "takeover" => {
+                let mode = self.drive(Driver::Nobody)?;
+                self.wheel.give(clock::now(), Driver::Device(None));
+                return Ok(format!(
+                    "{mode}: bring the device to where the robot is; it drives from there"
+                ));
+            }
             "standby" | "stop" => Request::Stop,
             "reset" => Request::Reset,
             "e-stop" => Request::EmergencyStop,
             "status" => return Ok(self.status()),
             other => {
                 return Err(format!(
-                    "expected active, standby, stop, reset, e-stop or status, found \"{other}\""
+                    "expected active, takeover, standby, stop, reset, e-stop or status, found \"{other}\""
                 ));
             }
         };
@@ -200,21 +246,118 @@ impl Desk {
         }
     }
 
-    /// The mode, and why the robot is not simply moving.
-    #[must_use]
-    pub fn status(&self) -> String {
-        let decision = self.view().decision;
-        match decision.cause {
-            None => decision.mode.word().to_owned(),
-            Some(cause) => format!("{}: {}", decision.mode.word(), cause.words()),
+    /// Lets somebody else than the policy propose, armed for a person.
+    fn drive(&self, driver: Driver) -> Result<String, String> {
+        let before = self.wheel.driver();
+        self.wheel.give(clock::now(), driver);
+        match self.ask(Request::TakeOver) {
+            Some(Ok(mode)) => Ok(mode.word().to_owned()),
+            answer => {
+                self.wheel.give(clock::now(), before);
+                Err(answer.map_or_else(
+                    || "the watchdog does not answer".to_owned(),
+                    |answer| answer.map_or_else(|refused| refused.to_string(), |_| String::new()),
+                ))
+            }
         }
     }
 
-    /// Asks the supervisor; `None` if the watchdog does not answer. An emergency stop reaches the governor at once.
+    /// Takes the robot to a pose of `robot.toml`, as if a person drove it there; grippers keep what they hold. It stays
+    /// there until another mode is asked for.
+    ///
+    /// # Errors
+    /// The refusal, in words.
+    pub fn park(&self, name: &str) -> Result<String, String> {
+        let name = name.trim();
+        let Some((_, positions)) = self.poses.iter().find(|(pose, _)| pose == name) else {
+            let names: Vec<&str> = self.poses.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(format!(
+                "expected a [[pose]] of robot.toml ({}), found \"{name}\"",
+                names.join(", ")
+            ));
+        };
+        let mut pose = Setpoint::at_rest(positions);
+        if let Some(output) = self.view().output {
+            let now = output.command.get().position;
+            for ((slot, kind), now) in pose.position.iter_mut().zip(&self.kinds).zip(now) {
+                if *kind == JointKind::Gripper {
+                    *slot = now;
+                }
+            }
+        }
+        let mode = self.drive(Driver::Pose(pose))?;
+        Ok(format!("{mode}: on the way to \"{name}\""))
+    }
+
+    /// Sets the share of the speed limits, in percent; tells it for an empty word.
+    ///
+    /// # Errors
+    /// What is wrong with the number.
+    pub fn request_speed(&self, word: &str) -> Result<String, String> {
+        let word = word.trim();
+        if !word.is_empty() {
+            let percent: f64 = word
+                .parse()
+                .ok()
+                .filter(|percent| (0.0..=100.0).contains(percent))
+                .ok_or_else(|| format!("expected 0 to 100 percent, found \"{word}\""))?;
+            self.counters
+                .slowed
+                .store(slowed(percent), Ordering::Relaxed);
+        }
+        let slowed = self.counters.slowed.load(Ordering::Relaxed);
+        Ok(format!(
+            "{} % of the speed limits",
+            f64::from(1000_u32.saturating_sub(slowed)) / 10.0
+        ))
+    }
+
+    /// A frame of a person's device.
+    pub fn hear_device(&self, frame: &[u8]) {
+        let output = self.view().output;
+        let at = output.as_ref().map(|output| output.command.get());
+        if self.wheel.hear(clock::now(), frame, at).is_err() {
+            self.counters
+                .takeovers_refused
+                .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The mode, and why the robot is not simply moving; with what the deployment offers for that cause.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let decision = self.view().decision;
+        let Some(cause) = decision.cause else {
+            return decision.mode.word().to_owned();
+        };
+        let offered = self.fallbacks.iter().find(|(of, _)| *of == cause);
+        let offered = offered.map_or_else(String::new, |(_, pose)| {
+            format!("; offered: tendon park {pose}")
+        });
+        format!("{}: {}{offered}", decision.mode.word(), cause.words())
+    }
+
+    /// Asks the supervisor; `None` if the watchdog does not answer. An emergency stop reaches the governor at once, and
+    /// the policy proposes only once it was armed.
     pub fn request(&self, request: Request) -> Option<Result<Mode, Refused>> {
         if request == Request::EmergencyStop {
             self.counters.emergency_stop.store(true, Ordering::Release);
         }
+        if request != Request::Activate {
+            return self.ask(request);
+        }
+        let before = self.wheel.driver();
+        if !matches!(before, Driver::Policy) {
+            self.wheel.give(clock::now(), Driver::Nobody);
+        }
+        let answer = self.ask(request);
+        let armed = matches!(answer, Some(Ok(_)));
+        let driver = if armed { Driver::Policy } else { before };
+        self.wheel.give(clock::now(), driver);
+        answer
+    }
+
+    fn ask(&self, request: Request) -> Option<Result<Mode, Refused>> {
         let (answer, answered) = mpsc::sync_channel(1);
         let asked = Asked {
             request,

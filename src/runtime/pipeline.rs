@@ -13,7 +13,7 @@ use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Permission, Supervisor};
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
-use crate::link::runtime_end::{CommandSender, LinkCamera, answer_requests, subscribe_states};
+use crate::link::runtime_end::{Announcer, CommandSender, LinkCamera, answer_requests, subscribe};
 use crate::link::session::LinkError;
 use crate::ports::{Frame, Source};
 use crate::runtime::capture::{self, CaptureIo};
@@ -22,13 +22,15 @@ use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
 use crate::runtime::egress::{self, EgressIo, Framer};
+use crate::runtime::events::Events;
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
 use crate::runtime::inference::{self, InferenceIo, Insight};
 use crate::runtime::latch::LatchFile;
-use crate::runtime::operations::{Counters, Desk, DeskEnds};
+use crate::runtime::operations::{Counters, Desk, DeskEnds, Levers, View};
 use crate::runtime::service::{self, ServiceIo};
 use crate::runtime::telemetry::{self, tap};
 use crate::runtime::watchdog::{self, Watch, WatchIo};
+use crate::runtime::wheel::Wheel;
 use crate::runtime::{clock, threads};
 use crate::sync::heartbeat::Beat;
 use crate::sync::mailbox::mailbox;
@@ -174,13 +176,19 @@ pub fn start_recorded(
         picture: picture_out,
         taps: vec![c, i, e],
     };
+    let (wheel, driver_out) = Wheel::new(identities.takeovers);
+    let wheel = Arc::new(wheel);
+    let levers = Levers {
+        instructions,
+        requests,
+        counters: counters.clone(),
+        wheel: Arc::clone(&wheel),
+    };
     let desk = Arc::new(Desk::new(
         &config,
         &policy_name,
         text,
-        instructions,
-        requests,
-        counters.clone(),
+        levers,
         recorder.clone(),
     ));
 
@@ -198,7 +206,7 @@ pub fn start_recorded(
     let mut receiver = StateReceiver::new(identities.states);
     let mut states = history;
     let refused_states = Arc::clone(&counters.states_refused);
-    let subscriber = subscribe_states(session, robot, move |frame| {
+    let subscriber = subscribe(session, keys::state(robot), move |frame| {
         let Ok((report, _)) = receiver.accept(clock::now(), frame) else {
             refused_states.fetch_add(1, Ordering::Relaxed);
             return;
@@ -215,13 +223,21 @@ pub fn start_recorded(
             cell.publish();
         }
     })?;
-    let (asked, moded) = (Arc::clone(&desk), Arc::clone(&desk));
+    let [asked, moded, paced, parked, heard] = std::array::from_fn(|_| Arc::clone(&desk));
     let instruct = answer_requests(session, keys::instruction(robot), move |text| {
         asked.instruct(text)
     })?;
     let mode = answer_requests(session, keys::mode(robot), move |word| {
         moded.request_mode(word)
     })?;
+    let speed = answer_requests(session, keys::speed(robot), move |word| {
+        paced.request_speed(word)
+    })?;
+    let park = answer_requests(session, keys::park(robot), move |name| parked.park(name))?;
+    let device = subscribe(session, keys::takeover(robot), move |frame| {
+        heard.hear_device(frame)
+    })?;
+    let announcer = Announcer::new(session, robot)?;
 
     // The threads, sinks first.
     let now = clock::now();
@@ -244,6 +260,8 @@ pub fn start_recorded(
         states: governor_states,
         decisions: decisions_out,
         emergency_stop: Arc::clone(&counters.emergency_stop),
+        slowed: Arc::clone(&counters.slowed),
+        wheel: Arc::clone(&wheel),
         commands,
         held,
         last,
@@ -261,6 +279,7 @@ pub fn start_recorded(
         chunks: chunks_out,
         proposals,
         held: held_out,
+        driver: driver_out,
         tap: control_tap,
         allocations: Arc::clone(&counters.control_allocations),
         chunks_refused: Arc::clone(&counters.chunks_refused),
@@ -320,6 +339,7 @@ pub fn start_recorded(
             (threads::EGRESS, egress_beat.clone()),
         ],
         counters: counters.clone(),
+        wheel: Arc::clone(&wheel),
         frame_age_max_ns: config.camera.age_max_ns,
         failed: Arc::clone(&crew.failed),
         recorder: recorder.clone(),
@@ -343,7 +363,15 @@ pub fn start_recorded(
         threads::TELEMETRY,
         now,
         telemetry_beat.clone(),
-        move |seat| telemetry::run(&told, ends, latch, &telling, &seat),
+        move |seat| {
+            let mut events = Events::new(identities.events);
+            let tell = |now, view: &View| {
+                if let Some(frame) = events.next(now, view) {
+                    announcer.tell(&frame);
+                }
+            };
+            telemetry::run(&told, ends, latch, tell, &telling, &seat);
+        },
     )?);
 
     if recorder.is_some() && service::listens() {
@@ -369,7 +397,14 @@ pub fn start_recorded(
         crew,
         ending,
         threads,
-        _link: vec![Box::new(subscriber), Box::new(instruct), Box::new(mode)],
+        _link: vec![
+            Box::new(subscriber),
+            Box::new(instruct),
+            Box::new(mode),
+            Box::new(speed),
+            Box::new(park),
+            Box::new(device),
+        ],
     };
     running.crew.report().map_err(StartError::Realtime)?;
     Ok(running)

@@ -8,7 +8,7 @@ use crate::core::supervisor::Mode;
 use crate::core::units::Mono;
 use crate::runtime::clock;
 use crate::runtime::latch::LatchFile;
-use crate::runtime::operations::{Desk, DeskEnds};
+use crate::runtime::operations::{Desk, DeskEnds, View};
 use crate::runtime::threads::Seat;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -249,6 +249,7 @@ pub fn run(
     desk: &Desk,
     mut ends: DeskEnds,
     mut latch: Option<LatchFile>,
+    mut tell: impl FnMut(Mono, &View),
     ending: &AtomicBool,
     seat: &Seat,
 ) {
@@ -257,7 +258,9 @@ pub fn run(
         let now = clock::now();
         seat.beat.mark(now);
         desk.refresh(&mut ends);
-        let decision = desk.view().decision;
+        let view = desk.view();
+        tell(now, &view);
+        let decision = view.decision;
         // While booting nothing has been decided yet: what is on disk stands.
         if let Some(latch) = &mut latch
             && decision.mode != Mode::Boot

@@ -16,6 +16,7 @@ use crate::runtime::crash::Recorder;
 use crate::runtime::governor::Last;
 use crate::runtime::operations::{Counters, Petition};
 use crate::runtime::threads::{Seat, Spec};
+use crate::runtime::wheel::Wheel;
 use crate::sync::heartbeat::Beat;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -216,6 +217,8 @@ pub struct WatchIo {
     pub beats: Vec<(Spec, Beat)>,
     /// Counters.
     pub counters: Counters,
+    /// The lines that a person holds.
+    pub wheel: Arc<Wheel>,
     /// An older frame is not shown to the policy.
     pub frame_age_max_ns: u64,
     /// Set when a thread has panicked.
@@ -250,7 +253,7 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
         let newest_frame = Mono(io.counters.newest_frame_ns.load(Ordering::Relaxed));
         let gathered = Gathered {
             asked: request,
-            lines: Lines::NOT_FITTED,
+            lines: io.wheel.lines(now),
             slept_ns: clock::slept_ns(),
             cameras_fresh: newest_frame != Mono(0)
                 && now.since_ns(newest_frame) <= io.frame_age_max_ns,

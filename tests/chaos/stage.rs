@@ -157,6 +157,7 @@ pub fn deploy(folder: &Path, endpoint: &str, more: &str) -> PathBuf {
     let path = folder.join("tendon.toml");
     std::fs::write(&path, text).expect("written");
     std::fs::write(folder.join("robot.toml"), demo::ROBOT_TOML).expect("written");
+    std::fs::write(folder.join("robot.urdf"), demo::ROBOT_URDF).expect("written");
     path
 }
 
@@ -208,7 +209,7 @@ impl Stage {
         let (reports, commands) = (Shared::default(), Shared::default());
         let (at_runtime, at_bench) = (connect(&endpoint), connect(&tap));
         let into = Arc::clone(&reports);
-        let subscriber = runtime_end::subscribe_states(&at_bench, ROBOT, move |frame| {
+        let subscriber = runtime_end::subscribe(&at_bench, keys::state(ROBOT), move |frame| {
             if let Ok(report) = state::decode(frame, identities.states) {
                 into.lock()
                     .unwrap_or_else(PoisonError::into_inner)

@@ -29,6 +29,7 @@ pub mod measured;
 pub mod motion;
 pub mod reaction;
 pub mod shape;
+pub mod space;
 pub mod stop;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub mod together;
 
 use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
+use crate::core::kinematics::envelope::Envelope;
 use crate::core::observation::{Freshness, JointState};
 use crate::core::schedule::{Absence, Step};
 use crate::core::supervisor::{Armed, Hands, Permission};
@@ -231,6 +233,15 @@ impl Governor {
         })
     }
 
+    /// The same governor, that also keeps the robot inside `envelope`.
+    ///
+    /// # Errors
+    /// [`BadLimits::Different`] if the envelope is of other joints.
+    pub fn within(mut self, envelope: Envelope) -> Result<Governor, BadLimits> {
+        self.motion.contain(envelope)?;
+        Ok(self)
+    }
+
     /// The limits that it keeps, or, after a change that is still coming into force, will keep.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -330,7 +341,9 @@ impl Governor {
             .is_some_and(|(_, epoch)| epoch == armed.epoch());
         if armed.epoch() != self.seated_for && !ended && self.motion.at_rest() {
             let Some(state) = state else { return };
-            let refused = measured::cannot_seat(state, &self.limits);
+            let outside = !self.motion.may_seat(&state.position);
+            let refused = measured::cannot_seat(state, &self.limits)
+                .or(outside.then_some(Cause::PoseOutside));
             self.latched = refused.map(|cause| (cause, armed.epoch()));
             if refused.is_some() {
                 return;
@@ -390,7 +403,6 @@ impl Governor {
             .filter(|(_, epoch)| seated || *epoch == offered)
             .map(|(cause, _)| cause);
         let proposal = self.unusable(now, input.proposal);
-        // Later: torque, workspace, keep-out and self-collision are judged on the shaped step, in `follow`.
         let causes = [
             proposal, shaking, measured, permission, deadman, input.hold, latched, stop, line,
         ];

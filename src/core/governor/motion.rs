@@ -11,8 +11,10 @@
 
 use super::limits::{BadLimits, Coordination, Joint, JointLimits, Limits};
 use super::shape::{Axis, Bounds, Limit};
+use super::space::{Mover, Space};
 use super::together::{self, Axes, Member};
 use crate::core::action::{JointKind, Setpoint};
+use crate::core::kinematics::envelope::Envelope;
 use crate::core::limits::JOINTS_MAX;
 
 /// Which limits are in force.
@@ -64,7 +66,13 @@ pub struct Motion {
     wanted: Option<Limits>,
     /// What of `wanted` is tighter is in force.
     narrowed: bool,
+    /// What the robot may not leave, if that was said.
+    space: Option<Space>,
 }
+
+/// Where a step would leave the space: shares of it that are tried between it and the brake. Each is a sweep; few are
+/// enough, as the next tick goes on from there.
+const SHARES: [f64; 3] = [0.5, 0.25, 0.125];
 
 /// No share that can be asked for: the bounds are to be scaled anew.
 const UNSCALED: f64 = -1.0;
@@ -145,7 +153,34 @@ impl Motion {
             heeding: false,
             wanted: None,
             narrowed: false,
+            space: None,
         })
+    }
+
+    /// Keeps all motion inside `envelope` from now on.
+    ///
+    /// # Errors
+    /// [`BadLimits::Different`] if it is of a robot with other joints.
+    pub fn contain(&mut self, envelope: Envelope) -> Result<(), BadLimits> {
+        if envelope.joints() != self.lanes.len() {
+            return Err(BadLimits::Different {
+                found: envelope.joints(),
+                joints: self.lanes.len(),
+            });
+        }
+        self.space = Some(Space::new(envelope));
+        Ok(())
+    }
+
+    /// Whether the robot may be seated at `position`: whether the space holds it.
+    #[must_use]
+    pub fn may_seat(&self, position: &[f64]) -> bool {
+        let inside = self
+            .lanes
+            .iter()
+            .zip(position)
+            .map(|(lane, q)| lane.inside(*q));
+        self.space.as_ref().is_none_or(|space| space.holds(inside))
     }
 
     /// Puts every joint at `position`, at rest, inside its limits.
@@ -362,6 +397,9 @@ impl Motion {
                 Err(_) => kept = false,
             }
         }
+        if let Some(space) = &mut self.space {
+            kept &= space.stays(movers(&lanes, &axes_of(&lanes))).is_ok();
+        }
         if kept {
             self.lanes = lanes;
             self.coordination = wanted.coordination;
@@ -413,8 +451,51 @@ impl Motion {
             first = first.or(Some(Limit::Acceleration));
             next = self.shared(&next);
         }
+        let (next, outside) = self.contained(next, &SHARES);
         self.take(&next);
-        first
+        // What decided last is what the robot feels.
+        outside.or(first)
+    }
+
+    /// `next` if it and the stop from there stay in the space; else a share of it, the brake, or the stop itself, and
+    /// what was in the way.
+    fn contained(&mut self, next: Axes, shares: &[f64]) -> (Axes, Option<Limit>) {
+        let (Some(space), lanes) = (&mut self.space, &self.lanes) else {
+            return (next, None);
+        };
+        let Err(limit) = space.stays(movers(lanes, &next)) else {
+            return (next, None);
+        };
+        let brake = self.braked(Haste::Orderly, &next);
+        for share in shares.iter().chain(&[0.0]) {
+            if let Some(mixed) = self.mixed(&brake, &next, *share)
+                && let (Some(space), lanes) = (&mut self.space, &self.lanes)
+                && space.stays(movers(lanes, &mixed)).is_ok()
+            {
+                return (mixed, Some(limit));
+            }
+        }
+        // Judged with the step that led here: legal.
+        let mut stop = next;
+        for (lane, slot) in self.lanes.iter().zip(stop.iter_mut()) {
+            if lane.has_rates() {
+                *slot = lane.full.stop(lane.axis);
+            }
+        }
+        (stop, Some(limit))
+    }
+
+    /// A share of the way from one step to another, where that is legal for each joint.
+    fn mixed(&self, from: &Axes, to: &Axes, share: f64) -> Option<Axes> {
+        let mut mixed = *from;
+        for ((lane, slot), to) in self.lanes.iter().zip(mixed.iter_mut()).zip(to) {
+            if lane.has_rates() && share > 0.0 {
+                let bounds = lane.bounds(self.in_force);
+                *slot = bounds.moved(lane.axis, slot.v + share * (to.v - slot.v));
+                bounds.plannable(lane.axis, *slot).ok()?;
+            }
+        }
+        Some(mixed)
     }
 
     /// Takes the wishes of a setpoint. A wish's acceleration is the change of its velocity; a first wish has none.
@@ -447,6 +528,7 @@ impl Motion {
     pub fn brake(&mut self, haste: Haste) {
         self.heeding = false;
         let next = self.braked(haste, &self.axes());
+        let (next, _) = self.contained(next, &[]);
         self.take(&next);
     }
 
@@ -508,11 +590,7 @@ impl Motion {
     }
 
     fn axes(&self) -> Axes {
-        let mut axes = [Axis::default(); JOINTS_MAX];
-        for (lane, slot) in self.lanes.iter().zip(axes.iter_mut()) {
-            *slot = lane.axis;
-        }
-        axes
+        axes_of(&self.lanes)
     }
 
     fn take(&mut self, next: &Axes) {
@@ -526,6 +604,24 @@ impl Motion {
             lane.axis = *axis;
         }
     }
+}
+
+fn axes_of(lanes: &[Lane]) -> Axes {
+    let mut axes = [Axis::default(); JOINTS_MAX];
+    for (lane, slot) in lanes.iter().zip(axes.iter_mut()) {
+        *slot = lane.axis;
+    }
+    axes
+}
+
+/// The joints on their way to `next`, for the judgement of space. Their stop is that of the deployment's full limits:
+/// the one stop that depends on nothing else.
+fn movers<'a>(lanes: &'a [Lane], next: &'a Axes) -> impl Iterator<Item = Mover<'a>> + Clone {
+    lanes.iter().zip(next).map(|(lane, next)| Mover {
+        now: lane.axis,
+        next: *next,
+        bounds: lane.has_rates().then_some(&lane.full),
+    })
 }
 
 impl Lane {

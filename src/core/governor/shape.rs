@@ -55,6 +55,12 @@ pub enum Limit {
     StopDistance = 5,
     /// Legal by itself, and slowed for a joint that is not.
     Together = 6,
+    /// The stop from there would leave the workspace.
+    Workspace = 7,
+    /// The stop from there would enter a keep-out box.
+    KeepOut = 8,
+    /// The stop from there would bring two parts of the robot too near to one another.
+    SelfCollision = 9,
 }
 
 /// Limits of one joint as they are in force, in the form that a tick needs.

@@ -42,19 +42,19 @@ pub enum Subject {
     /// A capsule and the workspace box.
     Workspace {
         /// Index of the capsule.
-        capsule: usize,
+        capsule: u16,
     },
     /// A capsule and a keep-out box.
     KeepOut {
         /// Index of the capsule.
-        capsule: usize,
+        capsule: u16,
         /// Index of the box.
-        keep_out: usize,
+        keep_out: u16,
     },
     /// A pair of capsules.
     Pair {
         /// Index of the pair.
-        pair: usize,
+        pair: u16,
     },
 }
 
@@ -62,27 +62,20 @@ pub enum Subject {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Breach {
     /// Not finite, of the wrong number, or a slide beyond its travel: nothing can be said about such a pose.
-    #[error("pose {pose}: expected one finite position a joint within its travel, found others")]
-    NoPose {
-        /// Index in the path.
-        pose: usize,
-    },
+    #[error("expected one finite position a joint within its travel, found others")]
+    NoPose,
     /// Too near, or outside.
-    #[error("pose {pose}: {subject:?} breached by {depth_m} m")]
+    #[error("{subject:?} breached by {depth_m} m")]
     Space {
-        /// Index in the path.
-        pose: usize,
         /// What is too near.
         subject: Subject,
         /// What lacks to legal, metres, more than 0. With a keep-out box or a pair it grows no more once the segments
         /// cross.
         depth_m: f64,
     },
-    /// Both poses are legal, but the step between them is too long to show that what lies between is.
-    #[error("poses {pose} and the next: {subject:?} may be breached between them by {depth_m} m")]
+    /// The motion is too long to show that all that lies on it is legal.
+    #[error("{subject:?} may be breached on the way by {depth_m} m")]
     Between {
-        /// Index of the first.
-        pose: usize,
         /// What may be too near.
         subject: Subject,
         /// Upper bound of how deep, metres.
@@ -93,11 +86,11 @@ pub enum Breach {
 #[derive(Clone, Copy, Debug)]
 struct Check {
     subject: Subject,
-    /// Capsule indices; the second only for pairs.
-    one: usize,
-    two: Option<usize>,
+    /// Capsule indices; the second only for pairs. Narrow: there may be many checks, and the core has no heap.
+    one: u16,
+    two: Option<u16>,
     /// Last link both hang on: what is above it moves both alike.
-    common: Option<usize>,
+    common: Option<u16>,
     clearance_m: f64,
 }
 
@@ -106,6 +99,8 @@ struct Check {
 pub struct Envelope {
     chain: Chain,
     capsules: Vec<Capsule, CAPSULES_MAX>,
+    /// Of each capsule: how far its segment gets from its link's origin.
+    reaches_m: Vec<f64, CAPSULES_MAX>,
     workspace: Option<Cuboid>,
     keep_outs: Vec<Cuboid, KEEP_OUTS_MAX>,
     checks: Vec<Check, SPACE_CHECKS_MAX>,
@@ -113,6 +108,142 @@ pub struct Envelope {
 
 /// What is left above legal in each check, metres, in the order of the checks.
 type Margins = Vec<f64, SPACE_CHECKS_MAX>;
+type Pose = Vec<f64, JOINTS_MAX>;
+
+/// A legal pose, and what is left around it.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    pose: Pose,
+    margins: Margins,
+}
+
+impl Anchor {
+    /// Its positions.
+    #[must_use]
+    pub fn positions(&self) -> &[f64] {
+        &self.pose
+    }
+}
+
+/// A motion under judgement, pose by pose. Few poses are computed: from one, the bound of motion says how far nothing
+/// can have come too near.
+#[derive(Debug)]
+pub struct Sweep<'a> {
+    envelope: &'a Envelope,
+    anchor: Anchor,
+    /// Way of each joint since the anchor.
+    ways: Pose,
+    last: Pose,
+    /// Poses that may still be computed in pieces.
+    poses_left: u32,
+}
+
+/// Shortest piece of a step: a 64th. With [`SLACK_M`] it lets a robot leave what it touches by steps of a millimetre.
+const PIECE_MIN: f64 = 1.0 / 64.0;
+
+/// Most poses that one sweep computes in pieces, so that its cost is bounded: what needs more is refused.
+const PIECES_MAX: u32 = 128;
+
+impl<'a> Sweep<'a> {
+    /// A motion that starts at an anchor.
+    #[must_use]
+    pub fn new(envelope: &'a Envelope, anchor: Anchor) -> Sweep<'a> {
+        let mut ways = Pose::new();
+        let _ = ways.resize(anchor.pose.len(), 0.0);
+        let last = anchor.pose.clone();
+        Sweep {
+            envelope,
+            anchor,
+            ways,
+            last,
+            poses_left: PIECES_MAX,
+        }
+    }
+
+    /// Goes on to `pose`, each joint straight there.
+    ///
+    /// # Errors
+    /// The first [`Breach`] found; a legal motion may be refused as [`Breach::Between`], an illegal one never passes.
+    pub fn go(&mut self, pose: &[f64]) -> Result<(), Breach> {
+        if pose.len() != self.last.len() {
+            return Err(Breach::NoPose);
+        }
+        let step = |last: &Pose| -> Pose {
+            pose.iter()
+                .zip(last)
+                .map(|(to, from)| (to - from).abs())
+                .collect()
+        };
+        let steps = step(&self.last);
+        let mut further = self.ways.clone();
+        for (way, step) in further.iter_mut().zip(&steps) {
+            *way += step;
+        }
+        if self.envelope.near(&self.anchor, &further).is_err() {
+            let moved = self.last.iter().zip(&self.anchor.pose).any(|(a, b)| a != b);
+            if moved {
+                self.anchor = self.envelope.anchor(&self.last)?;
+            }
+            further = steps;
+            if self.envelope.near(&self.anchor, &further).is_err() {
+                self.creep(pose, &further)?;
+                further.iter_mut().for_each(|way| *way = 0.0);
+            }
+        }
+        self.ways = further;
+        self.last.clear();
+        // As long as before.
+        let _ = self.last.extend_from_slice(pose);
+        Ok(())
+    }
+
+    /// From the anchor straight to `pose`, in pieces short enough that their two ends together show what one end does
+    /// not: at a share t of a piece the distance is at least here - t * moved and there - (1 - t) * moved, which is
+    /// never below (here + there - moved) / 2. Pieces matter where the robot leaves what it nearly touches.
+    fn creep(&mut self, pose: &[f64], steps: &Pose) -> Result<(), Breach> {
+        let (mut done, mut piece) = (0.0, 1.0);
+        loop {
+            let share = done + piece;
+            let to: Pose = self
+                .last
+                .iter()
+                .zip(pose)
+                .map(|(from, to)| {
+                    if share == 1.0 {
+                        *to
+                    } else {
+                        from + share * (to - from)
+                    }
+                })
+                .collect();
+            if self.poses_left == 0 {
+                return Err(Breach::NoPose);
+            }
+            self.poses_left = self.poses_left.saturating_sub(1);
+            let there = self.envelope.anchor(&to)?;
+            let ways: Pose = steps.iter().map(|step| step * piece).collect();
+            let sums = self.envelope.chain.sums(&ways);
+            let uncovered =
+                self.envelope
+                    .uncovered(&self.anchor.margins, Some(&there.margins), &sums);
+            match uncovered {
+                None if share == 1.0 => {
+                    self.anchor = there;
+                    return Ok(());
+                }
+                None => {
+                    self.anchor = there;
+                    done = share;
+                    piece = (2.0_f64 * piece).min(1.0 - done);
+                }
+                Some((subject, depth_m)) if piece <= PIECE_MIN => {
+                    return Err(Breach::Between { subject, depth_m });
+                }
+                Some(_) => piece *= 0.5,
+            }
+        }
+    }
+}
 
 impl Envelope {
     /// Joins and checks the parts.
@@ -150,7 +281,16 @@ impl Envelope {
                 .push(check)
                 .map_err(|_| many("checks", SPACE_CHECKS_MAX))
         };
+        // The lists' capacities are far below what 16 bits count, and a longer list is refused below.
+        let narrow = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+        if capsules.len() > CAPSULES_MAX {
+            return Err(many("capsules", CAPSULES_MAX));
+        }
+        if keep_outs.len() > KEEP_OUTS_MAX {
+            return Err(many("keep-out boxes", KEEP_OUTS_MAX));
+        }
         for (capsule, each) in capsules.iter().enumerate() {
+            let capsule = narrow(capsule);
             let alone = |subject| Check {
                 subject,
                 one: capsule,
@@ -166,7 +306,10 @@ impl Envelope {
             } else {
                 0
             } {
-                put(alone(Subject::KeepOut { capsule, keep_out }))?;
+                put(alone(Subject::KeepOut {
+                    capsule,
+                    keep_out: narrow(keep_out),
+                }))?;
             }
         }
         for (index, pair) in pairs.iter().enumerate() {
@@ -180,15 +323,21 @@ impl Envelope {
                 return Err(shape("capsule pair", index));
             }
             put(Check {
-                subject: Subject::Pair { pair: index },
-                one,
-                two: Some(two),
-                common: chain.common(first.link, second.link),
+                subject: Subject::Pair {
+                    pair: narrow(index),
+                },
+                one: narrow(one),
+                two: Some(narrow(two)),
+                common: chain.common(first.link, second.link).map(narrow),
                 clearance_m: pair.clearance_m,
             })?;
         }
         Ok(Envelope {
             chain,
+            reaches_m: capsules
+                .iter()
+                .map(|each| each.ends.into_iter().map(length).fold(0.0, f64::max))
+                .collect(),
             capsules: Vec::from_slice(capsules).map_err(|_| many("capsules", CAPSULES_MAX))?,
             workspace,
             keep_outs: Vec::from_slice(keep_outs)
@@ -197,86 +346,42 @@ impl Envelope {
         })
     }
 
+    /// How many positions a pose has.
+    #[must_use]
+    pub fn joints(&self) -> usize {
+        self.chain.joints()
+    }
+
     /// Whether a pose is legal.
     ///
     /// # Errors
     /// The first [`Breach`].
     pub fn check(&self, positions: &[f64]) -> Result<(), Breach> {
-        self.margins(0, positions).map(|_| ())
+        self.margins(positions, 0.0).map(|_| ())
     }
 
-    /// Whether all poses of a path, and the straight motion of the joints from each to the next, are legal: a candidate
-    /// step and the stop after it. Few poses are computed: from one, the bound of motion says how far ahead nothing can
-    /// have come too near.
+    /// A pose from which motions are judged, with what is left around it.
     ///
     /// # Errors
-    /// The first [`Breach`] found; a legal path may be refused as [`Breach::Between`], an illegal one never passes.
-    pub fn check_path<P: AsRef<[f64]>>(&self, path: &[P]) -> Result<(), Breach> {
-        let Some(first) = path.first() else {
-            return Ok(());
-        };
-        let (mut at, mut margins) = (0_usize, self.margins(0, first.as_ref())?);
-        while at.saturating_add(1) < path.len() {
-            let mut ahead = path.len().saturating_sub(at).saturating_sub(1);
-            loop {
-                let covered = path.get(at..=at.saturating_add(ahead)).unwrap_or_default();
-                let sums = self.chain.sums(&self.steps(at, covered)?);
-                if self.uncovered(&margins, None, &sums).is_none() {
-                    break;
-                }
-                if ahead == 1 {
-                    // Neither end alone shows it; both may: at a share t of the way the distance is at least
-                    // here - t * moved and there - (1 - t) * moved, which is never below (here + there - moved) / 2.
-                    let next = covered.last().map(AsRef::as_ref).unwrap_or_default();
-                    let there = self.margins(at.saturating_add(1), next)?;
-                    if let Some((subject, depth_m)) = self.uncovered(&margins, Some(&there), &sums)
-                    {
-                        return Err(Breach::Between {
-                            pose: at,
-                            subject,
-                            depth_m,
-                        });
-                    }
-                    break;
-                }
-                ahead /= 2;
-            }
-            at = at.saturating_add(ahead);
-            if at.saturating_add(1) < path.len() {
-                let here = path.get(at).map(AsRef::as_ref).unwrap_or_default();
-                margins = self.margins(at, here)?;
-            }
-        }
-        Ok(())
+    /// The first [`Breach`]: a pose that is not legal is no anchor, but for rounding (a tenth of [`SLACK_M`]).
+    pub fn anchor(&self, positions: &[f64]) -> Result<Anchor, Breach> {
+        let margins = self.margins(positions, -0.1 * SLACK_M)?;
+        let mut pose = Pose::new();
+        // As many as the chain's joints: cannot be full.
+        let _ = pose.extend_from_slice(positions);
+        Ok(Anchor { pose, margins })
     }
 
-    /// The largest step of each joint from the first pose to any other.
-    fn steps<P: AsRef<[f64]>>(
-        &self,
-        at: usize,
-        path: &[P],
-    ) -> Result<Vec<f64, JOINTS_MAX>, Breach> {
-        let mut steps: Vec<f64, JOINTS_MAX> = Vec::new();
-        let _ = steps.resize(self.chain.joints(), 0.0);
-        let first = path.first().map(AsRef::as_ref).unwrap_or_default();
-        for (index, pose) in path.iter().enumerate() {
-            let pose = pose.as_ref();
-            let no_pose = Breach::NoPose {
-                pose: at.saturating_add(index),
-            };
-            if pose.len() != steps.len() || first.len() != steps.len() {
-                return Err(no_pose);
-            }
-            for (step, (here, there)) in steps.iter_mut().zip(first.iter().zip(pose)) {
-                let moved = (there - here).abs();
-                // `max` would drop a NaN.
-                if !moved.is_finite() {
-                    return Err(no_pose);
-                }
-                *step = step.max(moved);
-            }
+    /// Whether everything is legal as long as no joint moves further than `steps` from the anchor, whatever way it
+    /// takes. Computes no pose.
+    ///
+    /// # Errors
+    /// The first check that this cannot rule out. A step that is missing or not finite rules nothing out.
+    pub fn near(&self, anchor: &Anchor, steps: &[f64]) -> Result<(), Breach> {
+        match self.uncovered(&anchor.margins, None, &self.chain.sums(steps)) {
+            None => Ok(()),
+            Some((subject, depth_m)) => Err(Breach::Between { subject, depth_m }),
         }
-        Ok(steps)
     }
 
     /// The first check that the motion may breach, and by how much.
@@ -289,25 +394,24 @@ impl Envelope {
         for (index, (check, here)) in self.checks.iter().zip(here).enumerate() {
             let from = check
                 .common
-                .and_then(|link| sums.get(link))
+                .and_then(|link| sums.get(usize::from(link)))
                 .copied()
                 .unwrap_or_default();
-            let moved = |capsule: usize| {
-                self.capsules.get(capsule).and_then(|capsule| {
-                    let [a, b] = capsule.ends;
-                    // The ball around the segment's points turns into itself: only the segment's reach counts.
-                    Some(
-                        sums.get(capsule.link)?
-                            .moved_m(&from, length(a).max(length(b))),
-                    )
-                })
+            let moved = |capsule: u16| {
+                let capsule = usize::from(capsule);
+                // The ball around the segment's points turns into itself: only the segment's reach counts.
+                let reach_m = self.reaches_m.get(capsule)?;
+                let link = self.capsules.get(capsule)?.link;
+                Some(sums.get(link)?.moved_m(&from, *reach_m))
             };
             let moved_m = moved(check.one).unwrap_or(f64::INFINITY)
                 + check
                     .two
                     .map_or(0.0, |two| moved(two).unwrap_or(f64::INFINITY));
             let (room_m, share) = match there.and_then(|there| there.get(index)) {
-                Some(there) => (here + there, 0.5),
+                // Between two poses half of the slack on either side may be used up: it is there for rounding, and of
+                // that there is less.
+                Some(there) => (here + there + SLACK_M, 0.5),
                 None => (*here, 1.0),
             };
             // Written so that a NaN is uncovered. A joint at rest moves nothing, with no margin left too.
@@ -320,16 +424,16 @@ impl Envelope {
     }
 
     /// What is left in each check at one pose.
-    fn margins(&self, pose: usize, positions: &[f64]) -> Result<Margins, Breach> {
+    fn margins(&self, positions: &[f64], least_m: f64) -> Result<Margins, Breach> {
         let finite = positions.iter().all(|position| position.is_finite());
         let poses = self
             .chain
             .forward(positions)
             .filter(|_| finite)
-            .ok_or(Breach::NoPose { pose })?;
+            .ok_or(Breach::NoPose)?;
         let mut placed: Vec<(Segment, f64), CAPSULES_MAX> = Vec::new();
         for capsule in &self.capsules {
-            let link = poses.get(capsule.link).ok_or(Breach::NoPose { pose })?;
+            let link = poses.get(capsule.link).ok_or(Breach::NoPose)?;
             let ends = capsule.ends.map(|end| link.apply(end));
             // As long as the capsules: cannot be full.
             let _ = placed.push((Segment { ends }, capsule.radius_m));
@@ -339,10 +443,9 @@ impl Envelope {
             let margin_m =
                 self.distance(check, &placed).unwrap_or(f64::NAN) - check.clearance_m - SLACK_M;
             // Likewise: a NaN is not legal.
-            let legal = margin_m >= 0.0;
+            let legal = margin_m >= least_m;
             if !legal {
                 return Err(Breach::Space {
-                    pose,
                     subject: check.subject,
                     depth_m: -margin_m,
                 });
@@ -353,14 +456,17 @@ impl Envelope {
     }
 
     fn distance(&self, check: &Check, placed: &[(Segment, f64)]) -> Option<f64> {
-        let (one, radius_m) = placed.get(check.one)?;
+        let (one, radius_m) = placed.get(usize::from(check.one))?;
         Some(match check.subject {
             Subject::Workspace { .. } => self.workspace.as_ref()?.inside_by(one) - radius_m,
             Subject::KeepOut { keep_out, .. } => {
-                self.keep_outs.get(keep_out)?.segment_distance(one) - radius_m
+                self.keep_outs
+                    .get(usize::from(keep_out))?
+                    .segment_distance(one)
+                    - radius_m
             }
             Subject::Pair { .. } => {
-                let (two, more_m) = placed.get(check.two?)?;
+                let (two, more_m) = placed.get(usize::from(check.two?))?;
                 segment_distance(one, two) - radius_m - more_m
             }
         })

@@ -24,7 +24,7 @@ impl Transform {
     #[must_use]
     pub fn from_xyz_rpy(translation: Point, rpy_rad: Point) -> Transform {
         let [roll, pitch, yaw] = rpy_rad;
-        let turn = |axis, angle: f64| about(axis, angle.sin_cos());
+        let turn = |axis, angle: f64| about(axis, sin_cos(angle));
         let about_z = turn([0.0, 0.0, 1.0], yaw);
         let about_y = turn([0.0, 1.0, 0.0], pitch);
         let about_x = turn([1.0, 0.0, 0.0], roll);
@@ -48,6 +48,13 @@ impl Transform {
     pub fn apply(&self, point: Point) -> Point {
         add(rotate(&self.columns, point), self.translation)
     }
+}
+
+/// Sine and cosine. Not the standard library's, which ask the system's mathematics: those differ in the last bit from
+/// machine to machine, and a motion that is judged must be judged alike everywhere.
+#[must_use]
+pub fn sin_cos(angle_rad: f64) -> (f64, f64) {
+    libm::sincos(angle_rad)
 }
 
 /// Rotation about a unit axis by Rodrigues' formula: `v cos + (k x v) sin + k (k.v)(1 - cos)`.

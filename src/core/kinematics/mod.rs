@@ -10,7 +10,9 @@ pub mod geometry;
 #[cfg(test)]
 mod tests;
 
-use crate::core::kinematics::geometry::{Point, Transform, about, length, rotate_all, scale};
+use crate::core::kinematics::geometry::{
+    Point, Transform, about, length, rotate_all, scale, sin_cos,
+};
 use crate::core::limits::{JOINTS_MAX, LINKS_MAX};
 use heapless::Vec;
 
@@ -185,7 +187,7 @@ impl Chain {
             match &link.motion {
                 Motion::Fixed => {}
                 Motion::Revolute(drive) => {
-                    let turn = about(link.axis, value(drive)?.sin_cos());
+                    let turn = about(link.axis, sin_cos(value(drive)?));
                     pose.columns = rotate_all(&pose.columns, &turn);
                 }
                 Motion::Prismatic {

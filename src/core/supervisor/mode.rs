@@ -24,6 +24,22 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The mode with this code, if there is one.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Mode> {
+        Some(match code {
+            0 => Mode::Standby,
+            1 => Mode::Active,
+            2 => Mode::Holding,
+            3 => Mode::Stopping,
+            4 => Mode::Stopped,
+            5 => Mode::EStop,
+            6 => Mode::Takeover,
+            7 => Mode::Boot,
+            _ => return None,
+        })
+    }
+
     /// The word used in keys, events, metrics and the page.
     #[must_use]
     pub const fn word(self) -> &'static str {

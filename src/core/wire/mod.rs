@@ -65,6 +65,8 @@ pub enum Kind {
     Picture = 3,
     /// Runtime to whoever listens.
     Event = 4,
+    /// A person's device to the runtime: command frames.
+    Takeover = 5,
 }
 
 /// The first 32 bytes of every frame.

@@ -5,7 +5,7 @@ use super::Finding;
 use crate::config::problem::Problem;
 use crate::config::{Config, LinkConfig};
 use crate::core::wire::state::{Report, StateReceiver};
-use crate::link::runtime_end::subscribe_states;
+use crate::link::runtime_end::subscribe;
 use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
 use crate::runtime::clock;
@@ -102,7 +102,7 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
     let mut findings = vec![Finding::good("link", ends(&fitted.config.link))];
     let (sender, states) = mpsc::sync_channel(1024);
     let mut receiver = StateReceiver::new(fitted.identities.states);
-    let subscriber = subscribe_states(session, robot, move |frame| {
+    let subscriber = subscribe(session, keys::state(robot), move |frame| {
         let now = clock::now();
         // Full, or nobody there any more: enough was seen.
         let _ = sender.try_send((now, receiver.accept(now, frame)));

@@ -245,6 +245,7 @@ fn a_deployment_that_could_not_arm_says_why() {
     let tendon = fs::read_to_string(bench.join("tendon.toml")).expect("the bench's deployment");
     let robot = fs::read_to_string(bench.join("robot.toml")).expect("the bench's robot");
     let path = folder.path().join("tendon.toml");
+    fs::copy(bench.join("robot.urdf"), folder.path().join("robot.urdf")).expect("copied");
     let write = |tendon: &str, robot: &str| {
         fs::write(&path, tendon).expect("a file");
         fs::write(folder.path().join("robot.toml"), robot).expect("a file");

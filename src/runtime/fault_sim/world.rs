@@ -18,7 +18,7 @@ use crate::core::wire::{Identity, Kind, data_id};
 use crate::link::motor::{self, Motor};
 use crate::runtime::control::{self, Held};
 use crate::runtime::egress::Framer;
-use crate::runtime::governor as governor_stage;
+use crate::runtime::governor::{self as governor_stage, People};
 use crate::runtime::inference::{Gate, Settings};
 use crate::runtime::watchdog::{Gathered, Watch};
 use std::sync::atomic::AtomicU64;
@@ -223,8 +223,7 @@ impl World {
                 None,
                 &world.states,
                 &governor_stage::NO_DECISION,
-                Lines::NOT_FITTED,
-                false,
+                People::NONE,
             );
             world.old_frames.push(framer.frame(at, &nothing.0).to_vec());
         }
@@ -276,8 +275,11 @@ impl World {
             proposal.as_ref(),
             &self.states,
             &self.decision,
-            lines,
-            self.emergency_stop,
+            People {
+                lines,
+                emergency_stop: self.emergency_stop,
+                ..People::NONE
+            },
         );
         (self.held, self.last) = (held, Some(output));
         self.send(&output);

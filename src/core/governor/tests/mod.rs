@@ -4,5 +4,6 @@
 mod adversary;
 mod cases;
 mod properties;
+mod space;
 
 use super::*;

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who proposes: the policy, a pose that somebody asked for, or a person's device over the link. Set at the desk, read
+//! by control; the governor treats all alike.
+//!
+//! A person's device sends command frames (docs/wire.md) under the takeover key. They count only while a takeover was
+//! asked for, and only from the moment at which one lies where the robot is: a device that is held elsewhere does not
+//! make the robot jump, it is brought to the robot first. A device that falls silent is a deadman switch let go.
+
+use crate::core::action::Setpoint;
+use crate::core::governor::{Deadman, Lines};
+use crate::core::units::{MS, Mono};
+use crate::core::wire::Identity;
+use crate::core::wire::command::CommandReceiver;
+use crate::core::wire::reject::Reject;
+use crate::link::motor::START_TOLERANCE;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use triple_buffer::triple_buffer;
+
+/// A setpoint of a person's device is followed for so long; then the device has fallen silent.
+const SILENCE_NS: u64 = 100 * MS;
+/// So long may a person take to bring the device to where the robot is; meanwhile the robot holds.
+const PATIENCE_NS: u64 = 5_000 * MS;
+
+/// Who proposes.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Driver {
+    /// The policy's chunks.
+    #[default]
+    Policy,
+    /// Nobody: the robot holds.
+    Nobody,
+    /// A pose, as fast as the governor allows.
+    Pose(Setpoint),
+    /// A person's device, once it was where the robot is.
+    Device(Option<(Setpoint, Mono)>),
+}
+
+impl Driver {
+    /// What it proposes at `now`; `None` if nothing.
+    #[must_use]
+    pub fn wish(&self, now: Mono) -> Option<&Setpoint> {
+        match self {
+            Driver::Policy | Driver::Nobody | Driver::Device(None) => None,
+            Driver::Pose(pose) => Some(pose),
+            Driver::Device(Some((setpoint, heard))) => {
+                (now.since_ns(*heard) <= SILENCE_NS).then_some(setpoint)
+            }
+        }
+    }
+}
+
+/// Where it is set.
+#[derive(Debug)]
+pub struct Wheel {
+    inner: Mutex<Inner>,
+    /// When the device must be heard again at the latest; 0 while none is waited for.
+    device_due: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    driver: Driver,
+    cell: triple_buffer::Input<Driver>,
+    receiver: CommandReceiver,
+}
+
+impl Wheel {
+    /// A wheel that the policy holds, and control's view of it. `takeover`: the identity of the device's frames.
+    #[must_use]
+    pub fn new(takeover: Identity) -> (Wheel, triple_buffer::Output<Driver>) {
+        let (cell, out) = triple_buffer(&Driver::Policy);
+        let inner = Inner {
+            driver: Driver::Policy,
+            cell,
+            receiver: CommandReceiver::new(takeover),
+        };
+        let wheel = Wheel {
+            inner: Mutex::new(inner),
+            device_due: AtomicU64::new(0),
+        };
+        (wheel, out)
+    }
+
+    /// Who has it.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .driver
+    }
+
+    /// Gives the wheel to somebody.
+    pub fn give(&self, now: Mono, driver: Driver) {
+        let waiting = matches!(driver, Driver::Device(_));
+        let due = if waiting {
+            now.plus_ns(PATIENCE_NS).0
+        } else {
+            0
+        };
+        self.device_due.store(due, Ordering::Release);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.driver = driver;
+        inner.cell.write(driver);
+    }
+
+    /// Takes a frame of a person's device. `at`: where the robot was last sent.
+    ///
+    /// # Errors
+    /// [`Reject`]; [`Reject::AwayFromPose`] while the device is not where the robot is.
+    pub fn hear(&self, now: Mono, frame: &[u8], at: Option<&Setpoint>) -> Result<(), Reject> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (command, _) = inner.receiver.accept(now, frame)?;
+        let Driver::Device(last) = inner.driver else {
+            // Nobody asked for a takeover: heard, and left alone.
+            return Ok(());
+        };
+        if last.is_none() && !at.is_some_and(|at| near(at, &command.setpoint)) {
+            return Err(Reject::AwayFromPose);
+        }
+        self.device_due
+            .store(now.plus_ns(SILENCE_NS).0, Ordering::Release);
+        inner.driver = Driver::Device(Some((command.setpoint, now)));
+        let driver = inner.driver;
+        inner.cell.write(driver);
+        Ok(())
+    }
+
+    /// The lines that a person holds: while a device drives, its sending is the deadman switch.
+    #[must_use]
+    pub fn lines(&self, now: Mono) -> Lines {
+        let deadman = match self.device_due.load(Ordering::Acquire) {
+            0 => Deadman::NotFitted,
+            due if now <= Mono(due) => Deadman::Held,
+            _ => Deadman::Released,
+        };
+        Lines {
+            deadman,
+            ..Lines::NOT_FITTED
+        }
+    }
+}
+
+/// Whether two setpoints are near enough for one to go on from the other.
+fn near(one: &Setpoint, two: &Setpoint) -> bool {
+    one.joints == two.joints
+        && one
+            .position
+            .iter()
+            .zip(&two.position)
+            .take(one.joints)
+            .all(|(a, b)| (a - b).abs() <= START_TOLERANCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::chunk::Provenance;
+    use crate::core::wire::command::{self, COMMAND_LEN_MAX, Command, MODE_FOLLOW};
+
+    const TAKEOVER: Identity = Identity {
+        data_id: 7,
+        schema: 9,
+    };
+
+    fn frame(counter: u32, now: Mono, position: &[f64]) -> Vec<u8> {
+        let command = Command {
+            counter,
+            epoch: 3,
+            sent: now,
+            valid_for_us: 50_000,
+            mode: MODE_FOLLOW,
+            verdict: 0,
+            action: 0,
+            provenance: Provenance::default(),
+            setpoint: Setpoint::at_rest(position),
+        };
+        let mut frame = [0; COMMAND_LEN_MAX];
+        let length = command::encode(&command, TAKEOVER, &mut frame).expect("room");
+        frame[..length].to_vec()
+    }
+
+    #[test]
+    fn a_device_drives_only_when_asked_for_and_from_where_the_robot_is() {
+        let (wheel, mut out) = Wheel::new(TAKEOVER);
+        let at = Setpoint::at_rest(&[0.5, 0.0]);
+        let t = |ms: u64| Mono((1_000 + ms) * MS);
+        assert_eq!(
+            wheel.hear(t(0), &frame(1, t(0), &[0.5, 0.0]), Some(&at)),
+            Ok(())
+        );
+        assert!(
+            out.read().wish(t(0)).is_none(),
+            "nobody asked for a takeover"
+        );
+        assert_eq!(wheel.lines(t(0)).deadman, Deadman::NotFitted);
+
+        wheel.give(t(10), Driver::Device(None));
+        assert_eq!(wheel.lines(t(10)).deadman, Deadman::Held);
+        let away = wheel.hear(t(20), &frame(2, t(20), &[0.6, 0.0]), Some(&at));
+        assert_eq!(away, Err(Reject::AwayFromPose));
+        assert!(
+            out.read().wish(t(20)).is_none(),
+            "a device held elsewhere does not move the robot"
+        );
+        assert_eq!(
+            wheel.hear(t(30), &frame(3, t(30), &[0.52, 0.01]), Some(&at)),
+            Ok(())
+        );
+        assert_eq!(
+            out.read().wish(t(30)).map(|wish| wish.position[0]),
+            Some(0.52)
+        );
+        assert_eq!(
+            wheel.hear(t(40), &frame(4, t(40), &[0.9, 0.0]), Some(&at)),
+            Ok(())
+        );
+        assert_eq!(
+            out.read().wish(t(40)).map(|wish| wish.position[0]),
+            Some(0.9)
+        );
+
+        let repeated = wheel.hear(t(50), &frame(4, t(40), &[0.9, 0.0]), Some(&at));
+        assert!(repeated.is_err(), "a repeated frame keeps nothing alive");
+        assert_eq!(wheel.lines(t(140)).deadman, Deadman::Held);
+        assert_eq!(wheel.lines(t(141)).deadman, Deadman::Released);
+        assert!(
+            out.read().wish(t(141)).is_none(),
+            "silence is nobody's wish"
+        );
+
+        wheel.give(t(142), Driver::Device(None));
+        assert_eq!(wheel.lines(t(5_142)).deadman, Deadman::Held);
+        assert_eq!(wheel.lines(t(5_143)).deadman, Deadman::Released);
+        wheel.give(t(150), Driver::Policy);
+        assert_eq!(wheel.lines(t(900)).deadman, Deadman::NotFitted);
+    }
+
+    #[test]
+    fn a_damaged_frame_moves_nothing() {
+        let (wheel, mut out) = Wheel::new(TAKEOVER);
+        let at = Setpoint::at_rest(&[0.5]);
+        let now = Mono(1_000 * MS);
+        wheel.give(now, Driver::Device(None));
+        let good = frame(1, now, &[0.5]);
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(wheel.hear(now, &bad, Some(&at)).is_err());
+        }
+        assert!(out.read().wish(now).is_none());
+    }
+}
