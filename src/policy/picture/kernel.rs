@@ -14,7 +14,7 @@ use serde::Deserialize;
 pub enum Library {
     /// Pillow's `Image.resize` of bytes: antialiased, rounded to bytes between the passes, columns first.
     Pillow,
-    /// `torchvision` or `F.interpolate(antialias=True)`: Pillow's kernels, in floats; bytes are rounded at the end.
+    /// `torchvision` or `F.interpolate(antialias=True)`: Pillow's kernels and, of bytes, its rounding.
     TorchAntialias,
     /// `F.interpolate(antialias=False, align_corners=False)`: what LeRobot's pi0 and SmolVLA use, in floats.
     Torch,

@@ -37,7 +37,7 @@ impl Resample {
     ) -> Option<Resample> {
         let columns = Axis::new(library, filter, input[0], output[0])?;
         let rows = Axis::new(library, filter, input[1], output[1])?;
-        let rounds_between = bytes && library == Library::Pillow;
+        let rounds_between = bytes && matches!(library, Library::Pillow | Library::TorchAntialias);
         Some(Resample::of(input, columns, rows, rounds_between, bytes))
     }
 
