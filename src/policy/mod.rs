@@ -26,6 +26,7 @@ pub mod normalise;
 pub mod parity;
 pub mod picture;
 pub mod prompt;
+pub mod staged;
 pub mod stats;
 pub mod tensors;
 pub mod text;

@@ -10,7 +10,7 @@ use crate::core::schedule::Schedule;
 use crate::core::wire::{Identity, Kind, data_id, schema_id};
 use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::policy::{LoadOptions, Policy};
-use crate::ports::Engine;
+use crate::ports::{Engine, EngineFault};
 use crate::runtime::inference::{self, Inference};
 
 /// The streams of one robot.
@@ -84,17 +84,7 @@ impl Deployment {
     /// Every [`Problem`] found: in the bundle, and where bundle, robot and deployment do not fit.
     pub fn load(config: Config) -> Result<Deployment, Vec<Problem>> {
         let threads = config.policy.threads;
-        let engine = move |path: &std::path::Path, spec: &crate::ports::StageSpec| {
-            CpuEngine::load(
-                path,
-                spec,
-                CpuOptions {
-                    threads,
-                    ..CpuOptions::default()
-                },
-            )
-            .map(|engine| Box::new(engine) as Box<dyn Engine>)
-        };
+        let engine = cpu_engine(threads);
         let options = LoadOptions {
             precision: config.policy.precision,
             ..LoadOptions::default()
@@ -141,6 +131,19 @@ impl Deployment {
             inference: Inference::new(policy, settings),
             config,
         })
+    }
+}
+
+/// Makes CPU engines that compute on `threads` threads.
+pub fn cpu_engine(
+    threads: usize,
+) -> impl Fn(&std::path::Path, &crate::ports::StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
+    move |path, spec| {
+        let options = CpuOptions {
+            threads,
+            ..CpuOptions::default()
+        };
+        CpuEngine::load(path, spec, options).map(|engine| Box::new(engine) as Box<dyn Engine>)
     }
 }
 

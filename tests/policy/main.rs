@@ -7,6 +7,7 @@ mod broken_folder;
 mod broken_manifest;
 mod decode;
 mod drives;
+mod families;
 mod feed;
 mod fixture;
 mod refusal;
