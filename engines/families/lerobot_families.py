@@ -156,15 +156,19 @@ def diffusion():
 
     levels = {"scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     schedule = {"scheduler": "ddim", "train_steps": 100, "steps": 10, "betas": {"kind": "squared_cosine", "max": 0.999}, "prediction": "epsilon", "clip": 1.0}
-    b = Bundle("diffusion", "diffusion_policy", cameras=[{"role": "front", "source_size": list(size), "levels": [levels], "history": 2, "spacing_ms": spacing}],
+    # The crop is the runtime's; of the graph it would make a size that is worked out anew at each run.
+    crop = [{"op": "center_crop", "width": 36, "height": 26}]
+    b = Bundle("diffusion", "diffusion_policy", cameras=[{"role": "front", "source_size": list(size), "ops": crop, "levels": [levels], "history": 2, "spacing_ms": spacing}],
                loop={"kind": "diffusion", "said": "unet.noise_pred", "schedule": schedule},
                decoder={"kind": "sample", "start": n, "width": n})
     file = save_folder(b, policy, pre, post)
     b.tendon["state"] = vector(file, "observation.state", "min_max", history=2, spacing_ms=spacing)
     b.tendon["action"] = vector(file, "action", "min_max", horizon=4, period_ms=float(spacing), first_step_ms=0.0)
-    cond = b.stage("encoder", Encode(), {"images": (torch.zeros(1, 2, 1, 3, 30, 40), "camera.front"), "state": (torch.zeros(1, 2, n), "state")}, ["global_cond"])[0]
+    model.rgb_encoder.do_crop = False
+    cond = b.stage("encoder", Encode(), {"images": (torch.zeros(1, 2, 1, 3, 26, 36), "camera.front"), "state": (torch.zeros(1, 2, n), "state")}, ["global_cond"])[0]
     b.stage("unet", Denoise(), {"sample": (torch.zeros(1, 8, n), "loop.x"), "timestep": (torch.zeros(1, dtype=torch.int64), "loop.time"),
                                 "global_cond": (cond, "encoder.global_cond")}, ["noise_pred"])
+    model.rgb_encoder.do_crop = True
     frames = 5
     pics = [noise_picture(rng) for _ in range(frames)]
     states = rng.uniform(-0.5, 0.5, (frames, n)).astype(np.float32)
@@ -185,3 +189,99 @@ def diffusion():
             actions.append(post(sample[:, 1:5])[0].numpy())
     b.finish([""] * frames, {"state": states, "action": np.stack(actions), "noise": noise.reshape(frames, -1), "camera.front": np.stack(pics), "new_episode": restart,
                              "time_ms": np.int32([0, 100, 200, 300, 400])})
+
+
+def smolvla():
+    import transformers
+    from lerobot.policies.factory import make_pre_post_processors
+    from lerobot.policies.smolvla import modeling_smolvla, smolvlm_with_expert
+    from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
+    from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy, make_att_2d_masks
+    from transformers import SmolVLMConfig
+
+    from mini import bpe_tokenizer
+    from token_families import CORPUS
+
+    rng = seeded(8)
+    cameras, size, n, horizon, side = ["top", "wrist"], (40, 30), 6, 6, 64
+    text = dict(model_type="llama", hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+                vocab_size=400, max_position_embeddings=512, rms_norm_eps=1e-5, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    vision = dict(model_type="smolvlm_vision", hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=side, patch_size=16)
+    small = SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=2, image_token_id=399, tie_word_embeddings=False)
+
+    b = Bundle("smolvla", "smolvla")
+    tokenizer = bpe_tokenizer(b.dir / "tokenizer.json", CORPUS)
+
+    class FakeProcessor:
+        class tokenizer:
+            fake_image_token_id, global_image_token_id = 397, 398
+
+    smolvlm_with_expert.AutoConfig.from_pretrained = staticmethod(lambda *a, **k: small)
+    smolvlm_with_expert.AutoProcessor.from_pretrained = staticmethod(lambda *a, **k: FakeProcessor())
+    inputs, outputs = features(cameras, size, n)
+    config = SmolVLAConfig(input_features=inputs, output_features=outputs, chunk_size=horizon, n_action_steps=horizon, max_state_dim=32, max_action_dim=32,
+                           resize_imgs_with_padding=(side, side), tokenizer_max_length=16, num_steps=10, load_vlm_weights=False, num_vlm_layers=2, expert_width_multiplier=0.75,
+                           self_attn_every_n_layers=2, device="cpu", attention_mode="cross_attn")
+    policy = SmolVLAPolicy(config).float()
+    policy = vivid(policy, 1.0)
+    model = policy.model
+    layers = 2
+
+    class Prefix(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, top, wrist, ids, mask, state):
+            seen = torch.ones(1, dtype=torch.bool)
+            embs, pads, att = self.model.embed_prefix([top, wrist], [seen, seen], ids, mask > 0, state=state)
+            mask2d = make_att_2d_masks(pads, att)
+            position = torch.cumsum(pads, dim=1) - 1
+            _, kv = self.model.vlm_with_expert.forward(attention_mask=mask2d, position_ids=position, past_key_values=None, inputs_embeds=[embs, None], use_cache=True, fill_kv_cache=True)
+            flat = [t for i in range(layers) for t in (kv[i]["key_states"], kv[i]["value_states"])]
+            return (pads.to(torch.int32), *flat)
+
+    class Expert(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, pads, x, t, *flat):
+            kv = {i: {"key_states": flat[2 * i], "value_states": flat[2 * i + 1]} for i in range(layers)}
+            return self.model.denoise_step(prefix_pad_masks=pads > 0, past_key_values=kv, x_t=x, timestep=t)
+
+    half = {"scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3}
+    ops = [{"op": "resize", "width": side, "height": side, "fit": "pad_left_top", "filter": "bilinear", "library": "torch", "bytes": False}]
+    b.tendon["cameras"] = [{"role": c, "source_size": list(size), "ops": ops, "levels": [half]} for c in cameras]
+    b.tendon["loop"] = {"kind": "flow", "velocity": "expert.v_t", "flow": {"t_start": 1.0, "t_end": 0.0, "steps": 10, "time": {"kind": "f32"}}}
+    b.tendon["decoder"] = {"kind": "sample", "width": 32}
+    b.tendon["text"] = {"kind": "prompt", "tokenizer": "tokenizer.json", "template": "{task}\n", "max_len": 16}
+    from safetensors.numpy import save_file
+    table = stats(rng, cameras, n)
+    save_file({f"{k}.{s}": v.numpy() for k, t in table.items() if "image" not in k for s, v in t.items()}, b.dir / "stats.safetensors")
+    b.tendon["state"] = vector("stats.safetensors", "observation.state", "mean_std")
+    b.tendon["action"] = vector("stats.safetensors", "action", "mean_std", horizon=horizon, period_ms=33.0, first_step_ms=0.0)
+    image = torch.zeros(1, 3, side, side)
+    ids = torch.ones(1, 16, dtype=torch.int64)
+    pads, *flat = b.stage("prefix", Prefix(), {"img_top": (image, "camera.top"), "img_wrist": (image, "camera.wrist"), "lang_tokens": (ids, "text.ids"),
+                                               "lang_masks": (torch.ones(1, 16, dtype=torch.int32), "text.mask"), "state": (torch.zeros(1, 32), "state")},
+                          ["prefix_pad_masks"] + [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"])
+    expert = {"prefix_pad_masks": (pads, "prefix.prefix_pad_masks"), "x_t": (torch.zeros(1, horizon, 32), "loop.x"), "t": (torch.ones(1), "loop.time")}
+    names = [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"]
+    expert.update({name: (tensor, f"prefix.{name}") for name, tensor in zip(names, flat)})
+    b.stage("expert", Expert(), expert, ["v_t"])
+    sentences = ["open the drawer", "open the drawer", "put the blue block in the bowl"]
+    pics = {c: [noise_picture(rng) for _ in sentences] for c in cameras}
+    states = rng.uniform(-1, 1, (len(sentences), n)).astype(np.float32)
+    noise = rng.normal(size=(len(sentences), horizon, 32)).astype(np.float32)
+    actions = []
+    with torch.no_grad():
+        for i, sentence in enumerate(sentences):
+            batch = {k: v[None] for k, v in observation([pics[c][i] for c in cameras], cameras, states[i]).items()}
+            batch["observation.state"] = (batch["observation.state"] - table["observation.state"]["mean"]) / (table["observation.state"]["std"] + 1e-8)
+            ids = tokenizer.encode(sentence + "\n", add_special_tokens=False).ids
+            batch["observation.language.tokens"] = torch.tensor([ids])
+            batch["observation.language.attention_mask"] = torch.ones(1, len(ids), dtype=torch.bool)
+            out = policy.predict_action_chunk(batch, noise=torch.from_numpy(noise[i])[None])
+            actions.append((out * table["action"]["std"] + table["action"]["mean"])[0].numpy())
+    b.finish(sentences, {"state": states, "action": np.stack(actions), "noise": noise.reshape(len(sentences), -1), **{f"camera.{c}": np.stack(p) for c, p in pics.items()}}, hz=2.0)

@@ -20,6 +20,7 @@ pub mod describe;
 pub mod folder;
 mod graph;
 pub mod image;
+pub mod import;
 mod load;
 pub mod manifest;
 pub mod normalise;

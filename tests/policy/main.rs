@@ -5,6 +5,7 @@ mod allocations;
 mod broken_files;
 mod broken_folder;
 mod broken_manifest;
+mod broken_staged;
 mod decode;
 mod drives;
 mod families;
