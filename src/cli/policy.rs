@@ -15,6 +15,7 @@ use tendon::policy::staged::bundle::{Opened, is_staged};
 use tendon::policy::staged::{Staged, describe as staged};
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
 use tendon::runtime::deployment::cpu_engine;
+use tendon::runtime::policy_bench::{Report, Times, measure};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -31,6 +32,20 @@ pub enum Verb {
         /// The quantised graphs instead of the 32-bit ones.
         #[arg(long)]
         int8: bool,
+    },
+    /// Measure a staged bundle on this machine: each stage and the whole, allocations, bytes copied between stages.
+    Bench {
+        /// The bundle's folder.
+        dir: PathBuf,
+        /// Observations.
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+        /// Compute threads of the engine.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// The report as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Make a bundle of a LeRobot policy folder, the ONNX graph exported from it and a fixture; then verify it.
     Import(Import),
@@ -88,12 +103,45 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
             print!("{}", describe(&bundle));
         }
         Verb::Verify { dir, int8 } => prove(dir, *int8)?,
+        Verb::Bench {
+            dir,
+            runs,
+            threads,
+            json,
+        } => {
+            let report = measure(dir, *runs, *threads).map_err(super::problems)?;
+            if *json {
+                println!(
+                    "{}",
+                    serde_json::to_string_pretty(&report).map_err(Failure::failed)?
+                );
+            } else {
+                print!("{}", lines(&report));
+            }
+        }
         Verb::Import(wanted) => {
             import(wanted).map_err(super::problems)?;
             prove(&wanted.out, false)?;
         }
     }
     Ok(())
+}
+
+fn lines(report: &Report) -> String {
+    let row = |name: &str, times: &Times| {
+        format!(
+            "{name:16} p50 {:10.1} us   p95 {:10.1}   p99 {:10.1}   max {:10.1}\n",
+            times.p50_us, times.p95_us, times.p99_us, times.max_us
+        )
+    };
+    let mut out = row("whole", &report.whole) + &row("outside engine", &report.outside_engine);
+    for stage in &report.stages {
+        out += &row(&stage.id, &stage.times);
+    }
+    out + &format!(
+        "{} allocations and {} bytes copied between stages an observation\n",
+        report.allocations_per_run, report.copied_bytes_per_run
+    )
 }
 
 fn prove(dir: &Path, int8: bool) -> Result<(), Failure> {

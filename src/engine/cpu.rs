@@ -208,7 +208,11 @@ pub fn tensors_of(path: &Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), Str
     let model = ModelOptions::with_all_ops()
         .load(bytes)
         .map_err(|error| format!("expected an ONNX graph: {error}"))?;
-    let list = |ids: &[NodeId]| ids.iter().map(|id| spec_of(&model, *id)).collect::<Result<Vec<_>, String>>();
+    let list = |ids: &[NodeId]| {
+        ids.iter()
+            .map(|id| spec_of(&model, *id))
+            .collect::<Result<Vec<_>, String>>()
+    };
     Ok((list(model.input_ids())?, list(model.output_ids())?))
 }
 

@@ -8,9 +8,11 @@
 //! in families that have them, a prompt with the state in it and an answer in words.
 
 pub mod bundle;
+mod chance;
 mod decoder;
 pub mod describe;
 mod fixture;
+mod judge;
 pub mod manifest;
 pub mod plan;
 mod run;
@@ -24,12 +26,13 @@ use crate::policy::parity::Parity;
 use crate::policy::picture::Feed;
 use crate::policy::picture::history::History;
 use crate::policy::prompt::{Prompt, PromptFault};
+use crate::policy::staged::chance::{open_unit, pick};
 use crate::policy::staged::decoder::{Decoder, Raw};
 use crate::policy::staged::manifest::{ActionFile, Noise, StagedFile, TokenLoop};
 use crate::policy::staged::plan::{Place, Source};
 use crate::policy::staged::run::{Clock, Run};
 use crate::ports::EngineFault;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use std::collections::BTreeMap;
 
@@ -242,6 +245,16 @@ impl Staged {
     #[must_use]
     pub fn noise_len(&self) -> usize {
         self.noise.len()
+    }
+
+    /// A sentence that it takes: for measuring, not for driving.
+    #[must_use]
+    pub fn some_sentence(&self) -> String {
+        match &self.words {
+            Words::None => String::new(),
+            Words::Prompt(_) => "pick it up".into(),
+            Words::Table(table) => table.keys().next().cloned().unwrap_or_default(),
+        }
     }
 
     /// A new episode: histories, rings, memories and what the action's operations remember are empty.
@@ -562,34 +575,4 @@ fn feed_tokens(run: &mut Run, tokens: &crate::policy::prompt::Tokens) {
     run.feed_whole(Source::Ids, &tokens.ids);
     run.feed_whole(Source::Mask, &tokens.mask);
     run.feed_whole(Source::Used, &[tokens.used as i32]);
-}
-
-/// The likeliest id.
-fn pick(file: &TokenLoop, logits: &[f32]) -> Result<u32, Invalid> {
-    let base = file.logits_base;
-    let (from, part) = match file.allowed {
-        None => (base, Some(logits)),
-        Some(ids) => {
-            let start = ids.from.checked_sub(base).map(|start| start as usize);
-            let part = start.and_then(|start| logits.get(start..start + ids.count as usize));
-            (ids.from, part)
-        }
-    };
-    let part = part.ok_or(Invalid::Count {
-        what: "logits up to the last allowed id",
-        expected: file
-            .allowed
-            .map_or(0, |ids| (ids.from + ids.count) as usize),
-        found: logits.len(),
-    })?;
-    let best = crate::policy::decode::argmax(part).ok_or(Invalid::NotFinite {
-        what: "a logit",
-        at: part.iter().position(|value| value.is_nan()).unwrap_or(0),
-    })?;
-    Ok(from + best as u32)
-}
-
-/// Evenly between 0 and 1, neither of them.
-fn open_unit(dice: &mut Pcg64Mcg) -> f64 {
-    ((dice.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
 }
