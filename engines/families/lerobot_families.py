@@ -261,6 +261,11 @@ def smolvla():
     save_file({f"{k}.{s}": v.numpy() for k, t in table.items() if "image" not in k for s, v in t.items()}, b.dir / "stats.safetensors")
     b.tendon["state"] = vector("stats.safetensors", "observation.state", "mean_std")
     b.tendon["action"] = vector("stats.safetensors", "action", "mean_std", horizon=horizon, period_ms=33.0, first_step_ms=0.0)
+    # All pictures have the full size, so the positions of their patches are all positions; as worked out by transformers
+    # they are a chain of comparisons that one runtime reads as floats.
+    eyes = model.vlm_with_expert.get_vlm_model().vision_model.embeddings
+    worked_out = eyes.forward
+    eyes.forward = lambda pixel_values, patch_attention_mask: eyes.patch_embedding(pixel_values).flatten(2).transpose(1, 2) + eyes.position_embedding.weight
     image = torch.zeros(1, 3, side, side)
     ids = torch.ones(1, 16, dtype=torch.int64)
     pads, *flat = b.stage("prefix", Prefix(), {"img_top": (image, "camera.top"), "img_wrist": (image, "camera.wrist"), "lang_tokens": (ids, "text.ids"),
@@ -270,6 +275,7 @@ def smolvla():
     names = [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"]
     expert.update({name: (tensor, f"prefix.{name}") for name, tensor in zip(names, flat)})
     b.stage("expert", Expert(), expert, ["v_t"])
+    eyes.forward = worked_out
     sentences = ["open the drawer", "open the drawer", "put the blue block in the bowl"]
     pics = {c: [noise_picture(rng) for _ in sentences] for c in cameras}
     states = rng.uniform(-1, 1, (len(sentences), n)).astype(np.float32)

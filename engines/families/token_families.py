@@ -56,7 +56,7 @@ def q99(n, s):
 
 def openvla():
     rng = seeded(3)
-    vocab, bins, prompt, patches = 640, 256, 40, 4
+    vocab, bins, prompt, patches = 640, 256, 48, 4
     eyes, speaker = vivid(TwoEyes(), 1.5), vivid(Speaker(vocab, patches, prompt, 7), 1.5)
     camera = {"role": "primary", "source_size": [40, 30], "levels": [NET, HALF],
               "ops": [{"op": "resize", "width": 28, "height": 28, "fit": "stretch", "filter": "lanczos3", "library": "pillow"}]}
@@ -131,7 +131,7 @@ class OftPass(nn.Module):
 
 def oft():
     rng = seeded(4)
-    vocab, prompt, k, dim, joints = 640, 40, 4, 7, 8
+    vocab, prompt, k, dim, joints = 640, 48, 4, 7, 8
     size, patch = 28, 14
     eye = vivid(TwoEyes(size, patch), 1.5)
     body, head = vivid(OftPass(vocab, 8, joints, k * dim), 1.3), vivid(OftHead(32, dim), 1.2)

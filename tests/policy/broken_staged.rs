@@ -197,8 +197,8 @@ const CASES: &[Case] = &[
     ),
     (
         "two stages of one name",
-        "pi0",
-        |b| tendon(b, |t| t["stages"][1]["id"] = json!("prefix")),
+        "clip",
+        |b| tendon(b, |t| t["stages"][1]["id"] = json!("image_encoder")),
         &["stages[1].id"],
     ),
     (

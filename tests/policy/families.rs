@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tendon::engine::cpu::tensors_of;
 use tendon::policy::LoadOptions;
+use tendon::policy::ParityMiss;
 use tendon::policy::decode::post::{Post, Steps};
 use tendon::policy::import::{JointUnit, Request, lerobot};
 use tendon::policy::staged::bundle::Opened;
@@ -13,6 +14,8 @@ use tendon::policy::staged::describe::describe;
 use tendon::policy::staged::manifest::StagedFile;
 use tendon::policy::staged::{Observation, Staged};
 use tendon::policy::tensors::TensorFile;
+use tendon::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
+use tendon::runtime::realtime::allocations_of_this_thread;
 
 pub fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -313,4 +316,81 @@ fn degrees_are_converted_on_both_sides() {
     let mut chunk = [180.0, 5.0];
     post.run(&mut chunk, 2, &[]).expect("finite");
     assert!((chunk[0] - core::f32::consts::PI).abs() < 1e-6 && chunk[1] == 5.0);
+}
+
+/// An engine that says 0.01 and allocates nothing, so that what is counted is ours.
+struct Silent(StageSpec);
+
+impl Engine for Silent {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.0.inputs
+    }
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.0.outputs
+    }
+    fn run(&mut self, _: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
+        for values in outputs.iter_mut().filter_map(Tensor::f32_mut) {
+            values.fill(0.01);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn nothing_is_allocated_between_observation_and_chunk() {
+    let silent = |_: &Path, spec: &StageSpec| Ok(Box::new(Silent(spec.clone())) as Box<dyn Engine>);
+    let options = LoadOptions {
+        parity_miss: ParityMiss::Report,
+        ..LoadOptions::default()
+    };
+    // Those with the state in the prompt, or an answer in words, tokenise on the way.
+    for family in [
+        "act",
+        "bcz",
+        "clip",
+        "diffusion",
+        "groot",
+        "humanoid",
+        "octo",
+        "openvla",
+        "openvla_oft",
+        "pi0",
+        "rt1",
+        "smolvla",
+    ] {
+        let mut policy = Staged::load(&folder(family), options, &silent).expect(family);
+        policy
+            .set_instruction(&policy.some_sentence())
+            .expect(family);
+        let buffers: Vec<Vec<u8>> = policy
+            .file()
+            .cameras
+            .iter()
+            .map(|camera| vec![100; camera.source_size[0] * camera.source_size[1] * 3])
+            .collect();
+        let pictures: Vec<Option<&[u8]>> = buffers
+            .iter()
+            .map(|picture| Some(picture.as_slice()))
+            .collect();
+        let state = vec![
+            0.1;
+            policy
+                .file()
+                .state
+                .as_ref()
+                .map_or(0, |state| state.names.len())
+        ];
+        let mut run = |turn: u64| {
+            let observation = Observation {
+                captured_ns: turn * 333_000_000,
+                pictures: &pictures,
+                state: &state,
+            };
+            let before = allocations_of_this_thread();
+            policy.infer(&observation, None, None).expect(family);
+            allocations_of_this_thread() - before
+        };
+        run(0);
+        assert_eq!((1..10).map(&mut run).sum::<u64>(), 0, "{family}");
+    }
 }
