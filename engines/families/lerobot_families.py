@@ -131,7 +131,7 @@ def diffusion():
     n, size, spacing = 6, (40, 30), 100
     inputs, outputs = features(["front"], size, n)
     config = DiffusionConfig(input_features=inputs, output_features=outputs, n_obs_steps=2, horizon=8, n_action_steps=4, crop_shape=(26, 36), crop_is_random=False,
-                             pretrained_backbone_weights=None, use_group_norm=True, spatial_softmax_num_keypoints=8, down_dims=(16, 32), kernel_size=3, n_groups=4,
+                             pretrained_backbone_weights=None, use_group_norm=True, spatial_softmax_num_keypoints=8, down_dims=(8, 16), kernel_size=3, n_groups=4,
                              diffusion_step_embed_dim=16, noise_scheduler_type="DDIM", num_train_timesteps=100, num_inference_steps=10, drop_n_last_frames=1, device="cpu")
     policy = vivid(DiffusionPolicy(config), 1.3)
     table = stats(rng, ["front"], n)

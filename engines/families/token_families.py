@@ -56,8 +56,8 @@ def q99(n, s):
 
 def openvla():
     rng = seeded(3)
-    vocab, bins, prompt, patches = 640, 256, 48, 4
-    eyes, speaker = vivid(TwoEyes(), 1.5), vivid(Speaker(vocab, patches, prompt, 7), 1.5)
+    vocab, bins, prompt, patches = 576, 256, 48, 4
+    eyes, speaker = vivid(TwoEyes(d=24), 1.5), vivid(Speaker(vocab, patches, prompt, 7, d=24), 1.5)
     camera = {"role": "primary", "source_size": [40, 30], "levels": [NET, HALF],
               "ops": [{"op": "resize", "width": 28, "height": 28, "fit": "stretch", "filter": "lanczos3", "library": "pillow"}]}
     b = Bundle("openvla", "openvla", cameras=[camera],
@@ -131,7 +131,7 @@ class OftPass(nn.Module):
 
 def oft():
     rng = seeded(4)
-    vocab, prompt, k, dim, joints = 640, 48, 4, 7, 8
+    vocab, prompt, k, dim, joints = 330, 48, 4, 7, 8
     size, patch = 28, 14
     eye = vivid(TwoEyes(size, patch), 1.5)
     body, head = vivid(OftPass(vocab, 8, joints, k * dim), 1.3), vivid(OftHead(32, dim), 1.2)
@@ -203,7 +203,7 @@ def rt2():
     numbers = [str(i) for i in range(256)]
     base, prompt, patches = 4 + len(words), 32, 4
     vocab = base + 256
-    eye, speaker = vivid(Eye(), 1.5), vivid(Speaker(vocab, patches, prompt, 8), 1.5)
+    eye, speaker = vivid(Eye(d=24), 1.5), vivid(Speaker(vocab, patches, prompt, 8, d=24), 1.5)
     bounds = [("terminate", 0.0, 1.0), ("dx", -0.1, 0.1), ("dy", -0.1, 0.1), ("dz", -0.1, 0.1), ("droll", -0.5, 0.5), ("dpitch", -0.5, 0.5), ("dyaw", -0.5, 0.5), ("gripper", 0.0, 1.0)]
     b = Bundle("rt2", "rt2", cameras=[one_eye()],
                loop={"kind": "tokens", "first": "prefill.logits", "next": "decode.logits", "max": 8, "exactly": True, "allowed": {"from": base, "count": 256}, "position_offset": patches},
@@ -276,8 +276,8 @@ def pi0_fast():
         merges.append((piece[0], piece[1]))
     fast = Tokenizer(models.BPE(vocab, merges))
     fast.pre_tokenizer, fast.decoder = alphabet, decoders.ByteLevel()
-    first, count, words = len(letters), len(chars), 700
-    eye, speaker = vivid(Eye(), 1.5), vivid(Speaker(words, patches, prompt, horizon * dim, prefix_sees_all=True), 1.5)
+    first, count, words = len(letters), len(chars), 400
+    eye, speaker = vivid(Eye(d=24), 1.5), vivid(Speaker(words, patches, prompt, horizon * dim, d=24, prefix_sees_all=True), 1.5)
     id_from = words - 1
     camera = {"role": "base_0_rgb", "source_size": [40, 30], "levels": [HALF],
               "ops": [{"op": "resize", "width": 28, "height": 28, "fit": "pad_center", "filter": "bilinear", "library": "pillow"}]}
