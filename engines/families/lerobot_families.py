@@ -220,7 +220,7 @@ def smolvla():
     smolvlm_with_expert.AutoProcessor.from_pretrained = staticmethod(lambda *a, **k: FakeProcessor())
     inputs, outputs = features(cameras, size, n)
     config = SmolVLAConfig(input_features=inputs, output_features=outputs, chunk_size=horizon, n_action_steps=horizon, max_state_dim=32, max_action_dim=32,
-                           resize_imgs_with_padding=(side, side), tokenizer_max_length=16, num_steps=10, load_vlm_weights=False, num_vlm_layers=2, expert_width_multiplier=0.75,
+                           resize_imgs_with_padding=(side, side), tokenizer_max_length=24, num_steps=10, load_vlm_weights=False, num_vlm_layers=2, expert_width_multiplier=0.75,
                            self_attn_every_n_layers=2, device="cpu", attention_mode="cross_attn")
     policy = SmolVLAPolicy(config).float()
     policy = vivid(policy, 1.0)
@@ -255,7 +255,7 @@ def smolvla():
     b.tendon["cameras"] = [{"role": c, "source_size": list(size), "ops": ops, "levels": [half]} for c in cameras]
     b.tendon["loop"] = {"kind": "flow", "velocity": "expert.v_t", "flow": {"t_start": 1.0, "t_end": 0.0, "steps": 10, "time": {"kind": "f32"}}}
     b.tendon["decoder"] = {"kind": "sample", "width": 32}
-    b.tendon["text"] = {"kind": "prompt", "tokenizer": "tokenizer.json", "template": "{task}\n", "max_len": 16}
+    b.tendon["text"] = {"kind": "prompt", "tokenizer": "tokenizer.json", "template": "{task}\n", "max_len": 24}
     from safetensors.numpy import save_file
     table = stats(rng, cameras, n)
     save_file({f"{k}.{s}": v.numpy() for k, t in table.items() if "image" not in k for s, v in t.items()}, b.dir / "stats.safetensors")
@@ -267,9 +267,9 @@ def smolvla():
     worked_out = eyes.forward
     eyes.forward = lambda pixel_values, patch_attention_mask: eyes.patch_embedding(pixel_values).flatten(2).transpose(1, 2) + eyes.position_embedding.weight
     image = torch.zeros(1, 3, side, side)
-    ids = torch.ones(1, 16, dtype=torch.int64)
+    ids = torch.ones(1, 24, dtype=torch.int64)
     pads, *flat = b.stage("prefix", Prefix(), {"img_top": (image, "camera.top"), "img_wrist": (image, "camera.wrist"), "lang_tokens": (ids, "text.ids"),
-                                               "lang_masks": (torch.ones(1, 16, dtype=torch.int32), "text.mask"), "state": (torch.zeros(1, 32), "state")},
+                                               "lang_masks": (torch.ones(1, 24, dtype=torch.int32), "text.mask"), "state": (torch.zeros(1, 32), "state")},
                           ["prefix_pad_masks"] + [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"])
     expert = {"prefix_pad_masks": (pads, "prefix.prefix_pad_masks"), "x_t": (torch.zeros(1, horizon, 32), "loop.x"), "t": (torch.ones(1), "loop.time")}
     names = [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"]

@@ -243,7 +243,7 @@ impl Judge {
                 let ours = action.names.get(column).zip(action.units.get(column));
                 let theirs =
                     state.and_then(|state| state.names.get(column).zip(state.units.get(column)));
-                (ours == theirs).then_some(()).is_none()
+                ours != theirs
             };
             let apart =
                 (0..mask.len()).find(|column| mask.get(*column) == Some(&true) && named(*column));
