@@ -47,6 +47,9 @@ const BYTES_MAX: u64 = 64 << 20;
 /// LeRobot's suffix of a joint's position in a data set.
 const POSITION: &str = ".pos";
 
+/// Tells a graph's inputs and outputs, or in words why it cannot.
+pub type Probe<'a> = dyn Fn(&Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), String> + 'a;
+
 type Fallible<T> = Result<T, Vec<Problem>>;
 
 fn problem(
@@ -85,11 +88,7 @@ fn read_json(path: &Path) -> Fallible<Value> {
 ///
 /// # Errors
 /// Every [`Problem`] of the first file that has any.
-pub fn lerobot(
-    request: &Request,
-    out: &Path,
-    probe: &dyn Fn(&Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), String>,
-) -> Fallible<()> {
+pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()> {
     if out.exists() {
         return Err(problem(
             out.display().to_string(),

@@ -399,7 +399,7 @@ fn the_ten_times_of_pi0_are_the_accumulated_ones() {
             1.0,
             0.9,
             0.799_999_95,
-            0.699_999_93,
+            0.699_999_9,
             0.599_999_9,
             0.499_999_9,
             0.399_999_92,
@@ -448,11 +448,12 @@ fn check_diffusion(key: &str, scheduler: Scheduler, prediction: Prediction, step
         .collect();
     let mut x = floats(&golden["x0"]);
     let mut times = Vec::new();
-    for step in 0..loop_.steps() {
+    assert!(noises.len() >= loop_.steps());
+    for (step, noise) in noises.iter().enumerate().take(loop_.steps()) {
         let time = loop_.time(step).expect("a step");
         times.push(time);
         let said = model(&x, time);
-        loop_.step(step, &mut x, &said, &noises[step]);
+        loop_.step(step, &mut x, &said, noise);
     }
     let expected = &golden[key];
     if !octo {
