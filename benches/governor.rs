@@ -3,11 +3,14 @@
 //! is late is the one that matters.
 //!
 //! `follow`: a sine within the limits passes. `chase`: setpoints jump between the position limits, so that every step is
-//! shaped and checked for a stop. `brake`: the stop itself, from full speed, again and again.
+//! shaped and checked for a stop. `brake`: the stop itself, from full speed, again and again. `Space`: the bench robot
+//! with its workspace, table and links, where each step's stop is also kept out of them.
 
 use hdrhistogram::Histogram;
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Instant;
+use tendon::config::Config;
 use tendon::core::action::{JointKind, Setpoint};
 use tendon::core::chunk::Provenance;
 use tendon::core::governor::limits::{Coordination, Joint, JointLimits, Limits};
@@ -28,20 +31,46 @@ fn main() {
     for joints in [1, 7, 14, 28, 40, 64] {
         for coordination in [Coordination::Independent, Coordination::Synchronised] {
             for what in ["follow", "chase", "brake"] {
-                let us = |ns: u64| ns as f64 * 1e-3;
-                let times = measure(joints, coordination, what);
-                println!(
-                    "{joints:3} {coordination:?} {what}: {:.2} {:.2} {:.2}",
-                    us(times.value_at_quantile(0.5)),
-                    us(times.value_at_quantile(0.99)),
-                    us(times.max())
+                let governor = plain(joints, coordination);
+                tell(
+                    &format!("{coordination:?}"),
+                    what,
+                    governor,
+                    &vec![0.0; joints],
                 );
             }
         }
     }
+    for what in ["follow", "chase", "brake"] {
+        let (governor, home) = in_space();
+        tell("Space", what, governor, &home);
+    }
 }
 
-fn measure(joints: usize, coordination: Coordination, what: &str) -> Histogram<u64> {
+fn tell(named: &str, what: &str, governor: Governor, home: &[f64]) {
+    let us = |ns: u64| ns as f64 * 1e-3;
+    let times = measure(governor, home, what);
+    println!(
+        "{:3} {named} {what}: {:.2} {:.2} {:.2}",
+        home.len(),
+        us(times.value_at_quantile(0.5)),
+        us(times.value_at_quantile(0.99)),
+        us(times.max())
+    );
+}
+
+/// The bench robot as deployed, and its home pose.
+fn in_space() -> (Governor, Vec<f64>) {
+    let config = Config::load(Path::new("deploy/bench/tendon.toml")).expect("the bench's files");
+    let space = *config.robot.space.expect("the bench has a [space]");
+    let governor = Governor::new(config.limits)
+        .and_then(|governor| governor.within(space))
+        .expect("they fit");
+    let (_, home) = config.robot.poses.into_iter().next().expect("home");
+    (governor, home)
+}
+
+fn plain(joints: usize, coordination: Coordination) -> Governor {
     let joint = Joint {
         kind: JointKind::Revolute,
         limits: JointLimits {
@@ -51,32 +80,38 @@ fn measure(joints: usize, coordination: Coordination, what: &str) -> Histogram<u
             acceleration_max: 12.0,
             jerk_max: 500.0,
             tracking_error_max: f64::INFINITY,
+            torque_max: f64::INFINITY,
         },
     };
     let limits = Limits::new(&vec![joint; joints], PERIOD_NS).expect("good limits");
-    let mut governor = Governor::new(Limits {
+    Governor::new(Limits {
         coordination,
         ..limits
     })
-    .expect("good limits");
+    .expect("good limits")
+}
+
+fn measure(mut governor: Governor, home: &[f64], what: &str) -> Histogram<u64> {
+    let joints = home.len();
     let permission = permission();
     let mut state = JointState {
         joints,
         received: ARMED_AT,
         ..JointState::NEVER
     };
+    state.position[..joints].copy_from_slice(home);
     let mut times =
         Histogram::new_with_bounds(1, 1_000_000_000, 3).expect("constant bounds are valid");
     for step in 0..STEPS {
         let wish = match what {
-            "follow" => 0.5 * (step as f64 * 0.005).sin(),
+            "follow" => 0.1 * (step as f64 * 0.005).sin(),
             "chase" | "brake" if step / 150 % 2 == 0 => 3.0,
             _ => -3.0,
         };
         let proposal = Proposal {
             made: ARMED_AT,
             step: Step::Setpoint {
-                setpoint: Setpoint::at_rest(&vec![wish; joints]),
+                setpoint: Setpoint::at_rest(&home.iter().map(|q| q + wish).collect::<Vec<_>>()),
                 provenance: Provenance::default(),
                 action: 0,
             },

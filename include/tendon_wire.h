@@ -12,7 +12,7 @@
  *   network task:   for each datagram           tw_mailbox_put(&box, bytes, length);
  *   control timer:  each millisecond, always    tw_control(&motor, &box, now_ns(), 1000000);
  *                                               drive(motor.q, motor.v);
- *                   each report period          length = tw_motor_report(&motor, now_ns(), q, v, holding, frame, sizeof frame);
+ *                   each report period          length = tw_motor_report(&motor, now_ns(), q, v, tau, holding, frame, sizeof frame);
  *
  * The control timer must run whether or not the network task does: a network task that hangs is then silence, and silence
  * stops the robot. It replaces no safety function of the drives.
@@ -53,7 +53,7 @@ typedef char tw_joints_fit[(TENDON_WIRE_JOINTS_MAX >= 1 && TENDON_WIRE_JOINTS_MA
 #define TW_COMMAND_LEN_MIN 68U
 #define TW_COMMAND_LEN_MAX (TW_COMMAND_LEN_MIN + TENDON_WIRE_JOINTS_MAX * TW_JOINT_LEN)
 #define TW_STATE_LEN_MIN 76U
-#define TW_STATE_LEN_MAX (TW_STATE_LEN_MIN + TENDON_WIRE_JOINTS_MAX * TW_JOINT_LEN)
+#define TW_STATE_LEN_MAX (TW_STATE_LEN_MIN + TENDON_WIRE_JOINTS_MAX * 24U)
 
 /* Offsets from the start of a frame: header, command, state. */
 #define TW_HEADER_MAGIC 0U
@@ -83,7 +83,8 @@ typedef char tw_joints_fit[(TENDON_WIRE_JOINTS_MAX >= 1 && TENDON_WIRE_JOINTS_MA
 #define TW_STATE_LAST_REJECT 65U
 #define TW_STATE_JOINTS 66U
 #define TW_STATE_HOLDING 67U
-#define TW_STATE_PADDING 68U
+#define TW_STATE_TORQUES 68U
+#define TW_STATE_PADDING 69U
 
 /* Commands: modes. */
 #define TW_KEEP_ALIVE 0U
@@ -678,11 +679,12 @@ static inline void tw_motor_step(struct tw_motor *m, uint64_t now, uint64_t dt_n
         m->q[i] = tw_min(tw_max(m->q[i], m->s.limits[i].position_min), m->s.limits[i].position_max);
 }
 
-/* Takes a measurement and writes its state frame; returns the length, 0 if the buffer is too small. */
+/* Takes a measurement and writes its state frame; returns the length, 0 if the buffer is too small. tau: measured torques
+   (Nm) or forces (N), NULL where none are measured. */
 static inline uint32_t tw_motor_report(struct tw_motor *m, uint64_t measured_ns, const double *q, const double *v,
-                                       int holding, uint8_t *frame, uint32_t size)
+                                       const double *tau, int holding, uint8_t *frame, uint32_t size)
 {
-    uint32_t i, n = m->s.joints, length = TW_STATE_LEN_MIN + n * TW_JOINT_LEN;
+    uint32_t i, n = m->s.joints, length = TW_STATE_LEN_MIN + n * (tau ? 24U : 16U);
     m->reports++;
     memcpy(m->measured, q, n * sizeof q[0]);
     if (size < length) return 0;
@@ -704,9 +706,11 @@ static inline uint32_t tw_motor_report(struct tw_motor *m, uint64_t measured_ns,
     frame[TW_STATE_LAST_REJECT] = (uint8_t)m->last_reject;
     frame[TW_STATE_JOINTS] = (uint8_t)n;
     frame[TW_STATE_HOLDING] = (uint8_t)(holding != 0);
+    frame[TW_STATE_TORQUES] = (uint8_t)(tau != NULL);
     for (i = 0; i < n; i++) {
         tw_put_f64(frame + TW_STATE_LEN_MIN - 4U + 8U * i, q[i]);
         tw_put_f64(frame + TW_STATE_LEN_MIN - 4U + 8U * (n + i), v[i]);
+        if (tau) tw_put_f64(frame + TW_STATE_LEN_MIN - 4U + 8U * (2U * n + i), tau[i]);
     }
     tw_put_u32(frame + length - 4U, tw_crc(frame, length - 4U));
     return length;

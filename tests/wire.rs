@@ -131,6 +131,7 @@ fn motor() -> Motor {
         acceleration_max: 10.0,
         jerk_max: 500.0,
         tracking_error_max: f64::INFINITY,
+        torque_max: f64::INFINITY,
     };
     let joints = [JointKind::Revolute, JointKind::Gripper];
     let settings = Settings {
@@ -217,8 +218,14 @@ impl Script {
         };
         measured.position = motor.target().position;
         measured.velocity = motor.target().velocity;
-        self.ask(3, now, seed);
-        for number in measured.position[..2].iter().chain(&measured.velocity[..2]) {
+        measured.torques = seed.is_multiple_of(2);
+        let mut numbers = [&measured.position[..2], &measured.velocity[..2]].concat();
+        if measured.torques {
+            measured.torque[..2].copy_from_slice(&[1.5, -(seed as f64)]);
+            numbers.extend(&measured.torque[..2]);
+        }
+        self.ask(if measured.torques { 5 } else { 3 }, now, seed);
+        for number in numbers {
             self.operations.extend(number.to_le_bytes());
         }
         let mut frame = [0; STATE_LEN_MAX];

@@ -65,6 +65,10 @@ fn a_report(numbers: &[f64]) -> Report {
         ..JointState::NEVER
     };
     state.position[..numbers.len()].copy_from_slice(numbers);
+    state.torques = numbers.len() > 1;
+    if state.torques {
+        state.torque[..numbers.len()].copy_from_slice(numbers);
+    }
     Report {
         counter: 9,
         epoch: 4,

@@ -238,12 +238,14 @@ pub struct JointTable {
     pub acceleration_max_rad_s2: Option<Spanned<Number>>,
     pub jerk_max_rad_s3: Option<Spanned<Number>>,
     pub tracking_error_max_rad: Option<Spanned<Number>>,
+    pub torque_max_nm: Option<Spanned<Number>>,
     pub position_min_m: Option<Spanned<Number>>,
     pub position_max_m: Option<Spanned<Number>>,
     pub velocity_max_m_s: Option<Spanned<Number>>,
     pub acceleration_max_m_s2: Option<Spanned<Number>>,
     pub jerk_max_m_s3: Option<Spanned<Number>>,
     pub tracking_error_max_m: Option<Spanned<Number>>,
+    pub force_max_n: Option<Spanned<Number>>,
 }
 
 /// Reads a file's text; an unknown key, a wrong type or broken TOML is one problem with its line.
@@ -355,8 +357,9 @@ impl<'a> Located<'a> {
             }
         }
         let mut values = [0.0; LIMITS];
-        for (value, (name, given)) in values.iter_mut().zip(mine) {
+        for (index, (value, (name, given))) in values.iter_mut().zip(mine).enumerate() {
             match given {
+                None if index + 1 == LIMITS => *value = f64::INFINITY,
                 None => self.push(
                     &joint.name,
                     &format!("{key}.{name}"),
@@ -381,6 +384,7 @@ impl<'a> Located<'a> {
             acceleration_max,
             jerk_max,
             tracking_error_max,
+            torque_max,
         ] = values;
         if let (Some(given), Some(_)) = (mine[1].1, mine[0].1)
             && position_min >= position_max
@@ -412,6 +416,7 @@ impl<'a> Located<'a> {
             acceleration_max,
             jerk_max,
             tracking_error_max,
+            torque_max,
         }
     }
 
@@ -431,8 +436,8 @@ impl<'a> Located<'a> {
     }
 }
 
-/// Limits of a joint that moves.
-const LIMITS: usize = 6;
+/// Limits of a joint that moves, the last one optional: not every drive measures its torque.
+const LIMITS: usize = 7;
 
 type Key<'a> = (&'static str, Option<&'a Spanned<Number>>);
 
@@ -450,6 +455,7 @@ fn rad_keys(joint: &JointTable) -> [Key<'_>; LIMITS] {
             "tracking_error_max_rad",
             joint.tracking_error_max_rad.as_ref(),
         ),
+        ("torque_max_nm", joint.torque_max_nm.as_ref()),
     ]
 }
 
@@ -464,5 +470,6 @@ fn m_keys(joint: &JointTable) -> [Key<'_>; LIMITS] {
         ),
         ("jerk_max_m_s3", joint.jerk_max_m_s3.as_ref()),
         ("tracking_error_max_m", joint.tracking_error_max_m.as_ref()),
+        ("force_max_n", joint.force_max_n.as_ref()),
     ]
 }

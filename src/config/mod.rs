@@ -577,4 +577,5 @@ const GRIPPER: JointLimits = JointLimits {
     acceleration_max: 1.0,
     jerk_max: 1.0,
     tracking_error_max: f64::INFINITY,
+    torque_max: f64::INFINITY,
 };

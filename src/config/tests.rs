@@ -162,6 +162,16 @@ fn every_mistake_is_named_with_its_line() {
         &["in rad", "acceleration_max_rad_s2"],
     );
     check_robot(
+        "tracking_error_max_rad = 0.2\n",
+        "tracking_error_max_rad = 0.2\ntorque_max_nm = 0\n",
+        &["torque_max_nm", "more than 0"],
+    );
+    check_robot(
+        "tracking_error_max_rad = 0.2\n",
+        "tracking_error_max_rad = 0.2\nforce_max_n = 5\n",
+        &["in rad", "force_max_n"],
+    );
+    check_robot(
         "\"shoulder_pitch\"",
         "\"base_yaw\"",
         &["joint[1]", "no other joint"],

@@ -38,3 +38,14 @@ pub const CAPSULE_PAIRS_MAX: usize = 1_024;
 
 /// All checks of one pose: pairs, and each capsule with the workspace and the boxes. 16 KiB of margins at this capacity.
 pub const SPACE_CHECKS_MAX: usize = 2_048;
+
+/// As many of `items` as fit. `collect` into the same list panics on one too many, and nothing in the core may.
+#[must_use]
+pub fn fitting<T, const N: usize>(items: impl Iterator<Item = T>) -> heapless::Vec<T, N> {
+    let mut fitting = heapless::Vec::new();
+    for item in items.take(N) {
+        // Not more than N.
+        let _ = fitting.push(item);
+    }
+    fitting
+}

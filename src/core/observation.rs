@@ -13,6 +13,10 @@ pub struct JointState {
     pub position: [f64; JOINTS_MAX],
     /// The same per second.
     pub velocity: [f64; JOINTS_MAX],
+    /// Nm or N, by joint kind; 0 where none was measured.
+    pub torque: [f64; JOINTS_MAX],
+    /// Whether torques were measured.
+    pub torques: bool,
     /// 1 while the gripper senses a held object (vacuum, contact), else 0; absent sensors read 0.
     pub holding: bool,
     /// When it was measured.
@@ -27,6 +31,8 @@ impl JointState {
         joints: 0,
         position: [0.0; JOINTS_MAX],
         velocity: [0.0; JOINTS_MAX],
+        torque: [0.0; JOINTS_MAX],
+        torques: false,
         holding: false,
         measured: Mono(0),
         received: Mono(0),

@@ -37,3 +37,17 @@ impl Mono {
 
 /// One millisecond in nanoseconds.
 pub const MS: u64 = 1_000_000;
+
+/// The square root where there is no standard library; elsewhere `f64` has it. Both round exactly.
+#[cfg(target_os = "none")]
+pub trait Root {
+    /// The square root.
+    fn sqrt(self) -> Self;
+}
+
+#[cfg(target_os = "none")]
+impl Root for f64 {
+    fn sqrt(self) -> f64 {
+        libm::sqrt(self)
+    }
+}

@@ -121,6 +121,7 @@ mod tests {
         acceleration_max: 10.0,
         jerk_max: 500.0,
         tracking_error_max: f64::INFINITY,
+        torque_max: f64::INFINITY,
     };
 
     /// Stops, and returns the place of rest, the highest deceleration and the highest jerk.

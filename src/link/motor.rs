@@ -418,6 +418,7 @@ mod tests {
             acceleration_max: 10.0,
             jerk_max: 1_000.0,
             tracking_error_max: f64::INFINITY,
+            torque_max: f64::INFINITY,
         };
         let joints = vec![Joint {
             kind: JointKind::Revolute,
@@ -474,6 +475,7 @@ mod tests {
         ms
     }
 
+    /// I7, at the motor controller.
     #[test]
     fn it_stops_by_itself_within_20_ms_of_silence_and_stays_stopped() {
         let mut motor = motor();

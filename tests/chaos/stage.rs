@@ -356,7 +356,9 @@ impl Stage {
         })
     }
 
-    /// Checks that the first held command left within `bound_ms` of `from`, by the runtime's clock.
+    /// Checks that the robot was held within `bound_ms` of `from`, by the runtime's clock. Under load the link loses
+    /// commands, so when that was is known as an interval: from the last command that still followed, to the first held
+    /// one that was seen. The bound must not be passed by the lower end. Returns the upper one.
     #[track_caller]
     pub fn held_within(&self, fault: &str, from: Mono, bound_ms: u64) -> f64 {
         let held = |sent: &&Sent| sent.at > from && sent.held;
@@ -365,21 +367,26 @@ impl Stage {
                 commands.iter().any(|sent| held(&sent))
             })
         });
-        let at = locked(&self.commands, |commands| {
-            commands.iter().find(held).expect("seen above").at
+        let (least, most) = locked(&self.commands, |commands| {
+            let most = commands.iter().find(held).expect("seen above").at;
+            let before = commands.iter().filter(|sent| sent.at < most);
+            let least = before.map(|sent| sent.at).max().unwrap_or(from);
+            (least.max(from), most)
         });
-        let (took_ns, stall_ns) = (at.since_ns(from), self.canary.stall_ns(from, at));
+        let (least_ns, most_ns) = (least.since_ns(from), most.since_ns(from));
+        let stall_ns = self.canary.stall_ns(from, least);
         println!(
-            "{fault}: held {:.1} ms after the fault (bound {bound_ms} ms, machine stood still {:.1} ms)",
-            ms(took_ns),
+            "{fault}: held {:.1} to {:.1} ms after the fault (bound {bound_ms} ms, machine stood still {:.1} ms)",
+            ms(least_ns),
+            ms(most_ns),
             ms(stall_ns)
         );
         assert!(
-            took_ns <= bound_ms * MS + stall_ns,
-            "{fault}: held only after {:.1} ms",
-            ms(took_ns)
+            least_ns <= bound_ms * MS + stall_ns,
+            "{fault}: still followed after {:.1} ms",
+            ms(least_ns)
         );
-        ms(took_ns)
+        ms(most_ns)
     }
 
     /// No command ever implied more than the limits.

@@ -98,8 +98,9 @@ int main(void)
         } else if (op == 2) {
             tw_motor_step(&motor, now, get_u64());
             put_target();
-        } else if (op == 3) {
+        } else if (op == 3 || op == 5) {
             static uint8_t out[TW_STATE_LEN_MAX];
+            double tau[2] = {0.0, 0.0};
             uint8_t b[32];
             int i;
             get(b, 32);
@@ -107,7 +108,11 @@ int main(void)
                 q[i] = tw_f64(b + 8 * i);
                 v[i] = tw_f64(b + 16 + 8 * i);
             }
-            length = tw_motor_report(&motor, now, q, v, 1, out, sizeof out);
+            if (op == 5) {
+                get(b, 16);
+                for (i = 0; i < 2; i++) tau[i] = tw_f64(b + 8 * i);
+            }
+            length = tw_motor_report(&motor, now, q, v, op == 5 ? tau : NULL, 1, out, sizeof out);
             head[0] = (uint8_t)length;
             head[1] = (uint8_t)(length >> 8);
             put(head, 2);

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::core::action::JointKind;
 use crate::core::governor::limits::JointLimits;
 use serde_json::Value;
 
@@ -256,6 +257,7 @@ fn free(name: &str, kind: JointKind) -> (String, Joint) {
         acceleration_max: 1.0,
         jerk_max: 1.0,
         tracking_error_max: 1.0,
+        torque_max: f64::INFINITY,
     };
     (name.to_owned(), Joint { kind, limits })
 }

@@ -25,6 +25,8 @@ pub struct JointLimits {
     /// Furthest that the measured position may be from the commanded one, > 0; infinite where it is not to be
     /// watched. Must cover the lag of the drive at full speed.
     pub tracking_error_max: f64,
+    /// Highest measured torque (Nm) or force (N), either way, > 0; infinite where it is not to be watched.
+    pub torque_max: f64,
 }
 
 /// One joint's kind and limits.
@@ -75,6 +77,15 @@ pub struct Limits {
     pub settling: Settling,
     /// Cause to reaction, as made stricter for this deployment.
     pub reactions: Reactions,
+}
+
+impl Limits {
+    /// Whether a joint's torque is limited, and so must be measured.
+    #[must_use]
+    pub fn watch_torques(&self) -> bool {
+        let mut joints = self.joints.iter();
+        joints.any(|joint| joint.limits.torque_max.is_finite())
+    }
 }
 
 /// A limit that cannot be governed.
@@ -312,6 +323,7 @@ impl Joint {
                 "above 0",
                 l.tracking_error_max > 0.0,
             ),
+            ("torque_max", l.torque_max, "above 0", l.torque_max > 0.0),
         ];
         match rows.into_iter().find(|(_, _, _, good)| !good) {
             None => Ok(()),

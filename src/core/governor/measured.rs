@@ -11,7 +11,8 @@ use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::{Freshness, JointState};
 use crate::core::units::{MS, Mono};
 
-/// A tracking error that lasts this long is no lag (SAFETY row 44: reaction within 60 ms).
+/// A tracking error that lasts this long is no lag, and a torque above its limit no spike of a gear (SAFETY row 44:
+/// reaction within 60 ms).
 pub const TRACKING_NS: u64 = 50 * MS;
 
 /// Window over which shaking is counted, and the share of its ticks that is too much (SAFETY row 19).
@@ -51,9 +52,15 @@ pub fn usable<'a>(
     let early = state.received > now.plus_ns(limits.period_ns);
     if age_ns > limits.state_age_max_ns || early {
         Err(Cause::StateStale)
-    } else if state.joints != limits.joints.len() {
+    } else if state.joints != limits.joints.len() || !state.torques && limits.watch_torques() {
         Err(Cause::StateDimension)
-    } else if !counted(state).all(|(q, v)| q.is_finite() && v.is_finite()) {
+    } else if !counted(state).all(|(q, v)| q.is_finite() && v.is_finite())
+        || !state
+            .torque
+            .iter()
+            .take(state.joints)
+            .all(|torque| torque.is_finite())
+    {
         Err(Cause::StateNotFinite)
     } else {
         Ok(state)
@@ -90,10 +97,17 @@ fn counted(state: &JointState) -> impl Iterator<Item = (f64, f64)> + '_ {
         .take(state.joints)
 }
 
+/// Whether something is so and has been for [`TRACKING_NS`]; `since` remembers.
+fn lasting(since: &mut Option<Mono>, now: Mono, so: bool) -> bool {
+    *since = so.then(|| since.unwrap_or(now));
+    since.is_some_and(|since| now.since_ns(since) >= TRACKING_NS)
+}
+
 /// Whether the measured robot does what it was told.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     off_track: Option<Mono>,
+    overloaded: Option<Mono>,
     before: Option<JointState>,
 }
 
@@ -128,18 +142,17 @@ impl Watch {
             let most = 2.0 * joint.limits.velocity_max * dt_s + joint.limits.tracking_error_max;
             jumped |= (q - q_before).abs() > most;
         }
-        self.off_track = if off_track {
-            Some(self.off_track.unwrap_or(now))
-        } else {
-            None
-        };
+        let torques = limits.joints.iter().zip(&state.torque);
+        let mut loads = torques.map(|(joint, torque)| torque.abs() > joint.limits.torque_max);
+        let off_track = lasting(&mut self.off_track, now, off_track);
+        let overloaded = lasting(&mut self.overloaded, now, loads.any(|load| load));
         if jumped {
-            return Some(Cause::StateJump);
+            Some(Cause::StateJump)
+        } else if overloaded {
+            Some(Cause::Overload)
+        } else {
+            off_track.then_some(Cause::TrackingError)
         }
-        let long = self
-            .off_track
-            .is_some_and(|since| now.since_ns(since) >= TRACKING_NS);
-        long.then_some(Cause::TrackingError)
     }
 }
 

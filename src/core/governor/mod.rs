@@ -24,6 +24,7 @@
 //!      +------------------------- at rest ---------------- stop; nothing moves until another arming
 //! ```
 
+mod lane;
 pub mod limits;
 pub mod measured;
 pub mod motion;
@@ -404,7 +405,7 @@ impl Governor {
             .map(|(cause, _)| cause);
         let proposal = self.unusable(now, input.proposal);
         let causes = [
-            proposal, shaking, measured, permission, deadman, input.hold, latched, stop, line,
+            proposal, shaking, measured, permission, deadman, latched, stop, line,
         ];
         self.limits.reactions.worst(causes.into_iter().flatten())
     }

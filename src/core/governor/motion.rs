@@ -9,11 +9,12 @@
 //!
 //! It knows nothing of causes, modes or time; [`super`] decides which of the two is done.
 
-use super::limits::{BadLimits, Coordination, Joint, JointLimits, Limits};
-use super::shape::{Axis, Bounds, Limit};
-use super::space::{Mover, Space};
+use super::lane::{Lane, axes_of, movers};
+use super::limits::{BadLimits, Coordination, Joint, Limits};
+use super::shape::{Axis, Limit};
+use super::space::Space;
 use super::together::{self, Axes, Member};
-use crate::core::action::{JointKind, Setpoint};
+use crate::core::action::Setpoint;
 use crate::core::kinematics::envelope::Envelope;
 use crate::core::limits::JOINTS_MAX;
 
@@ -33,20 +34,6 @@ pub enum Haste {
     Orderly,
     /// Each joint as fast as the deployment's limits allow.
     Utmost,
-}
-
-/// One joint.
-#[derive(Clone, Copy, Debug)]
-struct Lane {
-    kind: JointKind,
-    limits: JointLimits,
-    axis: Axis,
-    /// The same by differences of the emitted positions: equal but for their rounding.
-    emitted: Axis,
-    /// What was last asked of it.
-    wish: Axis,
-    full: Bounds,
-    tight: Bounds,
 }
 
 /// See the module's text.
@@ -76,55 +63,6 @@ const SHARES: [f64; 3] = [0.5, 0.25, 0.125];
 
 /// No share that can be asked for: the bounds are to be scaled anew.
 const UNSCALED: f64 = -1.0;
-
-impl Lane {
-    /// # Errors
-    /// [`BadLimits`].
-    fn new(
-        index: usize,
-        joint: &Joint,
-        period_s: f64,
-        tight_share: f64,
-    ) -> Result<Lane, BadLimits> {
-        let l = &joint.limits;
-        let (full, tight) = match joint.kind {
-            JointKind::Gripper => (Bounds::NONE, Bounds::NONE),
-            JointKind::Revolute | JointKind::Prismatic => (
-                Bounds::new(index, l, period_s, 1.0)?,
-                Bounds::new(index, l, period_s, tight_share)?,
-            ),
-        };
-        let q = 0.0_f64.max(l.position_min).min(l.position_max);
-        Ok(Lane {
-            kind: joint.kind,
-            limits: *l,
-            axis: Axis { q, v: 0.0, a: 0.0 },
-            emitted: Axis { q, v: 0.0, a: 0.0 },
-            wish: Axis::default(),
-            full,
-            tight,
-        })
-    }
-
-    fn bounds(&self, force: Force) -> &Bounds {
-        match force {
-            Force::Full => &self.full,
-            Force::Tight => &self.tight,
-        }
-    }
-
-    fn inside(&self, q: f64) -> f64 {
-        q.max(self.limits.position_min)
-            .min(self.limits.position_max)
-    }
-
-    fn has_rates(&self) -> bool {
-        match self.kind {
-            JointKind::Gripper => false,
-            JointKind::Revolute | JointKind::Prismatic => true,
-        }
-    }
-}
 
 impl Motion {
     /// At rest, as near to zero as the limits allow; to be seated before anything moves.
@@ -602,39 +540,6 @@ impl Motion {
                 a: (v - lane.emitted.v) / self.period_s,
             };
             lane.axis = *axis;
-        }
-    }
-}
-
-fn axes_of(lanes: &[Lane]) -> Axes {
-    let mut axes = [Axis::default(); JOINTS_MAX];
-    for (lane, slot) in lanes.iter().zip(axes.iter_mut()) {
-        *slot = lane.axis;
-    }
-    axes
-}
-
-/// The joints on their way to `next`, for the judgement of space. Their stop is that of the deployment's full limits:
-/// the one stop that depends on nothing else.
-fn movers<'a>(lanes: &'a [Lane], next: &'a Axes) -> impl Iterator<Item = Mover<'a>> + Clone {
-    lanes.iter().zip(next).map(|(lane, next)| Mover {
-        now: lane.axis,
-        next: *next,
-        bounds: lane.has_rates().then_some(&lane.full),
-    })
-}
-
-impl Lane {
-    /// The tighter of this lane's limits and `other`.
-    fn narrower(&self, other: &JointLimits) -> JointLimits {
-        let own = &self.limits;
-        JointLimits {
-            position_min: other.position_min.max(own.position_min),
-            position_max: other.position_max.min(own.position_max),
-            velocity_max: other.velocity_max.min(own.velocity_max),
-            acceleration_max: other.acceleration_max.min(own.acceleration_max),
-            jerk_max: other.jerk_max.min(own.jerk_max),
-            tracking_error_max: other.tracking_error_max,
         }
     }
 }

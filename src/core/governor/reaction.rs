@@ -88,10 +88,12 @@ pub enum Cause {
     ClockGap = 26,
     /// A stop did not come to rest in time.
     StopOverdue = 27,
+    /// A measured torque has been above its limit for too long.
+    Overload = 28,
 }
 
 /// Number of causes.
-pub const CAUSES_LEN: usize = 27;
+pub const CAUSES_LEN: usize = 28;
 
 /// All causes, in order of their code.
 pub const CAUSES: [Cause; CAUSES_LEN] = [
@@ -122,6 +124,7 @@ pub const CAUSES: [Cause; CAUSES_LEN] = [
     Cause::MotorRestarted,
     Cause::ClockGap,
     Cause::StopOverdue,
+    Cause::Overload,
 ];
 
 impl Cause {
@@ -148,10 +151,11 @@ impl Cause {
             Cause::PoseOutside       => (Hold, OnArming, "a joint stands outside its position limits"),
             Cause::PoseMoving        => (Hold, OnArming, "a joint moved while the robot was being armed"),
             Cause::CommandsRefused   => (Hold, OnArming, "the motor controller refuses our commands"),
-            Cause::StateDimension    => (Stop, OnAcknowledgement, "the joint state has the wrong number of joints"),
+            Cause::StateDimension    => (Stop, OnAcknowledgement, "the joint state has the wrong number of joints, or none of the torques that are limited"),
             Cause::StateJump         => (Stop, OnAcknowledgement, "a measured joint jumped"),
             Cause::StateLost         => (Stop, OnAcknowledgement, "the joint state was lost"),
             Cause::TrackingError     => (Stop, OnAcknowledgement, "a joint does not follow its commands"),
+            Cause::Overload          => (Stop, OnAcknowledgement, "a joint's torque is above its limit"),
             Cause::EchoLost          => (Stop, OnAcknowledgement, "the motor controller does not echo our commands"),
             Cause::MotorRestarted    => (Stop, OnAcknowledgement, "the motor controller was restarted"),
             Cause::ThreadLate        => (Stop, OnAcknowledgement, "a thread that moves the robot is late"),

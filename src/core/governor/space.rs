@@ -11,7 +11,7 @@
 
 use super::shape::{Axis, Bounds, Limit};
 use crate::core::kinematics::envelope::{Anchor, Breach, Envelope, Subject, Sweep};
-use crate::core::limits::JOINTS_MAX;
+use crate::core::limits::{JOINTS_MAX, fitting};
 
 /// Stages in which a stop is swept at most, so that the cost of a long one is bounded. Within a stage no joint turns
 /// round, so its way is as long as the stage is wide.
@@ -59,7 +59,7 @@ impl Space {
     /// Whether the robot may stand there.
     #[must_use]
     pub fn holds(&self, positions: impl Iterator<Item = f64>) -> bool {
-        let pose: Pose = positions.take(JOINTS_MAX).collect();
+        let pose: Pose = fitting(positions);
         self.envelope.check(&pose).is_ok()
     }
 
@@ -80,7 +80,7 @@ impl Space {
         {
             return Ok(());
         }
-        let here: Pose = movers.clone().map(|m| m.now.q).collect();
+        let here: Pose = fitting(movers.clone().map(|m| m.now.q));
         let anchor = self.envelope.anchor(&here).map_err(limit)?;
         let near = self.envelope.near(&anchor, &ways(&anchor, &movers));
         let anchor = self.anchor.insert(anchor);
@@ -110,7 +110,7 @@ fn ways<'a>(anchor: &Anchor, movers: &(impl Iterator<Item = Mover<'a>> + Clone))
         });
         furthest + HAIR
     });
-    ways.collect()
+    fitting(ways)
 }
 
 /// The step, then the stop, stage by stage.
@@ -118,13 +118,13 @@ fn sweep<'a>(
     mut sweep: Sweep<'_>,
     movers: impl Iterator<Item = Mover<'a>> + Clone,
 ) -> Result<(), Breach> {
-    let mut axes: heapless::Vec<Axis, JOINTS_MAX> = movers.clone().map(|m| m.next).collect();
+    let mut axes: heapless::Vec<Axis, JOINTS_MAX> = fitting(movers.clone().map(|m| m.next));
     let ticks = movers
         .clone()
         .filter_map(|m| Some(m.bounds?.brake().rest(m.next.v, m.next.a).ticks))
         .fold(0.0, f64::max);
     let stage = (ticks / STAGES_MAX) as u64;
-    let pose = |axes: &[Axis]| -> Pose { axes.iter().map(|axis| axis.q).collect() };
+    let pose = |axes: &[Axis]| -> Pose { fitting(axes.iter().map(|axis| axis.q)) };
     sweep.go(&pose(&axes))?;
     // Some ticks more than the closed form says: the last bits may need one.
     let mut left = ticks as u64 + 8;

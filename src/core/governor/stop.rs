@@ -25,6 +25,9 @@
 //! A continuous-time profile sampled at the ticks was rejected: its switching times fall between ticks, and the
 //! samples then break the jerk limit by up to a factor of two.
 
+#[cfg(target_os = "none")]
+use crate::core::units::Root as _;
+
 /// What bounds one joint's stop, in its own unit (rad or m) and seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Brake {

@@ -5,6 +5,7 @@ use crate::core::kinematics::geometry::{Cuboid, Point, Segment, length, segment_
 use crate::core::kinematics::{Chain, Malformed, Sums};
 use crate::core::limits::{
     CAPSULE_PAIRS_MAX, CAPSULES_MAX, JOINTS_MAX, KEEP_OUTS_MAX, LINKS_MAX, SPACE_CHECKS_MAX,
+    fitting,
 };
 use heapless::Vec;
 
@@ -169,10 +170,7 @@ impl<'a> Sweep<'a> {
             return Err(Breach::NoPose);
         }
         let step = |last: &Pose| -> Pose {
-            pose.iter()
-                .zip(last)
-                .map(|(to, from)| (to - from).abs())
-                .collect()
+            fitting(pose.iter().zip(last).map(|(to, from)| (to - from).abs()))
         };
         let steps = step(&self.last);
         let mut further = self.ways.clone();
@@ -204,24 +202,20 @@ impl<'a> Sweep<'a> {
         let (mut done, mut piece) = (0.0, 1.0);
         loop {
             let share = done + piece;
-            let to: Pose = self
-                .last
-                .iter()
-                .zip(pose)
-                .map(|(from, to)| {
-                    if share == 1.0 {
-                        *to
-                    } else {
-                        from + share * (to - from)
-                    }
-                })
-                .collect();
+            let ends = self.last.iter().zip(pose);
+            let to: Pose = fitting(ends.map(|(from, to)| {
+                if share == 1.0 {
+                    *to
+                } else {
+                    from + share * (to - from)
+                }
+            }));
             if self.poses_left == 0 {
                 return Err(Breach::NoPose);
             }
             self.poses_left = self.poses_left.saturating_sub(1);
             let there = self.envelope.anchor(&to)?;
-            let ways: Pose = steps.iter().map(|step| step * piece).collect();
+            let ways: Pose = fitting(steps.iter().map(|step| step * piece));
             let sums = self.envelope.chain.sums(&ways);
             let uncovered =
                 self.envelope
@@ -334,10 +328,11 @@ impl Envelope {
         }
         Ok(Envelope {
             chain,
-            reaches_m: capsules
-                .iter()
-                .map(|each| each.ends.into_iter().map(length).fold(0.0, f64::max))
-                .collect(),
+            reaches_m: fitting(
+                capsules
+                    .iter()
+                    .map(|each| each.ends.into_iter().map(length).fold(0.0, f64::max)),
+            ),
             capsules: Vec::from_slice(capsules).map_err(|_| many("capsules", CAPSULES_MAX))?,
             workspace,
             keep_outs: Vec::from_slice(keep_outs)

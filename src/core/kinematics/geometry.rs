@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Points, rotations and exact distances between segments and boxes. Metres; a capsule is a segment with a radius.
 
+#[cfg(target_os = "none")]
+use crate::core::units::Root as _;
+
 /// Metres, or a direction.
 pub type Point = [f64; 3];
 

@@ -84,6 +84,7 @@ fn after_the_last_action_it_neither_repeats_nor_extrapolates() {
     );
 }
 
+/// I8, for observations.
 #[test]
 fn an_older_observation_is_dropped_whatever_the_order_of_arrival() {
     let mut schedule = Schedule::new(config(Merge::Replace));

@@ -276,6 +276,7 @@ impl Supervisor {
             | Cause::EmergencyStop
             | Cause::StopRequested
             | Cause::TrackingError
+            | Cause::Overload
             | Cause::StateJump
             | Cause::StateNotFinite
             | Cause::StateDimension
@@ -509,6 +510,7 @@ fn remains(latched: Cause, facts: &Facts) -> Option<Cause> {
         | Cause::CameraLost
         | Cause::DeadmanReleased
         | Cause::TrackingError
+        | Cause::Overload
         | Cause::StateJump
         | Cause::StateNotFinite
         | Cause::StateDimension

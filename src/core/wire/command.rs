@@ -127,7 +127,7 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Command, Reject> {
 
 fn unseal(frame: &[u8], identity: Identity) -> Result<Opened<'_, Body>, Reject> {
     let opened = open(frame, identity, COMMAND_LEN_MAX)?;
-    whole_joints(opened.rest)?;
+    whole_joints(opened.rest, JOINT_LEN)?;
     Ok(opened)
 }
 
@@ -140,7 +140,11 @@ fn read(opened: &Opened<'_, Body>) -> Result<Command, Reject> {
         position: [0.0; JOINTS_MAX],
         velocity: [0.0; JOINTS_MAX],
     };
-    read_joints(rest, joints, &mut setpoint.position, &mut setpoint.velocity)?;
+    read_joints(
+        rest,
+        joints,
+        [&mut setpoint.position, &mut setpoint.velocity],
+    )?;
     if ![MODE_KEEP_ALIVE, MODE_FOLLOW, MODE_TORQUE_OFF].contains(&body.mode) {
         return Err(Reject::Mode);
     }

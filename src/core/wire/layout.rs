@@ -34,7 +34,7 @@ pub const HEADER: &[Field] = fields! { 0, Header:
     magic "u32" "`54 44 01 00`: \"TD\", version 1",
     length "u32" "bytes of the whole frame, CRC included",
     counter "u32" "one more for each frame of the stream; wraps. Of commands: the governor's step number",
-    data_id "u32" "CRC of the robot's name, its low byte replaced by 1 command, 2 state, 3 picture, 4 event",
+    data_id "u32" "CRC of the robot's name, its low byte replaced by 1 command, 2 state, 3 picture, 4 event, 5 takeover",
     schema "u32" "CRC over each joint's name, a zero byte, its kind (0 revolute, 1 prismatic, 2 gripper); 0 in pictures",
     epoch "u32" "random for each arming; 0 while not armed, and in pictures",
     sent_ns "u64" "the sender's monotonic clock, ns",
@@ -50,7 +50,7 @@ pub const COMMAND: &[Field] = fields! { HEADER_LEN, command::Body:
     action "u16" "index of the action in the chunk",
     mode "u8" "0 keep-alive, 1 follow, 2 torque off",
     joints "u8" "n, 0 to 64",
-    verdict "u8" "0 passed, 1 shaped, 16 + cause held",
+    verdict "u8" "0 passed; shaped: the limit's code, 1 to 9; 16 + cause held",
     padding "u8[3]" "zero",
 };
 
@@ -66,7 +66,8 @@ pub const STATE: &[Field] = fields! { HEADER_LEN, state::Body:
     last_reject "u8" "code of the last refusal, 0 none",
     joints "u8" "n, 0 to 64",
     holding "u8" "1 while something is held",
-    padding "u8[4]" "zero",
+    torques "u8" "1 where torques follow the velocities",
+    padding "u8[3]" "zero",
 };
 
 /// Body of an event; nothing follows but the CRC.
@@ -76,7 +77,7 @@ pub const EVENT: &[Field] = fields! { HEADER_LEN, event::Body:
     frame_seq "u32" "frame that the robot acted on; 0 for none",
     chunk_id "u32" "chunk that it acted on; 0 for none",
     bundle_hash "u32" "as in a command",
-    code "u16" "what happened; the sender's closed list",
+    code "u16" "1 mode or cause changed (value 0); 2 help wanted (value: seconds held)",
     mode "u8" "mode of the supervisor after it",
     cause "u8" "why; 0 for none",
 };

@@ -177,22 +177,21 @@ fn open<Body: Pod>(
 /// Bytes of one joint's numbers: position and velocity.
 const JOINT_LEN: usize = 16;
 
-/// Whether what follows the fixed body can be whole joints.
-fn whole_joints(rest: &[u8]) -> Result<(), Reject> {
-    if rest.len().is_multiple_of(JOINT_LEN) {
+/// Whether what follows the fixed body can be whole joints of `joint_len` bytes each.
+fn whole_joints(rest: &[u8], joint_len: usize) -> Result<(), Reject> {
+    if rest.len().is_multiple_of(joint_len) {
         Ok(())
     } else {
         Err(Reject::Length)
     }
 }
 
-/// Reads `joints` positions, then as many velocities. All numbers of the frame must be finite, and it must hold
-/// exactly so many.
-fn read_joints(
+/// Reads `joints` numbers into each of `arrays`, one array after the other. All numbers of the frame must be finite,
+/// and it must hold exactly so many.
+fn read_joints<const N: usize>(
     rest: &[u8],
     joints: usize,
-    position: &mut [f64],
-    velocity: &mut [f64],
+    arrays: [&mut [f64]; N],
 ) -> Result<(), Reject> {
     let numbers = || {
         rest.chunks_exact(8)
@@ -201,13 +200,13 @@ fn read_joints(
     if !numbers().all(f64::is_finite) {
         return Err(Reject::NotFinite);
     }
-    if joints > position.len().min(velocity.len()) || rest.len() != joints * JOINT_LEN {
+    let room = arrays.iter().all(|array| joints <= array.len());
+    if !room || rest.len() != joints * N * 8 {
         return Err(Reject::Joints);
     }
-    let slots = position
-        .iter_mut()
-        .take(joints)
-        .chain(velocity.iter_mut().take(joints));
+    let slots = arrays
+        .into_iter()
+        .flat_map(|array| array.iter_mut().take(joints));
     for (slot, number) in slots.zip(numbers()) {
         *slot = number;
     }

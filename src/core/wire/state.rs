@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The state frame: header, this body, n positions, n velocities, CRC. It echoes what the motor controller last
+//! The state frame: header, this body, n positions, n velocities, n torques where they are measured, CRC. It echoes what the motor controller last
 //! accepted, which is the only proof that a command arrived.
 
 use super::delay::Delay;
@@ -7,8 +7,8 @@ use super::health::{Health, Window};
 use super::order::{Retired, advance};
 use super::reject::Reject;
 use super::{
-    CRC_LEN, HEADER_LEN, Header, Identity, JOINT_LEN, MAGIC, Opened, open, read_joints, seal,
-    whole_joints, write_joints,
+    CRC_LEN, HEADER_LEN, Header, Identity, MAGIC, Opened, open, read_joints, seal, whole_joints,
+    write_joints,
 };
 use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::JointState;
@@ -56,14 +56,17 @@ pub(super) struct Body {
     pub(super) last_reject: u8,
     pub(super) joints: u8,
     pub(super) holding: u8,
-    pub(super) padding: [u8; 4],
+    pub(super) torques: u8,
+    pub(super) padding: [u8; 3],
 }
 
+/// Bytes of one number.
+const NUMBER_LEN: usize = size_of::<f64>();
 const BODY_LEN: usize = size_of::<Body>();
 /// Bytes of a state frame without its joints.
 pub const STATE_LEN_MIN: usize = HEADER_LEN + BODY_LEN + CRC_LEN;
 /// Bytes of the longest state frame.
-pub const STATE_LEN_MAX: usize = STATE_LEN_MIN + JOINTS_MAX * JOINT_LEN;
+pub const STATE_LEN_MAX: usize = STATE_LEN_MIN + JOINTS_MAX * 3 * NUMBER_LEN;
 
 /// A state that was on its way for longer than this is refused: the robot is elsewhere by now. Ten periods at 200 Hz;
 /// its age in the history is judged more strictly, but counts from its arrival.
@@ -108,18 +111,22 @@ pub fn encode(report: &Report, identity: Identity, frame: &mut [u8]) -> Option<u
         last_reject: report.last_reject,
         joints: u8::try_from(joints).ok()?,
         holding: u8::from(report.state.holding),
-        padding: [0; 4],
+        torques: u8::from(report.state.torques),
+        padding: [0; 3],
     };
-    let length = STATE_LEN_MIN + joints * JOINT_LEN;
+    let arrays = if report.state.torques { 3 } else { 2 };
+    let length = STATE_LEN_MIN + joints * arrays * NUMBER_LEN;
     let (fixed, rest) = frame
         .get_mut(HEADER_LEN..length)?
         .split_at_mut_checked(BODY_LEN)?;
     fixed.copy_from_slice(bytemuck::bytes_of(&body));
-    let positions = report.state.position.iter().take(joints);
-    write_joints(
-        rest,
-        positions.chain(report.state.velocity.iter().take(joints)),
-    );
+    let (positions, velocities) = (&report.state.position, &report.state.velocity);
+    let numbers = positions
+        .iter()
+        .take(joints)
+        .chain(velocities.iter().take(joints));
+    // Where there are none, there is no room for them either.
+    write_joints(rest, numbers.chain(report.state.torque.iter().take(joints)));
     let header = Header {
         magic: MAGIC,
         length: u32::try_from(length).ok()?,
@@ -142,7 +149,7 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Report, Reject> {
 
 fn unseal(frame: &[u8], identity: Identity) -> Result<Opened<'_, Body>, Reject> {
     let opened = open(frame, identity, STATE_LEN_MAX)?;
-    whole_joints(opened.rest)?;
+    whole_joints(opened.rest, NUMBER_LEN)?;
     Ok(opened)
 }
 
@@ -154,9 +161,15 @@ fn read(opened: &Opened<'_, Body>) -> Result<Report, Reject> {
         joints,
         measured: Mono(body.measured_ns),
         holding: body.holding != 0,
+        torques: body.torques != 0,
         ..JointState::NEVER
     };
-    read_joints(rest, joints, &mut state.position, &mut state.velocity)?;
+    let (position, velocity) = (&mut state.position, &mut state.velocity);
+    if state.torques {
+        read_joints(rest, joints, [position, velocity, &mut state.torque])?;
+    } else {
+        read_joints(rest, joints, [position, velocity])?;
+    }
     Ok(Report {
         counter: header.counter,
         epoch: header.epoch,

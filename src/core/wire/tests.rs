@@ -70,6 +70,15 @@ fn encode_and_decode_are_inverse() {
     let mut frame = [0; STATE_LEN_MAX];
     let length = state::encode(&a_report(), US, &mut frame).expect("fits");
     assert_eq!(state::decode(&frame[..length], US), Ok(a_report()));
+    let mut loaded = a_report();
+    loaded.state.torques = true;
+    loaded.state.torque[..3].copy_from_slice(&[12.5, -3.0, 0.0]);
+    let longer = state::encode(&loaded, US, &mut frame).expect("fits");
+    assert_eq!(longer, length + 3 * 8);
+    assert_eq!(state::decode(&frame[..longer], US), Ok(loaded));
+    loaded.state.torque[1] = f64::NAN;
+    let length = state::encode(&loaded, US, &mut frame).expect("fits");
+    assert_eq!(state::decode(&frame[..length], US), Err(Reject::NotFinite));
     let mut frame = vec![7; picture::PICTURE_OVERHEAD + 4 * 2 * 3];
     picture::encode(&mut frame, 3, Mono(5), 4, 2, US).expect("fits");
     let read = picture::decode(&frame, US).expect("ours");
@@ -144,6 +153,7 @@ fn foreign_frames_are_named() {
     );
 }
 
+/// I8, for armings; I21.
 #[test]
 fn repeated_reordered_and_retired_commands_are_dropped() {
     let mut receiver = CommandReceiver::new(US);

@@ -26,6 +26,7 @@ pub fn limits() -> Limits {
             acceleration_max: 10.0,
             jerk_max: 1_000.0,
             tracking_error_max: 0.1,
+            torque_max: 40.0,
         },
     };
     let limits = Limits::new(&[joint; JOINTS], 5 * MS).expect("constant limits can be governed");

@@ -125,6 +125,7 @@ pub const ROWS: &[Row] = &[
     row(42, "motor controller restarts", |w, on| if on { w.reboot_motor() }, &[Cause::MotorRestarted], Within(MOTOR_NS + TICK_NS), Latched),
     row(43, "motor controller refuses commands", |w, on| w.meddling.commands_refused = on, &[Cause::CommandsRefused], Within(4 * TICK_NS), Disarmed),
     row(44, "a joint is blocked", |w, on| w.meddling.blocked = on, &[Cause::TrackingError], AfterOffTrack(60 * MS), Latched),
+    row(44, "a joint's torque above its limit", |w, on| w.meddling.overloaded = on, &[Cause::Overload], Within(60 * MS), Latched),
     row(48, "asked to stop (SIGTERM)", |w, on| if on { w.request = Some(Request::Stop) }, &[Cause::StopRequested, Cause::Standby], Within(2 * TICK_NS), Disarmed),
 ];
 

@@ -94,6 +94,8 @@ pub struct Meddling {
     pub commands_replayed: bool,
     /// The motor controller refuses everything.
     pub commands_refused: bool,
+    /// A joint carries more than it may.
+    pub overloaded: bool,
     /// A joint is blocked where it is.
     pub blocked: bool,
     /// The deadman switch is released.
@@ -327,6 +329,11 @@ impl World {
         };
         state.position[..JOINTS].copy_from_slice(&self.measured);
         state.position[1] += self.meddling.state_offset_rad;
+        state.torques = true;
+        state.torque[..JOINTS].fill(10.0);
+        if self.meddling.overloaded {
+            state.torque[2] = -60.0;
+        }
         if self.meddling.state_nan {
             state.position[3] = f64::NAN;
         }

@@ -98,6 +98,7 @@ pub(crate) fn robot(
                 acceleration_max,
                 jerk_max: acceleration_max / ramp_s,
                 tracking_error_max: 0.5,
+                torque_max: f64::INFINITY,
             };
             Joint {
                 kind: JointKind::Revolute,
@@ -114,6 +115,7 @@ pub(crate) const ARM: JointLimits = JointLimits {
     acceleration_max: 10.0,
     jerk_max: 500.0,
     tracking_error_max: 0.5,
+    torque_max: f64::INFINITY,
 };
 
 /// How a joint's wish is drawn; kept for a while, so that joints get up to speed and near their limits.

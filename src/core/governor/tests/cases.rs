@@ -31,7 +31,7 @@ fn a_stop_arrives_exactly_and_where_the_closed_form_says() {
     let mut seed = 0x1234_5678_9abc_def0;
     for (v_max, a_max, j_max, t) in BRAKES {
         let brake = Brake::new(a_max, j_max, t);
-        for _ in 0..3_000 {
+        for _ in 0..rounds(3_000) {
             let v0 = (2.0 * xorshift(&mut seed) - 1.0) * v_max;
             let a0 = (2.0 * xorshift(&mut seed) - 1.0) * a_max;
             let rest = brake.rest(v0, a0);
@@ -116,6 +116,7 @@ const JOINT: Joint = Joint {
         acceleration_max: 10.0,
         jerk_max: 500.0,
         tracking_error_max: 0.2,
+        torque_max: f64::INFINITY,
     },
 };
 const PERIOD_NS: u64 = 5 * MS;
@@ -297,6 +298,7 @@ fn a_moving_setpoint_is_caught_up_with_and_then_passes_bit_for_bit() {
     assert!(passed > 180, "{passed} ticks of 400 passed");
 }
 
+/// I4.
 #[test]
 fn a_legal_motion_passes_bit_for_bit() {
     let mut rig = Rig::one(0.0);
@@ -309,6 +311,7 @@ fn a_legal_motion_passes_bit_for_bit() {
     }
 }
 
+/// I1, I2.
 #[test]
 fn hostile_setpoints_keep_every_limit() {
     let mut seed = 0x9e37_79b9_7f4a_7c15;
@@ -329,7 +332,7 @@ fn hostile_setpoints_keep_every_limit() {
         rig.silent();
         let mut shaped = 0;
         let start = std::time::Instant::now();
-        for _ in 0..100_000 {
+        for _ in 0..rounds(100_000) {
             let kind = xorshift(&mut seed);
             let wish = if kind < 0.3 {
                 6.0 * xorshift(&mut seed) - 3.0
@@ -456,4 +459,49 @@ fn a_curve_beyond_limits_is_pursued_without_swinging_out() {
         let (_, furthest) = curve(coordination, 4.0);
         assert!(furthest < 1.0, "{coordination:?}: {furthest}");
     }
+}
+
+/// Ticks until a measured torque ends the motion, and why; `None` if it does not within a second.
+fn overloaded(torque_nm: f64, on: impl Fn(u32) -> bool) -> Option<(u32, Cause)> {
+    let mut strong = JOINT;
+    strong.limits.torque_max = 20.0;
+    let mut rig = Rig::new(
+        limits(&[strong, JOINT], Coordination::Independent),
+        &[0.0, 0.0],
+    );
+    rig.state.torques = true;
+    rig.silent();
+    for tick in 0..200 {
+        rig.state.torque.fill(0.0);
+        rig.state.torque[0] = if on(tick) { torque_nm } else { 0.0 };
+        // Not limited, and so not watched.
+        rig.state.torque[1] = 1e6;
+        if let Verdict::Held(cause) = rig.to(&[0.5, 0.0]).verdict {
+            return Some((tick, cause));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_torque_above_its_limit_stops_when_it_lasts() {
+    assert_eq!(overloaded(20.0, |_| true), None, "on the limit");
+    for torque_nm in [20.1, -20.1, f64::MAX] {
+        let (tick, cause) = overloaded(torque_nm, |tick| tick >= 30).expect("it lasts");
+        assert_eq!((tick, cause), (40, Cause::Overload), "50 ms after it began");
+    }
+    let spikes = |tick: u32| !tick.is_multiple_of(10);
+    assert_eq!(overloaded(30.0, spikes), None, "never for 50 ms");
+    assert_eq!(
+        overloaded(f64::NAN, |tick| tick >= 30),
+        Some((30, Cause::StateNotFinite))
+    );
+}
+
+#[test]
+fn a_limited_torque_that_is_not_measured_is_a_state_that_cannot_be_used() {
+    let mut strong = JOINT;
+    strong.limits.torque_max = 20.0;
+    let mut rig = Rig::new(limits(&[strong], Coordination::Independent), &[0.0]);
+    assert_eq!(rig.to(&[0.5]).verdict, Verdict::Held(Cause::StateDimension));
 }

@@ -4,6 +4,15 @@
 mod adversary;
 mod cases;
 mod properties;
+mod senses;
 mod space;
+mod verdicts;
 
 use super::*;
+
+/// So many rounds; a twentieth, and 60,000 at most, where the tests themselves are tested (tests/mutants/run.sh), hundreds
+/// of times over, which alone sets this.
+fn rounds(n: u64) -> u64 {
+    let short = std::env::var_os("TENDON_SHORT_TESTS").is_some();
+    if short { (n / 20).min(60_000) } else { n }
+}

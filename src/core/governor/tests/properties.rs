@@ -39,10 +39,11 @@ fn campaign(seed: u64, steps: u64) -> (u64, f64, [u64; 3]) {
     (done, worst, counts)
 }
 
-/// I1, I2, I4, I10, I18: ten million steps of an adversary at 1, 2, 7, 14 and 40 joints and 50 to 1000 Hz.
+/// I1, I2, I3, I4, I10, I18: ten million steps of an adversary at 1, 2, 7, 14 and 40 joints and 50 to 1000 Hz.
 #[test]
 fn no_input_whatsoever_breaks_a_limit() {
-    let (done, worst, [passed, shaped, held]) = campaign(1, 10_000_000);
+    let (done, worst, [passed, shaped, held]) = campaign(1, rounds(10_000_000));
+
     println!("{done} steps; passed {passed}, shaped {shaped}, held {held}; worst excess {worst:e}");
     assert!(
         passed > done / 2000 && shaped > done / 100,
@@ -122,7 +123,7 @@ fn stop_by(
 #[test]
 fn every_stop_ends_in_time_and_stays_ended() {
     for coordination in BOTH {
-        for seed in 0..400 {
+        for seed in 0..rounds(400) {
             let duel = at_speed(seed, coordination);
             for utmost in [false, true] {
                 let mut duel = duel.clone_at_now();
@@ -280,7 +281,7 @@ fn silence_and_every_other_loss_are_the_same_stop() {
 #[test]
 fn what_was_governed_is_passed_by_the_next_governor() {
     for coordination in BOTH {
-        for seed in 0..150 {
+        for seed in 0..rounds(150) {
             let mut duel = at_speed(seed, coordination);
             let mut limits = duel.governor.limits.clone();
             limits.settling.window_ns = 0;
@@ -308,7 +309,7 @@ fn what_was_governed_is_passed_by_the_next_governor() {
 /// I9, I10: one step is one period. Late, early, repeated and backward clocks change nothing in what is emitted.
 #[test]
 fn time_that_jumps_changes_nothing_and_nothing_is_caught_up() {
-    for seed in 0..100 {
+    for seed in 0..rounds(100) {
         let mut even = at_speed(seed, BOTH[(seed % 2) as usize]);
         let mut odd = even.clone_at_now();
         let mut dice = Dice::new(seed);
@@ -368,7 +369,7 @@ fn an_old_setpoint_is_never_followed() {
 #[test]
 fn limits_that_shrink_while_moving_are_reached_without_breaking_the_old_ones() {
     for coordination in BOTH {
-        for seed in 0..200 {
+        for seed in 0..rounds(200) {
             let mut duel = at_speed(seed, coordination);
             let old = duel.governor.limits.clone();
             let mut new = old.clone();
@@ -434,7 +435,7 @@ fn limits_that_shrink_while_moving_are_reached_without_breaking_the_old_ones() {
 /// through a stop and a resumption.
 #[test]
 fn synchronised_joints_stay_on_the_line_through_a_stop() {
-    for seed in 0..200 {
+    for seed in 0..rounds(200) {
         let mut duel = Duel::new(
             seed,
             7,
@@ -478,7 +479,7 @@ fn synchronised_joints_stay_on_the_line_through_a_stop() {
 /// I13: one more cause never makes the reaction milder.
 #[test]
 fn one_more_cause_never_makes_it_milder() {
-    for seed in 0..2_000 {
+    for seed in 0..rounds(2_000) {
         let duel = at_speed(seed % 12, Coordination::Independent);
         let mut dice = Dice::new(seed);
         let causes = dice.below(256);
@@ -551,7 +552,7 @@ fn a_latch_ends_the_arming() {
 #[test]
 fn the_last_bit_of_a_wish_stays_a_last_bit() {
     let mut offs = vec![];
-    for seed in 0..300 {
+    for seed in 0..rounds(300) {
         let mut duel = at_speed(seed, BOTH[(seed % 2) as usize]);
         for _ in 0..100 {
             let wish = duel.wish();

@@ -100,7 +100,7 @@ fn depth_m(envelope: &Envelope, pose: &[f64]) -> f64 {
 #[test]
 fn no_input_whatsoever_leaves_the_space() {
     let (mut spaced, mut passed, mut deepest) = (0_u64, 0_u64, 0.0_f64);
-    for seed in 0..120 {
+    for seed in 0..super::rounds(120).max(20) {
         let joints = [2, 3, 6, 7, 14][seed as usize % 5];
         let rate_hz = [50, 200, 1000][seed as usize / 5 % 3];
         let mode = [Coordination::Synchronised, Coordination::Independent][seed as usize % 2];
@@ -174,6 +174,7 @@ const WALKER: JointLimits = JointLimits {
     acceleration_max: 15.0,
     jerk_max: 1500.0,
     tracking_error_max: 0.5,
+    torque_max: f64::INFINITY,
 };
 
 /// Two links that turn about y, with a wall 0.3 m in front of the base and the tip kept out of it.

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the tests of governor and supervisor: breaks the code in one place at a time and sees whether a test notices.
+
+The mutants are those that cargo-mutants lists. To build each of them would take most of a day; so they are woven into
+one program (weave.py), which is built once and run once for each. What cannot be woven (constants, `const fn`, chains of
+`let`) is tried by cargo-mutants itself. Survivors are tried again with the tests at their full length. What is still not
+noticed must be in docs/mutants.md, with the reason why it is no fault of the tests.
+
+    cargo install cargo-mutants && pip install tree-sitter tree-sitter-rust
+    tests/mutants/run.py [--out FOLDER] [--only REGEX] [--jobs N] [--skip-native] [--skip-full]
+
+The core is copied out with its tests (tests/core). An hour on two cores; --only 'supervisor/' takes some minutes.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+from weave import Weaver
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TESTS = ["core::governor", "core::supervisor", "--skip", "no_arrow"]
+# The first failure is all that is asked for: the process ends there.
+CHOSEN = """
+/// The mutant that this run is about, and an end at the first failure.
+#[cfg(test)]
+pub mod mutant {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static CHOSEN: AtomicU32 = AtomicU32::new(0);
+    #[inline(always)]
+    pub fn is(number: u32) -> bool {
+        CHOSEN.load(Ordering::Relaxed) == number
+    }
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static BEFORE_MAIN: extern "C" fn() = {
+        extern "C" fn before_main() {
+            std::panic::set_hook(Box::new(|_| std::process::exit(101)));
+            let number = std::env::var("TENDON_MUTANT").ok().and_then(|n| n.parse().ok());
+            CHOSEN.store(number.unwrap_or(0), Ordering::Relaxed);
+        }
+        before_main
+    };
+}
+"""
+
+
+def copy_core(tree):
+    """The same library, but from its own files, and without the tests of the other rooms and what only they need."""
+    shutil.rmtree(tree, ignore_errors=True)
+    (tree / "src").mkdir(parents=True)
+    (tree / "docs").mkdir()
+    shutil.copy(ROOT / "docs/supervisor.md", tree / "docs")
+    shutil.copytree(ROOT / "src/core", tree / "src/core")
+    shutil.copy(ROOT / "tests/core/Cargo.lock", tree)
+    lib = (ROOT / "tests/core/src/lib.rs").read_text()
+    lib = re.sub(r"^#\[cfg\(test\)\][^;]*^mod bench;\n", "", lib, flags=re.M)
+    lib = re.sub(r"^#\[path.*\n", "", lib, flags=re.M)
+    (tree / "src/lib.rs").write_text(lib + CHOSEN)
+    manifest = (ROOT / "tests/core/Cargo.toml").read_text()
+    (tree / "Cargo.toml").write_text(re.sub(r"^\[dev-dep.*?(?=^\[)", "", manifest, flags=re.M | re.S))
+    for room in ("schedule", "wire", "kinematics"):
+        file = tree / f"src/core/{room}/mod.rs"
+        file.write_text(re.sub(r"^#\[cfg\(test\)\]\nmod tests;\n", "", file.read_text(), flags=re.M))
+
+
+def listed(tree):
+    files = ["--file", "src/core/governor/*.rs", "--file", "src/core/supervisor/*.rs"]
+    return json.loads(subprocess.check_output(["cargo", "mutants", "--list", "--json", "--dir", tree, *files]))
+
+
+def environment(**more):
+    env = {k: v for k, v in os.environ.items() if k != "CARGO_TARGET_DIR"}
+    return env | {"RUSTFLAGS": "--cap-lints=allow", "CARGO_PROFILE_DEV_OPT_LEVEL": "1"} | more
+
+
+def build_woven(tree, out, mutants):
+    """The program, and the numbers that are in it. What the compiler does not take is left out, until it takes all."""
+    woven_tree = out / "woven"
+    left_out, checked = set(), False
+    while True:
+        copy_core(woven_tree)
+        inside = set()
+        for file in sorted({m["file"] for _, m in mutants}):
+            path = woven_tree / file
+            ours = [(n, m) for n, m in mutants if m["file"] == file and n not in left_out]
+            weaver = Weaver(path.read_text(), ours)
+            path.write_text(weaver.out())
+            inside |= weaver.woven
+        # A check is enough to find what does not compile.
+        verb = ["test", "--lib", "--no-run"] if checked else ["check", "--tests"]
+        command = ["cargo", *verb, "--message-format=json", "--target-dir", out / "target"]
+        done = subprocess.run(command, cwd=woven_tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+        if done.returncode == 0 and not checked:
+            checked = True
+            continue
+        if done.returncode == 0:
+            made = [m["executable"] for m in messages if m.get("executable")]
+            return made[0], inside
+        new = set()
+        for message in messages:
+            for span in message.get("message", {}).get("spans", []):
+                if message["message"]["level"] == "error" and span["file_name"].startswith("src/"):
+                    new |= blamed(woven_tree / span["file_name"], span)
+        if not new - left_out:
+            sys.exit(f"does not build, and not for a mutant:\n{done.stderr.decode()}\n{errors(messages)}")
+        left_out |= new
+        print(f"{len(left_out)} do not compile woven", flush=True)
+
+
+def blamed(file, span):
+    """The mutants in the part of the text that the compiler points at, or else in its lines."""
+    text = file.read_bytes()
+    numbers = lambda part: {int(n) for n in re.findall(rb"mutant::is\((\d+)\)", part)}
+    lines = b"\n".join(text.split(b"\n")[span["line_start"] - 1 : span["line_end"]])
+    return numbers(text[span["byte_start"] : span["byte_end"]]) or numbers(lines)
+
+
+def errors(messages):
+    return "\n".join(m["message"]["rendered"] for m in messages if m.get("message", {}).get("level") == "error")
+
+
+# The quick tests first: most mutants end there.
+SLOW = ["properties", "space", "whole_machine", "committed_diagram"]
+
+
+def attempt(program, cwd, number, cpu_s, **more):
+    """caught, missed or timeout (of processor time, so that a busy machine changes nothing)."""
+    skip = [word for slow in SLOW for word in ("--skip", slow)]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    env = environment(TENDON_MUTANT=str(number), CARGO_MANIFEST_DIR=str(cwd), **more)
+    for tests in ([*TESTS, *skip], [*SLOW, "--skip", "no_arrow"]):
+        done = subprocess.run(
+            [program, *tests, "--test-threads=1"],
+            cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=limit,
+        )  # fmt: skip
+        if done.returncode in (-24, -9):
+            return "timeout"
+        if done.returncode != 0:
+            return "caught"
+    return "missed"
+
+
+def attempts(program, cwd, numbers, jobs, cpu_s, say, log, **more):
+    found = {}
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        todo = {pool.submit(attempt, program, cwd, n, cpu_s, **more): n for n in numbers}
+        for done in concurrent.futures.as_completed(todo):
+            found[todo[done]] = done.result()
+            log(todo[done], done.result())
+            if done.result() != "caught":
+                say(todo[done], done.result())
+    return found
+
+
+def native(tree, out, names):
+    """By cargo-mutants itself, one build each."""
+    if not names:
+        return {}
+    shutil.rmtree(out / "native", ignore_errors=True)
+    command = ["cargo", "mutants", "--dir", tree, "--output", out / "native", "--cap-lints", "true", "--timeout", "120"]
+    command += [f"--re=^{re.escape(name)}$".replace("\\ ", " ") for name in names]
+    subprocess.run([*command, "--", "--lib", "--", *TESTS], env=environment(TENDON_SHORT_TESTS="1"))
+    found = {}
+    for word in ("caught", "missed", "timeout", "unviable"):
+        for name in (out / f"native/mutants.out/{word}.txt").read_text().splitlines():
+            found[name] = word
+    return found
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--out", type=pathlib.Path, default=ROOT / "target/mutants")
+    args.add_argument("--only", default="")
+    args.add_argument("--jobs", type=int, default=2)
+    args.add_argument("--skip-native", action="store_true")
+    args.add_argument("--skip-full", action="store_true")
+    args = args.parse_args()
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    tree = out / "tree"
+    copy_core(tree)
+    everything = list(enumerate(listed(tree), 1))
+    mutants = [(n, m) for n, m in everything if re.search(args.only, m["name"])]
+    name = {n: m["name"] for n, m in mutants}
+    program, inside = build_woven(tree, out, everything)
+    if attempt(program, out / "woven", 0, 600, TENDON_SHORT_TESTS="1") != "missed":
+        sys.exit("the tests fail without any mutant")
+    numbers = [n for n, _ in mutants if n in inside]
+    print(f"{len(mutants)} mutants, {len(numbers)} of them woven", flush=True)
+    start = time.monotonic()
+    say = lambda n, word: print(f"{word:8} {name[n]}", flush=True)
+    progress = open(out / "progress.txt", "a")
+    log = lambda n, word: print(f"{word:8} {name[n]}", file=progress, flush=True)
+    found = attempts(program, out / "woven", numbers, args.jobs, 60, say, log, TENDON_SHORT_TESTS="1")
+    print(f"woven ones tried in {time.monotonic() - start:.0f} s", flush=True)
+    if not args.skip_full:
+        again = [n for n, word in found.items() if word == "missed"]
+        found |= attempts(program, out / "woven", again, args.jobs, 1200, lambda n, word: say(n, "full " + word), log)
+    result = {name[n]: word for n, word in found.items()}
+    if not args.skip_native:
+        result |= native(tree, out, [text for n, text in name.items() if n not in inside])
+    (out / "result.json").write_text(json.dumps(result, indent=1))
+    counts = {word: sum(w == word for w in result.values()) for word in ("caught", "timeout", "missed", "unviable")}
+    viable = len(result) - counts["unviable"]
+    print(counts, f"caught or out of time: {100 * (viable - counts['missed']) / max(viable, 1):.2f} % of {viable}")
+    known = (ROOT / "docs/mutants.md").read_text() if (ROOT / "docs/mutants.md").exists() else ""
+    new = [n for n, word in sorted(result.items()) if word == "missed" and n not in known]
+    if new:
+        sys.exit("missed and not in docs/mutants.md:\n" + "\n".join(new))
+
+
+if __name__ == "__main__":
+    main()
