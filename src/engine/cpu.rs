@@ -199,6 +199,53 @@ fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The tensors of a graph as it names them itself, inputs and outputs. 64-bit integers read as 32-bit ones here.
+///
+/// # Errors
+/// In words: no graph, or a tensor without a fixed shape or of a type that no stage has.
+pub fn tensors_of(path: &Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), String> {
+    let bytes = read_capped(path, FILE_BYTES_MAX)?;
+    let model = ModelOptions::with_all_ops()
+        .load(bytes)
+        .map_err(|error| format!("expected an ONNX graph: {error}"))?;
+    let list = |ids: &[NodeId]| {
+        ids.iter()
+            .map(|id| spec_of(&model, *id))
+            .collect::<Result<Vec<_>, String>>()
+    };
+    Ok((list(model.input_ids())?, list(model.output_ids())?))
+}
+
+fn spec_of(model: &Model, id: NodeId) -> Result<TensorSpec, String> {
+    let info = model
+        .node_info(id)
+        .ok_or("a tensor without a description")?;
+    let name = info.name().unwrap_or_default().to_owned();
+    let dtype = match info.dtype() {
+        Some(ValueType::Tensor(DataType::Float)) => Dtype::F32,
+        Some(ValueType::Tensor(DataType::Int32)) => Dtype::I32,
+        other => {
+            return Err(format!(
+                "tensor \"{name}\": expected floats or integers, found {other:?}"
+            ));
+        }
+    };
+    let shape = info.shape().unwrap_or_default();
+    let fixed: Option<Vec<usize>> = shape
+        .iter()
+        .map(|side| match side {
+            Dimension::Fixed(side) => Some(*side),
+            Dimension::Symbolic(_) => None,
+        })
+        .collect();
+    match fixed {
+        Some(shape) if !shape.is_empty() => Ok(TensorSpec { name, dtype, shape }),
+        _ => Err(format!(
+            "tensor \"{name}\": expected a fixed shape, found {shape:?}"
+        )),
+    }
+}
+
 /// Finds each promised tensor in the graph. Every difference goes into `wrong`.
 fn match_tensors(
     model: &Model,

@@ -8,6 +8,7 @@
 
 use crate::config::problem::Problem;
 use crate::ports::Dtype;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -159,7 +160,7 @@ pub struct StageFile {
 }
 
 /// The files of a graph.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnnxFile {
     /// 32-bit float.
@@ -181,7 +182,7 @@ pub struct InputFile {
 }
 
 /// An output of a graph.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputFile {
     /// Element type.
@@ -291,7 +292,7 @@ pub struct StateFile {
 }
 
 /// The unit of one number of a state or an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Radians, of a revolute joint.
@@ -371,7 +372,7 @@ pub enum Representation {
 }
 
 /// How often, how soon.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimingFile {
     /// Inferences a second to ask for.
@@ -383,7 +384,7 @@ pub struct TimingFile {
 }
 
 /// The fixture that a loaded bundle must reproduce.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParityFile {
     /// Observations and actions: a safetensors file.
@@ -500,7 +501,8 @@ pub fn at(path: &str) -> String {
     }
 }
 
-fn section<T: DeserializeOwned>(
+/// Reads one section at its JSON path; adds to `problems` if it cannot.
+pub(crate) fn section<T: DeserializeOwned>(
     value: &Value,
     path: &str,
     problems: &mut Vec<Problem>,

@@ -32,7 +32,7 @@ struct Sentences {
 }
 
 /// How a loaded policy compares with its fixture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parity {
     /// Observations compared.
     pub frames: usize,

@@ -35,6 +35,14 @@ impl<'a> TensorFile<'a> {
         self.tensors.tensor(key).is_ok()
     }
 
+    /// Every key.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        self.tensors
+            .names()
+            .into_iter()
+            .map(|name| (*name).to_owned())
+    }
+
     /// Floats of the given shape, row-major.
     ///
     /// # Errors

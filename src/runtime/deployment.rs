@@ -8,7 +8,9 @@ use crate::core::governor::Governor;
 use crate::core::governor::limits::Joint;
 use crate::core::schedule::Schedule;
 use crate::core::wire::{Identity, Kind, data_id, schema_id};
+use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::policy::Policy;
+use crate::ports::{Engine, EngineFault};
 use crate::runtime::engines::{self, Chosen};
 use crate::runtime::inference::{self, Inference};
 
@@ -127,6 +129,19 @@ impl Deployment {
             inference: Inference::new(policy, settings),
             config,
         })
+    }
+}
+
+/// Makes CPU engines that compute on `threads` threads.
+pub fn cpu_engine(
+    threads: usize,
+) -> impl Fn(&std::path::Path, &crate::ports::StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
+    move |path, spec| {
+        let options = CpuOptions {
+            threads,
+            ..CpuOptions::default()
+        };
+        CpuEngine::load(path, spec, options).map(|engine| Box::new(engine) as Box<dyn Engine>)
     }
 }
 

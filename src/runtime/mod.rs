@@ -24,6 +24,7 @@ pub mod operations;
 pub mod page;
 pub mod phase;
 pub mod pipeline;
+pub mod policy_bench;
 pub mod realtime;
 pub mod rtbench;
 pub mod schedule_plot;

@@ -5,7 +5,11 @@ mod allocations;
 mod broken_files;
 mod broken_folder;
 mod broken_manifest;
+mod broken_staged;
+mod decode;
 mod drives;
+mod families;
+mod feed;
 mod fixture;
 mod refusal;
 

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the small bundles of tests/families: every family at a reduced width, with random but fixed weights.
+
+Run: python engines/families/make.py [NAME ...]     (torch, onnx, scipy, lerobot 0.4.4, diffusers, Pillow, tokenizers)
+"""
+
+import sys
+
+sys.path.insert(0, __file__.rsplit("/", 1)[0])
+
+import flow_families  # noqa: E402
+import lerobot_families  # noqa: E402
+import other_families  # noqa: E402
+import token_families  # noqa: E402
+
+ALL = {
+    "act": lerobot_families.act,
+    "bcz": other_families.bcz,
+    "clip": other_families.clip,
+    "diffusion": lerobot_families.diffusion,
+    "groot": flow_families.groot,
+    "humanoid": other_families.humanoid,
+    "octo": flow_families.octo,
+    "openvla": token_families.openvla,
+    "openvla_oft": token_families.oft,
+    "pi0": flow_families.pi0,
+    "pi05": flow_families.pi05,
+    "pi0_fast": token_families.pi0_fast,
+    "planner": token_families.planner,
+    "rt1": other_families.rt1,
+    "rt2": token_families.rt2,
+    "smolvla": lerobot_families.smolvla,
+}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ALL:
+        ALL[name]()

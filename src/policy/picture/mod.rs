@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A camera's picture on its way into a graph, step by step as the family's own code does it.
+//!
+//! The manifest gives an ordered list of [`PictureOp`]s and how the last picture becomes numbers ([`Levels`], [`Axes`]).
+//! Everything is allocated at load; [`Feed::fill`] only computes. Which library's resize is meant is part of the
+//! manifest, because Pillow, torch, TensorFlow and OpenCV give other pictures of the same name.
+
+pub mod history;
+pub mod kernel;
+pub mod resample;
+
+use crate::config::problem::Problem;
+use kernel::{Filter, Library};
+use resample::{CHANNELS, Resample};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Longest side of a picture in pixels: 4K video.
+pub const SIDE_PX_MAX: usize = 4_096;
+
+/// What happens to the aspect ratio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fit {
+    /// It is not kept.
+    Stretch,
+    /// Kept; the rest is filled on both sides alike (openpi, LeRobot's pi0).
+    PadCenter,
+    /// Kept; the rest is filled at the left and the top (SmolVLA).
+    PadLeftTop,
+    /// Kept; the shorter side fits and the rest of the longer is cut at both ends (CLIP).
+    Cover,
+}
+
+/// One step of a picture's way.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "op")]
+pub enum PictureOp {
+    /// Upside down and left to right (LIBERO).
+    Rotate180,
+    /// The middle of it.
+    CenterCrop {
+        /// Pixels.
+        width: usize,
+        /// Pixels.
+        height: usize,
+    },
+    /// To another size.
+    Resize {
+        /// Pixels.
+        width: usize,
+        /// Pixels.
+        height: usize,
+        /// Aspect ratio.
+        fit: Fit,
+        /// Kernel.
+        filter: Filter,
+        /// Whose.
+        library: Library,
+        /// Whether the library gave bytes (rounded) or floats.
+        #[serde(default = "yes")]
+        bytes: bool,
+        /// What fills the rest, of 0..255; -255 is LeRobot 0.4's -1 on a picture of 0..1.
+        #[serde(default)]
+        pad: f32,
+    },
+    /// The middle, a part of the area, stretched (`tf.image.crop_and_resize`).
+    CenterArea {
+        /// Part of the area, 0.9.
+        area: f64,
+        /// Pixels.
+        width: usize,
+        /// Pixels.
+        height: usize,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How a number of 0..255 becomes the graph's: `(x * scale - mean) / std`, channel by channel.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Levels {
+    /// 1/255 for 0..1; 1 for bytes as they are.
+    pub scale: f64,
+    /// Of red, green and blue.
+    #[serde(default)]
+    pub mean: [f64; 3],
+    /// Of red, green and blue.
+    #[serde(default = "ones")]
+    pub std: [f64; 3],
+}
+
+fn ones() -> [f64; 3] {
+    [1.0; 3]
+}
+
+/// Order of the axes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Axes {
+    /// Channel, row, column.
+    #[default]
+    Nchw,
+    /// Row, column, channel.
+    Nhwc,
+}
+
+/// Order of the channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Colour {
+    /// Red first.
+    #[default]
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+/// A camera as the manifest has it.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CameraFile {
+    /// Role, e.g. `front`.
+    pub role: String,
+    /// Width and height that the camera gives.
+    pub source_size: [usize; 2],
+    /// What is done to it, in order.
+    #[serde(default)]
+    pub ops: Vec<PictureOp>,
+    /// One or more: OpenVLA stacks two normalisations of one picture on the channels.
+    pub levels: Vec<Levels>,
+    /// Order of the axes.
+    #[serde(default)]
+    pub layout: Axes,
+    /// Order of the channels.
+    #[serde(default)]
+    pub color: Colour,
+    /// Frames of history, newest last.
+    #[serde(default = "one")]
+    pub history: usize,
+    /// Time between them.
+    #[serde(default)]
+    pub spacing_ms: f64,
+    /// What the tensor holds while the camera is missing; a camera without it is required.
+    #[serde(default)]
+    pub missing: Option<f32>,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Where a picture of one size is put into another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Place {
+    left: usize,
+    top: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Rotate,
+    Crop {
+        from: [usize; 2],
+        at: Place,
+        size: [usize; 2],
+    },
+    Resize {
+        resample: Resample,
+        at: Place,
+        size: [usize; 2],
+        pad: f32,
+        /// Where the resized picture is read from, for [`Fit::Cover`].
+        skip: Place,
+    },
+}
+
+/// A camera's way, ready to run. Made once.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    source: [usize; 2],
+    size: [usize; 2],
+    steps: Vec<Step>,
+    levels: Vec<[[f32; 2]; CHANNELS]>,
+    layout: Axes,
+    colour: Colour,
+    /// `[height][width][3]` of the last step, 0..255.
+    last: Vec<f32>,
+    bytes: Vec<u8>,
+    spare: Vec<u8>,
+}
+
+impl Feed {
+    /// Works the steps out.
+    ///
+    /// # Errors
+    /// Every [`Problem`]: a size of zero or beyond 4096, a crop larger than its picture, a kernel that the library does
+    /// not have, floats that another step would have to read, a deviation of zero.
+    pub fn new(file: &CameraFile, at: &str) -> Result<Feed, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut wrong = |what: String, expected: String, found: String| {
+            problems.push(Problem {
+                at: format!("{at}{what}"),
+                expected,
+                found,
+            });
+        };
+        let good = |size: [usize; 2]| size.iter().all(|side| (1..=SIDE_PX_MAX).contains(side));
+        let sides = format!("sides of 1 to {SIDE_PX_MAX} pixels");
+        if !good(file.source_size) {
+            wrong(
+                ".source_size".into(),
+                sides.clone(),
+                format!("{:?}", file.source_size),
+            );
+            return Err(problems);
+        }
+        let mut size = file.source_size;
+        let mut steps = Vec::new();
+        for (index, op) in file.ops.iter().enumerate() {
+            let here = format!(".ops[{index}]");
+            let to = match op {
+                PictureOp::Rotate180 => size,
+                PictureOp::CenterCrop { width, height }
+                | PictureOp::Resize { width, height, .. }
+                | PictureOp::CenterArea { width, height, .. } => [*width, *height],
+            };
+            if !good(to) {
+                wrong(here, sides.clone(), format!("{to:?}"));
+                return Err(problems);
+            }
+            let step = match op {
+                PictureOp::Rotate180 => Some(Step::Rotate),
+                PictureOp::CenterCrop { .. } if to[0] > size[0] || to[1] > size[1] => {
+                    wrong(
+                        here.clone(),
+                        format!("at most the picture's {size:?}"),
+                        format!("{to:?}"),
+                    );
+                    None
+                }
+                PictureOp::CenterCrop { .. } => Some(Step::Crop {
+                    from: size,
+                    at: Place {
+                        left: (size[0] - to[0]) / 2,
+                        top: (size[1] - to[1]) / 2,
+                    },
+                    size: to,
+                }),
+                PictureOp::CenterArea { area, .. } => Resample::centre_area(size, *area, to)
+                    .map(|resample| whole(resample, to))
+                    .or_else(|| {
+                        wrong(
+                            here.clone(),
+                            "an area above 0 and at most 1".into(),
+                            area.to_string(),
+                        );
+                        None
+                    }),
+                PictureOp::Resize { bytes, .. } if !bytes && index + 1 < file.ops.len() => {
+                    wrong(
+                        here.clone(),
+                        "a resize in floats as the last step".into(),
+                        "one before another step".into(),
+                    );
+                    None
+                }
+                PictureOp::Resize {
+                    fit,
+                    filter,
+                    library,
+                    bytes,
+                    pad,
+                    ..
+                } => fitted(size, to, *fit, *filter, *library, *bytes, *pad).or_else(|| {
+                    wrong(
+                        here.clone(),
+                        format!("a kernel that {library:?} has"),
+                        format!("{filter:?}"),
+                    );
+                    None
+                }),
+            };
+            let Some(step) = step else {
+                return Err(problems);
+            };
+            steps.push(step);
+            size = to;
+        }
+        for (index, levels) in file.levels.iter().enumerate() {
+            let finite = |values: &[f64]| values.iter().all(|value| value.is_finite());
+            let good = finite(&[levels.scale]) && finite(&levels.mean) && finite(&levels.std);
+            if !good || levels.scale <= 0.0 || levels.std.iter().any(|std| *std <= 0.0) {
+                wrong(
+                    format!(".levels[{index}]"),
+                    "a scale and deviations above 0 and finite means".into(),
+                    format!("{levels:?}"),
+                );
+            }
+        }
+        if !(1..=4).contains(&file.levels.len()) {
+            wrong(
+                ".levels".into(),
+                "1 to 4".into(),
+                file.levels.len().to_string(),
+            );
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Feed {
+            source: file.source_size,
+            last: vec![0.0; size[0] * size[1] * CHANNELS],
+            bytes: Vec::with_capacity(largest(file)),
+            spare: Vec::with_capacity(largest(file)),
+            size,
+            steps,
+            levels: file.levels.iter().map(factors).collect(),
+            layout: file.layout,
+            colour: file.color,
+        })
+    }
+
+    /// Width and height of the picture that the camera gives.
+    #[must_use]
+    pub fn source(&self) -> [usize; 2] {
+        self.source
+    }
+
+    /// Numbers of one frame in the tensor.
+    #[must_use]
+    pub fn values(&self) -> usize {
+        self.last.len() * self.levels.len()
+    }
+
+    /// Shape of one frame in the tensor, without the batch.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 3] {
+        let channels = CHANNELS * self.levels.len();
+        match self.layout {
+            Axes::Nchw => [channels, self.size[1], self.size[0]],
+            Axes::Nhwc => [self.size[1], self.size[0], channels],
+        }
+    }
+
+    /// Writes `rgb`, `[height][width][3]` of the source, into `tensor`. False, and nothing written, if either has another
+    /// length. Allocates nothing.
+    #[must_use]
+    pub fn fill(&mut self, rgb: &[u8], tensor: &mut [f32]) -> bool {
+        let expected = self.source[0] * self.source[1] * CHANNELS;
+        if rgb.len() != expected || tensor.len() != self.values() {
+            return false;
+        }
+        let count = self.steps.len();
+        if count == 0 {
+            for (slot, byte) in self.last.iter_mut().zip(rgb) {
+                *slot = f32::from(*byte);
+            }
+        }
+        for (index, step) in self.steps.iter_mut().enumerate() {
+            let input: &[u8] = if index == 0 { rgb } else { &self.bytes };
+            if index + 1 == count {
+                run_last(step, input, &mut self.last);
+            } else {
+                run_step(step, input, &mut self.spare);
+                core::mem::swap(&mut self.bytes, &mut self.spare);
+            }
+        }
+        self.spread(tensor);
+        true
+    }
+
+    fn spread(&self, tensor: &mut [f32]) {
+        let channel = |at: usize| match self.colour {
+            Colour::Rgb => at,
+            Colour::Bgr => CHANNELS - 1 - at,
+        };
+        match self.layout {
+            Axes::Nchw => {
+                let plane = (self.last.len() / CHANNELS).max(1);
+                let all = self
+                    .levels
+                    .iter()
+                    .flat_map(|levels| levels.iter().enumerate());
+                for (values, (at, [mul, add])) in tensor.chunks_exact_mut(plane).zip(all) {
+                    let from = channel(at);
+                    for (value, pixel) in values.iter_mut().zip(self.last.chunks_exact(CHANNELS)) {
+                        *value = pixel.get(from).copied().unwrap_or(0.0) * mul + add;
+                    }
+                }
+            }
+            Axes::Nhwc => {
+                let width = CHANNELS * self.levels.len();
+                for (out, pixel) in tensor
+                    .chunks_exact_mut(width)
+                    .zip(self.last.chunks_exact(CHANNELS))
+                {
+                    let all = self
+                        .levels
+                        .iter()
+                        .flat_map(|levels| levels.iter().enumerate());
+                    for (value, (at, [mul, add])) in out.iter_mut().zip(all) {
+                        *value = pixel.get(channel(at)).copied().unwrap_or(0.0) * mul + add;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn factors(levels: &Levels) -> [[f32; 2]; CHANNELS] {
+    let mut out = [[0.0; 2]; CHANNELS];
+    for (factor, (mean, std)) in out.iter_mut().zip(levels.mean.iter().zip(levels.std)) {
+        *factor = [(levels.scale / std) as f32, (-mean / std) as f32];
+    }
+    out
+}
+
+/// Bytes of the largest picture between two steps.
+fn largest(file: &CameraFile) -> usize {
+    let mut size = file.source_size;
+    let mut most = 0;
+    for op in &file.ops {
+        if let PictureOp::CenterCrop { width, height }
+        | PictureOp::Resize { width, height, .. }
+        | PictureOp::CenterArea { width, height, .. } = op
+        {
+            size = [*width, *height];
+        }
+        most = most.max(size[0] * size[1] * CHANNELS);
+    }
+    most
+}
+
+fn whole(resample: Resample, size: [usize; 2]) -> Step {
+    Step::Resize {
+        resample,
+        at: Place { left: 0, top: 0 },
+        size,
+        pad: 0.0,
+        skip: Place { left: 0, top: 0 },
+    }
+}
+
+fn fitted(
+    from: [usize; 2],
+    to: [usize; 2],
+    fit: Fit,
+    filter: Filter,
+    library: Library,
+    bytes: bool,
+    pad: f32,
+) -> Option<Step> {
+    let ratio = |pick: fn(f64, f64) -> f64| {
+        pick(from[0] as f64 / to[0] as f64, from[1] as f64 / to[1] as f64)
+    };
+    // Truncated, as Python's int() in openpi's and LeRobot's resize_with_pad and torchvision's resize.
+    let scaled = |ratio: f64| from.map(|side| ((side as f64 / ratio) as usize).max(1));
+    let inner = match fit {
+        Fit::Stretch => to,
+        Fit::PadCenter | Fit::PadLeftTop => scaled(ratio(f64::max)).map(|side| side),
+        Fit::Cover => scaled(ratio(f64::min)),
+    };
+    let resample = Resample::new(library, filter, from, inner, bytes)?;
+    let rest = [
+        to[0].saturating_sub(inner[0]),
+        to[1].saturating_sub(inner[1]),
+    ];
+    let over = [
+        inner[0].saturating_sub(to[0]),
+        inner[1].saturating_sub(to[1]),
+    ];
+    // torchvision's CenterCrop rounds a half to the even neighbour.
+    let middle = |over: usize| (over as f64 / 2.0).round_ties_even() as usize;
+    Some(Step::Resize {
+        resample,
+        at: match fit {
+            Fit::PadLeftTop => Place {
+                left: rest[0],
+                top: rest[1],
+            },
+            Fit::Stretch | Fit::PadCenter | Fit::Cover => Place {
+                left: rest[0] / 2,
+                top: rest[1] / 2,
+            },
+        },
+        size: to,
+        pad,
+        skip: Place {
+            left: middle(over[0]),
+            top: middle(over[1]),
+        },
+    })
+}
+
+/// Any step but the last gives bytes.
+fn run_step(step: &mut Step, input: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    match step {
+        Step::Rotate => out.extend(input.chunks_exact(CHANNELS).rev().flatten()),
+        Step::Crop { from, at, size } => {
+            for row in cropped(input, *from, *at, *size) {
+                out.extend_from_slice(row);
+            }
+        }
+        Step::Resize {
+            resample,
+            at,
+            size,
+            pad,
+            skip,
+        } => {
+            out.resize(size[0] * size[1] * CHANNELS, *pad as u8);
+            resize_into(resample, input, *at, *skip, *size, |place, row| {
+                for (slot, value) in out.iter_mut().skip(place).zip(row) {
+                    *slot = *value as u8;
+                }
+            });
+        }
+    }
+}
+
+fn run_last(step: &mut Step, input: &[u8], out: &mut [f32]) {
+    match step {
+        Step::Rotate => {
+            for (slot, pixel) in out
+                .chunks_exact_mut(CHANNELS)
+                .zip(input.chunks_exact(CHANNELS).rev())
+            {
+                for (slot, byte) in slot.iter_mut().zip(pixel) {
+                    *slot = f32::from(*byte);
+                }
+            }
+        }
+        Step::Crop { from, at, size } => {
+            let rows = cropped(input, *from, *at, *size).flatten();
+            for (slot, byte) in out.iter_mut().zip(rows) {
+                *slot = f32::from(*byte);
+            }
+        }
+        Step::Resize {
+            resample,
+            at,
+            size,
+            pad,
+            skip,
+        } => {
+            if resample.output() != *size {
+                out.fill(*pad);
+            }
+            resize_into(resample, input, *at, *skip, *size, |place, row| {
+                let to = out.get_mut(place..).unwrap_or_default();
+                for (slot, value) in to.iter_mut().zip(row) {
+                    *slot = *value;
+                }
+            });
+        }
+    }
+}
+
+/// Gives `write` the place in a picture of `size` and the numbers of each row that falls into it.
+fn resize_into(
+    resample: &mut Resample,
+    input: &[u8],
+    at: Place,
+    skip: Place,
+    size: [usize; 2],
+    mut write: impl FnMut(usize, &[f32]),
+) {
+    let width = (size[0] - at.left.min(size[0])) * CHANNELS;
+    resample.run(input, |row, values| {
+        let Some(row) = row.checked_sub(skip.top).map(|row| row + at.top) else {
+            return;
+        };
+        let values = values.get(skip.left * CHANNELS..).unwrap_or_default();
+        if row < size[1] {
+            let part = values.get(..width).unwrap_or(values);
+            write((row * size[0] + at.left) * CHANNELS, part);
+        }
+    });
+}
+
+fn cropped(
+    input: &[u8],
+    from: [usize; 2],
+    at: Place,
+    size: [usize; 2],
+) -> impl Iterator<Item = &[u8]> {
+    input
+        .chunks_exact((from[0] * CHANNELS).max(1))
+        .skip(at.top)
+        .take(size[1])
+        .filter_map(move |row| row.get(at.left * CHANNELS..(at.left + size[0]) * CHANNELS))
+}

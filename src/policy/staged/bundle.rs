@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Opens a folder, checks it, loads its engines and proves it with its fixture.
+//!
+//! Nothing is loaded before every hash held and every reference was found; then all that can fail is tried, so that one
+//! look finds every fault.
+
+use crate::config::Precision;
+use crate::config::problem::Problem;
+use crate::policy::decode::diffusion::Diffusion;
+use crate::policy::decode::post::Steps;
+use crate::policy::folder::{Folder, Hash, SIDE_FILE_BYTES_MAX, hash};
+use crate::policy::manifest::{PackageFile, at, section};
+use crate::policy::parity::Parity;
+use crate::policy::picture::Feed;
+use crate::policy::picture::history::History;
+use crate::policy::prompt::Prompt;
+use crate::policy::staged::decoder::Decoder;
+use crate::policy::staged::fixture;
+use crate::policy::staged::judge::Judge;
+use crate::policy::staged::manifest::{LoopFile, SCHEMA, StagedFile, TableFile, TextFile};
+use crate::policy::staged::plan::{Place, Plan, Source, output_of};
+use crate::policy::staged::run::Run;
+use crate::policy::staged::{Eye, Staged, Turns, Words, stats};
+use crate::policy::tensors::TensorFile;
+use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
+use crate::ports::{Engine, TensorSpec};
+use rand_core::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A folder with a manifest of schema 2 whose files have the promised hashes; engines and numbers are not looked at yet.
+#[derive(Debug)]
+pub struct Opened {
+    /// Name for people.
+    pub name: String,
+    /// The manifest.
+    pub file: StagedFile,
+    /// What runs when.
+    pub plan: Plan,
+    /// Every hashed file with its size in bytes.
+    pub files: Vec<(String, u64)>,
+    /// SHA-256 of the manifest.
+    pub hash: Hash,
+    pub(crate) folder: Folder,
+    pub(crate) feeds: Vec<Feed>,
+}
+
+/// Whether a folder's manifest is of schema 2. False for anything that cannot be read: the reader of schema 1 then says
+/// what is wrong with it.
+#[must_use]
+pub fn is_staged(path: &Path) -> bool {
+    let bytes = Folder::open(path).and_then(|folder| folder.read_manifest());
+    bytes
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+        .and_then(|root| root.get("tendon")?.get("schema")?.as_u64())
+        == Some(u64::from(SCHEMA))
+}
+
+/// Reads the manifest's bytes.
+///
+/// # Errors
+/// Every [`Problem`] found, with its JSON path.
+pub fn read(bytes: &[u8]) -> Result<(PackageFile, StagedFile), Vec<Problem>> {
+    let root: Value = serde_json::from_slice(bytes).map_err(|error| {
+        vec![Problem {
+            at: format!("manifest.json:{}:{}", error.line(), error.column()),
+            expected: "JSON in UTF-8".into(),
+            found: error.to_string(),
+        }]
+    })?;
+    let mut problems = Vec::new();
+    let package: Option<PackageFile> = section(&root, "", &mut problems);
+    let ours: Option<StagedFile> = match root.get("tendon") {
+        Some(ours) => section(ours, "tendon", &mut problems),
+        None => {
+            problems.push(Problem {
+                at: at("tendon"),
+                expected: "an object (a bundle without it cannot be run by Tendon)".into(),
+                found: "nothing".into(),
+            });
+            None
+        }
+    };
+    match (package, ours) {
+        (Some(package), Some(ours)) if problems.is_empty() => Ok((package, ours)),
+        _ => Err(problems),
+    }
+}
+
+impl Opened {
+    /// Opens and checks a folder.
+    ///
+    /// # Errors
+    /// Every [`Problem`] found.
+    pub fn open(path: &Path) -> Result<Opened, Vec<Problem>> {
+        let mut folder = Folder::open(path).map_err(|problem| vec![problem])?;
+        let bytes = folder.read_manifest().map_err(|problem| vec![problem])?;
+        let (package, file) = read(&bytes)?;
+        let mut judge = Judge::default();
+        judge.package(&package, &file);
+        judge.file(&file);
+        let mut feeds = Vec::new();
+        for (index, camera) in file.cameras.iter().enumerate() {
+            match Feed::new(camera, &at(&format!("tendon.cameras[{index}]"))) {
+                Ok(feed) => feeds.push(feed),
+                Err(found) => judge.problems.extend(found),
+            }
+        }
+        folder.promise(file.sha256.clone());
+        let mut files = Vec::new();
+        for name in file.sha256.keys() {
+            match folder.verify(&at(&format!("tendon.sha256[{name:?}]")), name) {
+                Ok(bytes) => files.push((name.clone(), bytes)),
+                Err(problem) => judge.problems.push(problem),
+            }
+        }
+        // A plan of wrong sizes would only repeat what was said.
+        if !judge.problems.is_empty() {
+            return Err(judge.problems);
+        }
+        let frames: Vec<usize> = feeds.iter().map(Feed::values).collect();
+        let plan = Plan::new(&file, &frames)?;
+        Ok(Opened {
+            name: package.policy.name,
+            file,
+            plan,
+            files,
+            hash: hash(&bytes),
+            folder,
+            feeds,
+        })
+    }
+}
+
+impl Staged {
+    /// Opens, checks and loads the bundle in `dir`, and runs its fixture.
+    ///
+    /// # Errors
+    /// Every [`Problem`] found, with file, key, what was expected and what was found.
+    pub fn load(
+        dir: &Path,
+        options: LoadOptions,
+        engine: &EngineLoader<'_>,
+    ) -> Result<Staged, Vec<Problem>> {
+        let opened = Opened::open(dir)?;
+        let mut staged = assemble(opened, options.precision, engine)?;
+        let fixture = fixture::Fixture::read(&staged.1, &staged.0)?;
+        let parity = fixture.run(&mut staged.0)?;
+        let refused = options.parity_miss == ParityMiss::Refuse && !parity.missed.is_empty();
+        if refused {
+            return Err(parity.missed);
+        }
+        staged.0.parity = parity;
+        staged.0.reset();
+        staged.0.sentence = None;
+        Ok(staged.0)
+    }
+}
+
+/// Engines, statistics, tokenizers.
+fn assemble(
+    opened: Opened,
+    precision: Precision,
+    engine: &EngineLoader<'_>,
+) -> Result<(Staged, Folder), Vec<Problem>> {
+    let Opened {
+        name,
+        file,
+        plan,
+        files,
+        hash,
+        folder,
+        feeds,
+    } = opened;
+    let mut problems = Vec::new();
+    let mut keep = |found: Vec<Problem>| problems.extend(found);
+    let words = words(&folder, file.text.as_ref()).map_err(&mut keep).ok();
+    let state = match &file.state {
+        None => Some(None),
+        Some(state) => stats::read(&folder, state.stats.as_ref(), &state.names)
+            .map_err(&mut keep)
+            .ok()
+            .map(|normaliser| Some((Steps::new(state.pre.clone()), normaliser))),
+    };
+    let action = match &file.action {
+        None => Some(None),
+        Some(action) => stats::read(&folder, action.stats.as_ref(), &action.names)
+            .map_err(&mut keep)
+            .ok()
+            .map(|normaliser| Some((action.clone(), normaliser, Steps::new(action.post.clone())))),
+    };
+    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+    for (index, (stage, planned)) in file.stages.iter().zip(&plan.stages).enumerate() {
+        let (key, graph) = match (precision, &stage.onnx.int8) {
+            (Precision::Int8, Some(graph)) => ("int8", graph),
+            // A block that was not worth quantising has one graph.
+            (Precision::Int8 | Precision::Fp32, _) => ("fp32", &stage.onnx.fp32),
+        };
+        let path = at(&format!("tendon.stages[{index}].onnx.{key}"));
+        let wrong = |found: String| {
+            vec![Problem {
+                at: path.clone(),
+                expected:
+                    "a graph that the engine loads, with the manifest's tensors in their order"
+                        .into(),
+                found,
+            }]
+        };
+        let list = |tensors: &[TensorSpec]| {
+            let words: Vec<String> = tensors.iter().map(ToString::to_string).collect();
+            words.join(", ")
+        };
+        let loaded = folder
+            .locate(&path, graph)
+            .map_err(|problem| vec![problem])
+            .and_then(|file| {
+                engine(&file, &planned.spec).map_err(|fault| wrong(fault.to_string()))
+            });
+        match loaded {
+            Ok(engine)
+                if engine.inputs() == planned.spec.inputs
+                    && engine.outputs() == planned.spec.outputs =>
+            {
+                engines.push(engine);
+            }
+            Ok(engine) => keep(wrong(format!(
+                "in {}; out {}",
+                list(engine.inputs()),
+                list(engine.outputs())
+            ))),
+            Err(found) => keep(found),
+        }
+    }
+    let constants: Vec<f32> = file
+        .constants
+        .values()
+        .map(|constant| constant.fill)
+        .collect();
+    let (Some(words), Some(state), Some(action)) = (words, state, action) else {
+        return Err(problems);
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let run = Run::new(plan, engines, &constants);
+    let (turns, x, noise, seed) = turns(&file, &run)?;
+    let decoder = Decoder::new(&file, run.plan(), x, &folder)?;
+    let eyes = file
+        .cameras
+        .iter()
+        .zip(feeds)
+        .map(|(camera, feed)| Eye {
+            history: (camera.history > 1).then(|| {
+                let spacing_ns = (camera.spacing_ms * 1e6) as u64;
+                (
+                    History::new(camera.history, feed.values(), spacing_ns),
+                    vec![0.0; feed.values()],
+                )
+            }),
+            seen: vec![false; camera.history],
+            marks: vec![0; camera.history],
+            missing: camera.missing,
+            feed,
+        })
+        .collect();
+    let state_history = file
+        .state
+        .as_ref()
+        .filter(|state| state.history > 1)
+        .map(|state| {
+            let spacing_ns = (state.spacing_ms * 1e6) as u64;
+            History::new(state.history, state.names.len(), spacing_ns)
+        });
+    let joints = file.state.as_ref().map_or(0, |state| state.names.len());
+    let values = action
+        .as_ref()
+        .map_or(0, |(file, _, _)| file.horizon * file.names.len());
+    let tokens = match &file.repeat {
+        Some(LoopFile::Tokens(tokens)) => tokens.max,
+        _ => 0,
+    };
+    let staged = Staged {
+        name,
+        hash,
+        files,
+        run,
+        eyes,
+        words,
+        sentence: None,
+        used: 0,
+        state,
+        state_history,
+        units: vec![0.0; joints],
+        normalised: vec![0.0; joints],
+        turns,
+        x: vec![0.0; x],
+        noise: vec![0.0; noise],
+        dice: Pcg64Mcg::seed_from_u64(seed.unwrap_or(0)),
+        seed,
+        tokens: Vec::with_capacity(tokens),
+        decoder,
+        action,
+        chunk: vec![0.0; values],
+        answer: String::new(),
+        parity: Parity::default(),
+        file,
+    };
+    Ok((staged, folder))
+}
+
+fn words(folder: &Folder, file: Option<&TextFile>) -> Result<Words, Vec<Problem>> {
+    let one = |problem| vec![problem];
+    match file {
+        None => Ok(Words::None),
+        Some(TextFile::Prompt(prompt)) => {
+            let name = &prompt.tokenizer;
+            let bytes = folder.read(name, name, SIDE_FILE_BYTES_MAX).map_err(one)?;
+            Prompt::new(prompt.clone(), &bytes)
+                .map(|prompt| Words::Prompt(Box::new(prompt)))
+                .map_err(one)
+        }
+        Some(TextFile::Table(TableFile { file: name, width })) => {
+            let bytes = folder.read(name, name, SIDE_FILE_BYTES_MAX).map_err(one)?;
+            let file = TensorFile::parse(name, &bytes).map_err(one)?;
+            let mut table = BTreeMap::new();
+            for sentence in file.keys() {
+                let vector = file.f32(&sentence, &[*width]).map_err(one)?;
+                if vector.iter().any(|value| !value.is_finite()) {
+                    return Err(one(Problem {
+                        at: format!("{name}: {sentence}"),
+                        expected: "finite numbers".into(),
+                        found: "NaN or infinity".into(),
+                    }));
+                }
+                table.insert(sentence, vector);
+            }
+            Ok(Words::Table(table))
+        }
+    }
+}
+
+/// The loop, the numbers of its sample and of its noise, and its seed.
+fn turns(file: &StagedFile, run: &Run) -> Result<(Turns, usize, usize, Option<u64>), Vec<Problem>> {
+    let sample = run.numbers(Source::X).unwrap_or(0);
+    let place = |name: &String| {
+        output_of(file, name).unwrap_or(Place {
+            stage: 0,
+            tensor: 0,
+        })
+    };
+    let said = |name: &String| {
+        let found = run.output(place(name)).len();
+        if found == sample && sample > 0 {
+            Ok(place(name))
+        } else {
+            Err(vec![Problem {
+                at: at("tendon.loop"),
+                expected: format!("\"{name}\" of as many numbers as the input that reads loop.x"),
+                found: format!("{found} and {sample}"),
+            }])
+        }
+    };
+    match &file.repeat {
+        None => Ok((Turns::None, 0, 0, None)),
+        Some(LoopFile::Flow(flow)) => {
+            let turns = Turns::Flow {
+                flow: flow.flow.clone(),
+                velocity: said(&flow.velocity)?,
+                noise: flow.noise,
+            };
+            Ok((turns, sample, sample, flow.seed))
+        }
+        Some(LoopFile::Diffusion(diffusion)) => {
+            let Some(steps) = Diffusion::new(diffusion.schedule.clone()) else {
+                return Ok((Turns::None, 0, 0, None));
+            };
+            let noisy = (0..steps.steps())
+                .filter(|step| steps.is_noisy(*step))
+                .count();
+            let turns = Turns::Diffusion {
+                steps,
+                said: said(&diffusion.said)?,
+            };
+            Ok((turns, sample, sample * (1 + noisy), diffusion.seed))
+        }
+        Some(LoopFile::Tokens(tokens)) => {
+            let turns = Turns::Tokens {
+                first: place(&tokens.first),
+                next: place(&tokens.next),
+                file: tokens.clone(),
+            };
+            Ok((turns, 0, 0, None))
+        }
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The parity fixture of a staged bundle: episodes of observations with the answers that the reference gave.
+//!
+//! A safetensors file: `camera.ROLE` u8 `[frames][height][width][3]` as the camera gives it, `camera.ROLE.missing` u8
+//! `[frames]` where it may be missing, `state` f32 `[frames][names]` in units, `noise` f32 `[frames][noise_len]`, `time_ms`
+//! i32 `[frames]`, `new_episode` u8 `[frames]` and `action` f32 `[frames][horizon][names]` in units, all operations done.
+//! Beside it the sentences, and a planner's answers, as JSON.
+
+use crate::config::problem::Problem;
+use crate::policy::folder::{Folder, SIDE_FILE_BYTES_MAX};
+use crate::policy::parity::Parity;
+use crate::policy::staged::{Observation, Staged};
+use crate::policy::tensors::TensorFile;
+use serde::Deserialize;
+
+/// Time between two frames where the fixture does not say.
+const FRAME_MS: i32 = 100;
+
+#[derive(Deserialize)]
+struct Sentences {
+    sentences: Vec<String>,
+    #[serde(default)]
+    answers: Vec<String>,
+}
+
+/// A fixture in memory.
+pub(crate) struct Fixture {
+    name: String,
+    frames: usize,
+    pictures: Vec<Vec<u8>>,
+    missing: Vec<Vec<u8>>,
+    states: Vec<f32>,
+    noise: Vec<f32>,
+    time_ms: Vec<i32>,
+    new_episode: Vec<u8>,
+    actions: Vec<f32>,
+    words: Sentences,
+}
+
+impl Fixture {
+    pub(crate) fn read(folder: &Folder, staged: &Staged) -> Result<Fixture, Vec<Problem>> {
+        let parity = &staged.file.parity;
+        let one = |problem| vec![problem];
+        let frames = parity.frames;
+        let bytes = folder
+            .read("tendon.parity.file", &parity.file, SIDE_FILE_BYTES_MAX)
+            .map_err(one)?;
+        let tensors = TensorFile::parse(&parity.file, &bytes).map_err(one)?;
+        let text = folder
+            .read(
+                "tendon.parity.sentences",
+                &parity.sentences,
+                SIDE_FILE_BYTES_MAX,
+            )
+            .map_err(one)?;
+        let words: Sentences = serde_json::from_slice(&text).map_err(|error| {
+            one(Problem {
+                at: parity.sentences.clone(),
+                expected: "{\"sentences\": [...]}".into(),
+                found: error.to_string(),
+            })
+        })?;
+        let is_planner = staged.action.is_none();
+        if words.sentences.len() != frames || (is_planner && words.answers.len() != frames) {
+            return Err(one(Problem {
+                at: parity.sentences.clone(),
+                expected: format!("{frames} sentences, and of a planner as many answers"),
+                found: format!("{} and {}", words.sentences.len(), words.answers.len()),
+            }));
+        }
+        let mut pictures = Vec::new();
+        let mut missing = Vec::new();
+        for (camera, eye) in staged.file.cameras.iter().zip(&staged.eyes) {
+            let [width, height] = eye.feed.source();
+            let key = format!("camera.{}", camera.role);
+            pictures.push(
+                tensors
+                    .u8(&key, &[frames, height, width, 3])
+                    .map_err(one)?
+                    .to_vec(),
+            );
+            let key = format!("{key}.missing");
+            missing.push(if tensors.has(&key) {
+                tensors.u8(&key, &[frames]).map_err(one)?.to_vec()
+            } else {
+                vec![0; frames]
+            });
+        }
+        let states = if staged.units.is_empty() {
+            Vec::new()
+        } else {
+            tensors
+                .f32("state", &[frames, staged.units.len()])
+                .map_err(one)?
+        };
+        let noise = if staged.noise.is_empty() {
+            Vec::new()
+        } else {
+            tensors
+                .f32("noise", &[frames, staged.noise.len()])
+                .map_err(one)?
+        };
+        let time_ms = if tensors.has("time_ms") {
+            tensors.i32("time_ms", &[frames]).map_err(one)?
+        } else {
+            (0..frames as i32).map(|frame| frame * FRAME_MS).collect()
+        };
+        let new_episode = if tensors.has("new_episode") {
+            tensors.u8("new_episode", &[frames]).map_err(one)?.to_vec()
+        } else {
+            vec![0; frames]
+        };
+        let actions = match &staged.action {
+            None => Vec::new(),
+            Some((action, _, _)) => tensors
+                .f32("action", &[frames, action.horizon, action.names.len()])
+                .map_err(one)?,
+        };
+        for (key, values) in [("state", &states), ("noise", &noise), ("action", &actions)] {
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                return Err(one(Problem {
+                    at: format!("{}: {key}", parity.file),
+                    expected: "finite numbers".into(),
+                    found: format!("another at {at}"),
+                }));
+            }
+        }
+        Ok(Fixture {
+            name: parity.file.clone(),
+            frames,
+            pictures,
+            missing,
+            states,
+            noise,
+            time_ms,
+            new_episode,
+            actions,
+            words,
+        })
+    }
+
+    /// Runs it through the very path that will drive the robot.
+    pub(crate) fn run(&self, staged: &mut Staged) -> Result<Parity, Vec<Problem>> {
+        let wrong = |frame: usize, expected: String, found: String| {
+            vec![Problem {
+                at: format!("{} frame {frame}", self.name),
+                expected,
+                found,
+            }]
+        };
+        let mut found = Vec::with_capacity(self.actions.len());
+        let mut pictures: Vec<Option<&[u8]>> = Vec::with_capacity(self.pictures.len());
+        let joints = staged.units.len();
+        let noise_len = staged.noise.len();
+        for frame in 0..self.frames {
+            if frame == 0 || self.new_episode.get(frame) == Some(&1) {
+                staged.reset();
+            }
+            let sentence = self.words.sentences.get(frame).map_or("", String::as_str);
+            if staged.sentence.as_deref() != Some(sentence) {
+                staged.set_instruction(sentence).map_err(|fault| {
+                    wrong(
+                        frame,
+                        format!("\"{sentence}\" to be understood"),
+                        fault.to_string(),
+                    )
+                })?;
+            }
+            pictures.clear();
+            for (all, missing) in self.pictures.iter().zip(&self.missing) {
+                let size = all.len() / self.frames.max(1);
+                let is_missing = missing.get(frame) == Some(&1);
+                pictures.push(
+                    all.chunks_exact(size.max(1))
+                        .nth(frame)
+                        .filter(|_| !is_missing),
+                );
+            }
+            let at_ms = self.time_ms.get(frame).copied().unwrap_or(0).max(0);
+            let observation = Observation {
+                captured_ns: at_ms as u64 * 1_000_000,
+                pictures: &pictures,
+                state: self
+                    .states
+                    .get(frame * joints..(frame + 1) * joints)
+                    .unwrap_or_default(),
+            };
+            let noise = self.noise.get(frame * noise_len..(frame + 1) * noise_len);
+            let answer = staged
+                .infer(&observation, noise, None)
+                .map_err(|fault| wrong(frame, "an answer".into(), fault.to_string()))?;
+            found.extend_from_slice(answer.chunk);
+            if let Some(expected) = self.words.answers.get(frame)
+                && expected != answer.sentence
+            {
+                return Err(wrong(
+                    frame,
+                    format!("\"{expected}\""),
+                    format!("\"{}\"", answer.sentence),
+                ));
+            }
+        }
+        let (names, range) = match &staged.action {
+            None => (Vec::new(), Vec::new()),
+            Some((action, normaliser, _)) => {
+                let width = action.names.len();
+                let range = (0..width)
+                    .map(|at| {
+                        let column = self.actions.iter().skip(at).step_by(width);
+                        let low = column.clone().copied().fold(f32::INFINITY, f32::min);
+                        let high = column.copied().fold(f32::NEG_INFINITY, f32::max);
+                        // A joint that stands still in the fixture is judged by what training saw of it.
+                        if high > low {
+                            high - low
+                        } else {
+                            normaliser.range(at)
+                        }
+                    })
+                    .collect();
+                (action.names.clone(), range)
+            }
+        };
+        let bounds = staged.file.parity.clone();
+        Ok(Parity::judge(
+            &bounds,
+            &names,
+            &range,
+            &self.actions,
+            &found,
+        ))
+    }
+}

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runs the stages of a [`Plan`]: every tensor is made at load, none after.
+//!
+//! What a stage gives to one reader is handed on by exchanging two buffers; [`Run::copied_bytes`] counts what was copied
+//! between stages all the same. What the policy is fed is written straight into the tensor of its first reader.
+
+use crate::policy::staged::plan::{Part, Place, Plan, Rate, Source};
+use crate::ports::{Dtype, Engine, EngineFault, Tensor};
+use core::mem::swap;
+
+/// A stage with its tensors.
+struct Loaded {
+    engine: Box<dyn Engine>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    /// Runs so far; a reader compares it with what it took last.
+    version: u64,
+    /// For each input the version of each part that it holds.
+    taken: Vec<Vec<u64>>,
+    /// Whether the next run begins with `from` instead of the carried tensor.
+    anew: bool,
+}
+
+/// Where a fed source goes.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    place: Place,
+    part: Part,
+}
+
+/// The last outputs of a stage.
+struct Ring {
+    of: Place,
+    values: Tensor,
+    seen: Vec<f32>,
+}
+
+/// The stages of a bundle, loaded.
+pub(crate) struct Run {
+    plan: Plan,
+    stages: Vec<Loaded>,
+    targets: Vec<(Source, Vec<Target>)>,
+    rings: Vec<Ring>,
+    constants: Vec<f32>,
+    copied_bytes: u64,
+    /// Load-time stages have run.
+    loaded: bool,
+    instruction_is_new: bool,
+    /// Nanoseconds of each stage since [`Run::begin`], if a clock is given.
+    pub(crate) stage_ns: Vec<u64>,
+}
+
+/// A clock, to tell where the time went.
+pub(crate) type Clock<'a> = &'a dyn Fn() -> u64;
+
+impl Run {
+    /// `engines` are of the plan's stages, in their order in the file.
+    pub(crate) fn new(plan: Plan, engines: Vec<Box<dyn Engine>>, constants: &[f32]) -> Run {
+        let stages: Vec<Loaded> = plan
+            .stages
+            .iter()
+            .zip(engines)
+            .map(|(stage, engine)| Loaded {
+                engine,
+                inputs: stage.spec.inputs.iter().map(Tensor::zeros).collect(),
+                outputs: stage.spec.outputs.iter().map(Tensor::zeros).collect(),
+                version: 0,
+                taken: stage
+                    .inputs
+                    .iter()
+                    .map(|input| vec![0; input.parts.len()])
+                    .collect(),
+                anew: true,
+            })
+            .collect();
+        let mut targets: Vec<(Source, Vec<Target>)> = Vec::new();
+        for (index, stage) in plan.stages.iter().enumerate() {
+            for (tensor, input) in stage.inputs.iter().enumerate() {
+                for part in &input.parts {
+                    if matches!(part.source, Source::Output(_)) {
+                        continue;
+                    }
+                    let target = Target {
+                        place: Place {
+                            stage: index,
+                            tensor,
+                        },
+                        part: *part,
+                    };
+                    match targets
+                        .iter_mut()
+                        .find(|(source, _)| *source == part.source)
+                    {
+                        Some((_, list)) => list.push(target),
+                        None => targets.push((part.source, vec![target])),
+                    }
+                }
+            }
+        }
+        let rings = plan
+            .rings
+            .iter()
+            .filter_map(|(of, len)| {
+                let spec = plan.stages.get(of.stage)?.spec.outputs.get(of.tensor)?;
+                let values = spec.values() * len;
+                Some(Ring {
+                    of: *of,
+                    values: match spec.dtype {
+                        Dtype::F32 => Tensor::F32(vec![0.0; values]),
+                        Dtype::I32 | Dtype::I64 => Tensor::I32(vec![0; values]),
+                    },
+                    seen: vec![0.0; *len],
+                })
+            })
+            .collect();
+        let mut run = Run {
+            stage_ns: vec![0; stages.len()],
+            plan,
+            stages,
+            targets,
+            rings,
+            constants: constants.to_vec(),
+            copied_bytes: 0,
+            loaded: false,
+            instruction_is_new: false,
+        };
+        for (index, fill) in constants.iter().enumerate() {
+            run.feed_number(Source::Constant(index), *fill);
+        }
+        run
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Bytes copied from stage to stage since the last [`Run::begin`].
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.copied_bytes
+    }
+
+    /// A new episode: memories and rings are empty.
+    pub(crate) fn reset(&mut self) {
+        for stage in &mut self.stages {
+            stage.anew = true;
+        }
+        for ring in &mut self.rings {
+            match &mut ring.values {
+                Tensor::F32(values) => values.fill(0.0),
+                Tensor::I32(values) => values.fill(0),
+            }
+            ring.seen.fill(0.0);
+        }
+    }
+
+    /// Numbers of the first reader of a source; `None` if nothing reads it.
+    pub(crate) fn numbers(&self, source: Source) -> Option<usize> {
+        self.targets
+            .iter()
+            .find(|(found, _)| *found == source)
+            .and_then(|(_, targets)| targets.first())
+            .map(|target| target.part.len)
+    }
+
+    /// Lets `write` fill the tensor of the source's first reader; copies to the others.
+    pub(crate) fn feed(&mut self, source: Source, write: impl FnOnce(&mut [f32])) {
+        let Some((_, targets)) = self.targets.iter().find(|(found, _)| *found == source) else {
+            return;
+        };
+        let mut write = Some(write);
+        let Some(first) = targets.first().copied() else {
+            return;
+        };
+        if let Some(slot) = part_of(&mut self.stages, first)
+            && let Some(write) = write.take()
+        {
+            write(slot);
+        }
+        for other in targets.iter().skip(1).copied() {
+            copy_part(&mut self.stages, first, other);
+        }
+    }
+
+    /// Writes whole numbers, as floats where a reader takes floats.
+    pub(crate) fn feed_whole(&mut self, source: Source, values: &[i32]) {
+        let Some((_, targets)) = self.targets.iter().find(|(found, _)| *found == source) else {
+            return;
+        };
+        for target in targets {
+            let tensor = self
+                .stages
+                .get_mut(target.place.stage)
+                .and_then(|stage| stage.inputs.get_mut(target.place.tensor));
+            let range = target.part.start..target.part.start + target.part.len;
+            match tensor {
+                Some(Tensor::F32(into)) => {
+                    for (slot, value) in into
+                        .get_mut(range)
+                        .unwrap_or_default()
+                        .iter_mut()
+                        .zip(values)
+                    {
+                        *slot = *value as f32;
+                    }
+                }
+                Some(Tensor::I32(into)) => {
+                    for (slot, value) in into
+                        .get_mut(range)
+                        .unwrap_or_default()
+                        .iter_mut()
+                        .zip(values)
+                    {
+                        *slot = *value;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Fills every reader of a source with one number.
+    pub(crate) fn feed_number(&mut self, source: Source, value: f32) {
+        let Some((_, targets)) = self.targets.iter().find(|(found, _)| *found == source) else {
+            return;
+        };
+        for target in targets {
+            let tensor = self
+                .stages
+                .get_mut(target.place.stage)
+                .and_then(|stage| stage.inputs.get_mut(target.place.tensor));
+            let range = target.part.start..target.part.start + target.part.len;
+            match tensor {
+                Some(Tensor::F32(into)) => into.get_mut(range).unwrap_or_default().fill(value),
+                Some(Tensor::I32(into)) => {
+                    into.get_mut(range).unwrap_or_default().fill(value as i32)
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What the stages of an instruction made of the last one no longer holds.
+    pub(crate) fn take_instruction(&mut self) {
+        self.instruction_is_new = true;
+    }
+
+    /// Runs all that is not in the loop.
+    pub(crate) fn begin(&mut self, clock: Option<Clock<'_>>) -> Result<(), EngineFault> {
+        self.copied_bytes = 0;
+        self.stage_ns.fill(0);
+        for turn in 0..self.plan.order.len() {
+            let Some(index) = self.plan.order.get(turn).copied() else {
+                continue;
+            };
+            let Some(rate) = self.plan.stages.get(index).map(|stage| stage.rate) else {
+                continue;
+            };
+            let due = match rate {
+                Rate::Load => !self.loaded,
+                Rate::Instruction => self.instruction_is_new,
+                Rate::Observation => true,
+                Rate::Step => false,
+            };
+            if due {
+                self.run_stage(index, clock)?;
+            } else if rate == Rate::Step
+                && let Some(stage) = self.stages.get_mut(index)
+            {
+                stage.anew = true;
+            }
+        }
+        self.loaded = true;
+        self.instruction_is_new = false;
+        Ok(())
+    }
+
+    /// Runs the stages of the loop once.
+    pub(crate) fn step(&mut self, clock: Option<Clock<'_>>) -> Result<(), EngineFault> {
+        for turn in 0..self.plan.order.len() {
+            let Some(index) = self.plan.order.get(turn).copied() else {
+                continue;
+            };
+            if self
+                .plan
+                .stages
+                .get(index)
+                .is_some_and(|stage| stage.rate == Rate::Step)
+            {
+                self.run_stage(index, clock)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An output's floats.
+    pub(crate) fn output(&self, place: Place) -> &[f32] {
+        self.stages
+            .get(place.stage)
+            .and_then(|stage| stage.outputs.get(place.tensor))
+            .and_then(Tensor::f32)
+            .unwrap_or_default()
+    }
+
+    fn run_stage(&mut self, index: usize, clock: Option<Clock<'_>>) -> Result<(), EngineFault> {
+        self.pull(index);
+        let began = clock.map(|clock| clock());
+        let Some(stage) = self.stages.get_mut(index) else {
+            return Ok(());
+        };
+        let id = self
+            .plan
+            .stages
+            .get(index)
+            .map_or("", |stage| stage.spec.id.as_str());
+        stage
+            .engine
+            .run(&stage.inputs, &mut stage.outputs)
+            .map_err(|EngineFault(text)| EngineFault(format!("stage \"{id}\": {text}")))?;
+        stage.version += 1;
+        stage.anew = false;
+        if let (Some(clock), Some(began), Some(spent)) =
+            (clock, began, self.stage_ns.get_mut(index))
+        {
+            *spent += clock().saturating_sub(began);
+        }
+        for at in 0..self.rings.len() {
+            self.push(at, index);
+        }
+        Ok(())
+    }
+
+    /// Takes what other stages have for the inputs of this one.
+    fn pull(&mut self, index: usize) {
+        let Run {
+            plan,
+            stages,
+            constants,
+            copied_bytes,
+            ..
+        } = self;
+        let Some(stage) = plan.stages.get(index) else {
+            return;
+        };
+        let anew = stages.get(index).is_some_and(|stage| stage.anew);
+        for (tensor, input) in stage.inputs.iter().enumerate() {
+            let here = Place {
+                stage: index,
+                tensor,
+            };
+            if let Some(from) = input.carry.filter(|_| !anew) {
+                let len = stage
+                    .spec
+                    .inputs
+                    .get(tensor)
+                    .map_or(0, |spec| spec.values());
+                let whole = Part {
+                    source: Source::Output(from),
+                    start: 0,
+                    len,
+                };
+                *copied_bytes += hand(plan, stages, from, here, whole);
+                continue;
+            }
+            for (at, part) in input.parts.iter().enumerate() {
+                // What begins anew was overwritten by what was carried.
+                let again = anew && input.carry.is_some();
+                if let (Source::Constant(constant), true) = (part.source, again) {
+                    let fill = constants.get(constant).copied().unwrap_or(0.0);
+                    let tensor = stages
+                        .get_mut(index)
+                        .and_then(|stage| stage.inputs.get_mut(tensor));
+                    match tensor {
+                        Some(Tensor::F32(values)) => values.fill(fill),
+                        Some(Tensor::I32(values)) => values.fill(fill as i32),
+                        None => {}
+                    }
+                }
+                let Source::Output(from) = part.source else {
+                    continue;
+                };
+                let made = stages.get(from.stage).map_or(0, |stage| stage.version);
+                let held = stages
+                    .get_mut(index)
+                    .and_then(|stage| stage.taken.get_mut(tensor))
+                    .and_then(|taken| taken.get_mut(at));
+                if let Some(held) = held
+                    && (*held != made || again)
+                {
+                    *held = made;
+                    *copied_bytes += hand(plan, stages, from, here, *part);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, at: usize, index: usize) {
+        let Run {
+            stages,
+            rings,
+            targets,
+            copied_bytes,
+            ..
+        } = self;
+        let Some(ring) = rings.get_mut(at).filter(|ring| ring.of.stage == index) else {
+            return;
+        };
+        let Some(output) = stages
+            .get(index)
+            .and_then(|stage| stage.outputs.get(ring.of.tensor))
+        else {
+            return;
+        };
+        match (&mut ring.values, output) {
+            (Tensor::F32(values), Tensor::F32(new)) => shift(values, new),
+            (Tensor::I32(values), Tensor::I32(new)) => shift(values, new),
+            _ => return,
+        }
+        shift(&mut ring.seen, &[1.0]);
+        let readers = |wanted: Source| {
+            targets
+                .iter()
+                .filter(move |(source, _)| *source == wanted)
+                .flat_map(|(_, list)| list.iter().copied())
+        };
+        for target in readers(Source::Ring(at)) {
+            *copied_bytes += 4 * target.part.len as u64;
+            write_part(stages, target, &ring.values);
+        }
+        for target in readers(Source::RingSeen(at)) {
+            let Some(stage) = stages.get_mut(target.place.stage) else {
+                continue;
+            };
+            let range = target.part.start..target.part.start + target.part.len;
+            match stage.inputs.get_mut(target.place.tensor) {
+                Some(Tensor::F32(into)) => copy(into.get_mut(range), Some(&ring.seen)),
+                Some(Tensor::I32(into)) => {
+                    for (slot, seen) in into
+                        .get_mut(range)
+                        .unwrap_or_default()
+                        .iter_mut()
+                        .zip(&ring.seen)
+                    {
+                        *slot = *seen as i32;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+fn shift<T: Copy>(values: &mut [T], new: &[T]) {
+    let keep = values.len().saturating_sub(new.len());
+    values.copy_within(values.len() - keep.., 0);
+    copy(values.get_mut(keep..), Some(new));
+}
+
+fn copy<T: Copy>(into: Option<&mut [T]>, from: Option<&[T]>) {
+    if let (Some(into), Some(from)) = (into, from) {
+        for (slot, value) in into.iter_mut().zip(from) {
+            *slot = *value;
+        }
+    }
+}
+
+fn part_of(stages: &mut [Loaded], target: Target) -> Option<&mut [f32]> {
+    stages
+        .get_mut(target.place.stage)?
+        .inputs
+        .get_mut(target.place.tensor)?
+        .f32_mut()?
+        .get_mut(target.part.start..target.part.start + target.part.len)
+}
+
+fn write_part(stages: &mut [Loaded], target: Target, values: &Tensor) {
+    let Some(into) = stages
+        .get_mut(target.place.stage)
+        .and_then(|stage| stage.inputs.get_mut(target.place.tensor))
+    else {
+        return;
+    };
+    let range = target.part.start..target.part.start + target.part.len;
+    match (into, values) {
+        (Tensor::F32(into), Tensor::F32(values)) => copy(into.get_mut(range), Some(values)),
+        (Tensor::I32(into), Tensor::I32(values)) => copy(into.get_mut(range), Some(values)),
+        _ => {}
+    }
+}
+
+fn copy_part(stages: &mut [Loaded], from: Target, to: Target) {
+    let source = from.part.start..from.part.start + from.part.len;
+    let sink = to.part.start..to.part.start + to.part.len;
+    if from.place.stage == to.place.stage {
+        let Some(stage) = stages.get_mut(from.place.stage) else {
+            return;
+        };
+        let Ok([from, to]) = stage
+            .inputs
+            .get_disjoint_mut([from.place.tensor, to.place.tensor])
+        else {
+            return;
+        };
+        copy(
+            to.f32_mut().and_then(|to| to.get_mut(sink)),
+            from.f32().and_then(|from| from.get(source)),
+        );
+        return;
+    }
+    let Ok([a, b]) = stages.get_disjoint_mut([from.place.stage, to.place.stage]) else {
+        return;
+    };
+    let (Some(from), Some(to)) = (
+        a.inputs.get(from.place.tensor),
+        b.inputs.get_mut(to.place.tensor),
+    ) else {
+        return;
+    };
+    copy(
+        to.f32_mut().and_then(|to| to.get_mut(sink)),
+        from.f32().and_then(|from| from.get(source)),
+    );
+}
+
+/// Hands an output on; returns the bytes that had to be copied.
+fn hand(plan: &Plan, stages: &mut [Loaded], from: Place, to: Place, part: Part) -> u64 {
+    let exchanged = plan
+        .stages
+        .get(from.stage)
+        .and_then(|stage| stage.exchanged.get(from.tensor).copied())
+        .unwrap_or(false);
+    let pass = |output: &mut Tensor, input: &mut Tensor| {
+        if exchanged {
+            swap(output, input);
+            return 0;
+        }
+        let range = part.start..part.start + part.len;
+        match (output, input) {
+            (Tensor::F32(from), Tensor::F32(into)) => copy(into.get_mut(range), Some(from)),
+            (Tensor::I32(from), Tensor::I32(into)) => copy(into.get_mut(range), Some(from)),
+            _ => {}
+        }
+        4 * part.len as u64
+    };
+    if from.stage == to.stage {
+        let Some(stage) = stages.get_mut(from.stage) else {
+            return 0;
+        };
+        match (
+            stage.outputs.get_mut(from.tensor),
+            stage.inputs.get_mut(to.tensor),
+        ) {
+            (Some(output), Some(input)) => pass(output, input),
+            _ => 0,
+        }
+    } else {
+        let Ok([a, b]) = stages.get_disjoint_mut([from.stage, to.stage]) else {
+            return 0;
+        };
+        match (a.outputs.get_mut(from.tensor), b.inputs.get_mut(to.tensor)) {
+            (Some(output), Some(input)) => pass(output, input),
+            _ => 0,
+        }
+    }
+}
