@@ -135,7 +135,11 @@ fn sweep<'a>(
             }
             done += 1;
         }
-        sweep.go(&pose(&axes))?;
+        let bends = movers.clone().map(|m| match m.bounds {
+            Some(bounds) if done > 1 => bounds.brake().bend(done),
+            Some(_) | None => 0.0,
+        });
+        sweep.curve(&pose(&axes), &fitting::<f64, JOINTS_MAX>(bends))?;
         if !moving {
             return Ok(());
         }
@@ -231,6 +235,32 @@ mod tests {
             bounds: Some(&bounds),
         });
         space.stays(movers.into_iter())
+    }
+
+    /// A long stop is judged several ticks at a time; between two judged poses it is no straight line.
+    #[test]
+    fn a_stop_bends_aside_by_no_more_than_is_allowed_for() {
+        let bounds = bounds();
+        let way = simulated(&bounds, [at(0.0, 2.0, 0.0), at(0.0, -1.0, 3.0)]);
+        let mut largest = 0.0_f64;
+        for ticks in [2, 5, 9, 40] {
+            let bend = bounds.brake().bend(ticks as u64);
+            for stage in way.windows(ticks + 1) {
+                for joint in [0, 1] {
+                    let (from, to) = (stage[0][joint], stage[ticks][joint]);
+                    for (tick, q) in stage.iter().enumerate() {
+                        let even = from + (to - from) * tick as f64 / ticks as f64;
+                        let aside = (q[joint] - even).abs();
+                        assert!(aside <= bend + HAIR, "{aside} of {bend}, {ticks} ticks");
+                        largest = largest.max(aside / bend);
+                    }
+                }
+            }
+        }
+        assert!(
+            largest > 0.9,
+            "the bound is no tighter than it must be: {largest}"
+        );
     }
 
     /// Many steps: to and fro, with a stop that turns round, to a rest, and none at all.

@@ -78,6 +78,14 @@ impl Brake {
         almost: 0.0,
     };
 
+    /// How far a way of so many ticks, within the acceleration, can lie from the straight and even one between its ends:
+    /// a parabola over its chord.
+    #[must_use]
+    pub fn bend(&self, ticks: u64) -> f64 {
+        let span_s = ticks as f64 * self.period_s;
+        self.acceleration * span_s * span_s / 8.0
+    }
+
     /// A brake of `acceleration` and `jerk`, both finite and above zero, at the period `period_s`.
     #[must_use]
     pub fn new(acceleration: f64, jerk: f64, period_s: f64) -> Brake {

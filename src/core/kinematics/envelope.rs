@@ -166,7 +166,18 @@ impl<'a> Sweep<'a> {
     /// # Errors
     /// The first [`Breach`] found; a legal motion may be refused as [`Breach::Between`], an illegal one never passes.
     pub fn go(&mut self, pose: &[f64]) -> Result<(), Breach> {
-        if pose.len() != self.last.len() {
+        let mut bends = Pose::new();
+        let _ = bends.resize(pose.len(), 0.0);
+        self.curve(pose, &bends)
+    }
+
+    /// Goes on to `pose`, each joint without turning round, and on its way never further than its entry of `bends` from
+    /// where it would be if all moved there evenly.
+    ///
+    /// # Errors
+    /// As [`Sweep::go`].
+    pub fn curve(&mut self, pose: &[f64], bends: &[f64]) -> Result<(), Breach> {
+        if pose.len() != self.last.len() || bends.len() != pose.len() {
             return Err(Breach::NoPose);
         }
         let step = |last: &Pose| -> Pose {
@@ -184,7 +195,7 @@ impl<'a> Sweep<'a> {
             }
             further = steps;
             if self.envelope.near(&self.anchor, &further).is_err() {
-                self.creep(pose, &further)?;
+                self.creep(pose, &further, bends)?;
                 further.iter_mut().for_each(|way| *way = 0.0);
             }
         }
@@ -195,10 +206,11 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// From the anchor straight to `pose`, in pieces short enough that their two ends together show what one end does
-    /// not: at a share t of a piece the distance is at least here - t * moved and there - (1 - t) * moved, which is
-    /// never below (here + there - moved) / 2. Pieces matter where the robot leaves what it nearly touches.
-    fn creep(&mut self, pose: &[f64], steps: &Pose) -> Result<(), Breach> {
+    /// From the anchor to `pose`, in pieces short enough that their two ends together show what one end does not: at a
+    /// share t of a piece the distance is at least here - t * moved and there - (1 - t) * moved, which is never below
+    /// (here + there - moved) / 2. What a curved way bends aside counts as moved from either end. Pieces matter where
+    /// the robot leaves what it nearly touches.
+    fn creep(&mut self, pose: &[f64], steps: &Pose, bends: &[f64]) -> Result<(), Breach> {
         let (mut done, mut piece) = (0.0, 1.0);
         loop {
             let share = done + piece;
@@ -215,7 +227,8 @@ impl<'a> Sweep<'a> {
             }
             self.poses_left = self.poses_left.saturating_sub(1);
             let there = self.envelope.anchor(&to)?;
-            let ways: Pose = fitting(steps.iter().map(|step| step * piece));
+            let moved = steps.iter().zip(bends);
+            let ways: Pose = fitting(moved.map(|(step, bend)| step * piece + 2.0 * bend));
             let sums = self.envelope.chain.sums(&ways);
             let uncovered =
                 self.envelope
