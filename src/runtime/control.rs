@@ -143,7 +143,10 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
         });
         io.proposals.put(match *io.driver.read() {
             Driver::Policy => tick(&mut schedule, now.due, chunks, &held, &io.chunks_refused),
-            driver => drive(&mut schedule, now.due, chunks, &held, driver.wish(now.woke)),
+            driver => {
+                let wish = driver.wish(now.woke);
+                drive(&mut schedule, now.due, chunks, &held, wish.as_ref())
+            }
         });
         io.tap.record(Sample::Tick {
             late_ns: now.late_ns,

@@ -24,6 +24,7 @@ const PATIENCE_NS: u64 = 5_000 * MS;
 
 /// Who proposes.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::large_enum_variant)] // Copied from cell to cell; a box would be an allocation.
 pub enum Driver {
     /// The policy's chunks.
     #[default]
@@ -33,18 +34,66 @@ pub enum Driver {
     /// A pose, as fast as the governor allows.
     Pose(Setpoint),
     /// A person's device, once it was where the robot is.
-    Device(Option<(Setpoint, Mono)>),
+    Device(Option<Hand>),
+}
+
+/// Where a device was, and where it is. The way between the two is gone evenly, in the time that lay between them: a
+/// device is slower than control, and its frames as they come would be a staircase.
+#[derive(Clone, Copy, Debug)]
+pub struct Hand {
+    from: Setpoint,
+    to: Setpoint,
+    heard: Mono,
+    between_ns: u64,
+}
+
+impl Hand {
+    /// The device was heard first.
+    fn first(to: Setpoint, heard: Mono) -> Hand {
+        Hand {
+            from: to,
+            to,
+            heard,
+            between_ns: 0,
+        }
+    }
+
+    /// It was heard again.
+    fn next(&self, to: Setpoint, heard: Mono) -> Hand {
+        Hand {
+            from: self.at(heard),
+            to,
+            heard,
+            between_ns: heard.since_ns(self.heard).min(SILENCE_NS),
+        }
+    }
+
+    fn at(&self, now: Mono) -> Setpoint {
+        let passed_ns = now.since_ns(self.heard);
+        if passed_ns >= self.between_ns {
+            return self.to;
+        }
+        let span_s = self.between_ns as f64 * 1e-9;
+        let share = passed_ns as f64 / self.between_ns as f64;
+        let mut on_the_way = self.to;
+        let slots = on_the_way.position.iter_mut().zip(&mut on_the_way.velocity);
+        for ((q, v), (from, to)) in slots.zip(self.from.position.iter().zip(&self.to.position)) {
+            *q = from + share * (to - from);
+            *v = (to - from) / span_s;
+        }
+        on_the_way
+    }
 }
 
 impl Driver {
     /// What it proposes at `now`; `None` if nothing.
     #[must_use]
-    pub fn wish(&self, now: Mono) -> Option<&Setpoint> {
+    pub fn wish(&self, now: Mono) -> Option<Setpoint> {
         match self {
             Driver::Policy | Driver::Nobody | Driver::Device(None) => None,
-            Driver::Pose(pose) => Some(pose),
-            Driver::Device(Some((setpoint, heard))) => {
-                (now.since_ns(*heard) <= SILENCE_NS).then_some(setpoint)
+            Driver::Pose(pose) => Some(*pose),
+            Driver::Device(Some(hand)) => {
+                (now.since_ns(hand.heard) <= SILENCE_NS).then(|| hand.at(now))
             }
         }
     }
@@ -121,7 +170,11 @@ impl Wheel {
         }
         self.device_due
             .store(now.plus_ns(SILENCE_NS).0, Ordering::Release);
-        inner.driver = Driver::Device(Some((command.setpoint, now)));
+        let hand = match last {
+            Some(hand) => hand.next(command.setpoint, now),
+            None => Hand::first(command.setpoint, now),
+        };
+        inner.driver = Driver::Device(Some(hand));
         let driver = inner.driver;
         inner.cell.write(driver);
         Ok(())
@@ -216,9 +269,17 @@ mod tests {
             wheel.hear(t(40), &frame(4, t(40), &[0.9, 0.0]), Some(&at)),
             Ok(())
         );
+        let way = [40, 45, 50, 60].map(|ms| {
+            let wish = out.read().wish(t(ms)).expect("it was heard");
+            (wish.position[0], wish.velocity[0])
+        });
+        let (evenly, q) = ((0.9 - 0.52) / 0.01, |share: f64| {
+            0.52 + share * (0.9 - 0.52)
+        });
+        let want = [(q(0.0), evenly), (q(0.5), evenly), (0.9, 0.0), (0.9, 0.0)];
         assert_eq!(
-            out.read().wish(t(40)).map(|wish| wish.position[0]),
-            Some(0.9)
+            way, want,
+            "evenly, in the time between the two, and no further"
         );
 
         let repeated = wheel.hear(t(50), &frame(4, t(40), &[0.9, 0.0]), Some(&at));
