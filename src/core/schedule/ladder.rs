@@ -11,6 +11,8 @@
 use super::seam::{Bound, Motion};
 use crate::core::action::JointKind;
 use crate::core::units::Mono;
+#[cfg(target_os = "none")]
+use crate::core::units::Root as _;
 
 /// What the setpoint is made of. Further down is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -43,7 +43,7 @@ pub fn weights(attention: Attention, delay: usize, end: usize, weights: &mut [f3
             Attention::Zeros => f32::from(u8::from(step < delay)),
             Attention::Ones => f32::from(u8::from(inside)),
             Attention::Linear => line,
-            Attention::Exp => line * line.exp_m1() / (core::f32::consts::E - 1.0),
+            Attention::Exp => line * libm::expm1f(line) / (core::f32::consts::E - 1.0),
         };
     }
 }

@@ -18,7 +18,7 @@ pub enum Order {
 /// The share of a new prediction beside the mean of `votes` earlier ones.
 #[must_use]
 pub fn share_of_new(votes: u16, decay: f64, order: Order) -> f64 {
-    let ratio = (-decay).exp();
+    let ratio = libm::exp(-decay);
     let (mut term, mut sum) = (1.0, 1.0);
     // Bounded by the chunk's length: a time is predicted by no more chunks than that, short of duplicates.
     for _ in 0..votes.min(512) {
