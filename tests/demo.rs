@@ -560,16 +560,18 @@ fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
         "it was never where the robot is"
     );
     stage.until_it_is("standby: the deadman switch is not held");
-    let began = Instant::now();
-    while stage.say("mode", "takeover").0 != Some(0) {
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "never granted again"
-        );
-    }
-    for step in 0..200 {
-        send(home[0] + 0.3 * f64::from(step.min(100)) / 100.0);
-    }
-    onlooker.until_at(0, home[0] + 0.3);
+    // A crowded machine may keep the device from sending for 100 ms, which ends the takeover; it is asked for again.
+    let target = home[0] + 0.3;
+    let arrived = (0..5).any(|_| {
+        stage.until_granted("mode", "takeover");
+        let from = onlooker.positions()[0];
+        // A hand moves with time, however seldom its device gets to say so.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            send(from + (target - from) * began.elapsed().as_secs_f64().min(1.0));
+        }
+        (onlooker.positions()[0] - target).abs() < 0.02
+    });
+    assert!(arrived, "at {}, not {target}", onlooker.positions()[0]);
     stage.until_it_is("standby: the deadman switch is not held");
 }

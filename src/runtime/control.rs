@@ -144,7 +144,7 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
         io.proposals.put(match *io.driver.read() {
             Driver::Policy => tick(&mut schedule, now.due, chunks, &held, &io.chunks_refused),
             driver => {
-                let wish = driver.wish(now.woke);
+                let wish = driver.wish(now.due);
                 drive(&mut schedule, now.due, chunks, &held, wish.as_ref())
             }
         });

@@ -22,6 +22,12 @@ const SILENCE_NS: u64 = 100 * MS;
 /// So long may a person take to bring the device to where the robot is; meanwhile the robot holds.
 const PATIENCE_NS: u64 = 5_000 * MS;
 
+/// A device is followed so far behind. What is late by less is not felt; a person feels no delay that short.
+const PLAYOUT_NS: u64 = 40 * MS;
+/// So many of its setpoints are kept, about [`APART_NS`] from each other: more than are played within [`PLAYOUT_NS`].
+const SHOWN: usize = 12;
+const APART_NS: u64 = 5 * MS;
+
 /// Who proposes.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::large_enum_variant)] // Copied from cell to cell; a box would be an allocation.
@@ -37,49 +43,55 @@ pub enum Driver {
     Device(Option<Hand>),
 }
 
-/// Where a device was, and where it is. The way between the two is gone evenly, in the time that lay between them: a
-/// device is slower than control, and its frames as they come would be a staircase.
+/// What a device showed last, oldest first, with when each was shown on this machine's clock. It is followed
+/// [`PLAYOUT_NS`] behind, evenly from one to the next by when they were shown: a device is slower than control and
+/// comes over a link that is late now and then, and its frames as they come would be a staircase.
 #[derive(Clone, Copy, Debug)]
 pub struct Hand {
-    from: Setpoint,
-    to: Setpoint,
+    shown: [(Mono, Setpoint); SHOWN],
     heard: Mono,
-    between_ns: u64,
 }
 
 impl Hand {
     /// The device was heard first.
     fn first(to: Setpoint, heard: Mono) -> Hand {
         Hand {
-            from: to,
-            to,
+            shown: [(heard, to); SHOWN],
             heard,
-            between_ns: 0,
         }
     }
 
-    /// It was heard again.
-    fn next(&self, to: Setpoint, heard: Mono) -> Hand {
-        Hand {
-            from: self.at(heard),
-            to,
-            heard,
-            between_ns: heard.since_ns(self.heard).min(SILENCE_NS),
+    /// It was heard again; `late_ns`: how much longer than the fastest frame this one was on its way.
+    fn next(mut self, to: Setpoint, heard: Mono, late_ns: u64) -> Hand {
+        let at = Mono(heard.0.saturating_sub(late_ns));
+        let [.., (before, _), (newest, last)] = &mut self.shown;
+        if at.since_ns(*before) < APART_NS {
+            (*newest, *last) = (at.max(*newest), to);
+        } else {
+            let at = at.max(*newest);
+            self.shown.rotate_left(1);
+            self.shown[SHOWN - 1] = (at, to);
         }
+        self.heard = heard;
+        self
     }
 
     fn at(&self, now: Mono) -> Setpoint {
-        let passed_ns = now.since_ns(self.heard);
-        if passed_ns >= self.between_ns {
-            return self.to;
+        let then = Mono(now.0.saturating_sub(PLAYOUT_NS));
+        let mut steps = self.shown.windows(2);
+        let Some([(from_at, from), (to_at, to)]) = steps.find(|step| then < step[1].0) else {
+            return self.shown[SHOWN - 1].1;
+        };
+        if then <= *from_at {
+            return *from;
         }
-        let span_s = self.between_ns as f64 * 1e-9;
-        let share = passed_ns as f64 / self.between_ns as f64;
-        let mut on_the_way = self.to;
+        let between_ns = to_at.since_ns(*from_at);
+        let share = then.since_ns(*from_at) as f64 / between_ns as f64;
+        let mut on_the_way = *to;
         let slots = on_the_way.position.iter_mut().zip(&mut on_the_way.velocity);
-        for ((q, v), (from, to)) in slots.zip(self.from.position.iter().zip(&self.to.position)) {
+        for ((q, v), (from, to)) in slots.zip(from.position.iter().zip(&to.position)) {
             *q = from + share * (to - from);
-            *v = (to - from) / span_s;
+            *v = (to - from) / (between_ns as f64 * 1e-9);
         }
         on_the_way
     }
@@ -161,6 +173,7 @@ impl Wheel {
     pub fn hear(&self, now: Mono, frame: &[u8], at: Option<&Setpoint>) -> Result<(), Reject> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (command, _) = inner.receiver.accept(now, frame)?;
+        let late_ns = inner.receiver.late_ns(now, command.sent);
         let Driver::Device(last) = inner.driver else {
             // Nobody asked for a takeover: heard, and left alone.
             return Ok(());
@@ -171,7 +184,7 @@ impl Wheel {
         self.device_due
             .store(now.plus_ns(SILENCE_NS).0, Ordering::Release);
         let hand = match last {
-            Some(hand) => hand.next(command.setpoint, now),
+            Some(hand) => hand.next(command.setpoint, now, late_ns),
             None => Hand::first(command.setpoint, now),
         };
         inner.driver = Driver::Device(Some(hand));
@@ -269,14 +282,14 @@ mod tests {
             wheel.hear(t(40), &frame(4, t(40), &[0.9, 0.0]), Some(&at)),
             Ok(())
         );
-        let way = [40, 45, 50, 60].map(|ms| {
+        let way = [60, 75, 80, 90].map(|ms| {
             let wish = out.read().wish(t(ms)).expect("it was heard");
             (wish.position[0], wish.velocity[0])
         });
         let (evenly, q) = ((0.9 - 0.52) / 0.01, |share: f64| {
             0.52 + share * (0.9 - 0.52)
         });
-        let want = [(q(0.0), evenly), (q(0.5), evenly), (0.9, 0.0), (0.9, 0.0)];
+        let want = [(0.52, 0.0), (q(0.5), evenly), (0.9, 0.0), (0.9, 0.0)];
         assert_eq!(
             way, want,
             "evenly, in the time between the two, and no further"
@@ -296,6 +309,48 @@ mod tests {
         assert_eq!(wheel.lines(t(5_143)).deadman, Deadman::Released);
         wheel.give(t(150), Driver::Policy);
         assert_eq!(wheel.lines(t(900)).deadman, Deadman::NotFitted);
+    }
+
+    #[test]
+    fn what_a_device_shows_evenly_is_gone_evenly_however_late_and_often_it_comes() {
+        for (every_ms, late_ms) in [(1, 0), (2, 20), (10, 29), (20, 19), (33, 0)] {
+            let (wheel, mut out) = Wheel::new(TAKEOVER);
+            let at = Setpoint::at_rest(&[0.0]);
+            let t = |ms: u64| Mono((1_000 + ms) * MS);
+            wheel.give(t(0), Driver::Device(None));
+            // Whatever it is late by, in order and never more often than it was sent.
+            let mut arrivals: Vec<_> = (0..1_000 / every_ms)
+                .map(|n| (n * every_ms, n * every_ms + (n * n * 7919) % (late_ms + 1)))
+                .collect();
+            for n in 1..arrivals.len() {
+                arrivals[n].1 = arrivals[n].1.max(arrivals[n - 1].1);
+            }
+            let (mut next, mut counter, mut steps) = (arrivals.iter().peekable(), 0, 0);
+            let mut last = None::<f64>;
+            for now_ms in 0..1_000 {
+                while let Some((sent, _)) = next.next_if(|(_, heard)| *heard <= now_ms) {
+                    counter += 1;
+                    let shown = frame(counter, t(*sent), &[*sent as f64 * 1e-4]);
+                    wheel
+                        .hear(t(now_ms), &shown, Some(&at))
+                        .expect("it is good");
+                }
+                let Some(wish) = out.read().wish(t(now_ms)) else {
+                    continue;
+                };
+                let q = wish.position[0];
+                if (101..980).contains(&now_ms) {
+                    let step = q - last.expect("it went on");
+                    assert!(
+                        (step - 1e-4).abs() < 2e-5,
+                        "{every_ms} ms, late by {late_ms}: {step} at {now_ms} ms"
+                    );
+                    steps += 1;
+                }
+                last = Some(q);
+            }
+            assert!(steps > 850, "{steps}");
+        }
     }
 
     #[test]

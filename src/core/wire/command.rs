@@ -215,6 +215,12 @@ impl CommandReceiver {
         accepted
     }
 
+    /// What a frame stamped `sent` and here at `now` has waited more than the fastest one, in nanoseconds.
+    #[must_use]
+    pub fn late_ns(&self, now: Mono, sent: Mono) -> u64 {
+        self.delay.late_ns(now, sent)
+    }
+
     fn check(&self, now: Mono, frame: &[u8]) -> Result<(Command, u32), Reject> {
         let opened = unseal(frame, self.identity)?;
         let (epoch, counter) = (opened.header.epoch, opened.header.counter);
