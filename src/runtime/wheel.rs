@@ -44,7 +44,7 @@ pub enum Driver {
 }
 
 /// What a device showed last, oldest first, with when each was shown on this machine's clock. It is followed
-/// [`PLAYOUT_NS`] behind, evenly from one to the next by when they were shown: a device is slower than control and
+/// a moment behind, evenly from one to the next by when they were shown: a device is slower than control and
 /// comes over a link that is late now and then, and its frames as they come would be a staircase.
 #[derive(Clone, Copy, Debug)]
 pub struct Hand {
