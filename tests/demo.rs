@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tendon::config::{Config, LinkConfig};
 use tendon::core::action::Setpoint;
@@ -15,6 +15,12 @@ use tendon::link::{keys, session};
 use tendon::runtime::deployment::Identities;
 use tendon::runtime::{clock, demo};
 use zenoh::Wait;
+
+/// One at a time: what runs in real time must not be starved by another story.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn tendon(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the binary runs")
@@ -49,6 +55,7 @@ fn without_wall_clock(mut report: serde_json::Value) -> String {
 
 #[test]
 fn lockstep_does_what_the_sentence_says_and_twice_the_same() {
+    let _alone = alone();
     let run = || {
         json(&tendon(&[
             "demo",
@@ -81,6 +88,7 @@ fn lockstep_does_what_the_sentence_says_and_twice_the_same() {
 
 #[test]
 fn the_quantised_graph_does_it_too() {
+    let _alone = alone();
     let report = json(&tendon(&[
         "demo",
         "--headless",
@@ -98,6 +106,7 @@ fn the_quantised_graph_does_it_too() {
 
 #[test]
 fn a_slow_policy_is_late_and_never_wrong() {
+    let _alone = alone();
     let report = json(&tendon(&[
         "demo",
         "--headless",
@@ -116,6 +125,7 @@ fn a_slow_policy_is_late_and_never_wrong() {
 
 #[test]
 fn in_real_time_over_the_link() {
+    let _alone = alone();
     let report = json(&tendon(&[
         "demo",
         "--headless",
@@ -196,6 +206,7 @@ fn usage_and_missing_things_have_their_own_exit_code() {
 
 /// A deployment on a free port in a folder of its own, its runtime and its bench robot.
 struct Stage {
+    _alone: MutexGuard<'static, ()>,
     folder: tempfile::TempDir,
     endpoint: String,
     runtime: Child,
@@ -204,6 +215,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
+        let _alone = alone();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = tempfile::tempdir().expect("a folder");
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -226,6 +238,7 @@ impl Stage {
         let runtime = Stage::runtime(folder.path());
         let bench = Stage::bench(&endpoint);
         Stage {
+            _alone,
             folder,
             endpoint,
             runtime,
