@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tendon::bench::sentences::COLOURS;
 use tendon::config::{Config, LinkConfig};
 use tendon::core::action::Setpoint;
 use tendon::core::chunk::Provenance;
@@ -361,6 +362,65 @@ fn a_camera_that_stops_holds_the_robot_and_motion_resumes_when_it_is_back() {
     let (code, said) = stage.say("mode", "active");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("no fresh picture"), "{said}");
+}
+
+#[test]
+fn a_policy_that_is_not_sure_holds_the_robot_calls_for_help_and_goes_on_when_it_is() {
+    let stage = Stage::new();
+    let listens = &["events", "--connect", &stage.endpoint];
+    let mut events = Ended(
+        command(listens)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it listens"),
+    );
+    let mut told = events.0.stdout.take().expect("piped");
+    stage.until_granted("instruct", &format!("touch the {} block", COLOURS[0]));
+    stage.until_granted("mode", "active");
+    // Which of them are on the table is the scene's business: asked for one after the other, until one is not there and
+    // then one is.
+    let unsure = "holding: the policy is not sure enough of what it proposes";
+    let mut modes = Vec::new();
+    for colour in COLOURS {
+        stage.until_granted("instruct", &format!("touch the {colour} block"));
+        let states: Vec<String> = (0..12)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(250));
+                stage.say("mode", "status").1
+            })
+            .collect();
+        let doubted = states.iter().skip(6).all(|said| said.starts_with(unsure));
+        let goes_on = modes.contains(&true) && states.iter().any(|said| said.starts_with("active"));
+        assert!(
+            doubted || !states[11].starts_with(unsure),
+            "{colour}: {states:?}"
+        );
+        modes.push(doubted);
+        if goes_on {
+            break;
+        }
+    }
+    assert_eq!(
+        modes.last(),
+        Some(&false),
+        "one is not there and one is: {modes:?}"
+    );
+    let held = modes.iter().filter(|doubted| **doubted).count();
+    drop(events);
+    let mut lines = String::new();
+    told.read_to_string(&mut lines).expect("text");
+    let calls = lines.matches("help wanted: the policy was not sure enough of 10 chunks in a row");
+    assert_eq!(calls.count(), held, "{modes:?}: {lines}");
+}
+
+/// A process that ends with the story, however that ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 #[test]

@@ -63,6 +63,10 @@ pub struct PolicyTable {
     pub rate_hz: Spanned<Number>,
     /// Threads of the CPU engine; absent: 1.
     pub threads: Option<Spanned<Number>>,
+    /// With more doubt than this a chunk is not followed; absent: doubt is not asked for.
+    pub doubt_max: Option<Spanned<Number>>,
+    /// After so many doubted chunks in a row help is called for; absent: 10.
+    pub help_after_chunks: Option<Spanned<Number>>,
     /// Engines in the order in which they are tried; absent: "cpu" alone.
     pub engines: Option<Spanned<Vec<String>>>,
     /// Where built engines are kept, relative to this file.

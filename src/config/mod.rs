@@ -16,7 +16,7 @@ mod tests;
 pub mod urdf;
 
 use crate::config::camera::CameraConfig;
-use crate::config::file::{Located, RobotFile, TendonFile};
+use crate::config::file::{Located, PolicyTable, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::config::schedule::ScheduleConfig;
 use crate::config::space::Source;
@@ -84,6 +84,10 @@ pub struct PolicyConfig {
     pub rate_hz: f64,
     /// Threads of the CPU engine.
     pub threads: usize,
+    /// With more doubt than this, 0..1, a chunk is not followed; `None`: doubt is not asked for.
+    pub doubt_max: Option<f32>,
+    /// After so many doubted chunks in a row help is called for.
+    pub help_after_chunks: u32,
     /// What is tried, in this order; the first that loads runs. Not empty.
     pub engines: Vec<EngineKind>,
     /// Where built engines are kept; absent: the service's or the user's cache.
@@ -356,12 +360,33 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         threads: policy.threads.as_ref().map_or(1, |threads| {
             at.within("policy.threads", threads, 1.0, 64.0) as usize
         }),
+        doubt_max: check_doubt(policy, at),
+        help_after_chunks: policy.help_after_chunks.as_ref().map_or(10, |chunks| {
+            at.within("policy.help_after_chunks", chunks, 1.0, 10_000.0) as u32
+        }),
         engines: check_engines(written, at),
         engine_cache: policy
             .engine_cache
             .as_ref()
             .map(|cache| folder.join(cache.get_ref())),
         trtexec_flags: policy.trtexec_flags.clone(),
+    }
+}
+
+fn check_doubt(policy: &PolicyTable, at: &mut Located<'_>) -> Option<f32> {
+    match (&policy.doubt_max, &policy.help_after_chunks) {
+        (Some(doubt_max), _) => Some(at.within("policy.doubt_max", doubt_max, 0.0, 1.0) as f32),
+        (None, Some(chunks)) => {
+            let found = format!("{}", chunks.get_ref().0);
+            at.push(
+                chunks,
+                "policy.help_after_chunks",
+                "policy.doubt_max beside it: without it no chunk is doubted",
+                found,
+            );
+            None
+        }
+        (None, None) => None,
     }
 }
 

@@ -80,6 +80,25 @@ fn every_mistake_is_named_with_its_line() {
     );
     check_tendon("rate_hz = 10.0\n", "", &["rate_hz"]);
     check_tendon(
+        "doubt_max = 0.5",
+        "doubt_max = 1.5",
+        &["tendon.toml:10", "policy.doubt_max", "0 to 1", "found 1.5"],
+    );
+    check_tendon(
+        "doubt_max = 0.5",
+        "doubt_max = 0.5\nhelp_after_chunks = 0",
+        &["tendon.toml:11", "policy.help_after_chunks", "1 to 10000"],
+    );
+    check_tendon(
+        "doubt_max = 0.5",
+        "help_after_chunks = 5",
+        &[
+            "tendon.toml:10",
+            "policy.help_after_chunks",
+            "policy.doubt_max",
+        ],
+    );
+    check_tendon(
         "\"fp32\"",
         "\"fp64\"",
         &["tendon.toml:8", "\"fp32\" or \"int8\"", "\"fp64\""],

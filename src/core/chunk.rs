@@ -57,6 +57,7 @@ pub struct Chunk {
     period_ns: u64,
     first_at: Mono,
     provenance: Provenance,
+    unsure: bool,
     values: [f32; CHUNK_VALUES_MAX],
 }
 
@@ -99,12 +100,26 @@ impl Chunk {
             period_ns,
             first_at,
             provenance,
+            unsure: false,
             values: [0.0; CHUNK_VALUES_MAX],
         };
         for (slot, value) in chunk.values.iter_mut().zip(values) {
             *slot = *value;
         }
         Ok(chunk)
+    }
+
+    /// The same chunk, of a policy that was not sure enough of it: it is not followed, and neither is what came before.
+    #[must_use]
+    pub fn doubted(mut self) -> Chunk {
+        self.unsure = true;
+        self
+    }
+
+    /// Whether the policy was not sure enough of it.
+    #[must_use]
+    pub fn unsure(&self) -> bool {
+        self.unsure
     }
 
     /// Actions in the chunk.
@@ -179,6 +194,7 @@ impl Chunk {
                 chunk_id: 0,
                 bundle_hash: 0,
             },
+            unsure: false,
             values: [0.0; CHUNK_VALUES_MAX],
         }
     }
@@ -195,6 +211,7 @@ impl Chunk {
         self.period_ns = other.period_ns;
         self.first_at = other.first_at;
         self.provenance = other.provenance;
+        self.unsure = other.unsure;
         for (slot, value) in self
             .values
             .iter_mut()

@@ -126,6 +126,11 @@ impl Graph {
         &self.action_stats.range
     }
 
+    /// Whether it has that output.
+    pub(crate) fn tells_presence(&self) -> bool {
+        self.stage.presence.is_some()
+    }
+
     /// Probability 0..1 that the named object is in the picture.
     pub(crate) fn presence(&self) -> Option<f32> {
         self.output(self.stage.presence)

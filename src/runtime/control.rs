@@ -81,7 +81,7 @@ pub fn tick(
         };
     }
     for chunk in chunks {
-        if schedule.offer(due, &chunk) != Intake::Taken {
+        if !matches!(schedule.offer(due, &chunk), Intake::Taken | Intake::Unsure) {
             refused.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -105,6 +105,7 @@ impl Deployment {
                 .camera
                 .age_max_ns
                 .min(bundle.timing.observation_age_max_ns),
+            doubt_max: config.policy.doubt_max,
         };
         let governed = Governor::new(config.limits.clone()).and_then(|governor| {
             match config.robot.space.as_deref() {
@@ -180,6 +181,16 @@ fn misfits(config: &Config, policy: &Policy) -> Vec<Problem> {
                 horizon_ns / 1_000_000
             ),
             found: format!("{:.2}", 1e9 / config.policy.period_ns() as f64),
+        });
+    }
+    if config.policy.doubt_max.is_some() && !policy.tells_doubt() {
+        problems.push(Problem {
+            at: "tendon.toml: policy.doubt_max".into(),
+            expected: format!(
+                "no such key: no graph of the bundle \"{}\" tells how sure it is (an output \"presence\")",
+                bundle.name
+            ),
+            found: "a number".into(),
         });
     }
     problems

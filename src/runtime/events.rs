@@ -14,6 +14,9 @@ pub const CODE_MODE: u16 = 1;
 /// Held by one cause for 5 s: a person should look. Value: seconds held so far.
 pub const CODE_HELP: u16 = 2;
 
+/// The policy was not sure enough of so many chunks in a row: a person should look. Value: their number.
+pub const CODE_UNSURE: u16 = 3;
+
 /// A hold that lasts longer does not end by itself in time.
 const HELP_NS: u64 = 5_000 * MS;
 
@@ -25,13 +28,16 @@ pub struct Events {
     told: (Mode, Option<Cause>),
     since: Mono,
     called: bool,
+    /// Doubted chunks in a row that are a call for help; `None`: never.
+    help_after: Option<u32>,
 }
 
 impl Events {
     /// Nothing told yet.
     #[must_use]
-    pub fn new(identity: Identity) -> Events {
+    pub fn new(identity: Identity, help_after: Option<u32>) -> Events {
         Events {
+            help_after,
             identity,
             counter: 0,
             told: (Mode::Boot, None),
@@ -45,10 +51,18 @@ impl Events {
         let decision = &view.decision;
         let is = (decision.mode, decision.cause);
         let held_ns = now.since_ns(self.since);
+        let unsure_chunks = view.insight.unsure_chunks;
+        let unsure = decision.cause == Some(Cause::PolicyUnsure)
+            && self.help_after.is_some_and(|after| unsure_chunks >= after);
         let (code, value) = if is != self.told {
             (self.told, self.since, self.called) = (is, now, false);
             (CODE_MODE, 0.0)
-        } else if decision.mode == Mode::Holding && !self.called && held_ns >= HELP_NS {
+        } else if decision.mode != Mode::Holding || self.called {
+            return None;
+        } else if unsure {
+            self.called = true;
+            (CODE_UNSURE, f64::from(unsure_chunks))
+        } else if held_ns >= HELP_NS {
             self.called = true;
             (CODE_HELP, held_ns as f64 * 1e-9)
         } else {
@@ -87,7 +101,78 @@ pub fn words(event: &Event) -> String {
             event.value,
             cause.unwrap_or("?")
         ),
+        (CODE_UNSURE, _) => format!(
+            "help wanted: the policy was not sure enough of {:.0} chunks in a row",
+            event.value
+        ),
         (_, Some(cause)) => format!("{mode}: {cause}"),
         (_, None) => mode.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::supervisor::Decision;
+    use crate::ports::Frame;
+    use crate::runtime::governor::NO_DECISION;
+    use crate::runtime::inference::Insight;
+
+    fn view(mode: Mode, cause: Option<Cause>, unsure_chunks: u32) -> View {
+        View {
+            decision: Decision {
+                mode,
+                cause,
+                ..NO_DECISION
+            },
+            output: None,
+            insight: Insight {
+                unsure_chunks,
+                ..Insight::default()
+            },
+            report: None,
+            picture: Frame::black(1, 1),
+            instruction: String::new(),
+            unknown_words: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn help_is_called_for_once_a_hold_after_so_many_doubted_chunks() {
+        let identity = Identity {
+            data_id: 4,
+            schema: 1,
+        };
+        let mut events = Events::new(identity, Some(3));
+        let mut told = |at_ms: u64, view: &View| {
+            let frame = events.next(Mono(at_ms * MS), view)?;
+            let event = event::decode(&frame, identity).expect("our own");
+            Some((event.code, event.value))
+        };
+        let unsure = |chunks| view(Mode::Holding, Some(Cause::PolicyUnsure), chunks);
+        assert_eq!(
+            told(0, &view(Mode::Active, None, 2)),
+            Some((CODE_MODE, 0.0))
+        );
+        assert_eq!(
+            told(10, &view(Mode::Active, None, 9)),
+            None,
+            "nothing holds"
+        );
+        assert_eq!(told(20, &unsure(2)), Some((CODE_MODE, 0.0)));
+        assert_eq!(told(30, &unsure(2)), None);
+        assert_eq!(told(40, &unsure(3)), Some((CODE_UNSURE, 3.0)));
+        assert_eq!(told(50, &unsure(4)), None, "once");
+        assert_eq!(told(9_000, &unsure(90)), None, "not by the clock either");
+        assert_eq!(
+            told(9_100, &view(Mode::Active, None, 0)),
+            Some((CODE_MODE, 0.0))
+        );
+        assert_eq!(told(9_200, &unsure(5)), Some((CODE_MODE, 0.0)));
+        assert_eq!(
+            told(9_210, &unsure(5)),
+            Some((CODE_UNSURE, 5.0)),
+            "another hold"
+        );
     }
 }

@@ -34,6 +34,8 @@ pub struct Settings {
     pub period_ns: u64,
     /// A frame captured longer ago than this is refused.
     pub frame_age_max_ns: u64,
+    /// With more doubt than this, 0..1, a chunk is not followed; `None`: the policy is not asked.
+    pub doubt_max: Option<f32>,
 }
 
 /// Why no chunk was made of a frame.
@@ -69,6 +71,8 @@ pub struct Insight {
     pub keypoint: Option<[f32; 2]>,
     /// How sure it is that it is there, 0..1.
     pub presence: Option<f32>,
+    /// Chunks up to now, one after the other, of which the policy was not sure enough.
+    pub unsure_chunks: u32,
     /// Time from taking up the frame to the chunk.
     pub inference_ns: u64,
 }
@@ -136,6 +140,7 @@ pub struct Inference {
     obeyed: Vec<i32>,
     obeys_from: u32,
     chunk_id: u32,
+    unsure_chunks: u32,
     /// The plan, with the state at observation as its first row.
     rows: Vec<f32>,
 }
@@ -152,6 +157,7 @@ impl Inference {
             obeyed: Vec::new(),
             obeys_from: 0,
             chunk_id: 0,
+            unsure_chunks: 0,
             rows,
         }
     }
@@ -178,6 +184,7 @@ impl Inference {
         if self.obeyed != instruction.tokens {
             self.obeyed.clone_from(&instruction.tokens);
             self.obeys_from = self.chunk_id + 1;
+            self.unsure_chunks = 0;
         }
     }
 
@@ -216,9 +223,11 @@ impl Inference {
             bundle_hash,
         };
         let timing = plan.timing;
-        let insight = Insight {
+        let unsure = too_unsure(plan.doubt(), self.gate.settings.doubt_max);
+        let mut insight = Insight {
             keypoint: plan.keypoint,
             presence: plan.presence,
+            unsure_chunks: 0,
             inference_ns: timing.preprocess_ns + timing.engine_ns + timing.decode_ns,
         };
         self.rows.clear();
@@ -232,7 +241,18 @@ impl Inference {
             .plus_ns(if begins_at_state { 0 } else { first_step_ns });
         let chunk = Chunk::new(first_at, period_ns, state.joints, &self.rows, provenance)?;
         self.chunk_id += 1;
+        self.unsure_chunks = if unsure { self.unsure_chunks + 1 } else { 0 };
+        insight.unsure_chunks = self.unsure_chunks;
+        let chunk = if unsure { chunk.doubted() } else { chunk };
         Ok((chunk, insight))
+    }
+}
+
+/// Whether the doubt is more than allowed. A doubt that is no number is one; a policy that never tells has none.
+fn too_unsure(doubt: Option<f32>, doubt_max: Option<f32>) -> bool {
+    match (doubt, doubt_max) {
+        (Some(doubt), Some(doubt_max)) => doubt.is_nan() || doubt > doubt_max,
+        _ => false,
     }
 }
 

@@ -396,13 +396,17 @@ pub fn start_recorded(
             watchdog::run(watch, watch_io, &seat)
         })?,
     );
+    let help_after = config
+        .policy
+        .doubt_max
+        .map(|_| config.policy.help_after_chunks);
     let (told, telling) = (Arc::clone(&desk), Arc::clone(&ending));
     threads.push(crew.spawn(
         threads::TELEMETRY,
         now,
         telemetry_beat.clone(),
         move |seat| {
-            let mut events = Events::new(identities.events);
+            let mut events = Events::new(identities.events, help_after);
             let tell = |now, view: &View| {
                 if let Some(frame) = events.next(now, view) {
                     announcer.tell(&frame);

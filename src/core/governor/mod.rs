@@ -418,6 +418,7 @@ impl Governor {
         let setpoint = match &proposal.step {
             Step::None(Absence::NoChunk | Absence::NotYet) => return Some(Cause::NoChunk),
             Step::None(Absence::Ended) => return Some(Cause::ChunkEnded),
+            Step::None(Absence::Unsure) => return Some(Cause::PolicyUnsure),
             Step::Setpoint { setpoint, .. } => setpoint,
         };
         let joints = self.limits.joints.len();

@@ -102,10 +102,12 @@ pub enum Cause {
     CameraClock = 33,
     /// After it was away, the policy's camera shows another view: it is another camera, or it was moved.
     CameraSwapped = 34,
+    /// The policy is not sure enough of what it proposes.
+    PolicyUnsure = 35,
 }
 
 /// Number of causes.
-pub const CAUSES_LEN: usize = 34;
+pub const CAUSES_LEN: usize = 35;
 
 /// All causes, in order of their code.
 pub const CAUSES: [Cause; CAUSES_LEN] = [
@@ -143,6 +145,7 @@ pub const CAUSES: [Cause; CAUSES_LEN] = [
     Cause::CameraLate,
     Cause::CameraClock,
     Cause::CameraSwapped,
+    Cause::PolicyUnsure,
 ];
 
 impl Cause {
@@ -158,6 +161,7 @@ impl Cause {
             Cause::PermissionExpired => (Hold, ByItself, "the watchdog's permission ran out"),
             Cause::NoChunk           => (Hold, ByItself, "no chunk from the policy yet"),
             Cause::ChunkEnded        => (Hold, ByItself, "the policy is late: its last chunk ran out"),
+            Cause::PolicyUnsure      => (Hold, ByItself, "the policy is not sure enough of what it proposes"),
             Cause::ProposalLate      => (Hold, ByItself, "the control thread missed a tick"),
             Cause::NotFinite         => (Hold, ByItself, "a setpoint was not finite and was refused"),
             Cause::Dimension         => (Hold, ByItself, "a setpoint had the wrong number of joints and was refused"),

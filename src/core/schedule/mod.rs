@@ -81,6 +81,8 @@ pub enum Absence {
     NotYet,
     /// The last chunk ran out and no newer one came.
     Ended,
+    /// The policy is not sure enough of what it last proposed.
+    Unsure,
 }
 
 /// What became of a chunk that was handed in.
@@ -98,6 +100,8 @@ pub enum Intake {
     Joints,
     /// It obeys an instruction that has been replaced.
     OtherInstruction,
+    /// The policy was not sure enough of it: the plan is left, and the joints are slowed to rest.
+    Unsure,
 }
 
 /// The scheduler's word at one tick.
@@ -156,6 +160,8 @@ pub struct Schedule {
     unmixed: bool,
     /// The first chunk that obeys the instruction in force.
     obeys_from: u32,
+    /// The plan was left because the policy was not sure enough of what came after it.
+    unsure: bool,
     ladder: Ladder,
     delays: Delays,
 }
@@ -188,6 +194,7 @@ impl Schedule {
             not_before: Mono(0),
             unmixed: false,
             obeys_from: 0,
+            unsure: false,
             ladder: Ladder::default(),
             delays: Delays::default(),
         }
@@ -208,6 +215,7 @@ impl Schedule {
         self.cut = NEVER;
         self.not_before = Mono(0);
         self.unmixed = false;
+        self.unsure = false;
         self.delays.clear();
     }
 
@@ -215,6 +223,7 @@ impl Schedule {
     /// configured. An observation made before the change may serve the new instruction.
     pub fn instruction_changed(&mut self, now: Mono, obeys_from: u32) {
         self.obeys_from = obeys_from;
+        self.unsure = false;
         let obeys = |chunk: &Chunk| chunk.provenance().chunk_id >= obeys_from;
         // A chunk may overtake the word that it is the first to obey.
         if self.plan().is_some_and(|plan| obeys(&plan.raw)) {
@@ -225,7 +234,11 @@ impl Schedule {
         self.unmixed = true;
         let tail_steps = u64::from(self.config.on_instruction.tail_steps);
         self.cut = match self.plan() {
-            Some(plan) => now.plus_ns(plan.raw.period_ns().saturating_mul(tail_steps)),
+            // What was left already stays left.
+            Some(plan) => {
+                let tail_ns = plan.raw.period_ns().saturating_mul(tail_steps);
+                self.cut.min(now.plus_ns(tail_ns))
+            }
             None => NEVER,
         };
     }
@@ -249,9 +262,21 @@ impl Schedule {
             return Intake::Over;
         }
         self.newest_captured = captured;
+        if chunk.unsure() {
+            self.unsure = true;
+            self.leave(now);
+            return Intake::Unsure;
+        }
         self.next.assign(chunk);
         self.waiting = true;
         Intake::Taken
+    }
+
+    /// Leaves the plan for good. What comes after begins from where that ends, and is not mixed with it.
+    fn leave(&mut self, now: Mono) {
+        self.waiting = false;
+        self.unmixed = true;
+        self.cut = self.cut.min(now);
     }
 
     /// The setpoint for `now`. Call once a control period.
@@ -281,10 +306,10 @@ impl Schedule {
         };
         self.hand_over(now, held_at.is_some());
         let Some(plan) = self.plan() else {
-            return Step::None(if self.waiting {
-                Absence::NotYet
-            } else {
-                Absence::NoChunk
+            return Step::None(match (self.unsure, self.waiting) {
+                (true, _) => Absence::Unsure,
+                (false, true) => Absence::NotYet,
+                (false, false) => Absence::NoChunk,
             });
         };
         let chunk = &plan.merged;
@@ -304,7 +329,11 @@ impl Schedule {
         };
         self.ladder.count(rung, self.config.period_ns);
         let Some(mut motion) = motion else {
-            return Step::None(Absence::Ended);
+            return Step::None(if self.unsure {
+                Absence::Unsure
+            } else {
+                Absence::Ended
+            });
         };
         self.grip.tell(&mut motion, &self.config.kinds, now);
         self.last = Some(motion);
@@ -314,6 +343,12 @@ impl Schedule {
             provenance,
             action,
         }
+    }
+
+    /// Whether the plan was left because the policy was not sure enough of what came after it.
+    #[must_use]
+    pub fn unsure(&self) -> bool {
+        self.unsure
     }
 
     /// Time on each rung of the ladder since the start.
@@ -365,7 +400,7 @@ impl Schedule {
         let last = self.last.as_ref()?;
         if self.slowing.is_none() && last.at_rest() {
             self.ended = true;
-            self.ladder.ran_out = self.ladder.ran_out.saturating_add(1);
+            self.ran_out();
             return None;
         }
         let from = now.minus_ns(self.config.period_ns);
@@ -375,9 +410,15 @@ impl Schedule {
         let (motion, over) = slowing.at(now, &self.config.kinds);
         if over {
             self.ended = true;
-            self.ladder.ran_out = self.ladder.ran_out.saturating_add(1);
+            self.ran_out();
         }
         Some(motion)
+    }
+
+    /// The joints came to rest, and not because the policy wanted them to.
+    fn ran_out(&mut self) {
+        let late = u64::from(!self.unsure);
+        self.ladder.ran_out = self.ladder.ran_out.saturating_add(late);
     }
 
     /// The waiting chunk takes over once its first action is due: before that it has nothing to say, and the old
@@ -463,6 +504,7 @@ impl Schedule {
         self.active = active;
         self.waiting = false;
         self.unmixed = false;
+        self.unsure = false;
         self.cut = NEVER;
         self.between_ns = match old_active {
             Active::Neither => 0,

@@ -267,7 +267,10 @@ impl Supervisor {
             | Cause::CameraGarbage
             | Cause::CameraLate
             | Cause::CameraClock => {
-                let chunkless = matches!(facts.held, Some(Cause::ChunkEnded | Cause::NoChunk));
+                let chunkless = matches!(
+                    facts.held,
+                    Some(Cause::ChunkEnded | Cause::NoChunk | Cause::PolicyUnsure)
+                );
                 let fault = facts.camera_fault.unwrap_or(Cause::CameraLost);
                 armed && !facts.cameras_fresh && chunkless && cause == fault
             }
@@ -281,6 +284,7 @@ impl Supervisor {
             | Cause::PermissionExpired
             | Cause::NoChunk
             | Cause::ChunkEnded
+            | Cause::PolicyUnsure
             | Cause::ProposalLate
             | Cause::NotFinite
             | Cause::Dimension
@@ -525,6 +529,7 @@ fn remains(latched: Cause, facts: &Facts) -> Option<Cause> {
         | Cause::PermissionExpired
         | Cause::NoChunk
         | Cause::ChunkEnded
+        | Cause::PolicyUnsure
         | Cause::ProposalLate
         | Cause::NotFinite
         | Cause::Dimension

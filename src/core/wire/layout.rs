@@ -77,7 +77,7 @@ pub const EVENT: &[Field] = fields! { HEADER_LEN, event::Body:
     frame_seq "u32" "frame that the robot acted on; 0 for none",
     chunk_id "u32" "chunk that it acted on; 0 for none",
     bundle_hash "u32" "as in a command",
-    code "u16" "1 mode or cause changed (value 0); 2 help wanted (value: seconds held)",
+    code "u16" "1 mode or cause changed (value 0); 2 help wanted (value: seconds held); 3 help wanted (value: chunks in a row that the policy was not sure enough of)",
     mode "u8" "mode of the supervisor after it",
     cause "u8" "why; 0 for none",
 };

@@ -455,7 +455,7 @@ impl Struck {
     fn see(&mut self, seen: &Seen, limits: &Limits) {
         let cause = match seen.output.verdict {
             Verdict::Held(cause) => Some(cause),
-            Verdict::Passed | Verdict::Shaped(_) => seen.slowing.then_some(Cause::ChunkEnded),
+            Verdict::Passed | Verdict::Shaped(_) => seen.slowing,
         };
         if self.braked.is_none() {
             self.braked = cause.map(|cause| (seen.now, cause));

@@ -2,7 +2,7 @@
 //! The fault matrix: what strikes, what must follow, and how soon. The numbers are those of the safety notes; a row
 //! that is not here stands in [`ELSEWHERE`] with the reason.
 
-use super::world::{FRAME_NS, TICK_NS, WATCH_NS, World};
+use super::world::{FRAME_NS, POLICY_NS, THINKING_NS, TICK_NS, WATCH_NS, World};
 use crate::bench::lens::PictureFault;
 use crate::core::governor::reaction::Cause;
 use crate::core::supervisor::Request;
@@ -116,6 +116,8 @@ const CAMERA: &[Cause] = &[
 ];
 /// A frame, the watchdog's period and a tick.
 const SEEN_NS: u64 = FRAME_NS + WATCH_NS + TICK_NS;
+/// Until the policy's next answer is here: its period, a frame, its thinking, and two ticks.
+const ASKED_NS: u64 = POLICY_NS + FRAME_NS + THINKING_NS + 2 * TICK_NS;
 /// What is seen of a state that does not come.
 const BLIND: &[Cause] = &[Cause::StateStale, Cause::StateLost];
 const NOTHING: &[Cause] = &[];
@@ -151,6 +153,8 @@ pub const ROWS: &[Row] = &[
     row(20, "inference slow, 225 ms more", |w, on| w.meddling.chunks_late_ns = if on { 225 * MS } else { 0 }, NOTHING, SOON, Follows),
     row(21, "inference hangs", |w, on| w.meddling.no_chunks = on, STARVED, SOON, Resumes),
     row(22, "engine returns errors", |w, on| w.meddling.no_chunks = on, STARVED, SOON, Resumes),
+    // Not of the safety notes' numbers: what a policy says of itself.
+    row(55, "policy not sure", |w, on| w.meddling.chunks_unsure = on, &[Cause::PolicyUnsure], Within(ASKED_NS), Resumes),
     row(25, "watchdog dies", |w, on| w.meddling.no_watchdog = on, &[Cause::PermissionExpired], Within(50 * MS), Latched),
     row(27, "control thread dies", |w, on| w.meddling.no_proposals = on, &[Cause::ProposalLate], Within(2 * TICK_NS), Resumes),
     row(30, "machine suspended", |w, on| if on { w.slept_ns += 2_000 * MS }, &[Cause::ClockGap], Within(10 * MS + TICK_NS), Latched),

@@ -12,6 +12,7 @@ use crate::config::schedule::bound;
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::camera::CameraFault;
 use crate::core::chunk::{Chunk, Provenance};
+use crate::core::governor::reaction::Cause;
 use crate::core::governor::{Governor, Lines, Output, Proposal};
 use crate::core::observation::{JointState, StateHistory};
 use crate::core::schedule::{self, Merge, OnInstruction, Schedule};
@@ -34,9 +35,9 @@ pub const WATCH_NS: u64 = 10 * MS;
 /// A camera of 30 frames a second, in whole ticks.
 pub const FRAME_NS: u64 = 35 * MS;
 /// Between two chunks.
-const POLICY_NS: u64 = 100 * MS;
+pub const POLICY_NS: u64 = 100 * MS;
 /// From a frame's capture to its chunk.
-const THINKING_NS: u64 = 30 * MS;
+pub const THINKING_NS: u64 = 30 * MS;
 /// Actions of a chunk, and the time between two.
 const ACTIONS: u64 = 16;
 const ACTION_NS: u64 = 50 * MS;
@@ -78,6 +79,8 @@ pub struct Meddling {
     pub chunks_nan: bool,
     /// Chunks have one joint too few.
     pub chunks_short: bool,
+    /// The policy is not sure enough of its chunks.
+    pub chunks_unsure: bool,
     /// Chunks are this far from where they should be.
     pub chunks_offset_rad: f64,
     /// Chunks shake by this much from action to action.
@@ -117,8 +120,8 @@ pub struct Seen {
     pub now: Mono,
     /// What the governor emitted.
     pub output: Output,
-    /// The plan ran out, and the scheduler brakes.
-    pub slowing: bool,
+    /// The scheduler brakes by itself, because the plan ran out or is not followed any further.
+    pub slowing: Option<Cause>,
     /// The supervisor's word.
     pub decision: Decision,
     /// What the motor controller does.
@@ -323,10 +326,15 @@ impl World {
         let target: [f64; JOINTS] = std::array::from_fn(|joint| self.target.position[joint]);
         let slowing_ns = self.schedule.ladder().slowing_ns;
         let slowing = std::mem::replace(&mut self.slowing_ns, slowing_ns) < slowing_ns;
+        let why = if self.schedule.unsure() {
+            Cause::PolicyUnsure
+        } else {
+            Cause::ChunkEnded
+        };
         Seen {
             now: self.now,
             output,
-            slowing,
+            slowing: slowing.then_some(why),
             decision: self.decision,
             motor: self.motor.mode(),
             target,
@@ -469,7 +477,11 @@ impl World {
         if !(self.meddling.chunks_short) {
             self.newest_frame = captured;
         }
-        Some(chunk)
+        Some(if self.meddling.chunks_unsure {
+            chunk.doubted()
+        } else {
+            chunk
+        })
     }
 
     fn watch(&mut self) {
@@ -568,6 +580,7 @@ fn new_gate() -> Gate {
     Gate::new(Settings {
         period_ns: POLICY_NS * 9 / 10,
         frame_age_max_ns: FRAME_AGE_MAX_NS,
+        doubt_max: None,
     })
 }
 

@@ -212,7 +212,12 @@ fn silence_and_every_other_loss_are_the_same_stop() {
             let same = |name: &str, way: Vec<Setpoint>| {
                 assert_eq!(way, silence, "I7: {name}; {}", duel.say())
             };
-            for absence in [Absence::NoChunk, Absence::NotYet, Absence::Ended] {
+            for absence in [
+                Absence::NoChunk,
+                Absence::NotYet,
+                Absence::Ended,
+                Absence::Unsure,
+            ] {
                 same(
                     "no setpoint",
                     stop_by(duel.clone_at_now(), |_| {}, Some(Step::None(absence))),
