@@ -3,6 +3,7 @@
 
 mod adversary;
 mod cases;
+mod motion;
 mod properties;
 mod senses;
 mod space;

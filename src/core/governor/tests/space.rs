@@ -220,11 +220,25 @@ fn walk(
     ticks: u64,
     wish: impl Fn(u64) -> [f64; 2],
 ) -> std::vec::Vec<Output> {
+    walk_from(governor, 0, ticks, wish)
+}
+
+/// The same from tick `begin` on; at 0 it stands at zero.
+fn walk_from(
+    governor: &mut Governor,
+    begin: u64,
+    ticks: u64,
+    wish: impl Fn(u64) -> [f64; 2],
+) -> std::vec::Vec<Output> {
     let mut state = JointState {
         joints: 2,
         ..JointState::NEVER
     };
-    (0..ticks)
+    if begin > 0 {
+        let at = governor.motion.setpoint();
+        (state.position, state.velocity) = (at.position, at.velocity);
+    }
+    (begin..begin + ticks)
         .map(|tick| {
             let now = Mono((2_000 + tick * 5) * MS);
             (state.measured, state.received) = (now, now);
@@ -316,6 +330,36 @@ fn a_robot_sent_through_a_wall_comes_to_rest_before_it_and_can_leave() {
         Some(vec![0.0, 0.0])
     );
     assert!(envelope.check(&[0.0, 0.0]).is_ok());
+}
+
+#[test]
+fn limits_under_which_a_stop_would_end_in_the_wall_wait_until_it_does_not() {
+    for share in [0.7, 0.4, 0.2] {
+        let (mut governor, _) = walker();
+        let mut narrower = governor.limits().clone();
+        for joint in &mut narrower.joints {
+            joint.limits.acceleration_max *= share;
+        }
+        let tip_x = |q: &[f64]| 0.3 * q[0].sin() + 0.3 * (q[0] + q[1]).sin();
+        let mut changed = None;
+        let mut nearest = f64::MIN;
+        for begin in 0..60 {
+            let outs = walk_from(&mut governor, begin * 10, 10, |_| [1.2, 0.3]);
+            for out in &outs {
+                nearest = nearest.max(tip_x(&out.command.get().position));
+            }
+            if changed.is_none() && nearest > 0.15 {
+                changed = Some(governor.change_limits(narrower.clone()));
+            }
+        }
+        assert_eq!(changed, Some(Ok(())), "it was taken");
+        assert!(nearest <= 0.28, "share {share}: the wall is hit: {nearest}");
+        assert!(
+            nearest > 0.27,
+            "share {share}: it never came near: {nearest}"
+        );
+        assert!(!governor.motion.changing(), "and is in force at rest");
+    }
 }
 
 #[test]
