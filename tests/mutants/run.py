@@ -120,11 +120,14 @@ def build_woven(tree, out, mutants):
 
 
 def blamed(file, span):
-    """The mutants in the part of the text that the compiler points at, or else in its lines."""
+    """The mutants in the part of the text that the compiler points at, or else in its lines, or in the first line below:
+    of a `match` that lacks an arm only its head is pointed at."""
     text = file.read_bytes()
     numbers = lambda part: {int(n) for n in re.findall(rb"mutant::is\((\d+)\)", part)}
-    lines = b"\n".join(text.split(b"\n")[span["line_start"] - 1 : span["line_end"]])
-    return numbers(text[span["byte_start"] : span["byte_end"]]) or numbers(lines)
+    lines = text.split(b"\n")
+    below = (numbers(line) for line in lines[span["line_end"] : span["line_end"] + 40])
+    pointed = numbers(text[span["byte_start"] : span["byte_end"]])
+    return pointed or numbers(b"\n".join(lines[span["line_start"] - 1 : span["line_end"]])) or next(filter(None, below), set())
 
 
 def errors(messages):
