@@ -179,10 +179,16 @@ const WALKER: JointLimits = JointLimits {
 
 /// Two links that turn about y, with a wall 0.3 m in front of the base and the tip kept out of it.
 fn walker() -> (Governor, Envelope) {
+    walker_with(&[])
+}
+
+/// The same with more joints, which move no link.
+fn walker_with(more: &[Joint]) -> (Governor, Envelope) {
     let joint = Joint {
         kind: JointKind::Revolute,
         limits: WALKER,
     };
+    let joints: std::vec::Vec<Joint> = [joint, joint].iter().chain(more).copied().collect();
     let link = |parent: Option<usize>, joint| Link {
         parent,
         origin: Transform::from_xyz_rpy([0.0, 0.0, 0.3], [0.0; 3]),
@@ -193,7 +199,7 @@ fn walker() -> (Governor, Envelope) {
             offset: 0.0,
         }),
     };
-    let chain = Chain::new(&[link(None, 0), link(Some(0), 1)], 2).expect("a good chain");
+    let chain = Chain::new(&[link(None, 0), link(Some(0), 1)], joints.len()).expect("a good chain");
     let tip = Capsule {
         link: 1,
         ends: [[0.0, 0.0, 0.3]; 2],
@@ -206,7 +212,7 @@ fn walker() -> (Governor, Envelope) {
         max: [0.5, 1.0, 2.0],
     };
     let envelope = Envelope::new(chain, &[tip], None, &[wall], &[]).expect("a good envelope");
-    let mut limits = Limits::new(&[joint, joint], 5 * MS).expect("good limits");
+    let mut limits = Limits::new(&joints, 5 * MS).expect("good limits");
     limits.settling.window_ns = 0;
     let governor = Governor::new(limits)
         .and_then(|governor| governor.within(envelope.clone()))
@@ -220,7 +226,7 @@ fn walk(
     ticks: u64,
     wish: impl Fn(u64) -> [f64; 2],
 ) -> std::vec::Vec<Output> {
-    walk_from(governor, 0, ticks, wish)
+    walk_from(governor, 0, ticks, |tick| wish(tick).to_vec())
 }
 
 /// The same from tick `begin` on; at 0 it stands at zero.
@@ -228,10 +234,10 @@ fn walk_from(
     governor: &mut Governor,
     begin: u64,
     ticks: u64,
-    wish: impl Fn(u64) -> [f64; 2],
+    wish: impl Fn(u64) -> std::vec::Vec<f64>,
 ) -> std::vec::Vec<Output> {
     let mut state = JointState {
-        joints: 2,
+        joints: governor.limits().joints.len(),
         ..JointState::NEVER
     };
     if begin > 0 {
@@ -243,7 +249,7 @@ fn walk_from(
             let now = Mono((2_000 + tick * 5) * MS);
             (state.measured, state.received) = (now, now);
             let mut setpoint = Setpoint::at_rest(&wish(tick));
-            setpoint.joints = 2;
+            setpoint.joints = state.joints;
             let proposal = Proposal {
                 made: now,
                 step: Step::Setpoint {
@@ -344,7 +350,7 @@ fn limits_under_which_a_stop_would_end_in_the_wall_wait_until_it_does_not() {
         let mut changed = None;
         let mut nearest = f64::MIN;
         for begin in 0..60 {
-            let outs = walk_from(&mut governor, begin * 10, 10, |_| [1.2, 0.3]);
+            let outs = walk_from(&mut governor, begin * 10, 10, |_| vec![1.2, 0.3]);
             for out in &outs {
                 nearest = nearest.max(tip_x(&out.command.get().position));
             }
@@ -360,6 +366,31 @@ fn limits_under_which_a_stop_would_end_in_the_wall_wait_until_it_does_not() {
         );
         assert!(!governor.motion.changing(), "and is in force at rest");
     }
+}
+
+#[test]
+fn a_gripper_closes_while_the_arm_is_kept_from_a_wall() {
+    let gripper = Joint {
+        kind: JointKind::Gripper,
+        limits: JointLimits {
+            position_min: 0.0,
+            position_max: 1.0,
+            ..WALKER
+        },
+    };
+    let (mut governor, _) = walker_with(&[gripper]);
+    let grip = |tick: u64| 0.2 + 0.1 * (tick % 7) as f64;
+    let outs = walk_from(&mut governor, 0, 400, |tick| vec![1.2, 0.3, grip(tick)]);
+    let mut kept = 0;
+    for (tick, out) in outs.iter().enumerate().skip(2) {
+        kept += u64::from(out.verdict == Verdict::Shaped(Limit::KeepOut));
+        assert_eq!(
+            out.command.get().position[2],
+            grip(tick as u64),
+            "tick {tick}"
+        );
+    }
+    assert!(kept > 10, "{kept}");
 }
 
 #[test]
