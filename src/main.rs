@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         cli::Verb::RtBench(options) => cli::rt_bench::run(&options),
         cli::Verb::Policy(verb) => cli::policy::run(&verb),
     };
+    cli::log::end();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(cli::Failure::Usage(text)) => {

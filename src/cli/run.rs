@@ -31,7 +31,7 @@ pub struct Options {
     /// The deployment's tendon.toml.
     #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
     config: PathBuf,
-    /// For drills: at SIGUSR1 this thread fails, e.g. panic:governor or hang:inference.
+    /// For drills: at SIGUSR1 this thread fails, e.g. panic:governor, hang:inference or babble:capture.
     #[arg(long, value_name = "HOW:THREAD", hide = true, value_parser = parse_drill)]
     drill: Option<(&'static str, Failing)>,
 }
@@ -41,7 +41,8 @@ fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
     let failing = match how {
         "panic" => Failing::Panic,
         "hang" => Failing::Hang,
-        other => return Err(format!("expected panic or hang, found \"{other}\"")),
+        "babble" => Failing::Babble,
+        other => return Err(format!("expected panic, hang or babble, found \"{other}\"")),
     };
     let role = ROLES.into_iter().find(|role| *role == name);
     let role =

@@ -17,6 +17,10 @@ use std::sync::{
 /// Marks that are kept.
 pub const MARKS: usize = if cfg!(loom) { 2 } else { 8 };
 
+/// Lines of a flood at each mark: thousands a second from any thread.
+#[cfg(not(loom))]
+const BABBLE: u32 = 200;
+
 /// How a thread is made to fail in a drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -25,6 +29,8 @@ pub enum Failing {
     Panic = 1,
     /// It never comes back from its next mark: what a hung call looks like from outside.
     Hang = 2,
+    /// It goes on, and logs a flood at each of its marks from now on.
+    Babble = 3,
 }
 
 #[derive(Debug)]
@@ -97,6 +103,13 @@ impl Beat {
 
 #[cold]
 fn fail(how: u8) {
+    #[cfg(not(loom))]
+    if how == Failing::Babble as u8 {
+        for line in 0..BABBLE {
+            log::error!("drill: line {line} of a flood");
+        }
+        return;
+    }
     if how == Failing::Hang as u8 {
         loop {
             std::thread::park();

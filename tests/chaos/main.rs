@@ -57,6 +57,39 @@ fn a_runtime_that_freezes_is_stopped_at_the_motor_and_does_not_resume() {
     }
 }
 
+/// From threads that make chunks or tell people. What moves the robot never logs.
+#[test]
+fn a_flood_of_log_lines_that_nobody_reads_stops_nobody() {
+    let _alone = alone();
+    for thread in ["capture", "inference", "telemetry"] {
+        let setting = Setting {
+            deaf: true,
+            ..drill(&format!("babble:{thread}"))
+        };
+        let mut stage = Stage::new(&setting);
+        signal(&stage.runtime, "USR1");
+        // More lines than queue and pipe hold, several times over.
+        demo::pause(3_000);
+        let said = stage.ask(keys::mode, "status");
+        assert!(
+            said.as_ref().is_ok_and(|said| said.starts_with("active")),
+            "{thread}: {said:?}"
+        );
+        stage.within_limits();
+        let mut stderr = stage.runtime.stderr.take().expect("piped");
+        signal(&stage.runtime, "TERM");
+        assert_eq!(
+            ended(&mut stage.runtime, Duration::from_secs(5)),
+            Some(0),
+            "it ends although nobody reads"
+        );
+        let mut lines = Vec::new();
+        std::io::Read::read_to_end(&mut stderr, &mut lines).expect("read");
+        let lines = String::from_utf8_lossy(&lines);
+        assert!(lines.contains("of a flood"), "{thread}: {lines}");
+    }
+}
+
 #[test]
 fn a_runtime_that_is_killed_is_stopped_at_the_motor() {
     let _alone = alone();

@@ -108,6 +108,8 @@ pub struct Setting {
     pub notify: Option<(PathBuf, u64)>,
     /// Lines added to tendon.toml.
     pub toml: &'static str,
+    /// What it logs goes into a pipe that nobody reads.
+    pub deaf: bool,
     /// The camera is not waited for: no arming.
     pub no_arming: bool,
 }
@@ -173,6 +175,9 @@ pub fn runtime(config: &Path, state: &Path, setting: &Setting) -> Command {
         .open(log)
         .expect("a log");
     command.stderr(log);
+    if setting.deaf {
+        command.stderr(Stdio::piped());
+    }
     if let Some(drill) = &setting.drill {
         command.args(["--drill", drill]);
     }
