@@ -108,6 +108,8 @@ pub struct Setting {
     pub notify: Option<(PathBuf, u64)>,
     /// Lines added to tendon.toml.
     pub toml: &'static str,
+    /// Environment of both processes.
+    pub env: Vec<(&'static str, PathBuf)>,
     /// What it logs goes into a pipe that nobody reads.
     pub deaf: bool,
     /// The camera is not waited for: no arming.
@@ -175,6 +177,7 @@ pub fn runtime(config: &Path, state: &Path, setting: &Setting) -> Command {
         .open(log)
         .expect("a log");
     command.stderr(log);
+    command.envs(setting.env.iter().map(|(name, value)| (name, value)));
     if setting.deaf {
         command.stderr(Stdio::piped());
     }
@@ -205,6 +208,7 @@ impl Stage {
             .expect("the runtime starts");
         let bench = Command::new(env!("CARGO_BIN_EXE_tendon"))
             .args(["bench-robot", "--connect", &endpoint, "--listen", &tap])
+            .envs(setting.env.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::null())
             .spawn()
             .expect("the bench robot starts");
