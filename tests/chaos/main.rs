@@ -9,6 +9,7 @@ mod service;
 mod stage;
 
 use stage::{Setting, Stage, ended, locked, repeats, signal};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +118,101 @@ fn a_wall_clock_that_is_set_changes_nothing() {
         stage.arm();
     }
     stage.within_limits();
+}
+
+/// A control group of its own for memory, of either version; gone with the last process in it.
+struct MemoryGroup {
+    folder: PathBuf,
+    /// Names of its limit and of what is used.
+    files: [&'static str; 2],
+}
+
+impl MemoryGroup {
+    fn new() -> Result<MemoryGroup, String> {
+        let versions = [
+            (
+                "/sys/fs/cgroup/memory",
+                ["memory.limit_in_bytes", "memory.usage_in_bytes"],
+            ),
+            ("/sys/fs/cgroup", ["memory.max", "memory.current"]),
+        ];
+        for (root, files) in versions {
+            let folder = PathBuf::from(root).join(format!("tendon-chaos-{}", std::process::id()));
+            if std::fs::create_dir(&folder).is_ok() {
+                if folder.join(files[0]).exists() {
+                    return Ok(MemoryGroup { folder, files });
+                }
+                drop(std::fs::remove_dir(&folder));
+            }
+        }
+        Err("no right to make a control group for memory".to_owned())
+    }
+
+    fn used(&self) -> u64 {
+        let text = std::fs::read_to_string(self.folder.join(self.files[1])).expect("read");
+        text.trim().parse().expect("bytes")
+    }
+
+    fn limit(&self, bytes: u64) {
+        std::fs::write(self.folder.join(self.files[0]), bytes.to_string()).expect("a limit");
+    }
+
+    fn procs(&self) -> PathBuf {
+        self.folder.join("cgroup.procs")
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir(&self.folder));
+    }
+}
+
+/// Somebody in the same control group eats all the memory that there is, until the kernel ends it, again and again.
+#[test]
+fn memory_that_somebody_else_eats_up_does_not_stop_the_robot() {
+    let _alone = alone();
+    let group = match MemoryGroup::new() {
+        Ok(group) => group,
+        Err(why) => {
+            println!("skipped: {why}");
+            return;
+        }
+    };
+    let setting = Setting {
+        group: Some(group.procs()),
+        ..Setting::default()
+    };
+    let mut stage = Stage::new(&setting);
+    group.limit(group.used() + 48 * 1024 * 1024);
+    // A crowded machine disturbs it now and then.
+    let undisturbed = (0..5).any(|_| {
+        drop(stage.ask(keys::mode, "reset"));
+        stage.arm();
+        for _ in 0..repeats() {
+            let eats =
+                "echo 1000 > /proc/$$/oom_score_adj; echo $$ > \"$0\" && exec tail /dev/zero";
+            let mut eater = Command::new("sh")
+                .args(["-c", eats])
+                .arg(group.procs())
+                .spawn()
+                .expect("sh");
+            let end = ended(&mut eater, Duration::from_secs(20));
+            drop(eater.kill());
+            assert_eq!(end, Some(9), "the kernel ends who eats");
+        }
+        let said = stage.ask(keys::mode, "status");
+        said.is_ok_and(|said| said.starts_with("active"))
+    });
+    assert!(undisturbed, "{}", stage.log());
+    assert!(
+        matches!(stage.runtime.try_wait(), Ok(None)),
+        "{}",
+        stage.log()
+    );
+    stage.within_limits();
+    drop(stage);
+    drop(group);
 }
 
 /// From threads that make chunks or tell people. What moves the robot never logs.

@@ -108,6 +108,8 @@ pub struct Setting {
     pub notify: Option<(PathBuf, u64)>,
     /// Lines added to tendon.toml.
     pub toml: &'static str,
+    /// The `cgroup.procs` of a control group in which the runtime starts.
+    pub group: Option<PathBuf>,
     /// Environment of both processes.
     pub env: Vec<(&'static str, PathBuf)>,
     /// What it logs goes into a pipe that nobody reads.
@@ -167,7 +169,16 @@ pub fn deploy(folder: &Path, endpoint: &str, more: &str) -> PathBuf {
 
 /// The runtime's command line, not started.
 pub fn runtime(config: &Path, state: &Path, setting: &Setting) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
+    let mut command = match &setting.group {
+        None => Command::new(env!("CARGO_BIN_EXE_tendon")),
+        Some(group) => {
+            let mut shell = Command::new("sh");
+            let joins = "echo $$ > \"$0\" && exec \"$@\"";
+            shell.args(["-c", joins]).arg(group);
+            shell.arg(env!("CARGO_BIN_EXE_tendon"));
+            shell
+        }
+    };
     command.arg("run").arg("--config").arg(config);
     command.env("STATE_DIRECTORY", state).stdout(Stdio::null());
     let log = config.with_file_name("runtime.log");
