@@ -57,10 +57,6 @@ pub struct Motion {
     space: Option<Space>,
 }
 
-/// Where a step would leave the space: shares of it that are tried between it and the brake. Each is a sweep; few are
-/// enough, as the next tick goes on from there.
-const SHARES: [f64; 3] = [0.5, 0.25, 0.125];
-
 /// No share that can be asked for: the bounds are to be scaled anew.
 const UNSCALED: f64 = -1.0;
 
@@ -389,15 +385,15 @@ impl Motion {
             first = first.or(Some(Limit::Acceleration));
             next = self.shared(&next);
         }
-        let (next, outside) = self.contained(next, &SHARES);
+        let (next, outside) = self.contained(next);
         self.take(&next);
         // What decided last is what the robot feels.
         outside.or(first)
     }
 
-    /// `next` if it and the stop from there stay in the space; else a share of it, the brake, or the stop itself, and
-    /// what was in the way.
-    fn contained(&mut self, next: Axes, shares: &[f64]) -> (Axes, Option<Limit>) {
+    /// `next` if it and the stop from there stay in the space; else the brake if that does, or the stop itself; and what
+    /// was in the way.
+    fn contained(&mut self, next: Axes) -> (Axes, Option<Limit>) {
         let (Some(space), lanes) = (&mut self.space, &self.lanes) else {
             return (next, None);
         };
@@ -405,13 +401,10 @@ impl Motion {
             return (next, None);
         };
         let brake = self.braked(Haste::Orderly, &next);
-        for share in shares.iter().chain(&[0.0]) {
-            if let Some(mixed) = self.mixed(&brake, &next, *share)
-                && let (Some(space), lanes) = (&mut self.space, &self.lanes)
-                && space.stays(movers(lanes, &mixed)).is_ok()
-            {
-                return (mixed, Some(limit));
-            }
+        if let (Some(space), lanes) = (&mut self.space, &self.lanes)
+            && space.stays(movers(lanes, &brake)).is_ok()
+        {
+            return (brake, Some(limit));
         }
         // Judged with the step that led here: legal.
         let mut stop = next;
@@ -421,19 +414,6 @@ impl Motion {
             }
         }
         (stop, Some(limit))
-    }
-
-    /// A share of the way from one step to another, where that is legal for each joint.
-    fn mixed(&self, from: &Axes, to: &Axes, share: f64) -> Option<Axes> {
-        let mut mixed = *from;
-        for ((lane, slot), to) in self.lanes.iter().zip(mixed.iter_mut()).zip(to) {
-            if lane.has_rates() && share > 0.0 {
-                let bounds = lane.bounds(self.in_force);
-                *slot = bounds.moved(lane.axis, slot.v + share * (to.v - slot.v));
-                bounds.plannable(lane.axis, *slot).ok()?;
-            }
-        }
-        Some(mixed)
     }
 
     /// Takes the wishes of a setpoint. A wish's acceleration is the change of its velocity; a first wish has none.
@@ -466,7 +446,7 @@ impl Motion {
     pub fn brake(&mut self, haste: Haste) {
         self.heeding = false;
         let next = self.braked(haste, &self.axes());
-        let (next, _) = self.contained(next, &[]);
+        let (next, _) = self.contained(next);
         self.take(&next);
     }
 

@@ -310,6 +310,9 @@ mod tests {
             if moves && highest > start + 1e-4 {
                 let refused = judged(&mut space(highest - 1e-4), now, next);
                 assert_eq!(refused, Err(Limit::Workspace), "{label}");
+                // As near as this a judged pose may already be too far out to go on from.
+                let refused = judged(&mut space(highest - 3e-6), now, next);
+                assert!(refused.is_err(), "{label}, nearer");
             }
         }
     }

@@ -132,6 +132,18 @@ fn arming_refuses_with_the_reason() {
         },
         Refused::Camera,
     );
+    for (fault, want) in [
+        (Cause::CameraLost, Refused::Camera),
+        (Cause::CameraBlind, Refused::Picture(Cause::CameraBlind)),
+    ] {
+        check_refused(
+            Facts {
+                camera_fault: Some(fault),
+                ..GOOD
+            },
+            want,
+        );
+    }
     check_refused(
         Facts {
             echo_flowing_ns: Some(Deadline::LinkFlowing.ns() - 1),

@@ -123,27 +123,46 @@ fn a_gripper_is_put_inside_its_new_limits_also_while_braking() {
     assert_eq!(motion.setpoint().position[1], 0.8);
 }
 
-/// A wish that is shaped: faster, and with more acceleration, than is allowed.
+/// A curve within the limits, far from where the robot stands: it is pursued, which takes the wish's acceleration.
 fn swing(tick: u32) -> Setpoint {
-    let phase = 9.0 * f64::from(tick) * 0.005;
-    let mut wish = Setpoint::at_rest(&[1.2 * phase.sin()]);
-    wish.velocity[0] = 1.2 * 9.0 * phase.cos();
+    let phase = 3.0 * f64::from(tick) * 0.005;
+    let mut wish = Setpoint::at_rest(&[0.5 * phase.sin()]);
+    wish.velocity[0] = 0.5 * 3.0 * phase.cos();
     wish
 }
 
 #[test]
 fn the_same_limits_again_change_nothing() {
     let same = limits(&[SWINGING]);
-    let (mut one, mut two) = (seated(&same, &[0.0]), seated(&same, &[0.0]));
+    let (mut one, mut two) = (seated(&same, &[-0.6]), seated(&same, &[-0.6]));
+    let mut pursued = 0;
     for number in 0..400 {
-        if number % 37 == 20 {
+        if number % 7 == 3 {
             two.change(&same).expect("the same");
         }
-        for motion in [&mut one, &mut two] {
-            motion.put_in_force(Force::Full, 1.0);
-            motion.follow(&swing(number));
-        }
+        one.put_in_force(Force::Full, 1.0);
+        pursued += u32::from(one.follow(&swing(number)).is_some());
+        two.put_in_force(Force::Full, 1.0);
+        two.follow(&swing(number));
         assert_eq!(one.setpoint(), two.setpoint(), "tick {number}");
+    }
+    assert!((10..390).contains(&pursued), "{pursued}");
+}
+
+#[test]
+fn who_could_keep_the_tighter_limits_brakes_within_them_while_another_cannot() {
+    let limits = limits(&[SWINGING, SWINGING]);
+    let mut motion = seated(&limits, &[-1.0, -1.5]);
+    until(&mut motion, &[2.0, 2.0], 1.65);
+    let mut last_rad_s = motion.setpoint().velocity[1];
+    assert!(last_rad_s > 2.0, "{last_rad_s}");
+    while last_rad_s > 0.0 && motion.setpoint().velocity[0] > 0.0 {
+        motion.put_in_force(Force::Tight, 1.0);
+        motion.follow(&Setpoint::at_rest(&[2.0, 2.0]));
+        let now_rad_s = motion.setpoint().velocity[1];
+        let a = (now_rad_s - last_rad_s) / 0.005;
+        assert!(a >= -7.5 - 1e-6, "half of 15 rad/s^2, found {a}");
+        last_rad_s = now_rad_s;
     }
 }
 

@@ -245,8 +245,16 @@ fn hard_accelerations_that_change_sign_again_and_again_are_shaking() {
     // Five changes in 100 ticks are too many, four are not.
     assert!(shakes(zigzag(6.0, 19), 1, revolute), "every 19 ticks");
     assert!(!shakes(zigzag(6.0, 26), 1, revolute), "every 26 ticks");
+    for half in [2, 3, 4, 9] {
+        assert!(shakes(zigzag(6.0, half), 1, revolute), "every {half} ticks");
+        assert!(
+            shakes(zigzag(-6.0, half), 1, revolute),
+            "every {half} ticks"
+        );
+    }
     // More than one tick in ten must have been shaped.
     assert!(shakes(zigzag(6.0, 10), 9, revolute));
+    assert!(!shakes(zigzag(6.0, 10), 10, revolute));
     assert!(
         !shakes(zigzag(6.0, 10), 11, revolute),
         "the policy's own motion"
@@ -270,6 +278,10 @@ fn shaking_is_hard_most_of_the_time() {
     };
     assert!(shakes(pulses(6), 1, JointKind::Revolute));
     assert!(!shakes(pulses(4), 1, JointKind::Revolute));
+    assert!(
+        !shakes(pulses(5), 1, JointKind::Revolute),
+        "half is not most"
+    );
 }
 
 #[test]
