@@ -54,6 +54,21 @@ pub mod mutant {
 }
 """
 
+# The golden trace, which tests/proofs.rs compares: what changes a bit of what is sent is noticed there at the latest.
+TRACE = """
+#[cfg(test)]
+extern crate self as tendon;
+#[cfg(test)]
+mod trace;
+#[cfg(test)]
+mod golden {
+    #[test]
+    fn trace() {
+        assert!(crate::trace::golden() == include_str!("golden.txt"));
+    }
+}
+"""
+
 
 def copy_core(tree):
     """The same library, but from its own files, and without the tests of the other rooms and what only they need."""
@@ -66,7 +81,9 @@ def copy_core(tree):
     lib = (ROOT / "tests/core/src/lib.rs").read_text()
     lib = re.sub(r"^#\[cfg\(test\)\][^;]*^mod bench;\n", "", lib, flags=re.M)
     lib = re.sub(r"^#\[path.*\n", "", lib, flags=re.M)
-    (tree / "src/lib.rs").write_text(lib + CHOSEN)
+    (tree / "src/lib.rs").write_text(lib + CHOSEN + TRACE)
+    shutil.copy(ROOT / "tests/core/src/trace.rs", tree / "src")
+    shutil.copy(ROOT / "tests/core/golden.txt", tree / "src")
     manifest = (ROOT / "tests/core/Cargo.toml").read_text()
     (tree / "Cargo.toml").write_text(re.sub(r"^\[dev-dep.*?(?=^\[)", "", manifest, flags=re.M | re.S))
     for room in ("schedule", "wire", "kinematics"):
@@ -145,14 +162,15 @@ PATIENCE_S = 20
 
 
 def attempt(program, cwd, file, number, cpu_s, **more):
-    """caught, missed or timeout (of processor time, so that a busy machine changes nothing)."""
+    """caught, traced (by the golden trace alone), missed or timeout (of processor time, so that a busy machine changes
+    nothing)."""
     skip = [word for slow in SLOW.values() for test in slow for word in ("--skip", test)]
     slow = [test for part, tests in SLOW.items() if file.startswith(part) for test in tests]
     limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     env = environment(TENDON_MUTANT=str(number), CARGO_MANIFEST_DIR=str(cwd), **more)
     # The supervisor's tests do not go through the governor, which is slower.
     room = ["core::supervisor", *TESTS[2:]] if "/supervisor/" in file else TESTS
-    for tests in ([*room, *skip], [*slow, "--skip", "no_arrow"]):
+    for word, tests in (("caught", [*room, *skip]), ("caught", [*slow, "--skip", "no_arrow"]), ("traced", ["golden::trace"])):
         done = subprocess.run(
             [program, *tests, "--test-threads=1"],
             cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=limit,
@@ -160,7 +178,7 @@ def attempt(program, cwd, file, number, cpu_s, **more):
         if done.returncode in (-24, -9):
             return "timeout"
         if done.returncode != 0:
-            return "caught"
+            return word
     return "missed"
 
 
@@ -171,7 +189,7 @@ def attempts(program, cwd, file, numbers, jobs, cpu_s, say, log, **more):
         for done in concurrent.futures.as_completed(todo):
             found[todo[done]] = done.result()
             log(todo[done], done.result())
-            if done.result() != "caught":
+            if done.result() not in ("caught", "traced"):
                 say(todo[done], done.result())
     return found
 
@@ -238,9 +256,9 @@ def main():
     if not args.skip_native:
         result |= native(tree, out, [text for n, text in name.items() if n not in inside])
     (out / "result.json").write_text(json.dumps(result, indent=1))
-    counts = {word: sum(w == word for w in result.values()) for word in ("caught", "timeout", "missed", "unviable")}
+    counts = {word: sum(w == word for w in result.values()) for word in ("caught", "traced", "timeout", "missed", "unviable")}
     viable = len(result) - counts["unviable"]
-    print(counts, f"caught or out of time: {100 * (viable - counts['missed']) / max(viable, 1):.2f} % of {viable}")
+    print(counts, f"noticed or out of time: {100 * (viable - counts['missed']) / max(viable, 1):.2f} % of {viable}")
     known = (ROOT / "docs/mutants.md").read_text() if (ROOT / "docs/mutants.md").exists() else ""
     new = [n for n, word in sorted(result.items()) if word == "missed" and n not in known]
     if new:

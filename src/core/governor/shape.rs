@@ -169,16 +169,12 @@ impl Bounds {
     /// Bounds of a line along which several joints move; its position is counted in lengths of the line.
     #[must_use]
     pub fn of_line(velocity: f64, brake: Brake, period_s: f64) -> Bounds {
-        // The joints' own position limits are checked joint by joint.
-        let most = 1.0 + 0.5 * ROUNDING;
+        // The joints' own position limits, and what may be passed, are judged joint by joint.
         Bounds {
             position_min: f64::MIN,
             position_max: f64::MAX,
             velocity,
             period_s,
-            velocity_most: most * velocity,
-            acceleration_most: most * brake.acceleration(),
-            step_most: most * brake.step(),
             brake,
             ..Bounds::NONE
         }
