@@ -14,7 +14,7 @@ use tendon::policy::parity::Parity;
 use tendon::policy::staged::bundle::{Opened, is_staged};
 use tendon::policy::staged::{Staged, describe as staged};
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
-use tendon::runtime::deployment::cpu_engine;
+use tendon::runtime::engines::cpu_engine;
 use tendon::runtime::policy_bench::{Report, Times, measure};
 
 /// The verbs.

@@ -11,8 +11,9 @@ use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
+use crate::policy::LoadOptions;
 use crate::policy::bundle::Bundle;
-use crate::policy::{LoadOptions, Policy};
+use crate::policy::pilot::Pilot;
 use crate::ports::{Engine, EngineFault, StageSpec};
 use crate::runtime::clock;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ impl Chosen {
 ///
 /// # Errors
 /// Every [`Problem`] of the last rung, and one for each rung before it.
-pub fn load(config: &PolicyConfig) -> Result<(Policy, Chosen), Vec<Problem>> {
+pub fn load(config: &PolicyConfig) -> Result<(Pilot, Chosen), Vec<Problem>> {
     let mut passed: Vec<(EngineKind, Vec<Problem>)> = Vec::new();
     for engine in &config.engines {
         match try_rung(config, *engine) {
@@ -87,27 +88,30 @@ fn in_one_line(problems: &[Problem]) -> String {
     words.join("; ")
 }
 
-fn try_rung(config: &PolicyConfig, engine: EngineKind) -> Result<Policy, Vec<Problem>> {
+/// Makes CPU engines that compute on `threads` threads.
+pub fn cpu_engine(
+    threads: usize,
+) -> impl Fn(&Path, &StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
+    move |path, spec| {
+        let options = CpuOptions {
+            threads,
+            ..CpuOptions::default()
+        };
+        CpuEngine::load(path, spec, options).map(|engine| Box::new(engine) as Box<dyn Engine>)
+    }
+}
+
+fn try_rung(config: &PolicyConfig, engine: EngineKind) -> Result<Pilot, Vec<Problem>> {
     let options = LoadOptions {
         precision: config.precision,
         ..LoadOptions::default()
     };
     match engine {
-        EngineKind::Cpu => {
-            let cpu = |path: &Path, spec: &StageSpec| {
-                let options = CpuOptions {
-                    threads: config.threads,
-                    ..CpuOptions::default()
-                };
-                CpuEngine::load(path, spec, options)
-                    .map(|engine| Box::new(engine) as Box<dyn Engine>)
-            };
-            Policy::load(&config.bundle, options, &cpu)
-        }
+        EngineKind::Cpu => Pilot::load(&config.bundle, options, &cpu_engine(config.threads)),
         EngineKind::TensorRt => {
             let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
             let tensorrt = |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
-            Policy::load(&config.bundle, options, &tensorrt)
+            Pilot::load(&config.bundle, options, &tensorrt)
         }
     }
 }

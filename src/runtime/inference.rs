@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Inference: newest frame and the joint state of its capture time in, one chunk out.
+//! Inference: the newest frames of one moment and the joint state of that time in, one chunk out.
 //!
 //! [`Inference`] is what the thread and simulated time share; [`run`] is the thread. Nothing queues before it: a slow
 //! policy sees the newest frame, never an old one.
 
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
-use crate::core::limits::CHUNK_VALUES_MAX;
+use crate::core::limits::{CAMERAS_MAX, CHUNK_VALUES_MAX};
 use crate::core::observation::{JointState, StateHistory};
 use crate::core::units::{MS, Mono};
+use crate::policy::InferFault;
+use crate::policy::pilot::{Pace, Pilot};
 use crate::policy::text::{Instruction, InstructionFault};
-use crate::policy::{InferFault, Policy};
 use crate::ports::Frame;
 use crate::runtime::cameras::Gather;
 use crate::runtime::clock;
@@ -129,11 +130,13 @@ impl Gate {
 
 /// The policy and its rhythm.
 pub struct Inference {
-    policy: Policy,
+    policy: Pilot,
+    pace: Pace,
+    bundle_hash: u32,
     gate: Gate,
     instructed: bool,
-    /// Tokens of the instruction in force, and the first chunk that obeys it.
-    obeyed: Vec<i32>,
+    /// The instruction in force, and the first chunk that obeys it.
+    obeyed: Instruction,
     obeys_from: u32,
     chunk_id: u32,
     /// The plan, with the state at observation as its first row.
@@ -141,15 +144,17 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// A policy, bound to its robot, that waits for its first instruction.
+    /// A policy, bound to its robot, that waits for its first instruction; `pace` is its own.
     #[must_use]
-    pub fn new(policy: Policy, settings: Settings) -> Inference {
+    pub fn new(policy: Pilot, pace: Pace, settings: Settings) -> Inference {
         let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
         Inference {
+            bundle_hash: policy.short_hash(),
             policy,
+            pace,
             gate: Gate::new(settings),
             instructed: false,
-            obeyed: Vec::new(),
+            obeyed: Instruction::default(),
             obeys_from: 0,
             chunk_id: 0,
             rows,
@@ -161,8 +166,8 @@ impl Inference {
     /// # Errors
     /// What the tokenizer refuses, in words for the operator.
     pub fn instruct(&mut self, sentence: &str) -> Result<Instruction, InstructionFault> {
-        let instruction = self.policy.set_instruction(sentence)?;
-        self.obey(&instruction);
+        let instruction = self.policy.words().encode(sentence)?;
+        self.take(&instruction);
         Ok(instruction)
     }
 
@@ -175,8 +180,9 @@ impl Inference {
     /// The same words again are no other instruction.
     fn obey(&mut self, instruction: &Instruction) {
         self.instructed = true;
-        if self.obeyed != instruction.tokens {
-            self.obeyed.clone_from(&instruction.tokens);
+        if !instruction.reads_as(&self.obeyed) {
+            self.obeyed.tokens.clone_from(&instruction.tokens);
+            self.obeyed.sentence.clone_from(&instruction.sentence);
             self.obeys_from = self.chunk_id + 1;
         }
     }
@@ -187,7 +193,14 @@ impl Inference {
         self.obeys_from
     }
 
-    /// Makes a chunk of `frame`, if one is due. `clock` tells where the time went and decides nothing.
+    /// Whether the policy looks through camera `index` of the deployment; the first paces it.
+    #[must_use]
+    pub fn looks_through(&self, index: usize) -> bool {
+        self.policy.looks_through(index)
+    }
+
+    /// Makes a chunk of `frame` and of `others`, the other cameras' pictures of its moment in the order of tendon.toml, if
+    /// one is due. `clock` tells where the time went and decides nothing.
     ///
     /// # Errors
     /// [`Refusal`]; no chunk is made and the scheduler goes on with what it has.
@@ -195,6 +208,7 @@ impl Inference {
         &mut self,
         now: Mono,
         frame: &Frame,
+        others: &[Option<&Frame>],
         states: &StateHistory,
         clock: &dyn Fn() -> Mono,
     ) -> Result<(Chunk, Insight), Refusal> {
@@ -202,18 +216,26 @@ impl Inference {
             return Err(Refusal::NoInstruction);
         }
         let state = self.gate.admit(now, frame.captured, frame.seq, states)?;
-        let action = &self.policy.bundle().action;
-        let (period_ns, first_step_ns) = (action.period_ns, action.first_step_ns);
+        let Pace {
+            period_ns,
+            first_step_ns,
+            is_relative,
+            ..
+        } = self.pace;
         // A plan relative to the state at observation begins there: its first row is where the robot was when the
         // picture was taken. So the chunk has a word for now as soon as it comes, not only after its first action.
-        let begins_at_state = first_step_ns == period_ns && action.relative.contains(&true);
-        let bundle_hash = self.policy.bundle().short_hash();
-        let plan = self.policy.infer(frame, state, clock)?;
+        let begins_at_state = first_step_ns == period_ns && is_relative;
+        let mut frames: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+        let all = std::iter::once(Some(frame)).chain(others.iter().copied());
+        for (slot, frame) in frames.iter_mut().zip(all) {
+            *slot = frame;
+        }
+        let plan = self.policy.infer(&frames, state, clock)?;
         let provenance = Provenance {
             frame_seq: frame.seq,
             captured: frame.captured,
             chunk_id: self.chunk_id + 1,
-            bundle_hash,
+            bundle_hash: self.bundle_hash,
         };
         let timing = plan.timing;
         let insight = Insight {
@@ -243,6 +265,8 @@ pub struct InferenceIo {
     pub frames: mailbox::Receiver<Frame>,
     /// The other cameras, whose pictures must be of the same moment.
     pub gather: Gather,
+    /// Their newest pictures, in the order of tendon.toml; `None` where the policy does not look through it.
+    pub others: Vec<Option<triple_buffer::Output<Frame>>>,
     /// Newest joint states.
     pub states: triple_buffer::Output<StateHistory>,
     /// Sentences, tokenised by whoever took them in.
@@ -276,11 +300,19 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                 .store(inference.obeys_from(), Ordering::Release);
         }
         let Some(frame) = frame else { continue };
+        let mut others: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+        for (slot, cell) in others.iter_mut().zip(&mut io.others) {
+            // What was never captured is black.
+            *slot = cell
+                .as_mut()
+                .map(|cell| &*cell.read())
+                .filter(|frame| frame.seq > 0);
+        }
         // Counted by itself; a camera that stays away is the watchdog's to tell.
-        if io.gather.together(frame.captured).is_err() {
+        if io.gather.of_one_moment(frame, &mut others).is_err() {
             continue;
         }
-        match inference.think(now, frame, io.states.read(), &clock::now) {
+        match inference.think(now, frame, &others, io.states.read(), &clock::now) {
             Ok((chunk, insight)) => {
                 if io.injected_delay_ns > 0 {
                     clock::sleep_until(clock::now().plus_ns(io.injected_delay_ns));

@@ -123,7 +123,7 @@ pub fn start_recorded(
     let Deployment {
         config,
         inference,
-        text,
+        words,
         schedule,
         governor,
         identities,
@@ -208,7 +208,7 @@ pub fn start_recorded(
     let desk = Arc::new(Desk::new(
         &config,
         &policy_name,
-        text,
+        words,
         levers,
         recorder.clone(),
     ));
@@ -222,8 +222,15 @@ pub fn start_recorded(
     };
     let camera = cameras::open(&config.camera, reach)?;
     let mut more_cameras = Vec::new();
-    for more in &config.more_cameras {
-        more_cameras.push((more, cameras::open(more, reach)?));
+    let mut others = Vec::new();
+    for (index, more) in config.more_cameras.iter().enumerate() {
+        let black = Frame::black(more.width, more.height);
+        let (beside, seen) = inference
+            .looks_through(index + 1)
+            .then(|| triple_buffer(&black))
+            .unzip();
+        others.push(seen);
+        more_cameras.push((more, beside, black, cameras::open(more, reach)?));
     }
     let mut receiver = StateReceiver::new(identities.states);
     let mut states = history;
@@ -317,6 +324,7 @@ pub fn start_recorded(
     let inference_io = InferenceIo {
         frames: frames_out,
         gather,
+        others,
         states: inference_states,
         instructions: instructions_out,
         chunks,
@@ -336,6 +344,7 @@ pub fn start_recorded(
     let told = |index: usize| counters.cameras[index].clone();
     let capture_io = CaptureIo {
         frames: Some(frames),
+        beside: None,
         shown: Some(picture),
         told: told(0),
         ending: Arc::clone(&ending),
@@ -346,16 +355,16 @@ pub fn start_recorded(
             capture::run(camera, health, black, capture_io, &seat)
         })?,
     );
-    for (index, (more, source)) in more_cameras.into_iter().enumerate() {
-        // Not the policy's: judged, and near the policy's in time, or there is no observation.
+    for (index, (more, beside, black, source)) in more_cameras.into_iter().enumerate() {
+        // The policy's or not: judged, and near the first one's in time, or there is no observation.
         let io = CaptureIo {
             frames: None,
+            beside,
             shown: None,
             told: told(index + 1),
             ending: Arc::clone(&ending),
         };
         let health = Health::new(more.expected());
-        let black = Frame::black(more.width, more.height);
         threads.push(crew.spawn(threads::CAPTURE, now, Beat::new(), move |seat| {
             capture::run(source, health, black, io, &seat)
         })?);
