@@ -311,6 +311,14 @@ impl Pilot {
         }
     }
 
+    /// A new episode: what it remembers of the last one is forgotten.
+    pub fn reset(&mut self) {
+        match &mut self.kind {
+            Kind::One(_) => {}
+            Kind::Staged(several) => several.policy.reset(),
+        }
+    }
+
     /// One observation through the policy. `frames` are of the deployment's cameras in the order given to
     /// [`Pilot::bind`], the pacing one first; `now` is read to tell where the time went.
     ///

@@ -181,10 +181,16 @@ impl Inference {
     fn obey(&mut self, instruction: &Instruction) {
         self.instructed = true;
         if !instruction.reads_as(&self.obeyed) {
+            self.new_episode();
             self.obeyed.tokens.clone_from(&instruction.tokens);
             self.obeyed.sentence.clone_from(&instruction.sentence);
             self.obeys_from = self.chunk_id + 1;
         }
+    }
+
+    /// What the policy remembers of what it saw and did is forgotten: another instruction, another scene.
+    pub fn new_episode(&mut self) {
+        self.policy.reset();
     }
 
     /// Number of the first chunk that obeys the instruction in force.

@@ -127,6 +127,7 @@ impl Lockstep {
         shown: &mut dyn FnMut(&Frame),
     ) -> Result<Outcome, EpisodeFault> {
         let mut world = World::new(spec, self);
+        self.inference.new_episode();
         self.inference.instruct(world.episode.sentence())?;
         self.schedule
             .instruction_changed(self.now, self.inference.obeys_from());

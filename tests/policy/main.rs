@@ -11,7 +11,9 @@ mod drives;
 mod families;
 mod feed;
 mod fixture;
+mod on_bench;
 mod refusal;
+mod steers;
 
 use tendon::runtime::realtime::CountingAllocator;
 
