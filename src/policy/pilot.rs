@@ -19,6 +19,7 @@ use crate::policy::manifest::{Unit, at};
 use crate::policy::parity::Parity;
 use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::manifest::ActionFile;
+use crate::policy::staged::onward::Running;
 use crate::policy::staged::words::Speech;
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::text::{Instruction, InstructionFault, Text};
@@ -316,6 +317,15 @@ impl Pilot {
         match &mut self.kind {
             Kind::One(_) => {}
             Kind::Staged(several) => several.policy.reset(),
+        }
+    }
+
+    /// The next run's plan has number `chunk_id` (not 0), and goes on from the one that is followed, if any. Nothing for a
+    /// policy that does not plan on.
+    pub fn plan_on(&mut self, chunk_id: u32, running: Option<Running>) {
+        match &mut self.kind {
+            Kind::One(_) => {}
+            Kind::Staged(several) => several.policy.plan_on(chunk_id, running),
         }
     }
 

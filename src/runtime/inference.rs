@@ -10,11 +10,12 @@ use crate::core::observation::{JointState, StateHistory};
 use crate::core::units::{MS, Mono};
 use crate::policy::InferFault;
 use crate::policy::pilot::{Pace, Pilot};
+use crate::policy::staged::onward::Running;
 use crate::policy::text::{Instruction, InstructionFault};
 use crate::ports::Frame;
 use crate::runtime::cameras::Gather;
 use crate::runtime::clock;
-use crate::runtime::control::Made;
+use crate::runtime::control::{Followed, Made};
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
@@ -206,7 +207,7 @@ impl Inference {
     }
 
     /// Makes a chunk of `frame` and of `others`, the other cameras' pictures of its moment in the order of tendon.toml, if
-    /// one is due. `clock` tells where the time went and decides nothing.
+    /// one is due. `followed` is for a policy that plans on from it. `clock` tells where the time went and decides nothing.
     ///
     /// # Errors
     /// [`Refusal`]; no chunk is made and the scheduler goes on with what it has.
@@ -216,6 +217,7 @@ impl Inference {
         frame: &Frame,
         others: &[Option<&Frame>],
         states: &StateHistory,
+        followed: &Followed,
         clock: &dyn Fn() -> Mono,
     ) -> Result<(Chunk, Insight), Refusal> {
         if !self.instructed {
@@ -236,6 +238,11 @@ impl Inference {
         for (slot, frame) in frames.iter_mut().zip(all) {
             *slot = frame;
         }
+        // A plan for another instruction is not gone on from.
+        let running = Some(followed)
+            .filter(|plan| plan.chunk_id != 0 && plan.chunk_id >= self.obeys_from)
+            .map(|plan| running(plan, &self.pace, frame.captured, begins_at_state));
+        self.policy.plan_on(self.chunk_id + 1, running);
         let plan = self.policy.infer(&frames, state, clock)?;
         let provenance = Provenance {
             frame_seq: frame.seq,
@@ -264,6 +271,21 @@ impl Inference {
     }
 }
 
+/// Where a new plan observed at `observed` finds the one that is followed. Its action 0 goes on from the old one's action
+/// that is due nearest to it; what is over before the hand-over are the delay's actions from there on.
+fn running(plan: &Followed, pace: &Pace, observed: Mono, begins_at_state: bool) -> Running {
+    let period_ns = plan.period_ns.max(1);
+    let lead_ns = if begins_at_state { period_ns } else { 0 };
+    let first_at = plan.first_at.plus_ns(lead_ns);
+    let due = observed.plus_ns(pace.first_step_ns + period_ns / 2);
+    let lead_steps = usize::try_from(pace.first_step_ns / period_ns).unwrap_or(usize::MAX);
+    Running {
+        chunk_id: plan.chunk_id,
+        skipped: usize::try_from(due.since_ns(first_at) / period_ns).unwrap_or(usize::MAX),
+        delay: usize::from(plan.delay_steps).saturating_sub(lead_steps),
+    }
+}
+
 /// Everything the inference thread touches.
 #[derive(Debug)]
 pub struct InferenceIo {
@@ -273,6 +295,8 @@ pub struct InferenceIo {
     pub gather: Gather,
     /// Their newest pictures, in the order of tendon.toml; `None` where the policy does not look through it.
     pub others: Vec<Option<triple_buffer::Output<Frame>>>,
+    /// The plan that is followed.
+    pub followed: triple_buffer::Output<Followed>,
     /// Newest joint states.
     pub states: triple_buffer::Output<StateHistory>,
     /// Sentences, tokenised by whoever took them in.
@@ -318,7 +342,14 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
         if io.gather.of_one_moment(frame, &mut others).is_err() {
             continue;
         }
-        match inference.think(now, frame, &others, io.states.read(), &clock::now) {
+        match inference.think(
+            now,
+            frame,
+            &others,
+            io.states.read(),
+            io.followed.read(),
+            &clock::now,
+        ) {
             Ok((chunk, insight)) => {
                 if io.injected_delay_ns > 0 {
                     clock::sleep_until(clock::now().plus_ns(io.injected_delay_ns));

@@ -22,7 +22,7 @@ use crate::link::motor::{self, Motor};
 use crate::policy::text::InstructionFault;
 use crate::ports::Frame;
 use crate::runtime::clock;
-use crate::runtime::control::{self, Held};
+use crate::runtime::control::{self, Followed, Held};
 use crate::runtime::deployment::{Deployment, Identities};
 use crate::runtime::egress::Framer;
 use crate::runtime::governor::{self as governor_stage, People};
@@ -151,6 +151,7 @@ impl Lockstep {
             world.look(
                 now,
                 &mut self.inference,
+                &Followed::of(&self.schedule),
                 self.injected_delay_ns,
                 &mut self.measures,
             );
@@ -316,6 +317,7 @@ impl World {
         &mut self,
         now: Mono,
         inference: &mut Inference,
+        followed: &Followed,
         injected_delay_ns: u64,
         measures: &mut Measures,
     ) {
@@ -330,7 +332,7 @@ impl World {
             *slot = Some(frame);
         }
         if let Ok((chunk, insight)) =
-            inference.think(now, first, &others, &self.states, &clock::now)
+            inference.think(now, first, &others, &self.states, followed, &clock::now)
         {
             let chunk_id = chunk.provenance().chunk_id;
             self.coming = Some((now.plus_ns(INFERENCE_NS + injected_delay_ns), chunk));

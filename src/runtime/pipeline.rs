@@ -19,7 +19,7 @@ use crate::link::session::LinkError;
 use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Gather, Reach, Watched};
 use crate::runtime::capture::{self, CaptureIo};
-use crate::runtime::control::{self, ControlIo, Held};
+use crate::runtime::control::{self, ControlIo, Followed, Held};
 use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
@@ -177,6 +177,7 @@ pub fn start_recorded(
     let (shown, shown_out) = triple_buffer(&Last::default());
     let (decisions, decisions_out) = triple_buffer(&NO_DECISION);
     let (decided, decided_out) = triple_buffer(&NO_DECISION);
+    let (followed, followed_out) = triple_buffer(&Followed::default());
     let (insight, insight_out) = triple_buffer(&Insight::default());
     let history = StateHistory::default();
     let (mut to_inference, inference_states) = triple_buffer(&history);
@@ -308,6 +309,7 @@ pub fn start_recorded(
         chunks: chunks_out,
         proposals,
         held: held_out,
+        followed,
         driver: driver_out,
         obeys_from: Arc::clone(&obeys_from),
         tap: control_tap,
@@ -325,6 +327,7 @@ pub fn start_recorded(
         frames: frames_out,
         gather,
         others,
+        followed: followed_out,
         states: inference_states,
         instructions: instructions_out,
         chunks,

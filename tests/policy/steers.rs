@@ -18,6 +18,7 @@ use tendon::runtime::realtime::allocations_of_this_thread;
 const TENDON: &str = r#"robot = "robot.toml"
 [policy]
 bundle = "bundle"
+precision = "fp32"
 rate_hz = 10.0
 [control]
 hz = 200.0

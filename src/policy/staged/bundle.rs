@@ -19,6 +19,7 @@ use crate::policy::staged::feed::Eye;
 use crate::policy::staged::fixture;
 use crate::policy::staged::judge::Judge;
 use crate::policy::staged::manifest::{LoopFile, SCHEMA, StagedFile, TableFile, TextFile};
+use crate::policy::staged::onward::Onward;
 use crate::policy::staged::plan::{Place, Plan, Source, output_of};
 use crate::policy::staged::run::Run;
 use crate::policy::staged::turns::Turns;
@@ -251,6 +252,7 @@ fn assemble(
     let run = Run::new(plan, engines, &constants);
     let (turns, x, noise, seed) = turns(&file, &run)?;
     let decoder = Decoder::new(&file, run.plan(), x, &folder)?;
+    let onward = Onward::new(&file, &run, x)?;
     let eyes = file
         .cameras
         .iter()
@@ -299,6 +301,7 @@ fn assemble(
         units: vec![0.0; joints],
         normalised: vec![0.0; joints],
         turns,
+        onward,
         x: vec![0.0; x],
         noise: vec![0.0; noise],
         dice: Pcg64Mcg::seed_from_u64(seed.unwrap_or(0)),

@@ -15,6 +15,7 @@ mod feed;
 mod fixture;
 mod judge;
 pub mod manifest;
+pub mod onward;
 pub mod plan;
 mod run;
 pub(crate) mod stats;
@@ -31,6 +32,7 @@ use crate::policy::prompt::PromptFault;
 use crate::policy::staged::decoder::{Decoder, Raw};
 use crate::policy::staged::feed::Eye;
 use crate::policy::staged::manifest::{ActionFile, StagedFile};
+use crate::policy::staged::onward::{Onward, Running};
 use crate::policy::staged::run::Run;
 use crate::policy::staged::turns::Turns;
 use crate::policy::staged::words::{Speech, Words};
@@ -134,6 +136,7 @@ pub struct Staged {
     units: Vec<f32>,
     normalised: Vec<f32>,
     turns: Turns,
+    onward: Option<Onward>,
     x: Vec<f32>,
     /// First the beginning, then one for each noisy step.
     noise: Vec<f32>,
@@ -217,6 +220,9 @@ impl Staged {
     /// A new episode: histories, rings, memories and what the action's operations remember are empty.
     pub fn reset(&mut self) {
         self.run.reset();
+        if let Some(onward) = &mut self.onward {
+            onward.reset();
+        }
         if let Some(history) = &mut self.state_history {
             history.reset();
         }
@@ -225,6 +231,20 @@ impl Staged {
         }
         if let Some((_, _, post)) = &mut self.action {
             post.reset();
+        }
+    }
+
+    /// Whether a plan goes on from the one that is followed.
+    #[must_use]
+    pub fn plans_on(&self) -> bool {
+        self.onward.is_some()
+    }
+
+    /// The next run's plan has number `chunk_id` (not 0), and goes on from the one that is followed, if any. Nothing for a
+    /// policy that does not plan on.
+    pub fn plan_on(&mut self, chunk_id: u32, running: Option<Running>) {
+        if let Some(onward) = &mut self.onward {
+            onward.ask(chunk_id, running);
         }
     }
 
@@ -246,8 +266,15 @@ impl Staged {
         self.feed_pictures(observation)?;
         self.feed_prompt()?;
         self.draw(noise)?;
+        if let Some(onward) = &mut self.onward {
+            let normaliser = self.action.as_ref().map(|(_, normaliser, _)| normaliser);
+            onward.begin(&mut self.run, &self.units, normaliser);
+        }
         self.run.begin(clock)?;
         self.turn(clock)?;
+        if let Some(onward) = &mut self.onward {
+            onward.keep(&self.x, &self.units);
+        }
         self.read()
     }
 

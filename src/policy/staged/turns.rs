@@ -78,6 +78,7 @@ impl Staged {
             tokens,
             used,
             token_doubt,
+            onward,
             ..
         } = self;
         *token_doubt = None;
@@ -85,14 +86,27 @@ impl Staged {
             Turns::None => {}
             Turns::Flow { flow, velocity, .. } => {
                 x.copy_from_slice(noise);
+                if let Some(onward) = onward {
+                    onward.seed(x);
+                }
                 for step in 0..flow.steps {
                     match flow.bucket(step) {
                         Some(bucket) => run.feed_number(Source::Time, bucket as f32),
                         None => run.feed_number(Source::Time, flow.time(step)),
                     }
+                    if let Some(onward) = onward {
+                        onward.hold(x);
+                        onward.feed(run, step);
+                    }
                     run.feed(Source::X, |slot| slot.copy_from_slice(x));
                     run.step(clock)?;
-                    flow.step(x, run.output(*velocity));
+                    match onward {
+                        Some(onward) => onward.step(step, x, run.output(*velocity)),
+                        None => flow.step(x, run.output(*velocity)),
+                    }
+                }
+                if let Some(onward) = onward {
+                    onward.hold(x);
                 }
             }
             Turns::Diffusion { steps, said } => {
