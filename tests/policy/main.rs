@@ -13,6 +13,7 @@ mod feed;
 mod fixture;
 mod on_bench;
 mod refusal;
+mod rtc;
 mod steers;
 
 use tendon::runtime::realtime::CountingAllocator;

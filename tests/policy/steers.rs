@@ -23,6 +23,8 @@ rate_hz = 10.0
 [control]
 hz = 200.0
 state_age_max_ms = 25
+[link]
+listen = "tcp/127.0.0.1:7447"
 [schedule]
 merge = "blend"
 blend_ms = 100
