@@ -26,7 +26,7 @@ use tendon::runtime::lockstep::Lockstep;
 const ROWS: usize = 10;
 const JOINTS: usize = 7;
 /// The bundles' action statistics: small steps, and a gripper about 0.2.
-const STD: [f32; JOINTS] = [0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.05];
+const STD: [f32; JOINTS] = [0.004, 0.004, 0.004, 0.004, 0.004, 0.004, 0.05];
 const GRIPPER_MEAN: f32 = 0.2;
 
 fn home() -> PathBuf {
@@ -157,7 +157,7 @@ fn a_guided_step_with_its_gradient_runs_on_the_cpu_engine() {
     assert!(worst < 1e-4, "{worst}");
     assert!(plain_apart > 0.1, "{plain_apart}");
     // What it costs beside the plain denoiser, on this engine.
-    let mut median_us = |name: &str| {
+    let median_us = |name: &str| {
         let (mut engine, spec) = engine_of(name);
         let inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
         let mut outputs: Vec<Tensor> = spec.outputs.iter().map(Tensor::zeros).collect();
@@ -233,13 +233,13 @@ fn what_is_over_before_the_hand_over_is_the_old_plans() {
             skipped: 3,
             delay: 2,
         };
-        let second = plan(&mut policy, &other, 0.15, 8, Some(running));
+        let second = plan(&mut policy, &other, 0.11, 8, Some(running));
         for row in 0..4 {
             let (old, new) = (
                 &first[(3 + row) * JOINTS..][..JOINTS],
                 &second[row * JOINTS..][..JOINTS],
             );
-            // In units of 0.02 rad the robot has moved by 2.5.
+            // In units of 0.004 rad the robot has moved by 2.5.
             let place: Vec<f32> = old
                 .iter()
                 .enumerate()
@@ -247,7 +247,7 @@ fn what_is_over_before_the_hand_over_is_the_old_plans() {
                     if joint == 6 {
                         *x
                     } else {
-                        x - 0.05 / (0.02 + 1e-6)
+                        x - 0.01 / (0.004 + 1e-6)
                     }
                 })
                 .collect();
@@ -255,17 +255,17 @@ fn what_is_over_before_the_hand_over_is_the_old_plans() {
             assert_eq!(row < 2, differs < 2e-4, "{flavour}, row {row}: {differs}");
         }
         // A plan that is not kept any more, or is over, is not gone on from.
-        let alone = plan(&mut policy, &other, 0.15, 9, None);
+        let alone = plan(&mut policy, &other, 0.11, 9, None);
         for (chunk_id, skipped) in [(6, 3), (7, ROWS), (0, 0)] {
             let gone = Running {
                 chunk_id,
                 skipped,
                 delay: 2,
             };
-            assert_eq!(plan(&mut policy, &other, 0.15, 10, Some(gone)), alone);
+            assert_eq!(plan(&mut policy, &other, 0.11, 10, Some(gone)), alone);
         }
         policy.reset();
-        assert_eq!(plan(&mut policy, &other, 0.15, 11, Some(running)), alone);
+        assert_eq!(plan(&mut policy, &other, 0.11, 11, Some(running)), alone);
         assert_ne!(second, alone);
     }
 }
@@ -338,14 +338,16 @@ fn deployment(name: &str, rtc: Value) -> Deployment {
 struct Shown {
     /// Largest distance of a held step from the plan that was followed at its time, rad.
     from_plan_rad: f64,
-    /// The same from where the robot was told to be at that time, rad.
+    /// The same from where the robot was told to be at that time, rad. Not 0: the seam of the plan before is still fading
+    /// there, and random weights make rough plans.
     from_told_rad: f64,
     /// Steps that were compared.
     steps: usize,
 }
 
-/// Scheduler and policy in simulated time, a robot that is where it is told to be, chunks that come 120 ms after their
-/// observation: two actions are over by then, a third begins before the next tick.
+/// Scheduler and policy in simulated time, a robot that sways by itself, chunks that come 120 ms after their observation: two
+/// actions are over by then, and the third has begun. Random weights drive no robot to where it is shown, so this one is
+/// not moved by them.
 fn run(name: &str, rtc: Value) -> Shown {
     const PERIOD_NS: u64 = 50 * MS;
     const LATE_NS: u64 = 120 * MS;
@@ -364,8 +366,7 @@ fn run(name: &str, rtc: Value) -> Shown {
         .iter()
         .map(|(_, joint)| joint.kind)
         .collect();
-    let mut position = [0.0; tendon::core::limits::JOINTS_MAX];
-    position[..6].copy_from_slice(&[0.0, -0.02, 1.9, 0.0, 1.25, 0.0]);
+    let home = [0.0, -0.02, 1.9, 0.0, 1.25, 0.0];
     let mut states = StateHistory::default();
     let mut frame = Frame::black(224, 224);
     let (mut coming, mut chunks): (Option<Chunk>, Vec<Chunk>) = (None, Vec::new());
@@ -374,6 +375,10 @@ fn run(name: &str, rtc: Value) -> Shown {
     let refused = AtomicU64::new(0);
     for tick in 0..600_u64 {
         let now = Mono(1_000 * MS + tick * 5 * MS);
+        let mut position = [0.0; tendon::core::limits::JOINTS_MAX];
+        for (joint, home) in home.iter().enumerate() {
+            position[joint] = home + 0.02 * (now.0 as f64 * 2e-9 + joint as f64).sin();
+        }
         states.push(&JointState {
             joints: JOINTS,
             measured: now,
@@ -383,9 +388,8 @@ fn run(name: &str, rtc: Value) -> Shown {
         let arrived = coming.take_if(|chunk| chunk.provenance().captured.plus_ns(LATE_NS) <= now);
         let proposal = control::tick(&mut schedule, now, arrived.into_iter(), &Held::No, &refused);
         if let Step::Setpoint { setpoint, .. } = proposal.step {
-            position = setpoint.position;
+            told.insert(now, setpoint.position[..6].try_into().expect("six"));
         }
-        told.insert(now, position[..6].try_into().expect("six"));
         if tick.is_multiple_of(40) {
             (frame.seq, frame.captured, frame.received) = (frame.seq + 1, now, now);
             let followed = Followed::of(&schedule);
@@ -439,18 +443,19 @@ fn new_period(chunks: &[Chunk]) -> u64 {
     chunks.last().map_or(0, Chunk::period_ns)
 }
 
-/// The second plan's first steps are the first plan's at the same times, and so what the robot was really told then.
+/// The next plan's first steps are those of the plan that the schedule follows, at the same times, for a robot that has
+/// moved since.
 #[test]
 fn the_runtime_feeds_the_plan_that_is_followed() {
     let alone = run("plain", Value::Null);
     println!("no real-time chunking: {alone:?}");
-    assert!(alone.from_plan_rad > 0.02, "{alone:?}");
+    assert!(alone.from_plan_rad > 0.01, "{alone:?}");
     for flavour in ["trained", "frozen-prefix"] {
         let held = run("plain", json!({"flavour": flavour}));
         println!("{flavour}: {held:?}");
         assert!(held.from_plan_rad < 2e-5, "{flavour}: {held:?}");
         assert!(
-            held.from_told_rad < 0.25 * alone.from_told_rad,
+            held.from_told_rad < alone.from_told_rad,
             "{flavour}: {held:?}"
         );
     }
@@ -458,7 +463,7 @@ fn the_runtime_feeds_the_plan_that_is_followed() {
         let pulled = run(name, json!({"flavour": flavour}));
         println!("{flavour}: {pulled:?}");
         assert!(
-            pulled.from_plan_rad < 0.5 * alone.from_plan_rad,
+            pulled.from_plan_rad < 0.1 * alone.from_plan_rad,
             "{flavour}: {pulled:?}"
         );
     }

@@ -307,7 +307,10 @@ fn what_does_not_fit_is_refused_with_its_key() {
     );
     refused(
         &format!("{TENDON}{cameras}"),
-        |manifest| manifest["tendon"]["action"]["names"][2] = json!("elbow"),
+        |manifest| {
+            manifest["tendon"]["action"]["names"][2] = json!("elbow");
+            manifest["tendon"]["state"]["names"][2] = json!("elbow");
+        },
         &[
             "tendon.action.names",
             "\"elbow\"",

@@ -47,7 +47,7 @@ HERE = Path(__file__).resolve().parent
 JOINTS = ["base_yaw", "shoulder_pitch", "elbow_pitch", "forearm_roll", "wrist_pitch", "tool_roll", "gripper"]
 UNITS = ["rad"] * 6 + ["fraction"]
 # Small steps about where the robot is, and a gripper that stays open: the bundles can drive the bench robot.
-MEAN, STD = [0.0] * 6 + [0.2], [0.02] * 6 + [0.05]
+MEAN, STD = [0.0] * 6 + [0.2], [0.004] * 6 + [0.05]
 FRAMES = 3
 
 
