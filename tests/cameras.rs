@@ -12,7 +12,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tendon::config::{Config, LinkConfig};
 use tendon::core::wire::command as wire;
-use tendon::link::operator_end::ask;
 use tendon::link::runtime_end::subscribe;
 use tendon::link::{keys, session};
 use tendon::policy::folder::hash;
@@ -451,8 +450,6 @@ fn a_bundle_of_several_graphs_and_cameras_drives_the_robot() {
         places.len()
     );
     assert!(high - low > 1e-3, "it moves");
-    let text = ask(&session, &keys::bench("bench"), "\"report\"").expect("the bench answers");
-    assert!(text.contains("\"limit_violations\":0"), "{text}");
 }
 
 #[test]
