@@ -22,6 +22,7 @@ pub mod folder;
 mod graph;
 pub mod image;
 pub mod import;
+pub mod import_statistics;
 mod load;
 pub mod manifest;
 pub mod normalise;

@@ -335,7 +335,7 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
             // What was never captured is black.
             *slot = cell
                 .as_mut()
-                .map(|cell| &*cell.read())
+                .map(triple_buffer::Output::read)
                 .filter(|frame| frame.seq > 0);
         }
         // Counted by itself; a camera that stays away is the watchdog's to tell.

@@ -11,6 +11,7 @@ mod drives;
 mod families;
 mod feed;
 mod fixture;
+mod import_statistics;
 mod on_bench;
 mod refusal;
 mod rtc;
