@@ -299,7 +299,7 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
             hashes.insert(name.clone(), hex(&hash_file(&out.join(name))?));
         }
         std::fs::write(out.join(meant.file), &bytes)?;
-        if let Some(tendon) = tendon.as_object_mut() {
+        if let Some(tendon) = manifest.get_mut("tendon").and_then(Value::as_object_mut) {
             tendon.insert("sha256".into(), json!(hashes));
         }
         std::fs::write(

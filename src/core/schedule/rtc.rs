@@ -49,7 +49,7 @@ pub fn weights(attention: Attention, delay: usize, end: usize, weights: &mut [f3
 }
 
 /// How strongly each of `strengths.len()` steps is still denoised when the overlap begins as the old plan: 0 before
-/// `frozen`, 1 from `overlap` on, between them `1 - e^(-rate u)` of its value at 1, u rising evenly
+/// `frozen`, 1 from `overlap` on, between them (for a `rate` above 0) `1 - e^(-rate u)` of its value at 1, u rising evenly
 /// (`NVIDIA/Isaac-GR00T` `gr00t_n1d7.py`).
 pub fn strengths(rate: f32, frozen: usize, overlap: usize, strengths: &mut [f32]) {
     let frozen = frozen.min(overlap);
