@@ -2,10 +2,21 @@
 //! Cameras as a user meets them: chosen in tendon.toml, looked at with `tendon cameras`, and broken while the robot
 //! moves.
 
+#[path = "policy/on_bench.rs"]
+mod on_bench;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tendon::config::{Config, LinkConfig};
+use tendon::core::wire::command as wire;
+use tendon::link::runtime_end::subscribe;
+use tendon::link::{keys, session};
+use tendon::policy::folder::hash;
+use tendon::runtime::demo;
+use tendon::runtime::deployment::Identities;
 
 const LINK: &str = "[camera]\nname = \"front\"\nwidth = 224\nheight = 224\nage_max_ms = 150\n";
 const SIDE: usize = 224;
@@ -70,13 +81,17 @@ impl Folder {
 
     /// Pictures of a scene that moves, as JPEG files.
     fn pictures(&self, name: &str, good: bool) {
+        self.pictures_of(name, [SIDE, SIDE], good);
+    }
+
+    fn pictures_of(&self, name: &str, [width, height]: [usize; 2], good: bool) {
         let folder = self.folder.path().join(name);
         std::fs::create_dir(&folder).expect("made");
         let mut noise = 0x2545_F491_4F6C_DD1D_u64;
         for n in 0..8 {
-            let mut rgb = Vec::with_capacity(SIDE * SIDE * 3);
-            for at in 0..SIDE * SIDE {
-                let (x, y) = (at % SIDE, at / SIDE);
+            let mut rgb = Vec::with_capacity(width * height * 3);
+            for at in 0..width * height {
+                let (x, y) = (at % width * SIDE / width, at / width * SIDE / height);
                 noise ^= noise << 13;
                 noise ^= noise >> 7;
                 noise ^= noise << 17;
@@ -87,7 +102,12 @@ impl Folder {
             }
             let mut bytes = Vec::new();
             jpeg_encoder::Encoder::new(&mut bytes, 95)
-                .encode(&rgb, SIDE as u16, SIDE as u16, jpeg_encoder::ColorType::Rgb)
+                .encode(
+                    &rgb,
+                    width as u16,
+                    height as u16,
+                    jpeg_encoder::ColorType::Rgb,
+                )
                 .expect("encodes");
             std::fs::write(folder.join(format!("{n}.jpg")), bytes).expect("written");
         }
@@ -337,6 +357,99 @@ fn several_cameras_one_of_which_the_robot_can_do_without() {
         }
         assert!(began.elapsed() < Duration::from_secs(20), "{said}");
     }
+}
+
+/// `tendon run` with a bundle of two graphs, ten denoising steps and three cameras, against the bench robot: what reaches
+/// the motors bears the bundle's hash, goes on from chunk to chunk, and keeps the limits.
+#[test]
+fn a_bundle_of_several_graphs_and_cameras_drives_the_robot() {
+    let [base, left, right] = on_bench::ROLES;
+    let table = |name: &str, more: &str| {
+        format!(
+            "[[camera]]\nname = \"{name}\"\nsource = \"images\"\npath = \"{name}\"\nrate_hz = 30\nwidth = 40\n\
+             height = 30\nage_max_ms = 150\n{more}\n"
+        )
+    };
+    let cameras = [
+        table(base, ""),
+        table(left, ""),
+        table(right, "optional = true"),
+    ]
+    .concat();
+    let folder = Folder::new(&cameras);
+    let bundle = folder.folder.path().join("bundle");
+    on_bench::write(&bundle, |_| ());
+    let config = folder.folder.path().join("tendon.toml");
+    let written = std::fs::read_to_string(&config).expect("there");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/bench-vla");
+    let written = written.replace(&shipped.display().to_string(), "bundle");
+    std::fs::write(&config, written).expect("written");
+    // The third is black: the policy goes without it.
+    for (name, good) in [(base, true), (left, true), (right, false)] {
+        folder.pictures_of(name, [40, 30], good);
+    }
+    let (code, said) = tendon(&["check", "--config", &folder.config()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("policy \"pi0\""), "{said}");
+
+    let manifest = std::fs::read(bundle.join("manifest.json")).expect("there");
+    let [a, b, c, d, ..] = hash(&manifest);
+    let ours = u32::from_be_bytes([a, b, c, d]);
+    let stage = Stage::new(folder);
+    stage.until_granted("instruct", "touch the red block");
+    let link = LinkConfig {
+        connect: Some(stage.folder.endpoint.clone()),
+        ..LinkConfig::default()
+    };
+    let session = session::open(&link).expect("the runtime listens");
+    let (robot, _, _) =
+        Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).expect("the bench's files");
+    let identities = Identities::of(&robot.name, &robot.joints);
+    let (tell, told) = mpsc::channel();
+    let _subscriber = subscribe(&session, keys::command("bench"), move |frame| {
+        if let Ok(command) = wire::decode(frame, identities.commands) {
+            // Nobody waits for it any more when the test ends.
+            let _ = tell.send(command);
+        }
+    })
+    .expect("declared");
+    stage.until_granted("mode", "active");
+    let (mut chunks, mut places) = (std::collections::BTreeSet::new(), Vec::new());
+    let began = Instant::now();
+    while chunks.len() < 10 {
+        let left = Duration::from_secs(60).saturating_sub(began.elapsed());
+        let command = told.recv_timeout(left).expect("ten chunks within a minute");
+        let joints = robot.joints.iter().zip(command.setpoint.position);
+        for ((name, joint), position) in joints.take(6) {
+            let limits = &joint.limits;
+            let legal = limits.position_min..=limits.position_max;
+            assert!(legal.contains(&position), "{name} told {position} rad");
+        }
+        let speeds = robot.joints.iter().zip(command.setpoint.velocity);
+        for ((name, joint), speed) in speeds.take(6) {
+            assert!(
+                speed.abs() <= joint.limits.velocity_max + 1e-6,
+                "{name} told {speed} rad/s"
+            );
+        }
+        if command.provenance.bundle_hash == ours {
+            chunks.insert(command.provenance.chunk_id);
+            places.push(command.setpoint.position[0]);
+        }
+        if began.elapsed().as_secs() % 5 == 4 && stage.becomes("active").is_err() {
+            stage.arm_again();
+        }
+    }
+    let (low, high) = places
+        .iter()
+        .fold((f64::MAX, f64::MIN), |(low, high), place| {
+            (low.min(*place), high.max(*place))
+        });
+    println!(
+        "{} commands of chunks {chunks:?}, base_yaw from {low:.4} to {high:.4} rad",
+        places.len()
+    );
+    assert!(high - low > 1e-3, "it moves");
 }
 
 #[test]

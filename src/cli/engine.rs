@@ -96,16 +96,18 @@ fn build(options: &Build) -> Result<(), Failure> {
     if terminal {
         eprintln!();
     }
-    let how = if built.cached {
-        "was there".to_owned()
-    } else {
-        format!(
-            "built in {:.0} s, at most {} MiB",
-            built.built_s,
-            built.peak_bytes >> 20
-        )
-    };
-    println!("{}: {how}; the fixture passes", built.path.display());
+    for built in built {
+        let how = if built.cached {
+            "was there".to_owned()
+        } else {
+            format!(
+                "built in {:.0} s, at most {} MiB",
+                built.built_s,
+                built.peak_bytes >> 20
+            )
+        };
+        println!("{}: {how}; the fixture passes", built.path.display());
+    }
     Ok(())
 }
 
@@ -134,10 +136,11 @@ fn inspect(options: &Inspect) -> Result<(), Failure> {
         }
     }
     if options.layers {
-        let (described, times) = engines::layers(&config).map_err(failure)?;
-        println!("{described}");
-        for line in times {
-            println!("{line}");
+        for (described, times) in engines::layers(&config).map_err(failure)? {
+            println!("{described}");
+            for line in times {
+                println!("{line}");
+            }
         }
     }
     Ok(())

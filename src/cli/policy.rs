@@ -10,11 +10,13 @@ use tendon::engine::cpu::tensors_of;
 use tendon::policy::bundle::Bundle;
 use tendon::policy::describe::describe;
 use tendon::policy::import::{JointUnit, Request, lerobot};
+use tendon::policy::import_statistics;
+use tendon::policy::normalise::Mode;
 use tendon::policy::parity::Parity;
 use tendon::policy::staged::bundle::{Opened, is_staged};
 use tendon::policy::staged::{Staged, describe as staged};
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
-use tendon::runtime::deployment::cpu_engine;
+use tendon::runtime::engines::cpu_engine;
 use tendon::runtime::policy_bench::{Report, Times, measure};
 
 /// The verbs.
@@ -49,6 +51,51 @@ pub enum Verb {
     },
     /// Make a bundle of a LeRobot policy folder, the ONNX graph exported from it and a fixture; then verify it.
     Import(Import),
+    /// Make a bundle of a draft and of the statistics that openpi or OpenVLA saved beside a checkpoint; then verify it.
+    ImportStatistics(ImportStatistics),
+}
+
+/// What an import of statistics needs.
+#[derive(Debug, clap::Args)]
+pub struct ImportStatistics {
+    /// The draft: graphs, tokenizer, fixture, and a manifest of schema 2 without statistics and hashes.
+    draft: PathBuf,
+    /// norm_stats.json or dataset_statistics.json.
+    #[arg(long)]
+    statistics: PathBuf,
+    /// Whose file it is.
+    #[arg(long, value_enum)]
+    from: Origin,
+    /// The data set in OpenVLA's file; not needed if there is one only.
+    #[arg(long)]
+    unnorm_key: Option<String>,
+    /// The formula of openpi's file, which does not say it: mean-std for pi0, quantiles for pi0-FAST and pi0.5.
+    #[arg(long, value_enum)]
+    mode: Option<Formula>,
+    /// The robot.toml whose joints the policy must name, all of them and no others.
+    #[arg(long)]
+    robot: Option<PathBuf>,
+    /// The bundle's folder, to be made.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Whose statistics.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Origin {
+    /// norm_stats.json.
+    Openpi,
+    /// dataset_statistics.json.
+    Openvla,
+}
+
+/// How a number is normalised.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Formula {
+    /// By mean and deviation.
+    MeanStd,
+    /// By the 1 % and 99 % quantiles.
+    Quantiles,
 }
 
 /// What an import needs.
@@ -119,6 +166,10 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
                 print!("{}", lines(&report));
             }
         }
+        Verb::ImportStatistics(wanted) => {
+            adopt(wanted).map_err(super::problems)?;
+            prove(&wanted.out, false)?;
+        }
         Verb::Import(wanted) => {
             import(wanted).map_err(super::problems)?;
             prove(&wanted.out, false)?;
@@ -177,6 +228,24 @@ fn joint_names(path: &Path) -> Result<Vec<String>, Vec<Problem>> {
     names
         .filter(|names| !names.is_empty())
         .ok_or_else(|| wrong("none".into()))
+}
+
+fn adopt(wanted: &ImportStatistics) -> Result<(), Vec<Problem>> {
+    let request = import_statistics::Request {
+        draft: wanted.draft.clone(),
+        statistics: wanted.statistics.clone(),
+        origin: match wanted.from {
+            Origin::Openpi => import_statistics::Origin::Openpi,
+            Origin::Openvla => import_statistics::Origin::Openvla,
+        },
+        data_set: wanted.unnorm_key.clone(),
+        mode: wanted.mode.map(|mode| match mode {
+            Formula::MeanStd => Mode::MeanStd,
+            Formula::Quantiles => Mode::Quantiles,
+        }),
+        joints: wanted.robot.as_deref().map(joint_names).transpose()?,
+    };
+    import_statistics::import(&request, &wanted.out)
 }
 
 fn import(wanted: &Import) -> Result<(), Vec<Problem>> {

@@ -4,8 +4,7 @@
 use crate::config::problem::Problem;
 use crate::core::action::JointKind;
 use crate::core::observation::JointState;
-use crate::policy::bundle::{Bundle, Vector};
-use crate::policy::manifest::at;
+use crate::policy::manifest::{Unit, at};
 
 /// State names that mean "the gripper senses an object" when the robot has no joint of that name.
 pub const HOLDING_NAMES: [&str; 2] = ["vacuum", "holding"];
@@ -19,6 +18,15 @@ pub enum Reading {
     Holding,
 }
 
+/// Numbers of a policy by name, with their units.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Names, as the manifest has them.
+    pub names: &'a [String],
+    /// Their units, as many.
+    pub units: &'a [Unit],
+}
+
 /// The policy's numbers in terms of the robot's joints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
@@ -29,11 +37,15 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Matches the bundle's names with the robot's joints, order of robot.toml.
+    /// Matches the names of a bundle's state and action with the robot's joints, order of robot.toml.
     ///
     /// # Errors
     /// Every [`Problem`]: a joint that the policy does not command, a name that the robot does not have, another unit.
-    pub fn new(bundle: &Bundle, joints: &[(&str, JointKind)]) -> Result<Binding, Vec<Problem>> {
+    pub fn new(
+        state: Named<'_>,
+        action: Named<'_>,
+        joints: &[(&str, JointKind)],
+    ) -> Result<Binding, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut wrong = |path: &str, expected: String, found: String| {
             problems.push(Problem {
@@ -49,11 +61,11 @@ impl Binding {
             )
         };
         let find = |name: &str| joints.iter().position(|(joint, _)| *joint == name);
-        let mut state = Vec::new();
-        for (name, kind) in entries(&bundle.state) {
+        let mut readings = Vec::new();
+        for (name, kind) in entries(state) {
             match find(name) {
                 Some(index) => {
-                    state.push(Reading::Joint(index));
+                    readings.push(Reading::Joint(index));
                     if let Some((_, joint)) = joints.get(index).filter(|(_, joint)| *joint != kind)
                     {
                         wrong(
@@ -63,11 +75,11 @@ impl Binding {
                         );
                     }
                 }
-                None if HOLDING_NAMES.contains(&name) => state.push(Reading::Holding),
+                None if HOLDING_NAMES.contains(&name) => readings.push(Reading::Holding),
                 None => wrong("tendon.state.names", have(), format!("\"{name}\"")),
             }
         }
-        for (name, kind) in entries(&bundle.action.vector) {
+        for (name, kind) in entries(action) {
             match find(name).and_then(|index| joints.get(index)) {
                 Some((_, joint)) if *joint == kind => {}
                 Some((_, joint)) => {
@@ -80,25 +92,22 @@ impl Binding {
                 None => wrong("tendon.action.names", have(), format!("\"{name}\"")),
             }
         }
-        let mut action = Vec::new();
+        let mut columns = Vec::new();
         for (joint, _) in joints {
-            match bundle
-                .action
-                .vector
-                .names
-                .iter()
-                .position(|name| name == joint)
-            {
-                Some(column) => action.push(column),
+            match action.names.iter().position(|name| name == joint) {
+                Some(column) => columns.push(column),
                 None => wrong(
                     "tendon.action.names",
                     format!("the robot's joint \"{joint}\""),
-                    format!("{:?}", bundle.action.vector.names),
+                    format!("{:?}", action.names),
                 ),
             }
         }
         if problems.is_empty() {
-            Ok(Binding { state, action })
+            Ok(Binding {
+                state: readings,
+                action: columns,
+            })
         } else {
             Err(problems)
         }
@@ -125,7 +134,7 @@ impl Reading {
     }
 }
 
-fn entries(vector: &Vector) -> impl Iterator<Item = (&str, JointKind)> {
+fn entries<'a>(vector: Named<'a>) -> impl Iterator<Item = (&'a str, JointKind)> {
     vector
         .names
         .iter()

@@ -4,7 +4,8 @@
 //! A *bundle* ([`bundle`]) is a policy packaged for running: [`manifest`] as written, the files of its [`folder`] with
 //! their hashes, statistics ([`stats`]), tokenizer ([`text`]) and a fixture ([`parity`]) that every load must
 //! reproduce. A [`Policy`] is a bundle with an engine: one call of [`Policy::infer`] makes a frame and a joint state
-//! into absolute joint targets.
+//! into absolute joint targets. [`staged`] is the same for bundles of several graphs and cameras, and [`pilot`] is either of
+//! the two as the runtime takes it.
 //!
 //! Invariant: [`Policy::infer`] allocates nothing but what the engine allocates inside its own run call.
 //!
@@ -21,11 +22,13 @@ pub mod folder;
 mod graph;
 pub mod image;
 pub mod import;
+pub mod import_statistics;
 mod load;
 pub mod manifest;
 pub mod normalise;
 pub mod parity;
 pub mod picture;
+pub mod pilot;
 pub mod prompt;
 pub mod staged;
 pub mod stats;
@@ -37,8 +40,8 @@ use crate::config::problem::Problem;
 use crate::core::action::JointKind;
 use crate::core::observation::JointState;
 use crate::core::units::Mono;
-use crate::policy::binding::Binding;
-use crate::policy::bundle::Bundle;
+use crate::policy::binding::{Binding, Named};
+use crate::policy::bundle::{Bundle, Vector};
 use crate::policy::graph::Graph;
 use crate::policy::manifest::Unit;
 use crate::policy::parity::Parity;
@@ -126,7 +129,7 @@ pub enum Output {
 }
 
 /// Why there is no chunk. The robot goes on with the one it has, until that runs out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InferFault {
     /// [`Policy::bind`] was not called.
     #[error("the policy is not bound to a robot's joints")]
@@ -158,6 +161,17 @@ pub enum InferFault {
         /// Index, order of robot.toml.
         joint: usize,
     },
+    /// A policy of several stages refused what it was shown, or what came out.
+    #[error(transparent)]
+    Staged(#[from] staged::Fault),
+    /// A gripper is told more than all or less than nothing: numbers of another convention.
+    #[error("action {action} tells the gripper {value}; expected 0 (open) to 1 (closed)")]
+    Gripper {
+        /// Which action of the chunk.
+        action: usize,
+        /// The number.
+        value: f32,
+    },
     /// The engine failed.
     #[error("engine: {0}")]
     Engine(#[from] EngineFault),
@@ -169,6 +183,13 @@ pub enum InferFault {
         /// Index of the first such number.
         at: usize,
     },
+}
+
+fn named(vector: &Vector) -> Named<'_> {
+    Named {
+        names: &vector.names,
+        units: &vector.units,
+    }
 }
 
 impl fmt::Debug for Policy {
@@ -204,7 +225,8 @@ impl Policy {
     /// # Errors
     /// Every [`Problem`]; the policy stays as it was bound before.
     pub fn bind(&mut self, joints: &[(&str, JointKind)]) -> Result<(), Vec<Problem>> {
-        let binding = Binding::new(&self.bundle, joints)?;
+        let Bundle { state, action, .. } = &self.bundle;
+        let binding = Binding::new(named(state), named(&action.vector), joints)?;
         self.targets = vec![0.0; self.bundle.action.chunk_len * binding.joints()];
         self.binding = Some(binding);
         Ok(())

@@ -6,6 +6,7 @@
 //! "do not touch the red block" without its end is another order.
 
 use crate::config::problem::Problem;
+use crate::policy::prompt::PromptFault;
 use std::sync::Arc;
 use tokenizers::Tokenizer;
 use tokenizers::models::ModelWrapper;
@@ -23,12 +24,16 @@ pub struct Text {
 }
 
 /// A sentence, ready for the policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Instruction {
     /// As the operator gave it.
     pub sentence: String,
-    /// Token ids, padded to the tensor's length.
+    /// Token ids, padded to the tensor's length; empty where the policy reads no tokens, or they change with the state.
     pub tokens: Vec<i32>,
+    /// 1 where a token is, 0 where padding; as long as `tokens`, or empty where the policy reads none.
+    pub mask: Vec<i32>,
+    /// The sentence's vector; empty where the policy reads none.
+    pub vector: Vec<f32>,
     /// Tokens that are not padding.
     pub used: usize,
     /// Words that the policy has never seen; to be shown to the operator.
@@ -57,6 +62,38 @@ pub enum InstructionFault {
     /// The tokenizer failed.
     #[error("instruction cannot be tokenised: {0}")]
     Tokenizer(String),
+    /// The policy knows sentences from a table, and this is none of them.
+    #[error("the sentence \"{sentence}\" is not in the policy's table; it knows {known} sentences")]
+    NotInTable {
+        /// What was said.
+        sentence: String,
+        /// Sentences in the table.
+        known: usize,
+    },
+}
+
+impl From<PromptFault> for InstructionFault {
+    fn from(fault: PromptFault) -> InstructionFault {
+        match fault {
+            PromptFault::TooLong { found, max } => InstructionFault::TooManyTokens { found, max },
+            PromptFault::TooManyBytes { found, max } => {
+                InstructionFault::TooManyBytes { found, max }
+            }
+            PromptFault::Tokenizer(why) => InstructionFault::Tokenizer(why),
+        }
+    }
+}
+
+impl Instruction {
+    /// Whether the policy reads the same in both. Where it reads tokens these decide, else the words.
+    #[must_use]
+    pub fn reads_as(&self, other: &Instruction) -> bool {
+        if self.tokens.is_empty() {
+            self.sentence == other.sentence && other.tokens.is_empty()
+        } else {
+            self.tokens == other.tokens
+        }
+    }
 }
 
 impl Text {
@@ -132,6 +169,7 @@ impl Text {
             tokens,
             used: ids.len(),
             unknown,
+            ..Instruction::default()
         })
     }
 }

@@ -148,11 +148,38 @@ impl Gather {
     /// # Errors
     /// [`Apart`]: one is missing, or too far from it.
     pub fn together(&mut self, captured: Mono) -> Result<Together, Apart> {
+        self.beside(captured, &[])
+    }
+
+    /// The same for `frame` of the first camera and the pictures in hand of the `others`. One that does not take part is
+    /// taken away: it is of another moment, or its camera is not to be trusted.
+    ///
+    /// # Errors
+    /// [`Apart`]: one that is needed is missing, or too far from it.
+    pub fn of_one_moment(
+        &mut self,
+        frame: &Frame,
+        others: &mut [Option<&Frame>],
+    ) -> Result<Together, Apart> {
+        let together = self.beside(frame.captured, others)?;
+        for (index, other) in others.iter_mut().enumerate() {
+            if together.present & (2 << index) == 0 {
+                *other = None;
+            }
+        }
+        Ok(together)
+    }
+
+    fn beside(&mut self, captured: Mono, others: &[Option<&Frame>]) -> Result<Together, Apart> {
         for (index, camera) in self.cameras.iter().enumerate() {
-            let newest = if index == 0 {
-                Some(captured)
-            } else {
-                camera.captured()
+            let in_hand = index
+                .checked_sub(1)
+                .and_then(|other| others.get(other).copied().flatten());
+            let newest = match (index, in_hand) {
+                (0, _) => Some(captured),
+                // The picture in hand counts, not a newer one that has come since.
+                (_, Some(frame)) => camera.captured().map(|_| frame.captured),
+                (_, None) => camera.captured(),
             };
             self.skew.set(index, newest);
         }

@@ -18,8 +18,10 @@ const IDLE_NS: u64 = 20 * MS;
 /// Everything a capture thread touches.
 #[derive(Debug)]
 pub struct CaptureIo {
-    /// To inference, if the policy looks through this camera.
+    /// To inference, if this camera paces the policy.
     pub frames: Option<mailbox::Sender<Frame>>,
+    /// To inference, if the policy looks through this camera too.
+    pub beside: Option<triple_buffer::Input<Frame>>,
     /// To the page, if it shows this camera.
     pub shown: Option<triple_buffer::Input<Frame>>,
     /// What the others are told.
@@ -97,13 +99,14 @@ pub fn run(
         );
         match seen {
             Look::Good => {
-                io.told.newest_ns.store(frame.captured.0, Ordering::Relaxed);
+                // Before its time is told, so that who sees the time finds the picture.
+                for cell in [&mut io.beside, &mut io.shown].into_iter().flatten() {
+                    cell.input_buffer_mut().clone_from(&frame);
+                    cell.publish();
+                }
+                io.told.newest_ns.store(frame.captured.0, Ordering::Release);
                 if let Some(frames) = &mut io.frames {
                     frames.put_with(|slot| slot.clone_from(&frame));
-                }
-                if let Some(shown) = &mut io.shown {
-                    shown.input_buffer_mut().clone_from(&frame);
-                    shown.publish();
                 }
             }
             Look::Refused => {

@@ -32,6 +32,37 @@ pub enum Held {
     Standby(Setpoint),
 }
 
+/// The plan that is followed, for a policy that plans on from it. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Its number; 0: there is none.
+    pub chunk_id: u32,
+    /// When its first action is due, as the schedule has placed it.
+    pub first_at: Mono,
+    /// Time between two of its actions.
+    pub period_ns: u64,
+    /// Its actions.
+    pub steps: usize,
+    /// From observation to hand-over in actions, the longest of late; 0 while nothing is known, as after a start.
+    pub delay_steps: u16,
+}
+
+impl Followed {
+    /// What the schedule follows.
+    #[must_use]
+    pub fn of(schedule: &Schedule) -> Followed {
+        schedule
+            .running()
+            .map_or_else(Followed::default, |chunk| Followed {
+                chunk_id: chunk.provenance().chunk_id,
+                first_at: chunk.first_at(),
+                period_ns: chunk.period_ns(),
+                steps: chunk.steps(),
+                delay_steps: schedule.delay_steps().unwrap_or(0),
+            })
+    }
+}
+
 /// A chunk on its way from inference to control.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
@@ -50,6 +81,8 @@ pub struct ControlIo {
     pub proposals: mailbox::Sender<Proposal>,
     /// From the governor.
     pub held: triple_buffer::Output<Held>,
+    /// To inference: the plan that is followed.
+    pub followed: triple_buffer::Input<Followed>,
     /// Who proposes.
     pub driver: triple_buffer::Output<Driver>,
     /// Number of the first chunk that obeys the instruction in force; written by inference.
@@ -148,6 +181,7 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
                 drive(&mut schedule, now.due, chunks, &held, wish.as_ref())
             }
         });
+        io.followed.write(Followed::of(&schedule));
         io.tap.record(Sample::Tick {
             late_ns: now.late_ns,
             missed: ticks.missed - missed,

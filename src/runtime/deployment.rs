@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A deployment made ready: configuration, policy and robot that fit each other, checked before any thread starts.
 
+use crate::config::camera::CameraConfig;
 use crate::config::problem::Problem;
 use crate::config::{Config, Precision};
 use crate::core::action::JointKind;
+use crate::core::camera::skew::Need;
 use crate::core::governor::Governor;
 use crate::core::governor::limits::Joint;
 use crate::core::schedule::Schedule;
+use crate::core::units::MS;
 use crate::core::wire::{Identity, Kind, data_id, schema_id};
-use crate::engine::cpu::{CpuEngine, CpuOptions};
-use crate::policy::Policy;
-use crate::ports::{Engine, EngineFault};
+use crate::policy::pilot::{Pace, Pilot, Words};
 use crate::runtime::engines::{self, Chosen};
 use crate::runtime::inference::{self, Inference};
 
@@ -67,7 +68,7 @@ pub struct Deployment {
     /// The policy, bound to the robot.
     pub inference: Inference,
     /// For tokenising away from the inference thread.
-    pub text: crate::policy::text::Text,
+    pub words: Words,
     /// The scheduler.
     pub schedule: Schedule,
     /// The governor.
@@ -93,18 +94,23 @@ impl Deployment {
             .iter()
             .map(|(name, joint)| (name.as_str(), joint.kind))
             .collect();
-        let mut problems = policy.bind(&joints).err().unwrap_or_default();
-        problems.extend(misfits(&config, &policy));
-        if !problems.is_empty() {
+        let cameras: Vec<&str> = cameras(&config)
+            .map(|camera| camera.name.as_str())
+            .collect();
+        let mut problems = policy.bind(&joints, &cameras).err().unwrap_or_default();
+        problems.extend(unseen(&config, &policy));
+        problems.extend(unsaid(&config, &policy));
+        let pace = policy.pace();
+        problems.extend(
+            pace.map(|pace| out_of_step(&config, &policy, pace))
+                .unwrap_or_default(),
+        );
+        let Some(pace) = pace.filter(|_| problems.is_empty()) else {
             return Err(problems);
-        }
-        let bundle = policy.bundle();
+        };
         let settings = inference::Settings {
             period_ns: config.policy.period_ns(),
-            frame_age_max_ns: config
-                .camera
-                .age_max_ns
-                .min(bundle.timing.observation_age_max_ns),
+            frame_age_max_ns: config.camera.age_max_ns.min(pace.observation_age_max_ns),
             doubt_max: config.policy.doubt_max,
         };
         let governed = Governor::new(config.limits.clone()).and_then(|governor| {
@@ -121,77 +127,133 @@ impl Deployment {
             }]
         })?;
         Ok(Deployment {
-            policy_name: bundle.name.clone(),
+            policy_name: policy.name().to_owned(),
             engine,
-            text: policy.text().clone(),
+            words: policy.words(),
             schedule: Schedule::new(config.schedule()),
             governor,
             identities: Identities::of(&config.robot.name, &config.robot.joints),
-            inference: Inference::new(policy, settings),
+            inference: Inference::new(policy, pace, settings),
             config,
         })
     }
 }
 
-/// Makes CPU engines that compute on `threads` threads.
-pub fn cpu_engine(
-    threads: usize,
-) -> impl Fn(&std::path::Path, &crate::ports::StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
-    move |path, spec| {
-        let options = CpuOptions {
-            threads,
-            ..CpuOptions::default()
-        };
-        CpuEngine::load(path, spec, options).map(|engine| Box::new(engine) as Box<dyn Engine>)
-    }
+fn cameras(config: &Config) -> impl Iterator<Item = &CameraConfig> {
+    std::iter::once(&config.camera).chain(&config.more_cameras)
 }
 
-/// Where the deployment does not fit the bundle.
-fn misfits(config: &Config, policy: &Policy) -> Vec<Problem> {
-    let bundle = policy.bundle();
+/// Where the cameras are not those that the bundle looks through.
+fn unseen(config: &Config, policy: &Pilot) -> Vec<Problem> {
+    let name = policy.name();
+    let eyes = policy.eyes();
     let mut problems = Vec::new();
-    let found = [config.camera.width, config.camera.height];
-    if found != bundle.image.source {
+    let mut wrong = |key: &str, expected: String, found: String| {
         problems.push(Problem {
-            at: "tendon.toml: camera.width, camera.height".into(),
-            expected: format!(
-                "{:?}, the size that the bundle \"{}\" was trained on",
-                bundle.image.source, bundle.name
-            ),
-            found: format!("{found:?}"),
+            at: format!("tendon.toml: {key}"),
+            expected,
+            found,
         });
-    }
-    if config.camera.name != bundle.image.role {
-        problems.push(Problem {
-            at: "tendon.toml: camera.name".into(),
-            expected: format!(
-                "\"{}\", the camera that the bundle \"{}\" looks through",
-                bundle.image.role, bundle.name
+    };
+    let paced = eyes
+        .iter()
+        .any(|eye| eye.role == config.camera.name && eye.required);
+    if let Some(eye) = eyes.iter().find(|eye| eye.required).filter(|_| !paced) {
+        wrong(
+            "camera.name",
+            format!(
+                "first \"{}\", a camera without which the bundle \"{name}\" does not see: the first one paces it",
+                eye.role
             ),
-            found: format!("\"{}\"", config.camera.name),
-        });
+            format!("\"{}\"", config.camera.name),
+        );
     }
-    let horizon_ns = bundle.action.period_ns * bundle.action.chunk_len as u64;
+    for eye in &eyes {
+        let role = eye.role;
+        let Some((index, camera)) = cameras(config)
+            .enumerate()
+            .find(|(_, camera)| camera.name == role)
+        else {
+            if eye.required && (paced || eyes.len() > 1) {
+                let names: Vec<&str> = cameras(config).map(|each| each.name.as_str()).collect();
+                wrong(
+                    "camera.name",
+                    format!("a camera \"{role}\", which the bundle \"{name}\" looks through"),
+                    format!("{names:?}"),
+                );
+            }
+            continue;
+        };
+        let key = if config.more_cameras.is_empty() {
+            "camera".to_owned()
+        } else {
+            format!("camera[{index}] \"{role}\"")
+        };
+        let found = [camera.width, camera.height];
+        if found != eye.size {
+            wrong(
+                &format!("{key}.width, {key}.height"),
+                format!(
+                    "{:?}, the size that the bundle \"{name}\" was trained on",
+                    eye.size
+                ),
+                format!("{found:?}"),
+            );
+        }
+        if eye.required && camera.need == Need::Optional {
+            wrong(
+                &format!("{key}.optional"),
+                format!("false: the bundle \"{name}\" has nothing to put in its place"),
+                "true".into(),
+            );
+        }
+    }
+    problems
+}
+
+/// Where the policy is asked how sure it is and does not tell.
+fn unsaid(config: &Config, policy: &Pilot) -> Option<Problem> {
+    let asked = config.policy.doubt_max?;
+    (!policy.tells_doubt()).then(|| Problem {
+        at: "tendon.toml: policy.doubt_max".into(),
+        expected: format!(
+            "no such key: the bundle \"{}\" does not tell how sure it is (by an output \"presence\", or by tokens that are limited to actions)",
+            policy.name()
+        ),
+        found: asked.to_string(),
+    })
+}
+
+/// Where the policy is asked too seldom: for its chunks to meet, for what it is to remember.
+fn out_of_step(config: &Config, policy: &Pilot, pace: Pace) -> Vec<Problem> {
+    let found = format!("{:.2}", config.policy.rate_hz);
+    let wrong = |expected: String| Problem {
+        at: "tendon.toml: policy.rate_hz".into(),
+        expected,
+        found: found.clone(),
+    };
+    let mut problems = Vec::new();
+    let horizon_ns = pace.period_ns * pace.steps as u64;
     if config.policy.period_ns() >= horizon_ns {
-        problems.push(Problem {
-            at: "tendon.toml: policy.rate_hz".into(),
-            expected: format!(
-                "more than {:.2}: a new chunk before the last one of {} ms ends",
-                1e9 / horizon_ns as f64,
-                horizon_ns / 1_000_000
-            ),
-            found: format!("{:.2}", 1e9 / config.policy.period_ns() as f64),
-        });
+        problems.push(wrong(format!(
+            "more than {:.2}: a new chunk before the last one of {} ms ends",
+            1e9 / horizon_ns as f64,
+            horizon_ns / MS
+        )));
     }
-    if config.policy.doubt_max.is_some() && !policy.tells_doubt() {
-        problems.push(Problem {
-            at: "tendon.toml: policy.doubt_max".into(),
-            expected: format!(
-                "no such key: no graph of the bundle \"{}\" tells how sure it is (an output \"presence\")",
-                bundle.name
-            ),
-            found: "a number".into(),
-        });
+    let spacings = policy.eyes().into_iter().map(|eye| eye.spacing_ns);
+    let shortest = spacings
+        .chain([pace.state_spacing_ns])
+        .filter(|spacing_ns| *spacing_ns > 0)
+        .min();
+    if let Some(spacing_ns) = shortest
+        && config.policy.period_ns() > spacing_ns
+    {
+        problems.push(wrong(format!(
+            "{:.2} or more: the bundle remembers what it saw {} ms before, and sees only when it is asked",
+            1e9 / spacing_ns as f64,
+            spacing_ns / MS
+        )));
     }
     problems
 }

@@ -11,8 +11,10 @@ use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
+use crate::policy::LoadOptions;
 use crate::policy::bundle::Bundle;
-use crate::policy::{LoadOptions, Policy};
+use crate::policy::pilot::Pilot;
+use crate::policy::staged::bundle::{Opened, is_staged};
 use crate::ports::{Engine, EngineFault, StageSpec};
 use crate::runtime::clock;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ impl Chosen {
 ///
 /// # Errors
 /// Every [`Problem`] of the last rung, and one for each rung before it.
-pub fn load(config: &PolicyConfig) -> Result<(Policy, Chosen), Vec<Problem>> {
+pub fn load(config: &PolicyConfig) -> Result<(Pilot, Chosen), Vec<Problem>> {
     let mut passed: Vec<(EngineKind, Vec<Problem>)> = Vec::new();
     for engine in &config.engines {
         match try_rung(config, *engine) {
@@ -87,27 +89,30 @@ fn in_one_line(problems: &[Problem]) -> String {
     words.join("; ")
 }
 
-fn try_rung(config: &PolicyConfig, engine: EngineKind) -> Result<Policy, Vec<Problem>> {
+/// Makes CPU engines that compute on `threads` threads.
+pub fn cpu_engine(
+    threads: usize,
+) -> impl Fn(&Path, &StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
+    move |path, spec| {
+        let options = CpuOptions {
+            threads,
+            ..CpuOptions::default()
+        };
+        CpuEngine::load(path, spec, options).map(|engine| Box::new(engine) as Box<dyn Engine>)
+    }
+}
+
+fn try_rung(config: &PolicyConfig, engine: EngineKind) -> Result<Pilot, Vec<Problem>> {
     let options = LoadOptions {
         precision: config.precision,
         ..LoadOptions::default()
     };
     match engine {
-        EngineKind::Cpu => {
-            let cpu = |path: &Path, spec: &StageSpec| {
-                let options = CpuOptions {
-                    threads: config.threads,
-                    ..CpuOptions::default()
-                };
-                CpuEngine::load(path, spec, options)
-                    .map(|engine| Box::new(engine) as Box<dyn Engine>)
-            };
-            Policy::load(&config.bundle, options, &cpu)
-        }
+        EngineKind::Cpu => Pilot::load(&config.bundle, options, &cpu_engine(config.threads)),
         EngineKind::TensorRt => {
             let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
             let tensorrt = |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
-            Policy::load(&config.bundle, options, &tensorrt)
+            Pilot::load(&config.bundle, options, &tensorrt)
         }
     }
 }
@@ -200,29 +205,45 @@ fn in_lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// The file of the stage's graph that the configuration asks for.
-fn onnx(bundle: &Bundle, precision: Precision) -> Result<PathBuf, EngineError> {
+/// Each stage of a bundle of either kind, with the file of the graph that the configuration asks for.
+fn stages(dir: &Path, precision: Precision) -> Result<Vec<(StageSpec, PathBuf)>, Vec<Problem>> {
+    let at = |index: usize| format!("manifest.json: tendon.stages[{index}].onnx");
+    if is_staged(dir) {
+        let opened = Opened::open(dir)?;
+        let stages = opened.plan.stages.iter().zip(&opened.file.stages);
+        let located = stages.enumerate().map(|(index, (planned, stage))| {
+            let name = match (precision, &stage.onnx.int8) {
+                (Precision::Int8, Some(name)) => name,
+                // A block that was not worth quantising has one graph.
+                (Precision::Int8 | Precision::Fp32, _) => &stage.onnx.fp32,
+            };
+            let path = opened.folder.locate(&at(index), name)?;
+            Ok((planned.spec.clone(), path))
+        });
+        return located
+            .collect::<Result<_, Problem>>()
+            .map_err(|problem| vec![problem]);
+    }
+    let bundle = Bundle::open(dir)?;
     let stage = &bundle.stage;
     let name = match precision {
         Precision::Fp32 => Some(&stage.fp32),
         Precision::Int8 => stage.int8.as_ref(),
     };
-    let at = "manifest.json: tendon.stages[0].onnx";
-    let Some(name) = name else {
-        return Err(EngineError::Problems(vec![Problem {
-            at: at.into(),
+    let path = match name {
+        Some(name) => bundle.folder().locate(&at(0), name),
+        None => Err(Problem {
+            at: at(0),
             expected: "a graph of the precision that tendon.toml asks for".into(),
             found: "none".into(),
-        }]));
+        }),
     };
-    bundle
-        .folder()
-        .locate(at, name)
-        .map_err(|problem| EngineError::Problems(vec![problem]))
+    path.map(|path| vec![(stage.spec.clone(), path)])
+        .map_err(|problem| vec![problem])
 }
 
-/// Builds the plan of a deployment's policy for this machine, unless it is there, and proves it: loaded, bound to the
-/// bundle's tensors, run on the bundle's fixture.
+/// Builds the plans of a deployment's policy for this machine, one a stage, unless they are there, and proves them: loaded,
+/// bound to the bundle's tensors, run on the bundle's fixture.
 ///
 /// # Errors
 /// [`EngineError`].
@@ -230,21 +251,24 @@ pub fn build(
     config: &Config,
     bounds: &Bounds,
     tell: &mut dyn FnMut(Progress),
-) -> Result<Built, EngineError> {
-    let bundle = Bundle::open(&config.policy.bundle).map_err(EngineError::Problems)?;
-    let onnx = onnx(&bundle, config.policy.precision)?;
+) -> Result<Vec<Built>, EngineError> {
+    let stages =
+        stages(&config.policy.bundle, config.policy.precision).map_err(EngineError::Problems)?;
     let platform = platform()?;
-    let job = Job {
-        trtexec: bounds.trtexec.clone(),
-        memory_max_bytes: bounds.memory_max_bytes,
-        time_max_s: bounds.time_max_s,
-        ..job(&platform, &config.policy, &bundle.stage.spec.id, &onnx)
-    };
     let now: fn() -> Mono = clock::now;
-    let built = job.run(now, tell)?;
+    let mut all = Vec::new();
+    for (spec, onnx) in stages {
+        let job = Job {
+            trtexec: bounds.trtexec.clone(),
+            memory_max_bytes: bounds.memory_max_bytes,
+            time_max_s: bounds.time_max_s,
+            ..job(&platform, &config.policy, &spec.id, &onnx)
+        };
+        all.push(job.run(now, tell)?);
+    }
     drop(platform);
     try_rung(&config.policy, EngineKind::TensorRt).map_err(EngineError::Problems)?;
-    Ok(built)
+    Ok(all)
 }
 
 /// A plan that lies in the cache.
@@ -277,24 +301,27 @@ pub fn kept(cache: &Path) -> Vec<Kept> {
         .collect()
 }
 
-/// What TensorRT says about the layers of this deployment's plan, and what each takes; needs the GPU.
+/// What TensorRT says about the layers of this deployment's plans, one a stage, and what each takes; needs the GPU.
 ///
 /// # Errors
 /// [`EngineError`].
-pub fn layers(config: &Config) -> Result<(String, Vec<String>), EngineError> {
-    let bundle = Bundle::open(&config.policy.bundle).map_err(EngineError::Problems)?;
-    let onnx = onnx(&bundle, config.policy.precision)?;
+pub fn layers(config: &Config) -> Result<Vec<(String, Vec<String>)>, EngineError> {
+    let stages =
+        stages(&config.policy.bundle, config.policy.precision).map_err(EngineError::Problems)?;
     let platform = platform()?;
-    let spec = &bundle.stage.spec;
-    let wanted = job(&platform, &config.policy, &spec.id, &onnx).wanted()?;
-    let plan = wanted.read(&cache(&config.policy)).map_err(|fault| {
-        EngineError::Problems(vec![Problem {
-            at: "policy.engine_cache".into(),
-            expected: "a plan for this machine".into(),
-            found: fault.to_string(),
-        }])
-    })?;
-    let mut engine = TensorRt::load(&platform, &plan, spec)?;
-    let described = engine.session().inspect().unwrap_or_default();
-    Ok((described, engine.profile()?))
+    let mut all = Vec::new();
+    for (spec, onnx) in &stages {
+        let wanted = job(&platform, &config.policy, &spec.id, onnx).wanted()?;
+        let plan = wanted.read(&cache(&config.policy)).map_err(|fault| {
+            EngineError::Problems(vec![Problem {
+                at: "policy.engine_cache".into(),
+                expected: format!("a plan of stage \"{}\" for this machine", spec.id),
+                found: fault.to_string(),
+            }])
+        })?;
+        let mut engine = TensorRt::load(&platform, &plan, spec)?;
+        let described = engine.session().inspect().unwrap_or_default();
+        all.push((described, engine.profile()?));
+    }
+    Ok(all)
 }

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Inference: newest frame and the joint state of its capture time in, one chunk out.
+//! Inference: the newest frames of one moment and the joint state of that time in, one chunk out.
 //!
 //! [`Inference`] is what the thread and simulated time share; [`run`] is the thread. Nothing queues before it: a slow
 //! policy sees the newest frame, never an old one.
 
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
-use crate::core::limits::CHUNK_VALUES_MAX;
+use crate::core::limits::{CAMERAS_MAX, CHUNK_VALUES_MAX};
 use crate::core::observation::{JointState, StateHistory};
 use crate::core::units::{MS, Mono};
+use crate::policy::InferFault;
+use crate::policy::pilot::{Pace, Pilot};
+use crate::policy::staged::onward::Running;
 use crate::policy::text::{Instruction, InstructionFault};
-use crate::policy::{InferFault, Policy};
 use crate::ports::Frame;
 use crate::runtime::cameras::Gather;
 use crate::runtime::clock;
-use crate::runtime::control::Made;
+use crate::runtime::control::{Followed, Made};
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
@@ -133,11 +135,13 @@ impl Gate {
 
 /// The policy and its rhythm.
 pub struct Inference {
-    policy: Policy,
+    policy: Pilot,
+    pace: Pace,
+    bundle_hash: u32,
     gate: Gate,
     instructed: bool,
-    /// Tokens of the instruction in force, and the first chunk that obeys it.
-    obeyed: Vec<i32>,
+    /// The instruction in force, and the first chunk that obeys it.
+    obeyed: Instruction,
     obeys_from: u32,
     chunk_id: u32,
     unsure_chunks: u32,
@@ -146,15 +150,17 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// A policy, bound to its robot, that waits for its first instruction.
+    /// A policy, bound to its robot, that waits for its first instruction; `pace` is its own.
     #[must_use]
-    pub fn new(policy: Policy, settings: Settings) -> Inference {
+    pub fn new(policy: Pilot, pace: Pace, settings: Settings) -> Inference {
         let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
         Inference {
+            bundle_hash: policy.short_hash(),
             policy,
+            pace,
             gate: Gate::new(settings),
             instructed: false,
-            obeyed: Vec::new(),
+            obeyed: Instruction::default(),
             obeys_from: 0,
             chunk_id: 0,
             unsure_chunks: 0,
@@ -167,8 +173,8 @@ impl Inference {
     /// # Errors
     /// What the tokenizer refuses, in words for the operator.
     pub fn instruct(&mut self, sentence: &str) -> Result<Instruction, InstructionFault> {
-        let instruction = self.policy.set_instruction(sentence)?;
-        self.obey(&instruction);
+        let instruction = self.policy.words().encode(sentence)?;
+        self.take(&instruction);
         Ok(instruction)
     }
 
@@ -181,11 +187,18 @@ impl Inference {
     /// The same words again are no other instruction.
     fn obey(&mut self, instruction: &Instruction) {
         self.instructed = true;
-        if self.obeyed != instruction.tokens {
-            self.obeyed.clone_from(&instruction.tokens);
+        if !instruction.reads_as(&self.obeyed) {
+            self.new_episode();
+            self.obeyed.tokens.clone_from(&instruction.tokens);
+            self.obeyed.sentence.clone_from(&instruction.sentence);
             self.obeys_from = self.chunk_id + 1;
             self.unsure_chunks = 0;
         }
+    }
+
+    /// What the policy remembers of what it saw and did is forgotten: another instruction, another scene.
+    pub fn new_episode(&mut self) {
+        self.policy.reset();
     }
 
     /// Number of the first chunk that obeys the instruction in force.
@@ -194,7 +207,14 @@ impl Inference {
         self.obeys_from
     }
 
-    /// Makes a chunk of `frame`, if one is due. `clock` tells where the time went and decides nothing.
+    /// Whether the policy looks through camera `index` of the deployment; the first paces it.
+    #[must_use]
+    pub fn looks_through(&self, index: usize) -> bool {
+        self.policy.looks_through(index)
+    }
+
+    /// Makes a chunk of `frame` and of `others`, the other cameras' pictures of its moment in the order of tendon.toml, if
+    /// one is due. `followed` is for a policy that plans on from it. `clock` tells where the time went and decides nothing.
     ///
     /// # Errors
     /// [`Refusal`]; no chunk is made and the scheduler goes on with what it has.
@@ -202,25 +222,40 @@ impl Inference {
         &mut self,
         now: Mono,
         frame: &Frame,
+        others: &[Option<&Frame>],
         states: &StateHistory,
+        followed: &Followed,
         clock: &dyn Fn() -> Mono,
     ) -> Result<(Chunk, Insight), Refusal> {
         if !self.instructed {
             return Err(Refusal::NoInstruction);
         }
         let state = self.gate.admit(now, frame.captured, frame.seq, states)?;
-        let action = &self.policy.bundle().action;
-        let (period_ns, first_step_ns) = (action.period_ns, action.first_step_ns);
+        let Pace {
+            period_ns,
+            first_step_ns,
+            is_relative,
+            ..
+        } = self.pace;
         // A plan relative to the state at observation begins there: its first row is where the robot was when the
         // picture was taken. So the chunk has a word for now as soon as it comes, not only after its first action.
-        let begins_at_state = first_step_ns == period_ns && action.relative.contains(&true);
-        let bundle_hash = self.policy.bundle().short_hash();
-        let plan = self.policy.infer(frame, state, clock)?;
+        let begins_at_state = first_step_ns == period_ns && is_relative;
+        let mut frames: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+        let all = std::iter::once(Some(frame)).chain(others.iter().copied());
+        for (slot, frame) in frames.iter_mut().zip(all) {
+            *slot = frame;
+        }
+        // A plan for another instruction is not gone on from.
+        let running = Some(followed)
+            .filter(|plan| plan.chunk_id != 0 && plan.chunk_id >= self.obeys_from)
+            .map(|plan| running(plan, &self.pace, frame.captured, begins_at_state));
+        self.policy.plan_on(self.chunk_id + 1, running);
+        let plan = self.policy.infer(&frames, state, clock)?;
         let provenance = Provenance {
             frame_seq: frame.seq,
             captured: frame.captured,
             chunk_id: self.chunk_id + 1,
-            bundle_hash,
+            bundle_hash: self.bundle_hash,
         };
         let timing = plan.timing;
         let unsure = too_unsure(plan.doubt(), self.gate.settings.doubt_max);
@@ -256,6 +291,21 @@ fn too_unsure(doubt: Option<f32>, doubt_max: Option<f32>) -> bool {
     }
 }
 
+/// Where a new plan observed at `observed` finds the one that is followed. Its action 0 goes on from the old one's action
+/// that is due nearest to it; what is over before the hand-over are the delay's actions from there on.
+fn running(plan: &Followed, pace: &Pace, observed: Mono, begins_at_state: bool) -> Running {
+    let period_ns = plan.period_ns.max(1);
+    let lead_ns = if begins_at_state { period_ns } else { 0 };
+    let first_at = plan.first_at.plus_ns(lead_ns);
+    let due = observed.plus_ns(pace.first_step_ns + period_ns / 2);
+    let lead_steps = usize::try_from(pace.first_step_ns / period_ns).unwrap_or(usize::MAX);
+    Running {
+        chunk_id: plan.chunk_id,
+        skipped: usize::try_from(due.since_ns(first_at) / period_ns).unwrap_or(usize::MAX),
+        delay: usize::from(plan.delay_steps).saturating_sub(lead_steps),
+    }
+}
+
 /// Everything the inference thread touches.
 #[derive(Debug)]
 pub struct InferenceIo {
@@ -263,6 +313,10 @@ pub struct InferenceIo {
     pub frames: mailbox::Receiver<Frame>,
     /// The other cameras, whose pictures must be of the same moment.
     pub gather: Gather,
+    /// Their newest pictures, in the order of tendon.toml; `None` where the policy does not look through it.
+    pub others: Vec<Option<triple_buffer::Output<Frame>>>,
+    /// The plan that is followed.
+    pub followed: triple_buffer::Output<Followed>,
     /// Newest joint states.
     pub states: triple_buffer::Output<StateHistory>,
     /// Sentences, tokenised by whoever took them in.
@@ -296,11 +350,26 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                 .store(inference.obeys_from(), Ordering::Release);
         }
         let Some(frame) = frame else { continue };
+        let mut others: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+        for (slot, cell) in others.iter_mut().zip(&mut io.others) {
+            // What was never captured is black.
+            *slot = cell
+                .as_mut()
+                .map(triple_buffer::Output::read)
+                .filter(|frame| frame.seq > 0);
+        }
         // Counted by itself; a camera that stays away is the watchdog's to tell.
-        if io.gather.together(frame.captured).is_err() {
+        if io.gather.of_one_moment(frame, &mut others).is_err() {
             continue;
         }
-        match inference.think(now, frame, io.states.read(), &clock::now) {
+        match inference.think(
+            now,
+            frame,
+            &others,
+            io.states.read(),
+            io.followed.read(),
+            &clock::now,
+        ) {
             Ok((chunk, insight)) => {
                 if io.injected_delay_ns > 0 {
                     clock::sleep_until(clock::now().plus_ns(io.injected_delay_ns));

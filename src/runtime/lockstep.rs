@@ -2,7 +2,8 @@
 //! Simulated time: the same stages as the threads run, stepped one after another against the bench robot, as fast as
 //! the CPU allows and the same for the same seed.
 //!
-//! Commands and states cross as the very frames that travel over the link; pictures are handed over as they are. A
+//! Commands and states cross as the very frames that travel over the link; pictures are handed over as they are: the
+//! bench has one camera, and each camera of the deployment is shown its picture, at its own size. A
 //! chunk arrives a fixed time after its frame, plus what is injected; everything else takes no time.
 
 use crate::bench::episode::{CAMERA_PX, Episode, Outcome, Spec};
@@ -11,6 +12,7 @@ use crate::bench::robot::STEP_NS;
 use crate::core::chunk::Chunk;
 use crate::core::governor::reaction::Reactions;
 use crate::core::governor::{Governor, Lines, Proposal, Verdict};
+use crate::core::limits::CAMERAS_MAX;
 use crate::core::observation::StateHistory;
 use crate::core::schedule::Schedule;
 use crate::core::supervisor::{Asked, Mode, Request, Supervisor};
@@ -20,7 +22,7 @@ use crate::link::motor::{self, Motor};
 use crate::policy::text::InstructionFault;
 use crate::ports::Frame;
 use crate::runtime::clock;
-use crate::runtime::control::{self, Held};
+use crate::runtime::control::{self, Followed, Held};
 use crate::runtime::deployment::{Deployment, Identities};
 use crate::runtime::egress::Framer;
 use crate::runtime::governor::{self as governor_stage, People};
@@ -50,6 +52,8 @@ pub struct Lockstep {
     injected_delay_ns: u64,
     identities: Identities,
     joints: Vec<crate::core::governor::limits::Joint>,
+    /// Width and height of each camera, the pacing one first.
+    sizes: Vec<[usize; 2]>,
     inference: Inference,
     schedule: Schedule,
     governor: Governor,
@@ -96,6 +100,10 @@ impl Lockstep {
                 .iter()
                 .map(|(_, joint)| *joint)
                 .collect(),
+            sizes: std::iter::once(&deployment.config.camera)
+                .chain(&deployment.config.more_cameras)
+                .map(|camera| [camera.width, camera.height])
+                .collect(),
             inference: deployment.inference,
             schedule: deployment.schedule,
             governor: deployment.governor,
@@ -119,6 +127,7 @@ impl Lockstep {
         shown: &mut dyn FnMut(&Frame),
     ) -> Result<Outcome, EpisodeFault> {
         let mut world = World::new(spec, self);
+        self.inference.new_episode();
         self.inference.instruct(world.episode.sentence())?;
         self.schedule
             .instruction_changed(self.now, self.inference.obeys_from());
@@ -142,6 +151,7 @@ impl Lockstep {
             world.look(
                 now,
                 &mut self.inference,
+                &Followed::of(&self.schedule),
                 self.injected_delay_ns,
                 &mut self.measures,
             );
@@ -230,6 +240,8 @@ struct World {
     receiver: StateReceiver,
     report: Option<crate::core::wire::state::Report>,
     frame: Frame,
+    /// The same as each camera of the deployment gives it.
+    frames: Vec<Frame>,
     next_frame: Mono,
     shown: bool,
     /// A chunk and when it arrives.
@@ -256,6 +268,11 @@ impl World {
             receiver: StateReceiver::new(pipeline.identities.states),
             report: None,
             frame: Frame::black(CAMERA_PX, CAMERA_PX),
+            frames: pipeline
+                .sizes
+                .iter()
+                .map(|[width, height]| Frame::black(*width, *height))
+                .collect(),
             next_frame: pipeline.now,
             shown: true,
             coming: None,
@@ -288,6 +305,9 @@ impl World {
         self.frame.seq += 1;
         self.frame.captured = now;
         self.frame.received = now.plus_ns(TRANSPORT_NS);
+        for frame in &mut self.frames {
+            sample(&self.frame, frame);
+        }
         self.shown = false;
         true
     }
@@ -297,6 +317,7 @@ impl World {
         &mut self,
         now: Mono,
         inference: &mut Inference,
+        followed: &Followed,
         injected_delay_ns: u64,
         measures: &mut Measures,
     ) {
@@ -304,7 +325,15 @@ impl World {
             return;
         }
         self.shown = true;
-        if let Ok((chunk, insight)) = inference.think(now, &self.frame, &self.states, &clock::now) {
+        let mut others: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+        let mut frames = self.frames.iter();
+        let Some(first) = frames.next() else { return };
+        for (slot, frame) in others.iter_mut().zip(frames) {
+            *slot = Some(frame);
+        }
+        if let Ok((chunk, insight)) =
+            inference.think(now, first, &others, &self.states, followed, &clock::now)
+        {
             let chunk_id = chunk.provenance().chunk_id;
             self.coming = Some((now.plus_ns(INFERENCE_NS + injected_delay_ns), chunk));
             measures.take_simulated(
@@ -324,6 +353,24 @@ impl World {
                 Some(chunk)
             }
             Some(_) | None => None,
+        }
+    }
+}
+
+/// `from` at the size of `into`: of each pixel the one that lies there.
+fn sample(from: &Frame, into: &mut Frame) {
+    (into.seq, into.captured, into.received) = (from.seq, from.captured, from.received);
+    if [from.width, from.height] == [into.width, into.height] {
+        into.rgb.clone_from(&from.rgb);
+        return;
+    }
+    let (width, height) = (into.width.max(1), into.height.max(1));
+    for (at, pixel) in into.rgb.chunks_exact_mut(3).enumerate() {
+        let x = (at % width) * from.width / width;
+        let y = (at / width) * from.height / height;
+        let start = (y * from.width + x) * 3;
+        if let Some(seen) = from.rgb.get(start..start + 3) {
+            pixel.copy_from_slice(seen);
         }
     }
 }

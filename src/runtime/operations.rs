@@ -9,7 +9,8 @@ use crate::core::governor::reaction::Cause;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
 use crate::core::wire::state::Report;
-use crate::policy::text::{Instruction, Text};
+use crate::policy::pilot::Words;
+use crate::policy::text::Instruction;
 use crate::ports::Frame;
 use crate::runtime::cameras::{self, Watched};
 use crate::runtime::clock;
@@ -115,7 +116,7 @@ pub struct Desk {
     kinds: Vec<JointKind>,
     poses: Vec<(String, Vec<f64>)>,
     fallbacks: Vec<(Cause, String)>,
-    text: Text,
+    words: Words,
     instructions: SyncSender<Instruction>,
     requests: SyncSender<Petition>,
     view: Mutex<View>,
@@ -142,7 +143,7 @@ impl Desk {
     pub fn new(
         config: &Config,
         policy: &str,
-        text: Text,
+        words: Words,
         levers: Levers,
         recorder: Option<Arc<Recorder>>,
     ) -> Desk {
@@ -182,7 +183,7 @@ impl Desk {
                 .collect(),
             poses: config.robot.poses.clone(),
             fallbacks: config.fallbacks.clone(),
-            text,
+            words,
             instructions: levers.instructions,
             requests: levers.requests,
             view: Mutex::new(view),
@@ -197,7 +198,7 @@ impl Desk {
     /// What is wrong with it, in words.
     pub fn instruct(&self, sentence: &str) -> Result<String, String> {
         let instruction = self
-            .text
+            .words
             .encode(sentence)
             .map_err(|fault| fault.to_string())?;
         let unknown = instruction.unknown.clone();

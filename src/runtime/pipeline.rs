@@ -19,7 +19,7 @@ use crate::link::session::LinkError;
 use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Gather, Reach, Watched};
 use crate::runtime::capture::{self, CaptureIo};
-use crate::runtime::control::{self, ControlIo, Held};
+use crate::runtime::control::{self, ControlIo, Followed, Held};
 use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
@@ -123,7 +123,7 @@ pub fn start_recorded(
     let Deployment {
         config,
         inference,
-        text,
+        words,
         schedule,
         governor,
         identities,
@@ -177,6 +177,7 @@ pub fn start_recorded(
     let (shown, shown_out) = triple_buffer(&Last::default());
     let (decisions, decisions_out) = triple_buffer(&NO_DECISION);
     let (decided, decided_out) = triple_buffer(&NO_DECISION);
+    let (followed, followed_out) = triple_buffer(&Followed::default());
     let (insight, insight_out) = triple_buffer(&Insight::default());
     let history = StateHistory::default();
     let (mut to_inference, inference_states) = triple_buffer(&history);
@@ -208,7 +209,7 @@ pub fn start_recorded(
     let desk = Arc::new(Desk::new(
         &config,
         &policy_name,
-        text,
+        words,
         levers,
         recorder.clone(),
     ));
@@ -222,8 +223,15 @@ pub fn start_recorded(
     };
     let camera = cameras::open(&config.camera, reach)?;
     let mut more_cameras = Vec::new();
-    for more in &config.more_cameras {
-        more_cameras.push((more, cameras::open(more, reach)?));
+    let mut others = Vec::new();
+    for (index, more) in config.more_cameras.iter().enumerate() {
+        let black = Frame::black(more.width, more.height);
+        let (beside, seen) = inference
+            .looks_through(index + 1)
+            .then(|| triple_buffer(&black))
+            .unzip();
+        others.push(seen);
+        more_cameras.push((more, beside, black, cameras::open(more, reach)?));
     }
     let mut receiver = StateReceiver::new(identities.states);
     let mut states = history;
@@ -301,6 +309,7 @@ pub fn start_recorded(
         chunks: chunks_out,
         proposals,
         held: held_out,
+        followed,
         driver: driver_out,
         obeys_from: Arc::clone(&obeys_from),
         tap: control_tap,
@@ -317,6 +326,8 @@ pub fn start_recorded(
     let inference_io = InferenceIo {
         frames: frames_out,
         gather,
+        others,
+        followed: followed_out,
         states: inference_states,
         instructions: instructions_out,
         chunks,
@@ -336,6 +347,7 @@ pub fn start_recorded(
     let told = |index: usize| counters.cameras[index].clone();
     let capture_io = CaptureIo {
         frames: Some(frames),
+        beside: None,
         shown: Some(picture),
         told: told(0),
         ending: Arc::clone(&ending),
@@ -346,16 +358,16 @@ pub fn start_recorded(
             capture::run(camera, health, black, capture_io, &seat)
         })?,
     );
-    for (index, (more, source)) in more_cameras.into_iter().enumerate() {
-        // Not the policy's: judged, and near the policy's in time, or there is no observation.
+    for (index, (more, beside, black, source)) in more_cameras.into_iter().enumerate() {
+        // The policy's or not: judged, and near the first one's in time, or there is no observation.
         let io = CaptureIo {
             frames: None,
+            beside,
             shown: None,
             told: told(index + 1),
             ending: Arc::clone(&ending),
         };
         let health = Health::new(more.expected());
-        let black = Frame::black(more.width, more.height);
         threads.push(crew.spawn(threads::CAPTURE, now, Beat::new(), move |seat| {
             capture::run(source, health, black, io, &seat)
         })?);

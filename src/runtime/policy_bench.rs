@@ -7,7 +7,7 @@ use crate::config::problem::Problem;
 use crate::policy::LoadOptions;
 use crate::policy::staged::{Observation, Staged};
 use crate::runtime::clock;
-use crate::runtime::deployment::cpu_engine;
+use crate::runtime::engines::cpu_engine;
 use crate::runtime::realtime::allocations_of_this_thread;
 use hdrhistogram::Histogram;
 use serde::Serialize;

@@ -11,7 +11,11 @@ mod drives;
 mod families;
 mod feed;
 mod fixture;
+mod import_statistics;
+mod on_bench;
 mod refusal;
+mod rtc;
+mod steers;
 
 use tendon::runtime::realtime::CountingAllocator;
 

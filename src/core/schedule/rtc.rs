@@ -48,6 +48,24 @@ pub fn weights(attention: Attention, delay: usize, end: usize, weights: &mut [f3
     }
 }
 
+/// How strongly each of `strengths.len()` steps is still denoised when the overlap begins as the old plan: 0 before
+/// `frozen`, 1 from `overlap` on, between them (for a `rate` above 0) `1 - e^(-rate u)` of its value at 1, u rising evenly
+/// (`NVIDIA/Isaac-GR00T` `gr00t_n1d7.py`).
+pub fn strengths(rate: f32, frozen: usize, overlap: usize, strengths: &mut [f32]) {
+    let frozen = frozen.min(overlap);
+    let whole = libm::expm1f(-rate);
+    for (step, strength) in strengths.iter_mut().enumerate() {
+        *strength = match (step < frozen, step < overlap) {
+            (true, _) => 0.0,
+            (false, false) => 1.0,
+            (false, true) => {
+                let u = (step - frozen + 1) as f32 / (overlap - frozen + 1) as f32;
+                libm::expm1f(-rate * u) / whole
+            }
+        };
+    }
+}
+
 /// How hard the guidance pulls at flow time `t`, which goes from 1 (noise) to 0 (action); at most `weight_max`.
 #[must_use]
 pub fn guidance_weight(t: f32, weight_max: f32) -> f32 {
@@ -204,6 +222,22 @@ mod tests {
         assert_eq!(found.iter().sum::<f32>(), 2.0);
         weights(Attention::Ones, 2, 4, &mut found);
         assert_eq!(found.iter().sum::<f32>(), 4.0);
+    }
+
+    /// Isaac-GR00T's own lines in PyTorch, rate 2, 2 of 5 frozen: linspace(0, 1, 5)[1:-1] through 1 - exp.
+    #[test]
+    fn the_strengths_are_the_published_ramp() {
+        let mut found = [9.0; 7];
+        strengths(2.0, 2, 5, &mut found);
+        let ramp =
+            [0.25, 0.5, 0.75].map(|u: f32| (1.0 - (-2.0 * u).exp()) / (1.0 - (-2.0f32).exp()));
+        close(
+            &found,
+            &[0.0, 0.0, ramp[0], ramp[1], ramp[2], 1.0, 1.0],
+            1e-6,
+        );
+        strengths(2.0, 9, 3, &mut found);
+        assert_eq!(found, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
     }
 
     #[test]

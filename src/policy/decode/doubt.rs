@@ -12,6 +12,17 @@ pub struct TokenDoubt {
     pub entropy: f32,
 }
 
+impl TokenDoubt {
+    /// The worse of two in each figure.
+    #[must_use]
+    pub fn worse(self, other: TokenDoubt) -> TokenDoubt {
+        TokenDoubt {
+            likeliest: self.likeliest.min(other.likeliest),
+            entropy: self.entropy.max(other.entropy),
+        }
+    }
+}
+
 /// Softmax over the logits of the action ids alone.
 ///
 /// # Errors

@@ -15,12 +15,16 @@ use crate::policy::picture::Feed;
 use crate::policy::picture::history::History;
 use crate::policy::prompt::Prompt;
 use crate::policy::staged::decoder::Decoder;
+use crate::policy::staged::feed::Eye;
 use crate::policy::staged::fixture;
 use crate::policy::staged::judge::Judge;
 use crate::policy::staged::manifest::{LoopFile, SCHEMA, StagedFile, TableFile, TextFile};
+use crate::policy::staged::onward::Onward;
 use crate::policy::staged::plan::{Place, Plan, Source, output_of};
 use crate::policy::staged::run::Run;
-use crate::policy::staged::{Eye, Staged, Turns, Words, stats};
+use crate::policy::staged::turns::Turns;
+use crate::policy::staged::words::{Speech, Words};
+use crate::policy::staged::{Staged, stats};
 use crate::policy::tensors::TensorFile;
 use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
 use crate::ports::{Engine, TensorSpec};
@@ -248,6 +252,7 @@ fn assemble(
     let run = Run::new(plan, engines, &constants);
     let (turns, x, noise, seed) = turns(&file, &run)?;
     let decoder = Decoder::new(&file, run.plan(), x, &folder)?;
+    let onward = Onward::new(&file, &run, x)?;
     let eyes = file
         .cameras
         .iter()
@@ -288,7 +293,7 @@ fn assemble(
         files,
         run,
         eyes,
-        words,
+        speech: Speech::new(words, joints),
         sentence: None,
         used: 0,
         state,
@@ -296,11 +301,13 @@ fn assemble(
         units: vec![0.0; joints],
         normalised: vec![0.0; joints],
         turns,
+        onward,
         x: vec![0.0; x],
         noise: vec![0.0; noise],
         dice: Pcg64Mcg::seed_from_u64(seed.unwrap_or(0)),
         seed,
         tokens: Vec::with_capacity(tokens),
+        token_doubt: None,
         decoder,
         action,
         chunk: vec![0.0; values],

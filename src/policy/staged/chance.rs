@@ -6,8 +6,11 @@ use crate::policy::staged::manifest::TokenLoop;
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
-/// The likeliest id.
-pub(super) fn pick(file: &TokenLoop, logits: &[f32]) -> Result<u32, Invalid> {
+/// The logits among which is chosen, and the id of the first.
+pub(super) fn allowed<'a>(
+    file: &TokenLoop,
+    logits: &'a [f32],
+) -> Result<(u32, &'a [f32]), Invalid> {
     let base = file.logits_base;
     let (from, part) = match file.allowed {
         None => (base, Some(logits)),
@@ -24,6 +27,12 @@ pub(super) fn pick(file: &TokenLoop, logits: &[f32]) -> Result<u32, Invalid> {
             .map_or(0, |ids| (ids.from + ids.count) as usize),
         found: logits.len(),
     })?;
+    Ok((from, part))
+}
+
+/// The likeliest id.
+pub(super) fn pick(file: &TokenLoop, logits: &[f32]) -> Result<u32, Invalid> {
+    let (from, part) = allowed(file, logits)?;
     let best = argmax(part).ok_or(Invalid::NotFinite {
         what: "a logit",
         at: part.iter().position(|value| value.is_nan()).unwrap_or(0),

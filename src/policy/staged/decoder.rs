@@ -2,8 +2,9 @@
 //! From what the graphs gave to a chunk in units: the decoder with its tables made at load.
 
 use crate::config::problem::Problem;
+use crate::policy::decode::Invalid;
+use crate::policy::decode::doubt::{self, TokenDoubt};
 use crate::policy::decode::fast::Fast;
-use crate::policy::decode::{Invalid, doubt};
 use crate::policy::folder::{Folder, SIDE_FILE_BYTES_MAX};
 use crate::policy::manifest::at;
 use crate::policy::staged::manifest::{
@@ -268,16 +269,20 @@ impl Decoder {
         }
     }
 
-    /// How sure the likeliest token of RT-1's logits was, the least sure of them; `None` for every other decoder.
-    pub(crate) fn likeliest(&self, raw: &Raw<'_>) -> Option<f32> {
+    /// Whether [`Self::doubt`] says anything.
+    pub(crate) fn tells_doubt(&self) -> bool {
+        matches!(self, Decoder::Rt1(..))
+    }
+
+    /// How sure RT-1's logits were, the worst of them in each figure; `None` for every other decoder.
+    pub(crate) fn doubt(&self, raw: &Raw<'_>) -> Option<TokenDoubt> {
         let Decoder::Rt1(place, file) = self else {
             return None;
         };
         (raw.output)(*place)
             .chunks_exact((file.tokens.vocab as usize).max(1))
             .filter_map(|row| doubt::of_logits(row).ok())
-            .map(|doubt| doubt.likeliest)
-            .reduce(f32::min)
+            .reduce(TokenDoubt::worse)
     }
 }
 

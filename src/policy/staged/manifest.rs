@@ -13,11 +13,14 @@
 //! | `const.NAME` | a constant | nothing |
 //! | `ring.NAME`, `ring.NAME.seen` | the last outputs of a stage, oldest first | the observation |
 //! | `loop.x`, `loop.time` | the sample that is denoised, and its time | each step of the loop |
+//! | `loop.prefix`, `loop.weights`, `loop.delay` | what is left of the plan that is followed, how strongly each row is held, rows that are over before the new plan is | the observation |
+//! | `loop.guidance` | how hard it is pulled there | each step of the loop |
 //! | `loop.token`, `loop.position` | the last token, and its place in the sequence | each step of the loop |
 //! | `STAGE.OUTPUT` | the output of a stage | that stage |
 //!
 //! When a stage runs follows from what it reads: once at load, once an instruction, once an observation, or at each step.
 
+use crate::core::schedule::rtc::Attention;
 use crate::policy::decode::bins::{Rt1Tokens, TextIntegers, VocabularyTail};
 use crate::policy::decode::diffusion::DiffusionFile;
 use crate::policy::decode::fast::FastFile;
@@ -250,6 +253,76 @@ pub struct FlowLoop {
     /// Fixed seed: the same noise for every observation. Without it each observation has its own.
     #[serde(default)]
     pub seed: Option<u64>,
+    /// Whether a plan goes on from the one that is being followed, and how; absent: each stands for itself.
+    #[serde(default)]
+    pub rtc: Option<RtcFile>,
+}
+
+/// How a plan goes on from the one that is being followed (real-time chunking).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flavour {
+    /// The correction without a gradient, as LeRobot deploys it: the graph is unchanged.
+    Identity,
+    /// With the gradient through the denoiser, which is in the graph: it takes `loop.prefix`, `loop.weights` and
+    /// `loop.guidance`, and gives the guided velocity (Black, Galliker, Levine 2025).
+    Guided,
+    /// A policy that was trained on it: the steps of the delay are the old plan's, their `loop.time` the action's
+    /// (arXiv 2512.05964).
+    Trained,
+    /// The overlap begins as the old plan; the steps of the delay stay, the rest is denoised with rising strength
+    /// (Isaac-GR00T N1.7).
+    FrozenPrefix,
+}
+
+/// How the weights fall from the delay to the end of the overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttentionFile {
+    /// Only the steps of the delay are held.
+    Zeros,
+    /// All of the overlap is.
+    Ones,
+    /// In a straight line (LeRobot).
+    #[default]
+    Linear,
+    /// Bent (the paper).
+    Exp,
+}
+
+impl From<AttentionFile> for Attention {
+    fn from(file: AttentionFile) -> Attention {
+        match file {
+            AttentionFile::Zeros => Attention::Zeros,
+            AttentionFile::Ones => Attention::Ones,
+            AttentionFile::Linear => Attention::Linear,
+            AttentionFile::Exp => Attention::Exp,
+        }
+    }
+}
+
+/// Real-time chunking.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RtcFile {
+    /// Which.
+    pub flavour: Flavour,
+    /// For `identity` and `guided`.
+    #[serde(default)]
+    pub attention: AttentionFile,
+    /// Most actions of the old plan that count; all that are left if absent.
+    #[serde(default)]
+    pub overlap: Option<usize>,
+    /// Largest weight of the guidance: 10 in LeRobot, 5 in the authors' simulation.
+    #[serde(default = "ten")]
+    pub guidance_max: f32,
+    /// For `frozen-prefix`: how fast the strength rises.
+    #[serde(default = "ten")]
+    pub ramp_rate: f32,
+}
+
+fn ten() -> f32 {
+    10.0
 }
 
 /// DDPM and DDIM.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A policy of several graphs: any family's stage graph, loop and decoder, described by data ([`manifest`]).
 //!
-//! [`plan`] works out once what runs when and what is handed where; `run` holds the tensors; this file feeds them, turns
-//! the loop and reads the action. [`bundle`] opens a folder and proves it with its fixture.
+//! [`plan`] works out once what runs when and what is handed where; `run` holds the tensors; [`words`] and `feed` fill
+//! them, `turns` repeats what is repeated, this file reads the action. [`bundle`] opens a folder and proves it with its fixture.
 //!
 //! Invariant: from observation to chunk nothing is allocated but what the engines allocate inside their run calls, and,
 //! in families that have them, a prompt with the state in it and an answer in words.
@@ -11,30 +11,33 @@ pub mod bundle;
 mod chance;
 mod decoder;
 pub mod describe;
+mod feed;
 mod fixture;
 mod judge;
 pub mod manifest;
+pub mod onward;
 pub mod plan;
 mod run;
 pub(crate) mod stats;
+mod turns;
+pub mod words;
 
 use crate::policy::decode::Invalid;
-use crate::policy::decode::diffusion::Diffusion;
+use crate::policy::decode::doubt::TokenDoubt;
 use crate::policy::decode::post::Steps;
 use crate::policy::normalise::Normaliser;
 use crate::policy::parity::Parity;
-use crate::policy::picture::Feed;
 use crate::policy::picture::history::History;
-use crate::policy::prompt::{Prompt, PromptFault};
-use crate::policy::staged::chance::{open_unit, pick};
+use crate::policy::prompt::PromptFault;
 use crate::policy::staged::decoder::{Decoder, Raw};
-use crate::policy::staged::manifest::{ActionFile, Noise, StagedFile, TokenLoop};
-use crate::policy::staged::plan::{Place, Source};
-use crate::policy::staged::run::{Clock, Run};
+use crate::policy::staged::feed::Eye;
+use crate::policy::staged::manifest::{ActionFile, StagedFile};
+use crate::policy::staged::onward::{Onward, Running};
+use crate::policy::staged::run::Run;
+use crate::policy::staged::turns::Turns;
+use crate::policy::staged::words::{Speech, Words};
 use crate::ports::EngineFault;
-use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
-use std::collections::BTreeMap;
 
 /// What the policy is shown.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,8 @@ pub struct Answer<'a> {
     pub sentence: &'a str,
     /// Probability of the least likely token that was picked, among the ids that are actions; `None` without tokens.
     pub likeliest: Option<f32>,
+    /// Largest entropy of its tokens as a part of the largest possible, 0 (sure) to 1 (all alike); `None` without tokens.
+    pub doubt: Option<f32>,
 }
 
 /// Why there is no answer. The robot goes on with the chunk it has.
@@ -105,50 +110,12 @@ pub enum Fault {
     /// The prompt with the state in it.
     #[error(transparent)]
     Prompt(#[from] PromptFault),
-    /// The table has no such sentence.
-    #[error("the sentence \"{0}\" is not in the policy's table; it knows {1} sentences")]
-    Unknown(String, usize),
     /// An engine failed.
     #[error("engine: {0}")]
     Engine(#[from] EngineFault),
     /// What came out is no action.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-}
-
-/// A camera's way into its tensor.
-struct Eye {
-    feed: Feed,
-    missing: Option<f32>,
-    /// For more than one frame: the ring and the newest frame.
-    history: Option<(History, Vec<f32>)>,
-    seen: Vec<bool>,
-    marks: Vec<i32>,
-}
-
-enum Words {
-    None,
-    Prompt(Box<Prompt>),
-    Table(BTreeMap<String, Vec<f32>>),
-}
-
-/// What is repeated.
-enum Turns {
-    None,
-    Flow {
-        flow: crate::policy::decode::flow::Flow,
-        velocity: Place,
-        noise: Noise,
-    },
-    Diffusion {
-        steps: Diffusion,
-        said: Place,
-    },
-    Tokens {
-        file: TokenLoop,
-        first: Place,
-        next: Place,
-    },
 }
 
 /// A bundle of several stages, loaded and proven.
@@ -159,7 +126,7 @@ pub struct Staged {
     files: Vec<(String, u64)>,
     run: Run,
     eyes: Vec<Eye>,
-    words: Words,
+    speech: Speech,
     sentence: Option<String>,
     /// Tokens of the prompt that are not padding.
     used: usize,
@@ -169,12 +136,15 @@ pub struct Staged {
     units: Vec<f32>,
     normalised: Vec<f32>,
     turns: Turns,
+    onward: Option<Onward>,
     x: Vec<f32>,
     /// First the beginning, then one for each noisy step.
     noise: Vec<f32>,
     dice: Pcg64Mcg,
     seed: Option<u64>,
     tokens: Vec<i32>,
+    /// The worst of the loop's tokens.
+    token_doubt: Option<TokenDoubt>,
     decoder: Decoder,
     action: Option<(ActionFile, Normaliser, Steps)>,
     chunk: Vec<f32>,
@@ -247,19 +217,12 @@ impl Staged {
         self.noise.len()
     }
 
-    /// A sentence that it takes: for measuring, not for driving.
-    #[must_use]
-    pub fn some_sentence(&self) -> String {
-        match &self.words {
-            Words::None => String::new(),
-            Words::Prompt(_) => "pick it up".into(),
-            Words::Table(table) => table.keys().next().cloned().unwrap_or_default(),
-        }
-    }
-
     /// A new episode: histories, rings, memories and what the action's operations remember are empty.
     pub fn reset(&mut self) {
         self.run.reset();
+        if let Some(onward) = &mut self.onward {
+            onward.reset();
+        }
         if let Some(history) = &mut self.state_history {
             history.reset();
         }
@@ -271,33 +234,18 @@ impl Staged {
         }
     }
 
-    /// Obeys a sentence from the next run on.
-    ///
-    /// # Errors
-    /// [`Fault`]; it keeps the one it has.
-    pub fn set_instruction(&mut self, sentence: &str) -> Result<(), Fault> {
-        match &self.words {
-            Words::None => {}
-            Words::Table(table) => {
-                let vector = table
-                    .get(sentence)
-                    .ok_or_else(|| Fault::Unknown(sentence.into(), table.len()))?;
-                self.run
-                    .feed(Source::Embedding, |slot| slot.copy_from_slice(vector));
-            }
-            Words::Prompt(prompt) if prompt.has_state() => {
-                // Too long is said now, to the operator, and not in the middle of a motion.
-                prompt.encode(sentence, &self.normalised)?;
-            }
-            Words::Prompt(prompt) => {
-                let tokens = prompt.encode(sentence, &[])?;
-                self.used = tokens.used;
-                feed_tokens(&mut self.run, &tokens);
-            }
+    /// Whether a plan goes on from the one that is followed.
+    #[must_use]
+    pub fn plans_on(&self) -> bool {
+        self.onward.is_some()
+    }
+
+    /// The next run's plan has number `chunk_id` (not 0), and goes on from the one that is followed, if any. Nothing for a
+    /// policy that does not plan on.
+    pub fn plan_on(&mut self, chunk_id: u32, running: Option<Running>) {
+        if let Some(onward) = &mut self.onward {
+            onward.ask(chunk_id, running);
         }
-        self.sentence = Some(sentence.to_owned());
-        self.run.take_instruction();
-        Ok(())
     }
 
     /// One observation through the policy. `noise` of [`Staged::noise_len`] numbers stands for the policy's own, so that a
@@ -311,224 +259,33 @@ impl Staged {
         noise: Option<&[f32]>,
         clock: Option<&dyn Fn() -> u64>,
     ) -> Result<Answer<'_>, Fault> {
-        if self.sentence.is_none() && !matches!(self.words, Words::None) {
+        if self.sentence.is_none() && !matches!(self.speech.words(), Words::None) {
             return Err(Fault::NoInstruction);
         }
         self.feed_state(observation)?;
         self.feed_pictures(observation)?;
-        if let (Words::Prompt(prompt), Some(sentence)) = (&self.words, &self.sentence)
-            && prompt.has_state()
-        {
-            let tokens = prompt.encode(sentence, &self.normalised)?;
-            self.used = tokens.used;
-            feed_tokens(&mut self.run, &tokens);
-        }
+        self.feed_prompt()?;
         self.draw(noise)?;
+        if let Some(onward) = &mut self.onward {
+            let normaliser = self.action.as_ref().map(|(_, normaliser, _)| normaliser);
+            onward.begin(&mut self.run, &self.units, normaliser);
+        }
         self.run.begin(clock)?;
         self.turn(clock)?;
+        if let Some(onward) = &mut self.onward {
+            onward.keep(&self.x, &self.units);
+        }
         self.read()
     }
 
-    fn feed_state(&mut self, observation: &Observation<'_>) -> Result<(), Fault> {
-        let state = observation.state;
-        let wrong = |at| Fault::State {
-            expected: self.units.len(),
-            found: state.len(),
-            at,
+    /// Whether its answers say how sure it was.
+    #[must_use]
+    pub fn tells_doubt(&self) -> bool {
+        let limited = match &self.file().repeat {
+            Some(manifest::LoopFile::Tokens(tokens)) => tokens.allowed.is_some(),
+            _ => false,
         };
-        let broken = state.iter().position(|value| !value.is_finite());
-        if state.len() != self.units.len() || broken.is_some() {
-            return Err(wrong(broken));
-        }
-        self.units.copy_from_slice(state);
-        let Some((pre, normaliser)) = &mut self.state else {
-            return Ok(());
-        };
-        let width = self.units.len();
-        pre.run(&mut self.units, width, &[])?;
-        normaliser.fill(self.units.iter().copied(), &mut self.normalised);
-        if let Some(history) = &mut self.state_history {
-            history.push(&self.normalised, observation.captured_ns);
-            self.run
-                .feed(Source::State, |slot| history.write(slot, &mut []));
-            return Ok(());
-        }
-        let normalised = &self.normalised;
-        self.run.feed(Source::State, |slot| {
-            slot.fill(0.0);
-            for (slot, value) in slot.iter_mut().zip(normalised) {
-                *slot = *value;
-            }
-        });
-        Ok(())
-    }
-
-    fn feed_pictures(&mut self, observation: &Observation<'_>) -> Result<(), Fault> {
-        if observation.pictures.len() != self.eyes.len() {
-            return Err(Fault::Cameras {
-                expected: self.eyes.len(),
-                found: observation.pictures.len(),
-            });
-        }
-        let pictures = observation.pictures.iter().zip(&mut self.eyes).enumerate();
-        for (camera, (picture, eye)) in pictures {
-            let [width, height] = eye.feed.source();
-            let expected = width * height * 3;
-            let found = picture.map_or(0, <[u8]>::len);
-            let good = match picture {
-                Some(picture) => picture.len() == expected,
-                None => eye.missing.is_some(),
-            };
-            if !good {
-                return Err(Fault::Picture {
-                    camera,
-                    expected,
-                    found,
-                });
-            }
-            let Eye {
-                feed,
-                missing,
-                history,
-                seen,
-                marks,
-            } = eye;
-            let fill = missing.unwrap_or(0.0);
-            match (picture, history) {
-                (None, _) => {
-                    seen.fill(false);
-                    self.run
-                        .feed(Source::Camera(camera), |slot| slot.fill(fill));
-                }
-                (Some(picture), None) => {
-                    seen.fill(true);
-                    // Lengths were checked above and at load.
-                    self.run.feed(Source::Camera(camera), |slot| {
-                        let _ = feed.fill(picture, slot);
-                    });
-                }
-                (Some(picture), Some((history, newest))) => {
-                    let _ = feed.fill(picture, newest);
-                    history.push(newest, observation.captured_ns);
-                    self.run
-                        .feed(Source::Camera(camera), |slot| history.write(slot, seen));
-                }
-            }
-            for (mark, seen) in marks.iter_mut().zip(seen.iter()) {
-                *mark = i32::from(*seen);
-            }
-            self.run.feed_whole(Source::Seen(camera), marks);
-        }
-        Ok(())
-    }
-
-    fn draw(&mut self, given: Option<&[f32]>) -> Result<(), Fault> {
-        if let Some(given) = given {
-            if given.len() != self.noise.len() {
-                return Err(Fault::Noise {
-                    expected: self.noise.len(),
-                    found: given.len(),
-                });
-            }
-            self.noise.copy_from_slice(given);
-            return Ok(());
-        }
-        if let Some(seed) = self.seed {
-            self.dice = Pcg64Mcg::seed_from_u64(seed);
-        }
-        let uniform = matches!(
-            self.turns,
-            Turns::Flow {
-                noise: Noise::Uniform,
-                ..
-            }
-        );
-        for pair in self.noise.chunks_mut(2) {
-            let [first, second] = [open_unit(&mut self.dice), open_unit(&mut self.dice)];
-            let drawn = if uniform {
-                [2.0 * first - 1.0, 2.0 * second - 1.0]
-            } else {
-                let radius = (-2.0 * first.ln()).sqrt();
-                let angle = core::f64::consts::TAU * second;
-                [radius * angle.cos(), radius * angle.sin()]
-            };
-            for (slot, value) in pair.iter_mut().zip(drawn) {
-                *slot = value as f32;
-            }
-        }
-        Ok(())
-    }
-
-    fn turn(&mut self, clock: Option<Clock<'_>>) -> Result<(), Fault> {
-        let Staged {
-            turns,
-            run,
-            x,
-            noise,
-            tokens,
-            used,
-            ..
-        } = self;
-        match turns {
-            Turns::None => {}
-            Turns::Flow { flow, velocity, .. } => {
-                x.copy_from_slice(noise);
-                for step in 0..flow.steps {
-                    match flow.bucket(step) {
-                        Some(bucket) => run.feed_number(Source::Time, bucket as f32),
-                        None => run.feed_number(Source::Time, flow.time(step)),
-                    }
-                    run.feed(Source::X, |slot| slot.copy_from_slice(x));
-                    run.step(clock)?;
-                    flow.step(x, run.output(*velocity));
-                }
-            }
-            Turns::Diffusion { steps, said } => {
-                let (first, rest) = noise.split_at(x.len());
-                x.copy_from_slice(first);
-                let mut draws = rest.chunks_exact(x.len().max(1));
-                for step in 0..steps.steps() {
-                    run.feed_number(Source::Time, steps.time(step).unwrap_or(0) as f32);
-                    run.feed(Source::X, |slot| slot.copy_from_slice(x));
-                    run.step(clock)?;
-                    let drawn = if steps.is_noisy(step) {
-                        draws.next()
-                    } else {
-                        None
-                    };
-                    steps.step(step, x, run.output(*said), drawn.unwrap_or_default());
-                }
-            }
-            Turns::Tokens { file, first, next } => {
-                tokens.clear();
-                while tokens.len() < file.max {
-                    let logits = match tokens.last() {
-                        None => run.output(*first),
-                        Some(last) => {
-                            let last = *last;
-                            let place = *used + tokens.len() - 1 + file.position_offset as usize;
-                            run.feed_whole(Source::Token, &[last]);
-                            run.feed_whole(Source::Position, &[place as i32]);
-                            run.step(clock)?;
-                            run.output(*next)
-                        }
-                    };
-                    let id = pick(file, logits)?;
-                    if file.stop.contains(&id) {
-                        break;
-                    }
-                    tokens.push(id as i32);
-                }
-                if file.exactly && tokens.len() != file.max {
-                    return Err(Fault::Invalid(Invalid::Count {
-                        what: "tokens of an answer",
-                        expected: file.max,
-                        found: tokens.len(),
-                    }));
-                }
-            }
-        }
-        Ok(())
+        limited || self.decoder.tells_doubt()
     }
 
     fn read(&mut self) -> Result<Answer<'_>, Fault> {
@@ -541,6 +298,7 @@ impl Staged {
             answer,
             action,
             units,
+            token_doubt,
             ..
         } = self;
         let run: &Run = run;
@@ -552,7 +310,7 @@ impl Staged {
         };
         let width = action.as_ref().map_or(1, |(file, _, _)| file.names.len());
         decoder.read(&raw, chunk, width, answer)?;
-        let likeliest = decoder.likeliest(&raw);
+        let token = decoder.doubt(&raw).or(*token_doubt);
         if let Some((_, normaliser, post)) = action {
             if decoder.is_normalised() {
                 for row in chunk.chunks_exact_mut(width.max(1)) {
@@ -566,13 +324,8 @@ impl Staged {
         Ok(Answer {
             chunk,
             sentence: answer,
-            likeliest,
+            likeliest: token.map(|token| token.likeliest),
+            doubt: token.map(|token| token.entropy),
         })
     }
-}
-
-fn feed_tokens(run: &mut Run, tokens: &crate::policy::prompt::Tokens) {
-    run.feed_whole(Source::Ids, &tokens.ids);
-    run.feed_whole(Source::Mask, &tokens.mask);
-    run.feed_whole(Source::Used, &[tokens.used as i32]);
 }

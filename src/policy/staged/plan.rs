@@ -44,6 +44,14 @@ pub enum Source {
     X,
     /// Its time.
     Time,
+    /// What is left of the plan that is followed.
+    Prefix,
+    /// How strongly each of its rows is held.
+    Weights,
+    /// Rows that are over before the new plan is followed.
+    Delay,
+    /// How hard the sample is pulled to it.
+    Guidance,
     /// The last token.
     Token,
     /// Its place.
@@ -155,6 +163,15 @@ fn source(file: &StagedFile, name: &str) -> Option<Source> {
                 Source::Time
             });
         }
+        "loop.prefix" | "loop.weights" | "loop.delay" | "loop.guidance" => {
+            let goes_on = matches!(&file.repeat, Some(LoopFile::Flow(flow)) if flow.rtc.is_some());
+            return goes_on.then_some(match name {
+                "loop.prefix" => Source::Prefix,
+                "loop.weights" => Source::Weights,
+                "loop.delay" => Source::Delay,
+                _ => Source::Guidance,
+            });
+        }
         "loop.token" | "loop.position" => {
             return matches!(file.repeat, Some(LoopFile::Tokens(_))).then_some(
                 if name == "loop.token" {
@@ -229,7 +246,7 @@ impl Wants<'_> {
                     .map(|(values, _)| values * ring.len)
             }),
             Source::RingSeen(index) => ring(index).map(|ring| ring.len),
-            Source::Used | Source::Token | Source::Position => Some(1),
+            Source::Used | Source::Token | Source::Position | Source::Delay => Some(1),
             Source::Output(place) => self.output(place).map(|(values, _)| values),
             Source::State => self
                 .file
@@ -238,6 +255,7 @@ impl Wants<'_> {
                 .filter(|state| state.history > 1)
                 .map(|state| state.history * state.names.len()),
             Source::Constant(_) | Source::X | Source::Time => None,
+            Source::Prefix | Source::Weights | Source::Guidance => None,
         }
     }
 
@@ -250,6 +268,7 @@ impl Wants<'_> {
     fn whole(&self, source: Source) -> Option<bool> {
         match source {
             Source::Camera(_) | Source::State | Source::Embedding | Source::X => Some(false),
+            Source::Prefix | Source::Weights | Source::Guidance => Some(false),
             Source::Ids | Source::Used | Source::Token | Source::Position => Some(true),
             Source::Output(place) => self.output(place).map(|(_, dtype)| dtype != Dtype::F32),
             Source::Ring(index) => {
@@ -261,6 +280,7 @@ impl Wants<'_> {
             | Source::Seen(_)
             | Source::RingSeen(_)
             | Source::Constant(_)
+            | Source::Delay
             | Source::Time => None,
         }
     }
@@ -493,7 +513,8 @@ impl Plan {
             {
                 Rate::Instruction
             }
-            Source::X | Source::Time | Source::Token | Source::Position => Rate::Step,
+            Source::X | Source::Time | Source::Guidance => Rate::Step,
+            Source::Token | Source::Position => Rate::Step,
             Source::Output(place) => self
                 .stages
                 .get(place.stage)

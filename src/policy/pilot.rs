@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A policy of either kind as the runtime takes it: a bundle of one graph ([`Policy`]) or of several ([`Staged`]), bound
+//! to a robot's joints and cameras by name.
+//!
+//! What the runtime must know is told here in one way: which cameras it looks through ([`Pilot::eyes`]), where its
+//! actions lie in time ([`Pilot::pace`]), how sentences are read ([`Pilot::words`]). What it gives is a [`Plan`] of joint
+//! targets in the order of robot.toml.
+//!
+//! Invariant: [`Pilot::infer`] allocates nothing beyond what the policy it holds allocates.
+
+use crate::config::problem::Problem;
+use crate::core::action::JointKind;
+use crate::core::limits::{CAMERAS_MAX, CHUNK_STEPS_MAX, CHUNK_VALUES_MAX};
+use crate::core::observation::JointState;
+use crate::core::units::Mono;
+use crate::policy::binding::{Binding, Named};
+use crate::policy::decode::post::Post;
+use crate::policy::manifest::{Unit, at};
+use crate::policy::parity::Parity;
+use crate::policy::staged::bundle::is_staged;
+use crate::policy::staged::manifest::ActionFile;
+use crate::policy::staged::onward::Running;
+use crate::policy::staged::words::Speech;
+use crate::policy::staged::{Observation, Staged};
+use crate::policy::text::{Instruction, InstructionFault, Text};
+use crate::policy::{EngineLoader, InferFault, InferTiming, LoadOptions, Policy};
+use crate::ports::Frame;
+use std::path::Path;
+
+/// A gripper a little beyond its travel is at its end; further off, the numbers are of another convention (-1 to 1).
+const GRIPPER_SLACK: f32 = 0.5;
+
+/// A policy that drives. See the module's text.
+#[derive(Debug)]
+pub struct Pilot {
+    kind: Kind,
+    /// For each camera of the bundle which one of the deployment it is.
+    seats: Vec<Option<usize>>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    One(Box<Policy>),
+    Staged(Box<Several>),
+}
+
+/// A staged policy with what ties it to the robot.
+#[derive(Debug)]
+struct Several {
+    policy: Staged,
+    binding: Option<Binding>,
+    /// For each joint of the robot whether its target is a gripper's.
+    grips: Vec<bool>,
+    /// The state as the manifest orders it.
+    state: Vec<f32>,
+    /// `[horizon][joints]`, order of robot.toml.
+    targets: Vec<f32>,
+}
+
+/// How sentences become instructions, away from the inference thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Words {
+    /// Of a bundle of one graph.
+    One(Text),
+    /// Of a staged bundle.
+    Staged(Speech),
+}
+
+impl Words {
+    /// A sentence as the policy reads it. Allocates.
+    ///
+    /// # Errors
+    /// [`InstructionFault`], in words for the operator.
+    pub fn encode(&self, sentence: &str) -> Result<Instruction, InstructionFault> {
+        match self {
+            Words::One(text) => text.encode(sentence),
+            Words::Staged(speech) => speech.encode(sentence),
+        }
+    }
+}
+
+/// A camera that the policy looks through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eye<'a> {
+    /// Its role: the camera's name in tendon.toml.
+    pub role: &'a str,
+    /// Width and height in pixels.
+    pub size: [usize; 2],
+    /// Whether there is no observation without it.
+    pub required: bool,
+    /// Time between the pictures of its history; 0 without one.
+    pub spacing_ns: u64,
+}
+
+/// Where the actions of a chunk lie in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two actions.
+    pub period_ns: u64,
+    /// From the observation's capture to action 0.
+    pub first_step_ns: u64,
+    /// Actions of a chunk.
+    pub steps: usize,
+    /// Whether some actions are relative to the state at observation: the plan then begins there.
+    pub is_relative: bool,
+    /// An older observation is not to be shown.
+    pub observation_age_max_ns: u64,
+    /// Time between the joint states of its history; 0 without one.
+    pub state_spacing_ns: u64,
+}
+
+/// What one run gave. Lent until the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan<'a> {
+    /// Absolute joint targets, `[steps][joints]`, row-major, joint order of robot.toml; radians, metres, or 0 to 1 for a
+    /// gripper.
+    pub targets: &'a [f32],
+    /// Probability 0..1 that the named object is in the picture; `None` if the policy does not tell.
+    pub presence: Option<f32>,
+    /// Where it is, 0..1 from the left and from the top; `None` if the policy does not tell.
+    pub keypoint: Option<[f32; 2]>,
+    /// Largest entropy of the tokens that the plan was read from, 0..1; `None` without tokens.
+    pub entropy: Option<f32>,
+    /// Where the time went. Of a staged policy, decoding counts as preparing.
+    pub timing: InferTiming,
+}
+
+impl Plan<'_> {
+    /// How unsure the policy is of this plan, 0 (sure) to 1, if it tells: the entropy of its tokens, or how likely it is
+    /// that what was named is not there.
+    #[must_use]
+    pub fn doubt(&self) -> Option<f32> {
+        self.entropy
+            .or(self.presence.map(|presence| 1.0 - presence))
+    }
+}
+
+impl From<Policy> for Pilot {
+    fn from(policy: Policy) -> Pilot {
+        Pilot {
+            kind: Kind::One(Box::new(policy)),
+            seats: Vec::new(),
+        }
+    }
+}
+
+impl From<Staged> for Pilot {
+    fn from(policy: Staged) -> Pilot {
+        let joints = policy.file().state.as_ref();
+        let state = vec![0.0; joints.map_or(0, |state| state.names.len())];
+        let several = Several {
+            policy,
+            binding: None,
+            grips: Vec::new(),
+            state,
+            targets: Vec::new(),
+        };
+        Pilot {
+            kind: Kind::Staged(Box::new(several)),
+            seats: Vec::new(),
+        }
+    }
+}
+
+impl Pilot {
+    /// Opens, checks and loads the bundle in `dir`, whichever kind it is, and runs its fixture.
+    ///
+    /// # Errors
+    /// Every [`Problem`] found.
+    pub fn load(
+        dir: &Path,
+        options: LoadOptions,
+        engine: &EngineLoader<'_>,
+    ) -> Result<Pilot, Vec<Problem>> {
+        if is_staged(dir) {
+            Staged::load(dir, options, engine).map(Pilot::from)
+        } else {
+            Policy::load(dir, options, engine).map(Pilot::from)
+        }
+    }
+
+    /// The bundle's name for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.kind {
+            Kind::One(policy) => &policy.bundle().name,
+            Kind::Staged(several) => several.policy.name(),
+        }
+    }
+
+    /// First four bytes of the manifest's SHA-256, big-endian: what every command carries.
+    #[must_use]
+    pub fn short_hash(&self) -> u32 {
+        match &self.kind {
+            Kind::One(policy) => policy.bundle().short_hash(),
+            Kind::Staged(several) => {
+                let [a, b, c, d, ..] = *several.policy.manifest_hash();
+                u32::from_be_bytes([a, b, c, d])
+            }
+        }
+    }
+
+    /// How the loaded policy compares with its fixture.
+    #[must_use]
+    pub fn parity(&self) -> &Parity {
+        match &self.kind {
+            Kind::One(policy) => policy.parity(),
+            Kind::Staged(several) => several.policy.parity(),
+        }
+    }
+
+    /// The cameras that it looks through, in the order of the manifest.
+    #[must_use]
+    pub fn eyes(&self) -> Vec<Eye<'_>> {
+        match &self.kind {
+            Kind::One(policy) => {
+                let image = &policy.bundle().image;
+                vec![Eye {
+                    role: &image.role,
+                    size: image.source,
+                    required: true,
+                    spacing_ns: 0,
+                }]
+            }
+            Kind::Staged(several) => {
+                let cameras = several.policy.file().cameras.iter();
+                cameras
+                    .map(|camera| Eye {
+                        role: &camera.role,
+                        size: camera.source_size,
+                        required: camera.missing.is_none(),
+                        spacing_ns: spacing_ns(camera.history, camera.spacing_ms),
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// Where its actions lie in time; `None` for a planner, whose answer is a sentence.
+    #[must_use]
+    pub fn pace(&self) -> Option<Pace> {
+        match &self.kind {
+            Kind::One(policy) => {
+                let bundle = policy.bundle();
+                Some(Pace {
+                    period_ns: bundle.action.period_ns,
+                    first_step_ns: bundle.action.first_step_ns,
+                    steps: bundle.action.chunk_len,
+                    is_relative: bundle.action.relative.contains(&true),
+                    observation_age_max_ns: bundle.timing.observation_age_max_ns,
+                    state_spacing_ns: 0,
+                })
+            }
+            Kind::Staged(several) => {
+                let file = several.policy.file();
+                let action = file.action.as_ref()?;
+                Some(Pace {
+                    period_ns: ns(action.period_ms),
+                    first_step_ns: ns(action.first_step_ms),
+                    steps: action.horizon,
+                    is_relative: is_relative(action),
+                    observation_age_max_ns: ns(file.timing.max_observation_age_ms),
+                    state_spacing_ns: file
+                        .state
+                        .as_ref()
+                        .map_or(0, |state| spacing_ns(state.history, state.spacing_ms)),
+                })
+            }
+        }
+    }
+
+    /// Ties it to the robot's joints, order of robot.toml, and to the deployment's cameras, the pacing one first. Needed
+    /// once before [`Pilot::infer`]. A camera of the bundle that is not among `cameras` is missing in every observation.
+    ///
+    /// # Errors
+    /// Every [`Problem`].
+    pub fn bind(
+        &mut self,
+        joints: &[(&str, JointKind)],
+        cameras: &[&str],
+    ) -> Result<(), Vec<Problem>> {
+        let seat = |eye: &Eye<'_>| cameras.iter().position(|name| *name == eye.role);
+        let seats = self.eyes().iter().map(seat).collect();
+        match &mut self.kind {
+            Kind::One(policy) => policy.bind(joints)?,
+            Kind::Staged(several) => several.bind(joints)?,
+        }
+        self.seats = seats;
+        Ok(())
+    }
+
+    /// Whether it tells how sure it is of a plan.
+    #[must_use]
+    pub fn tells_doubt(&self) -> bool {
+        match &self.kind {
+            Kind::One(policy) => policy.tells_doubt(),
+            Kind::Staged(several) => several.policy.tells_doubt(),
+        }
+    }
+
+    /// Whether it looks through camera `index` of the deployment.
+    #[must_use]
+    pub fn looks_through(&self, index: usize) -> bool {
+        self.seats.contains(&Some(index))
+    }
+
+    /// Makes instructions for it, to be used on another thread.
+    #[must_use]
+    pub fn words(&self) -> Words {
+        match &self.kind {
+            Kind::One(policy) => Words::One(policy.text().clone()),
+            Kind::Staged(several) => Words::Staged(several.policy.speech().clone()),
+        }
+    }
+
+    /// Obeys an instruction made by [`Pilot::words`] from the next run on.
+    pub fn take(&mut self, instruction: &Instruction) {
+        match &mut self.kind {
+            Kind::One(policy) => policy.take(instruction),
+            Kind::Staged(several) => several.policy.take(instruction),
+        }
+    }
+
+    /// A new episode: what it remembers of the last one is forgotten.
+    pub fn reset(&mut self) {
+        match &mut self.kind {
+            Kind::One(_) => {}
+            Kind::Staged(several) => several.policy.reset(),
+        }
+    }
+
+    /// The next run's plan has number `chunk_id` (not 0), and goes on from the one that is followed, if any. Nothing for a
+    /// policy that does not plan on.
+    pub fn plan_on(&mut self, chunk_id: u32, running: Option<Running>) {
+        match &mut self.kind {
+            Kind::One(_) => {}
+            Kind::Staged(several) => several.policy.plan_on(chunk_id, running),
+        }
+    }
+
+    /// One observation through the policy. `frames` are of the deployment's cameras in the order given to
+    /// [`Pilot::bind`], the pacing one first; `now` is read to tell where the time went.
+    ///
+    /// The caller judges the age of everything; `state` is the one measured nearest to the first frame's capture.
+    ///
+    /// # Errors
+    /// [`InferFault`]; nothing of a refused result can be used.
+    pub fn infer(
+        &mut self,
+        frames: &[Option<&Frame>],
+        state: &JointState,
+        now: &dyn Fn() -> Mono,
+    ) -> Result<Plan<'_>, InferFault> {
+        let Pilot { kind, seats } = self;
+        let seen = |seat: &Option<usize>| seat.and_then(|seat| frames.get(seat).copied().flatten());
+        match kind {
+            Kind::One(policy) => {
+                let expected = policy.bundle().image.source;
+                let frame = seats.first().and_then(seen).ok_or(InferFault::Frame {
+                    expected,
+                    found: [0; 2],
+                    bytes: 0,
+                })?;
+                let plan = policy.infer(frame, state, now)?;
+                Ok(Plan {
+                    targets: plan.targets,
+                    presence: plan.presence,
+                    keypoint: plan.keypoint,
+                    entropy: None,
+                    timing: plan.timing,
+                })
+            }
+            Kind::Staged(several) => {
+                let mut pictures: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+                for (picture, seat) in pictures.iter_mut().zip(seats.iter()) {
+                    *picture = seen(seat);
+                }
+                let captured = frames.iter().flatten().map(|frame| frame.captured).max();
+                let shown = pictures.get(..seats.len()).unwrap_or_default();
+                several.infer(shown, captured.unwrap_or(Mono(0)), state, now)
+            }
+        }
+    }
+}
+
+impl Several {
+    fn bind(&mut self, joints: &[(&str, JointKind)]) -> Result<(), Vec<Problem>> {
+        let file = self.policy.file();
+        let problem = |path: &str, expected: String, found: String| {
+            vec![Problem {
+                at: at(path),
+                expected,
+                found,
+            }]
+        };
+        let Some(action) = &file.action else {
+            let expected = "joint targets (a planner's sentence goes to another policy)".into();
+            return Err(problem("tendon.action", expected, "nothing".into()));
+        };
+        // One more row: a plan that is relative to the state at observation begins there.
+        let rows = action.horizon + 1;
+        if rows > CHUNK_STEPS_MAX || rows * joints.len() > CHUNK_VALUES_MAX {
+            let expected = format!(
+                "less than {CHUNK_STEPS_MAX} actions and {CHUNK_VALUES_MAX} numbers of {} joints",
+                joints.len()
+            );
+            return Err(problem(
+                "tendon.action.horizon",
+                expected,
+                action.horizon.to_string(),
+            ));
+        }
+        let state = file.state.as_ref().map_or(
+            Named {
+                names: &[],
+                units: &[],
+            },
+            |state| Named {
+                names: &state.names,
+                units: &state.units,
+            },
+        );
+        let told = Named {
+            names: &action.names,
+            units: &action.units,
+        };
+        let binding = Binding::new(state, told, joints)?;
+        self.grips = binding
+            .action
+            .iter()
+            .map(|column| action.units.get(*column) == Some(&Unit::Fraction))
+            .collect();
+        self.targets = vec![0.0; action.horizon * binding.joints()];
+        self.binding = Some(binding);
+        Ok(())
+    }
+
+    fn infer(
+        &mut self,
+        frames: &[Option<&Frame>],
+        captured: Mono,
+        state: &JointState,
+        now: &dyn Fn() -> Mono,
+    ) -> Result<Plan<'_>, InferFault> {
+        let began = now();
+        let binding = self.binding.as_ref().ok_or(InferFault::NotBound)?;
+        if state.joints != binding.joints() {
+            return Err(InferFault::Joints {
+                expected: binding.joints(),
+                found: state.joints,
+            });
+        }
+        let broken = |position: &f64| !position.is_finite();
+        if let Some(joint) = state.positions().iter().position(broken) {
+            return Err(InferFault::State { joint });
+        }
+        for (slot, reading) in self.state.iter_mut().zip(&binding.state) {
+            *slot = reading.of(state);
+        }
+        let mut pictures: [Option<&[u8]>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+        let cameras = self.policy.file().cameras.iter();
+        for ((picture, frame), camera) in pictures.iter_mut().zip(frames).zip(cameras) {
+            let Some(frame) = frame else { continue };
+            let found = [frame.width, frame.height];
+            if found != camera.source_size {
+                return Err(InferFault::Frame {
+                    expected: camera.source_size,
+                    found,
+                    bytes: frame.rgb.len(),
+                });
+            }
+            *picture = Some(&frame.rgb);
+        }
+        let observation = Observation {
+            captured_ns: captured.0,
+            pictures: pictures.get(..frames.len()).unwrap_or_default(),
+            state: &self.state,
+        };
+        let now_ns = || now().0;
+        let answer = self.policy.infer(&observation, None, Some(&now_ns))?;
+        let entropy = answer.doubt;
+        let width = answer.chunk.len() / (self.targets.len() / binding.joints().max(1)).max(1);
+        let rows = answer.chunk.chunks_exact(width.max(1));
+        let targets = self.targets.chunks_exact_mut(binding.joints().max(1));
+        for (action, (row, targets)) in rows.zip(targets).enumerate() {
+            let columns = binding.action.iter().zip(&self.grips);
+            for (target, (column, is_grip)) in targets.iter_mut().zip(columns) {
+                // Columns were matched with the action's names.
+                let value = row.get(*column).copied().unwrap_or(f32::NAN);
+                let near = -GRIPPER_SLACK..=1.0 + GRIPPER_SLACK;
+                *target = match is_grip {
+                    false => value,
+                    true if near.contains(&value) => value.clamp(0.0, 1.0),
+                    true => return Err(InferFault::Gripper { action, value }),
+                };
+            }
+        }
+        let engine_ns = self.policy.stage_ns().iter().sum();
+        let timing = InferTiming {
+            preprocess_ns: now().since_ns(began).saturating_sub(engine_ns),
+            engine_ns,
+            decode_ns: 0,
+        };
+        Ok(Plan {
+            targets: &self.targets,
+            presence: None,
+            keypoint: None,
+            entropy,
+            timing,
+        })
+    }
+}
+
+fn ns(ms: f64) -> u64 {
+    (ms * 1e6).round() as u64
+}
+
+fn spacing_ns(history: usize, spacing_ms: f64) -> u64 {
+    if history > 1 { ns(spacing_ms) } else { 0 }
+}
+
+fn is_relative(action: &ActionFile) -> bool {
+    action
+        .post
+        .iter()
+        .any(|op| matches!(op, Post::AddState { mask } if mask.contains(&true)))
+}
