@@ -6,7 +6,7 @@ use std::hint::black_box;
 use tendon::core::action::{JointKind, Setpoint};
 use tendon::core::chunk::{Chunk, Provenance};
 use tendon::core::schedule::merge::Order;
-use tendon::core::schedule::{Bound, Config, Merge, OnInstruction, Schedule};
+use tendon::core::schedule::{Config, Merge, OnInstruction, Rates, Schedule};
 use tendon::core::units::{MS, Mono};
 use tendon::runtime::clock;
 
@@ -32,13 +32,14 @@ const ENSEMBLE: Merge = Merge::Ensemble {
 };
 
 fn schedule(joints: usize) -> Schedule {
-    let bound = Bound {
-        acceleration_max: 10.0,
-        jerk_max: 300.0,
+    let limits = Rates {
+        velocity_max: 2.0,
+        acceleration_max: 12.5,
+        jerk_max: 375.0,
     };
     let mut schedule = Schedule::new(Config {
         kinds: (0..joints).map(|_| JointKind::Revolute).collect(),
-        bounds: (0..joints).map(|_| bound).collect(),
+        limits: (0..joints).map(|_| limits).collect(),
         period_ns: 5 * MS,
         merge: ENSEMBLE,
         start_ns: 200 * MS,

@@ -148,7 +148,10 @@ fn interactive(
 }
 
 /// The bundle given, or that of this checkout, or the one installed beside the program.
-fn find_bundle(given: Option<&Path>) -> Result<PathBuf, Failure> {
+///
+/// # Errors
+/// [`Failure`] names where it looked.
+pub fn find_bundle(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = std::env::current_exe()
         .ok()
         .and_then(|exe| Some(exe.parent()?.join("../share/tendon/engines/bench-vla")));

@@ -2,10 +2,11 @@
 //! `tendon sched-sim`: the scheduler alone, every merge rule over the same streams of chunks.
 
 use crate::cli::Failure;
+use crate::cli::demo::find_bundle;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tendon::runtime::schedule_plot;
-use tendon::runtime::schedule_sim::{self, Trace};
+use tendon::runtime::schedule_sim::{self, Measured, OnBench, Trace};
 
 /// Arguments of `tendon sched-sim`.
 #[derive(Debug, Args)]
@@ -23,6 +24,12 @@ pub struct Options {
     /// Measure also what other software made of those streams.
     #[arg(long, value_name = "FILE")]
     peers: Option<PathBuf>,
+    /// Run so many episodes of the demo under each rule and delay without jitter and loss as well.
+    #[arg(long, value_name = "N")]
+    episodes: Option<u32>,
+    /// The policy bundle for them. Without it: as for the demo.
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
     /// Draw position, velocity and acceleration over two seams.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -56,10 +63,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if let Some(path) = &options.plot {
         write(path, &schedule_plot::draw(&scenarios, &traces))?;
     }
-    let measured: Vec<_> = traces
+    let mut measured: Vec<_> = traces
         .iter()
         .filter_map(|trace| Some(schedule_sim::measure(scenarios.get(trace.scenario)?, trace)))
         .collect();
+    if let Some(episodes) = options.episodes {
+        run_on_bench(options, episodes, &mut measured)?;
+    }
     if options.json {
         println!(
             "{}",
@@ -68,11 +78,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     println!(
-        "stream    delay jitter loss  seam: rad  rad/s  rad/s2   jerk max     rms  stall ms skip react ms  who"
+        "stream    delay jitter loss  seam: rad  rad/s  rad/s2   jerk max     rms  stall ms skip react ms  done  who"
     );
     for m in measured {
         println!(
-            "{:9} {:5} {:6} {:4} {:10.4} {:6.3} {:7.2} {:10.0} {:7.0} {:9} {:4} {:>8}  {}",
+            "{:9} {:5} {:6} {:4} {:10.4} {:6.3} {:7.2} {:10.0} {:7.0} {:9} {:4} {:>8} {:>5}  {}",
             m.stream,
             m.delay_ms,
             m.jitter_ms,
@@ -85,8 +95,48 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             m.stalled_ms,
             m.skipped_at_start,
             m.reaction_ms.map_or("-".to_owned(), |ms| ms.to_string()),
+            m.bench
+                .as_ref()
+                .map_or("-".to_owned(), |bench| format!("{:.2}", bench.success_rate)),
             m.name
         );
+    }
+    Ok(())
+}
+
+/// Adds to each row without jitter and loss what the demo does under its rule and delay.
+fn run_on_bench(
+    options: &Options,
+    episodes: u32,
+    measured: &mut [Measured],
+) -> Result<(), Failure> {
+    let bundle = find_bundle(options.bundle.as_deref())?;
+    let mut known: Vec<(u64, String, OnBench)> = Vec::new();
+    for row in measured
+        .iter_mut()
+        .filter(|row| row.jitter_ms == 0 && row.loss == 0.0)
+    {
+        let rules = schedule_sim::rules();
+        let Some((_, merge)) = rules
+            .iter()
+            .find(|(name, _)| row.name == format!("tendon {name}"))
+        else {
+            continue;
+        };
+        let same = known
+            .iter()
+            .find(|(delay_ms, name, _)| (*delay_ms, name) == (row.delay_ms, &row.name));
+        let found = match same {
+            Some((.., found)) => found.clone(),
+            None => {
+                let plan = (episodes, options.seed);
+                let found = schedule_sim::on_bench(&bundle, *merge, row.delay_ms, plan)
+                    .map_err(Failure::failed)?;
+                known.push((row.delay_ms, row.name.clone(), found.clone()));
+                found
+            }
+        };
+        row.bench = Some(found);
     }
     Ok(())
 }

@@ -4,13 +4,10 @@
 use crate::config::file::{Located, Number, ScheduleTable};
 use crate::core::governor::limits::Joint;
 use crate::core::schedule::merge::{Aggregate, Order};
-use crate::core::schedule::{self, Bound, Merge, OnInstruction};
+use crate::core::schedule::{self, Merge, OnInstruction, Rates};
 use crate::core::units::MS;
 use toml::Spanned;
 
-/// The share of a joint's acceleration and jerk that a seam may use. The rest is the policy's, whose own motion is
-/// added to it.
-const SEAM_SHARE: f64 = 0.8;
 /// A plan is the tail of an old one when its successor is later than so many times the inference period.
 const FRESH_PERIODS: f64 = 2.0;
 
@@ -35,7 +32,7 @@ impl ScheduleConfig {
     pub fn with(&self, joints: &[(String, Joint)], period_ns: u64) -> schedule::Config {
         schedule::Config {
             kinds: joints.iter().map(|(_, joint)| joint.kind).collect(),
-            bounds: joints.iter().map(|(_, joint)| bound(joint)).collect(),
+            limits: joints.iter().map(|(_, joint)| rates(joint)).collect(),
             period_ns,
             merge: self.merge,
             start_ns: self.start_ns,
@@ -46,12 +43,13 @@ impl ScheduleConfig {
     }
 }
 
-/// What a seam may ask of a joint. A gripper steps: it has no seam.
+/// What the governor allows a joint at most. A gripper steps: it has none.
 #[must_use]
-pub fn bound(joint: &Joint) -> Bound {
-    Bound {
-        acceleration_max: SEAM_SHARE * joint.limits.acceleration_max,
-        jerk_max: SEAM_SHARE * joint.limits.jerk_max,
+pub fn rates(joint: &Joint) -> Rates {
+    Rates {
+        velocity_max: joint.limits.velocity_max,
+        acceleration_max: joint.limits.acceleration_max,
+        jerk_max: joint.limits.jerk_max,
     }
 }
 

@@ -341,3 +341,50 @@ fn every_merge_rule_is_read_and_its_mistakes_name_the_key() {
         assert!(answer.contains(&format!("schedule.{key}")), "{answer}");
     }
 }
+
+#[test]
+fn the_jerk_limit_of_robot_toml_bounds_the_seams() {
+    use crate::core::action::Setpoint;
+    use crate::core::chunk::{Chunk, Provenance};
+    use crate::core::schedule::{Schedule, Step};
+    use crate::core::units::Mono;
+    // Two plans that stand 0.4 rad apart: all motion is the seam's, over 400 ms at least, as start_ms says.
+    let jerk_most = |jerk: &str| {
+        let written = format!("jerk_max_rad_s3 = {jerk}");
+        let robot = ["1500.0", "2000.0"]
+            .iter()
+            .fold(ROBOT.to_owned(), |text, was| {
+                text.replace(&format!("jerk_max_rad_s3 = {was}"), &written)
+            });
+        let config = Config::from_texts(TENDON, &robot, URDF, &folder()).expect("good");
+        let joints = config.robot.joints.len();
+        let mut schedule = Schedule::new(config.schedule());
+        schedule.reset(&Setpoint::at_rest(&vec![0.0; joints]));
+        let mut positions = Vec::new();
+        for ms in (1_000..3_500).step_by(5) {
+            let now = Mono(ms * MS);
+            if ms.is_multiple_of(1_000) && ms < 3_000 {
+                let provenance = Provenance {
+                    chunk_id: (ms / 1_000) as u32,
+                    captured: now,
+                    ..Provenance::default()
+                };
+                let target = 0.4 * (ms / 1_000 - 1) as f32;
+                let values = vec![target; 20 * joints];
+                let chunk = Chunk::new(now, 100 * MS, joints, &values, provenance);
+                schedule.offer(now, &chunk.expect("a good chunk"));
+            }
+            if let Step::Setpoint { setpoint, .. } = schedule.step(now, None) {
+                positions.push(setpoint.position[0]);
+            }
+        }
+        assert!(positions.last().is_some_and(|q| (q - 0.4).abs() < 1e-3));
+        positions
+            .windows(4)
+            .map(|w| ((w[3] - 3.0 * w[2] + 3.0 * w[1] - w[0]) / 0.005_f64.powi(3)).abs())
+            .fold(0.0, f64::max)
+    };
+    let (tight, wide) = (jerk_most("150.0"), jerk_most("1500.0"));
+    assert!((30.0..150.0).contains(&tight), "{tight}");
+    assert!((300.0..1500.0).contains(&wide), "{wide}");
+}

@@ -8,7 +8,7 @@ use crate::core::action::Setpoint;
 use crate::core::chunk::Chunk;
 use crate::core::chunk::Provenance;
 use crate::core::governor::Proposal;
-use crate::core::schedule::{Absence, Intake, Schedule, Step};
+use crate::core::schedule::{Absence, InForce, Intake, Schedule, Step};
 use crate::core::units::Mono;
 use crate::runtime::clock::Ticks;
 use crate::runtime::phase::PhaseLock;
@@ -20,7 +20,16 @@ use crate::sync::mailbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// What the governor reports back, so that the next proposal starts from what was really emitted.
+/// What the governor reports back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// What became of the proposal.
+    pub held: Held,
+    /// What the next one has to keep to.
+    pub in_force: InForce,
+}
+
+/// What became of a proposal, so that the next starts from what was really emitted.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Held {
     /// What was proposed was emitted.
@@ -80,7 +89,7 @@ pub struct ControlIo {
     /// To the governor.
     pub proposals: mailbox::Sender<Proposal>,
     /// From the governor.
-    pub held: triple_buffer::Output<Held>,
+    pub told: triple_buffer::Output<Told>,
     /// To inference: the plan that is followed.
     pub followed: triple_buffer::Input<Followed>,
     /// Who proposes.
@@ -102,9 +111,11 @@ pub fn tick(
     schedule: &mut Schedule,
     due: Mono,
     chunks: impl Iterator<Item = Chunk>,
-    held: &Held,
+    told: &Told,
     refused: &AtomicU64,
 ) -> Proposal {
+    schedule.limits_in_force(told.in_force);
+    let held = &told.held;
     if let Held::Standby(at) = held {
         schedule.reset(at);
         chunks.for_each(drop);
@@ -164,7 +175,7 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
     while !io.ending.load(Ordering::Relaxed) {
         let now = ticks.wait();
         seat.beat.mark(now.woke);
-        let held = *io.held.read();
+        let told = *io.told.read();
         let obeys_from = io.obeys_from.load(Ordering::Acquire);
         if core::mem::replace(&mut obeyed_from, obeys_from) != obeys_from {
             schedule.instruction_changed(now.due, obeys_from);
@@ -175,10 +186,10 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
             Some(made.chunk)
         });
         io.proposals.put(match *io.driver.read() {
-            Driver::Policy => tick(&mut schedule, now.due, chunks, &held, &io.chunks_refused),
+            Driver::Policy => tick(&mut schedule, now.due, chunks, &told, &io.chunks_refused),
             driver => {
                 let wish = driver.wish(now.due);
-                drive(&mut schedule, now.due, chunks, &held, wish.as_ref())
+                drive(&mut schedule, now.due, chunks, &told.held, wish.as_ref())
             }
         });
         io.followed.write(Followed::of(&schedule));

@@ -10,7 +10,7 @@ use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Decision, Permission};
 use crate::core::units::Mono;
 use crate::runtime::clock;
-use crate::runtime::control::Held;
+use crate::runtime::control::{Held, Told};
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::threads::Seat;
 use crate::runtime::wheel::Wheel;
@@ -40,7 +40,7 @@ pub struct GovernorIo {
     /// To egress.
     pub commands: mailbox::Sender<Option<Output>>,
     /// Back to control.
-    pub held: triple_buffer::Input<Held>,
+    pub told: triple_buffer::Input<Told>,
     /// To the watchdog.
     pub last: triple_buffer::Input<Last>,
     /// To the page.
@@ -81,7 +81,7 @@ pub fn tick(
     states: &StateHistory,
     decision: &Decision,
     people: People,
-) -> (Output, Held) {
+) -> (Output, Told) {
     let input = Input {
         proposal,
         state: states.fresh(now, governor.limits().state_age_max_ns),
@@ -102,7 +102,11 @@ pub fn tick(
         // which brakes late by nature and swings around a moving wish.
         Verdict::Shaped(_) | Verdict::Held(_) => Held::At(*output.command.get()),
     };
-    (output, held)
+    let told = Told {
+        held,
+        in_force: output.in_force,
+    };
+    (output, told)
 }
 
 /// The decision before the watchdog's first word: nothing moves.
@@ -139,7 +143,7 @@ pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, seat: &Se
             emergency_stop: io.emergency_stop.load(Ordering::Acquire),
             speed_scale: 1.0 - f64::from(io.slowed.load(Ordering::Relaxed)) * 1e-3,
         };
-        let (output, held) = tick(
+        let (output, told) = tick(
             &mut governor,
             now,
             proposal.as_ref(),
@@ -151,7 +155,7 @@ pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, seat: &Se
             io.interventions.fetch_add(1, Ordering::Relaxed);
         }
         io.commands.put(Some(output));
-        io.held.write(held);
+        io.told.write(told);
         io.last.write(Last(Some(output)));
         io.shown.write(Last(Some(output)));
         io.allocations.store(

@@ -22,7 +22,7 @@ use crate::link::motor::{self, Motor};
 use crate::policy::text::InstructionFault;
 use crate::ports::Frame;
 use crate::runtime::clock;
-use crate::runtime::control::{self, Followed, Held};
+use crate::runtime::control::{self, Followed, Told};
 use crate::runtime::deployment::{Deployment, Identities};
 use crate::runtime::egress::Framer;
 use crate::runtime::governor::{self as governor_stage, People};
@@ -137,7 +137,7 @@ impl Lockstep {
             &self.joints,
         );
         let mut decision = governor_stage::NO_DECISION;
-        let mut held = Held::default();
+        let mut told = Told::default();
         let mut last = None;
         let began = self.now;
         let mut over: Option<Outcome> = None;
@@ -187,10 +187,10 @@ impl Lockstep {
                 &mut self.schedule,
                 now,
                 arrived.into_iter(),
-                &held,
+                &told,
                 &self.refused_chunks,
             );
-            let (output, now_held) = governor_stage::tick(
+            let (output, now_told) = governor_stage::tick(
                 &mut self.governor,
                 now,
                 Some(&proposal),
@@ -199,7 +199,7 @@ impl Lockstep {
                 People::NONE,
             );
             self.allocations += allocations_of_this_thread() - before;
-            held = now_held;
+            told = now_told;
             last = Some(output);
             self.interventions += u64::from(matches!(output.verdict, Verdict::Shaped(_)));
             let frame = self.framer.frame(now, &output);

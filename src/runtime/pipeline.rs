@@ -19,7 +19,7 @@ use crate::link::session::LinkError;
 use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Gather, Reach, Watched};
 use crate::runtime::capture::{self, CaptureIo};
-use crate::runtime::control::{self, ControlIo, Followed, Held};
+use crate::runtime::control::{self, ControlIo, Followed, Told};
 use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
@@ -172,7 +172,7 @@ pub fn start_recorded(
     };
     let (proposals, proposals_out) = mailbox(&nothing);
     let (commands, commands_out) = mailbox(&None);
-    let (held, held_out) = triple_buffer(&Held::default());
+    let (told, told_out) = triple_buffer(&Told::default());
     let (last, last_out) = triple_buffer(&Last::default());
     let (shown, shown_out) = triple_buffer(&Last::default());
     let (decisions, decisions_out) = triple_buffer(&NO_DECISION);
@@ -293,7 +293,7 @@ pub fn start_recorded(
         slowed: Arc::clone(&counters.slowed),
         wheel: Arc::clone(&wheel),
         commands,
-        held,
+        told,
         last,
         shown,
         interventions: Arc::clone(&counters.interventions),
@@ -308,7 +308,7 @@ pub fn start_recorded(
     let control_io = ControlIo {
         chunks: chunks_out,
         proposals,
-        held: held_out,
+        told: told_out,
         followed,
         driver: driver_out,
         obeys_from: Arc::clone(&obeys_from),

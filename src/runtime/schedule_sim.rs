@@ -8,11 +8,14 @@
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
 use crate::core::schedule::merge::{Aggregate, Order};
-use crate::core::schedule::{Bound, Config, Merge, OnInstruction, Schedule, Step};
+use crate::core::schedule::{Config, Merge, OnInstruction, Rates, Schedule, Step};
 use crate::core::units::{MS, Mono};
+use crate::runtime::demo::{self, DemoError};
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 /// Control period.
 pub const TICK_MS: u64 = 5;
@@ -28,9 +31,10 @@ const REACTED_RAD: f64 = 0.05;
 /// Ticks after a hand-over that belong to its seam for the three steps: the tick itself and the two next, as a third
 /// difference reaches over four.
 const SEAM_TICKS: usize = 3;
-/// The bench's arm, as configured: 0.8 of 15 rad/s2, and 15 rad/s2 built up in 10 ms.
-const BOUND: Bound = Bound {
-    acceleration_max: 12.0,
+/// The shoulder of the bench's arm, as configured.
+const LIMITS: Rates = Rates {
+    velocity_max: 2.5,
+    acceleration_max: 15.0,
     jerk_max: 1500.0,
 };
 
@@ -106,6 +110,43 @@ pub struct Measured {
     pub skipped_at_start: usize,
     /// From the change of the scene; only `waves` has one.
     pub reaction_ms: Option<u64>,
+    /// The rule on the bench, where that was asked for: with the demo's policy instead of the stream.
+    pub bench: Option<OnBench>,
+}
+
+/// Episodes of the demo in simulated time, under a merge rule and an injected delay of inference.
+#[derive(Clone, Debug, Serialize)]
+pub struct OnBench {
+    /// How many were run.
+    pub episodes: u32,
+    /// Share of them done as asked.
+    pub success_rate: f64,
+    /// Plans that ran out.
+    pub stalls: u64,
+    /// Ticks that the governor changed.
+    pub interventions: u64,
+}
+
+/// Runs the demo under a rule.
+///
+/// # Errors
+/// [`DemoError`].
+pub fn on_bench(
+    bundle: &Path,
+    merge: Merge,
+    delay_ms: u64,
+    (episodes, seed): (u32, u64),
+) -> Result<OnBench, DemoError> {
+    let mut config = demo::bench_config(bundle, false)?;
+    config.schedule.merge = merge;
+    let never = AtomicBool::new(false);
+    let report = demo::lockstep(config, episodes, seed, delay_ms, &never)?;
+    Ok(OnBench {
+        episodes: report.episodes,
+        success_rate: report.success_rate,
+        stalls: report.ladder.stalls,
+        interventions: report.governor_interventions,
+    })
 }
 
 /// Every stream under every delay.
@@ -232,7 +273,7 @@ pub fn run(
 ) -> Result<Trace, ChunkFault> {
     let mut schedule = Schedule::new(Config {
         kinds: [JointKind::Revolute].into_iter().collect(),
-        bounds: [BOUND].into_iter().collect(),
+        limits: [LIMITS].into_iter().collect(),
         period_ns: TICK_MS * MS,
         merge: *merge,
         start_ns: 0,
@@ -355,6 +396,7 @@ pub fn measure(scenario: &Scenario, trace: &Trace) -> Measured {
         jerk_rms_rad_s3: (jerk.iter().map(|jerk| jerk * jerk).sum::<f64>()
             / jerk.len().max(1) as f64)
             .sqrt(),
+        bench: None,
         stalled_ms: trace.stalled_ticks as u64 * TICK_MS,
         skipped_at_start: trace.skipped_at_start,
         reaction_ms,

@@ -249,6 +249,8 @@ pub struct Rungs {
     pub slowing_s: f64,
     /// At rest without a plan.
     pub hold_s: f64,
+    /// By how much plans were played slower to keep to the limits in force.
+    pub stretched_s: f64,
     /// Times that a plan ran out before its successor came: a stall.
     pub stalls: u64,
 }
@@ -261,6 +263,7 @@ impl Rungs {
             tail_s: seconds(ladder.tail_ns),
             slowing_s: seconds(ladder.slowing_ns),
             hold_s: seconds(ladder.hold_ns),
+            stretched_s: seconds(ladder.stretched_ns),
             stalls: ladder.ran_out,
         }
     }

@@ -54,7 +54,8 @@ def peers(root):
     exec(re.search(r"^AGGREGATE_FUNCTIONS = \{.*?^\}", text, re.M | re.S)[0], table)
     export = ("physicalai.config", {"export_config": lambda **_: lambda cls: cls})
     smoothers = load("physicalai_smoothers", root / "physicalai/runtime/smoothers.py", [export])
-    return queue.ActionQueue, table["AGGREGATE_FUNCTIONS"], smoothers
+    dual = load("physicalai_rtc_queue", root / "physicalai/runtime/execution/rtc_queue.py")
+    return queue.ActionQueue, table["AGGREGATE_FUNCTIONS"], smoothers, dual.RTCActionQueue
 
 
 class Rtc:
@@ -120,6 +121,27 @@ class Lerp:
         return action
 
 
+class DualTrack:
+    """physicalai RTC queue: replaced on arrival, dropping what was popped since its inference began."""
+
+    name = "physicalai 0.3.0 RTC queue"
+
+    def __init__(self, queue):
+        self.queue = queue()
+        self.cursor = self.queue.get_action_index
+
+    def offer(self, arrival, _):
+        chunk = np.asarray(arrival["actions_rad"], np.float32).reshape(-1, 1)
+        began = arrival.get("cursor", self.cursor())
+        dropped = max(0, self.cursor() - began)
+        self.queue.merge(chunk, chunk, began)
+        return dropped
+
+    def pop(self, _):
+        action = self.queue.pop()
+        return None if action is None else float(action[0])
+
+
 def run(index, scenario, peer, synchronous=False):
     """Pops an action each 50 ms; a chunk that has arrived is offered before."""
     coming = [dict(arrival) for arrival in scenario["arrivals"]]
@@ -143,6 +165,12 @@ def run(index, scenario, peer, synchronous=False):
             if synchronous:
                 # The next observation is made when this chunk is done.
                 free_at = ms + ACTION_MS * len(arrival["actions_rad"])
+        if hasattr(peer, "cursor"):
+            # Inference begins when the chunk before it has been merged.
+            for arrival in coming:
+                if arrival["captured_ms"] > ms:
+                    break
+                arrival.setdefault("cursor", peer.cursor())
         action = peer.pop(ms)
         actions.append(action)
         if offered and len(actions) > 1:
@@ -169,10 +197,11 @@ def run(index, scenario, peer, synchronous=False):
 
 
 def main():
-    queue, mixes, smoothers = peers(sys.argv[1])
+    queue, mixes, smoothers, dual = peers(sys.argv[1])
     traces = []
     for index, scenario in enumerate(json.load(open(sys.argv[2]))):
         traces.append(run(index, scenario, Rtc(queue)))
+        traces.append(run(index, scenario, DualTrack(dual)))
         traces.append(run(index, scenario, Lerp(smoothers)))
         for name, mix in mixes.items():
             traces.append(run(index, scenario, Aggregated(name, mix)))

@@ -19,7 +19,7 @@ use tendon::policy::LoadOptions;
 use tendon::policy::staged::onward::Running;
 use tendon::policy::staged::{Observation, Staged};
 use tendon::ports::{Dtype, Engine, Frame, StageSpec, Tensor, TensorSpec};
-use tendon::runtime::control::{self, Followed, Held};
+use tendon::runtime::control::{self, Followed, Told};
 use tendon::runtime::deployment::Deployment;
 use tendon::runtime::lockstep::Lockstep;
 
@@ -386,7 +386,13 @@ fn run(name: &str, rtc: Value) -> Shown {
             ..JointState::NEVER
         });
         let arrived = coming.take_if(|chunk| chunk.provenance().captured.plus_ns(LATE_NS) <= now);
-        let proposal = control::tick(&mut schedule, now, arrived.into_iter(), &Held::No, &refused);
+        let proposal = control::tick(
+            &mut schedule,
+            now,
+            arrived.into_iter(),
+            &Told::default(),
+            &refused,
+        );
         if let Step::Setpoint { setpoint, .. } = proposal.step {
             told.insert(now, setpoint.position[..6].try_into().expect("six"));
         }

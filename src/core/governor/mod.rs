@@ -40,7 +40,7 @@ use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
 use crate::core::kinematics::envelope::Envelope;
 use crate::core::observation::{Freshness, JointState};
-use crate::core::schedule::{Absence, Step};
+use crate::core::schedule::{Absence, InForce, Step};
 use crate::core::supervisor::{Armed, Hands, Permission};
 use crate::core::units::Mono;
 use limits::{BadLimits, Limits};
@@ -182,6 +182,8 @@ pub struct Output {
     pub action: u16,
     /// Whether every joint is at rest in what was emitted.
     pub at_rest: bool,
+    /// Which share of the limits it was held to: whoever plans keeps to them too.
+    pub in_force: InForce,
     /// What the governor found by itself, whatever the supervisor said: for [`crate::core::supervisor::Facts::held`].
     pub found: Option<Cause>,
 }
@@ -331,6 +333,13 @@ impl Governor {
             provenance,
             action,
             at_rest,
+            in_force: InForce {
+                velocity: self.motion.share(),
+                acceleration: match self.motion.in_force() {
+                    Force::Full => 1.0,
+                    Force::Tight => self.limits.settling.acceleration,
+                },
+            },
             found: if worst.is_none() { cause } else { own },
         }
     }

@@ -137,6 +137,18 @@ impl Motion {
             .all(|lane| lane.axis.v == 0.0 && lane.axis.a == 0.0)
     }
 
+    /// Which limits are in force.
+    #[must_use]
+    pub fn in_force(&self) -> Force {
+        self.in_force
+    }
+
+    /// Which share of the velocity limits is in force.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+
     /// Ticks within which any stop has ended, whatever was going on. Joints that wait for one another may give half of
     /// what they have to what is across the line (see [`together`]), and take twice as long.
     #[must_use]

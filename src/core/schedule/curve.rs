@@ -12,7 +12,8 @@ use crate::core::action::JointKind;
 use crate::core::chunk::Chunk;
 use crate::core::units::Mono;
 
-/// Position, velocity and acceleration of every joint at `at`, which is clamped into the chunk.
+/// Position, velocity and acceleration of every joint at `at`. Before the first action the chunk is taken as having
+/// come straight; after the last, `at` is clamped.
 #[must_use]
 pub fn sample(chunk: &Chunk, kinds: &[JointKind], at: Mono) -> Motion {
     let period_s = chunk.period_ns() as f64 * 1e-9;
@@ -24,6 +25,8 @@ pub fn sample(chunk: &Chunk, kinds: &[JointKind], at: Mono) -> Motion {
     let after = chunk.action(step + 2);
     // Which neighbours exist; the others are the straight continuation.
     let (has_before, has_to, has_after) = (step > 0, step < last, step + 1 < last);
+
+    let early_s = chunk.first_at().since_ns(at) as f64 * 1e-9;
 
     let mut motion = Motion::still(kinds.len());
     for (joint, kind) in kinds.iter().enumerate() {
@@ -51,7 +54,7 @@ pub fn sample(chunk: &Chunk, kinds: &[JointKind], at: Mono) -> Motion {
                 )
             }
         };
-        motion.set(joint, position, velocity, acceleration);
+        motion.set(joint, position - velocity * early_s, velocity, acceleration);
     }
     motion
 }

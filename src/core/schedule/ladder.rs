@@ -38,6 +38,8 @@ pub struct Ladder {
     pub slowing_ns: u64,
     /// See [`Rung::Hold`]; the wait for the first chunk is not counted.
     pub hold_ns: u64,
+    /// By how much plans were stretched to keep to the limits in force.
+    pub stretched_ns: u64,
     /// Times that a plan ran out before its successor came.
     pub ran_out: u64,
 }
@@ -51,6 +53,7 @@ impl Ladder {
             tail_ns: self.tail_ns.saturating_sub(before.tail_ns),
             slowing_ns: self.slowing_ns.saturating_sub(before.slowing_ns),
             hold_ns: self.hold_ns.saturating_sub(before.hold_ns),
+            stretched_ns: self.stretched_ns.saturating_sub(before.stretched_ns),
             ran_out: self.ran_out.saturating_sub(before.ran_out),
         }
     }

@@ -6,10 +6,11 @@
 //! observed begins with its first action: the plan was made for exactly that pose. Where an old and a new chunk overlap a rule decides the plan
 //! ([`merge`]). Between two actions the joints follow a C2 curve through the actions ([`curve`]); whenever the plan
 //! changes, the difference to what was being done is faded out by a motion whose jerk is bounded ([`seam`]). So the
-//! setpoints are C2 whatever the rule. When the plan ends the joints are slowed to rest ([`ladder`]), then nothing is
+//! setpoints are C2 whatever the rule. A plan that asks for more than the limits in force is played slower ([`pace`]).
+//! When the plan ends the joints are slowed to rest ([`ladder`]), then nothing is
 //! said and the governor holds: nothing here repeats or catches up.
 //!
-//! It does not: enforce limits (the governor), decide whether the robot may move (the supervisor), know how old the
+//! It does not: enforce limits (the governor; what is proposed keeps to them where the plan can be played slower), decide whether the robot may move (the supervisor), know how old the
 //! joint state is (the governor).
 //!
 //! ```text
@@ -23,6 +24,7 @@ pub mod curve;
 pub mod grip;
 pub mod ladder;
 pub mod merge;
+pub mod pace;
 pub mod rtc;
 pub mod seam;
 #[cfg(test)]
@@ -36,8 +38,10 @@ use grip::Grip;
 use ladder::{Ladder, Rung, Slowing};
 pub use merge::Merge;
 use merge::Plan;
+use pace::Pace;
+pub use pace::{InForce, Rates};
 use rtc::Delays;
-pub use seam::Bound;
+use seam::Bound;
 use seam::{Motion, Seam};
 
 /// What the scheduler must know of the deployment.
@@ -45,8 +49,8 @@ use seam::{Motion, Seam};
 pub struct Config {
     /// How each joint's numbers are read; the length is the number of joints.
     pub kinds: heapless::Vec<JointKind, JOINTS_MAX>,
-    /// What seams and the way to rest may ask of each joint; as long as `kinds`.
-    pub bounds: heapless::Vec<Bound, JOINTS_MAX>,
+    /// What the governor allows each joint at most; as long as `kinds`.
+    pub limits: heapless::Vec<Rates, JOINTS_MAX>,
     /// The control period.
     pub period_ns: u64,
     /// How chunks are joined.
@@ -129,6 +133,17 @@ enum Active {
     Second,
 }
 
+/// A way to play a plan.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Plan seconds a second.
+    rate: f64,
+    /// By how much the plan is put off at once.
+    late_ns: u64,
+    /// What is left of the motion before.
+    seam: Seam,
+}
+
 /// Chunk(s) to setpoint. See the module's text.
 #[derive(Debug)]
 pub struct Schedule {
@@ -139,6 +154,12 @@ pub struct Schedule {
     next: Chunk,
     waiting: bool,
     seam: Seam,
+    pace: Pace,
+    in_force: InForce,
+    /// What seams and the way to rest may ask of each joint, under the limits in force.
+    bounds: heapless::Vec<Bound, JOINTS_MAX>,
+    /// When the plan ahead is to be held against the limits again.
+    look_at: Mono,
     slowing: Option<Slowing>,
     ended: bool,
     last: Option<Motion>,
@@ -166,6 +187,19 @@ pub struct Schedule {
     delays: Delays,
 }
 
+/// Points at which a plan ahead is held against the limits.
+const LOOKS: u64 = 24;
+/// How far ahead it is looked at least and at most.
+const AHEAD_MIN_NS: u64 = 200_000_000;
+const AHEAD_MAX_NS: u64 = 1_000_000_000;
+/// Ways to join a plan that are tried at most.
+const WAYS_TRIED: usize = 6;
+/// By how much the seam of the next is longer, once that is the matter.
+const LONGER: f64 = 1.3;
+/// A plan is not played slower than this to last until its successor.
+const LASTING_MIN: f64 = 0.4;
+/// A plan is not put off by more at once: what moves slowly is not reached by waiting for it.
+const LATE_MAX_NS: u64 = 500_000_000;
 /// The end of time.
 const NEVER: Mono = Mono(u64::MAX);
 
@@ -174,12 +208,20 @@ impl Schedule {
     #[must_use]
     pub fn new(config: Config) -> Schedule {
         Schedule {
+            bounds: config
+                .limits
+                .iter()
+                .map(|limits| limits.bound(InForce::FULL))
+                .collect(),
             config,
             plans: (Plan::blank(), Plan::blank()),
             active: Active::Neither,
             next: Chunk::blank(),
             waiting: false,
             seam: Seam::NONE,
+            pace: Pace::default(),
+            in_force: InForce::FULL,
+            look_at: NEVER,
             slowing: None,
             ended: false,
             last: None,
@@ -206,6 +248,7 @@ impl Schedule {
         self.active = Active::Neither;
         self.waiting = false;
         self.seam = Seam::NONE;
+        self.pace = Pace::default();
         self.slowing = None;
         self.ended = false;
         self.last = Some(Motion::resting(at));
@@ -217,6 +260,20 @@ impl Schedule {
         self.unmixed = false;
         self.unsure = false;
         self.delays.clear();
+    }
+
+    /// The governor's word on which limits are in force: what is planned from now on keeps to them.
+    pub fn limits_in_force(&mut self, in_force: InForce) {
+        if in_force == self.in_force {
+            return;
+        }
+        if in_force.is_tighter_than(self.in_force) {
+            self.look_at = Mono(0);
+        }
+        self.in_force = in_force;
+        for (bound, limits) in self.bounds.iter_mut().zip(&self.config.limits) {
+            *bound = limits.bound(in_force);
+        }
     }
 
     /// The instruction changed at `now`; chunks from number `obeys_from` on obey it. What the old plan may still do is
@@ -258,25 +315,29 @@ impl Schedule {
         if now.since_ns(captured) > self.config.chunk_age_max_ns {
             return Intake::TooOld;
         }
-        if chunk.last_at() <= now {
+        // The robot is behind by what its plan has lost since it was observed.
+        let first_at = chunk.first_at().plus_ns(self.pace.lost_since(captured));
+        if first_at.plus_ns(chunk.last_at().since_ns(chunk.first_at())) <= now {
             return Intake::Over;
         }
         self.newest_captured = captured;
         if chunk.unsure() {
             self.unsure = true;
-            self.leave(now);
+            self.leave();
             return Intake::Unsure;
         }
         self.next.assign(chunk);
+        self.next.move_to(first_at);
         self.waiting = true;
         Intake::Taken
     }
 
     /// Leaves the plan for good. What comes after begins from where that ends, and is not mixed with it.
-    fn leave(&mut self, now: Mono) {
+    fn leave(&mut self) {
         self.waiting = false;
         self.unmixed = true;
-        self.cut = self.cut.min(now);
+        // Before all time: a plan that is played slower, or put off, does not come back.
+        self.cut = Mono(0);
     }
 
     /// The setpoint for `now`. Call once a control period.
@@ -300,6 +361,8 @@ impl Schedule {
             let [_, second] = self.trail;
             self.trail = [second, *last.position()];
         }
+        let lost_ns = self.pace.pass(now);
+        self.put_off(lost_ns);
         self.resting_from = match &self.last {
             Some(last) if last.at_rest() => self.resting_from.or(Some(now)),
             Some(_) | None => None,
@@ -317,8 +380,7 @@ impl Schedule {
         let action = now.since_ns(chunk.first_at()) / chunk.period_ns().max(1);
         let action = action.min(chunk.steps() as u64 - 1) as u16;
         let (rung, motion) = if now <= self.plan_end(chunk) {
-            let mut motion = curve::sample(chunk, &self.config.kinds, now);
-            self.seam.add_to(&mut motion, &self.config.kinds, now);
+            let motion = self.planned(chunk, &self.way(), now, 0);
             let fresh = now.since_ns(self.taken_at) <= self.config.fresh_ns;
             (if fresh { Rung::Fresh } else { Rung::Tail }, Some(motion))
         } else {
@@ -369,6 +431,12 @@ impl Schedule {
         self.plan().map(|plan| &plan.raw)
     }
 
+    /// How fast the plan is played: plan seconds a second, at most 1.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.pace.rate()
+    }
+
     /// How long the seam now being faded is in all.
     #[must_use]
     pub fn seam_ns(&self) -> u64 {
@@ -406,7 +474,7 @@ impl Schedule {
         let from = now.minus_ns(self.config.period_ns);
         let slowing = self
             .slowing
-            .get_or_insert_with(|| Slowing::begin(last, from, &self.config.bounds));
+            .get_or_insert_with(|| Slowing::begin(last, from, &self.bounds));
         let (motion, over) = slowing.at(now, &self.config.kinds);
         if over {
             self.ended = true;
@@ -424,7 +492,9 @@ impl Schedule {
     /// The waiting chunk takes over once its first action is due: before that it has nothing to say, and the old
     /// chunk's tail is the better plan.
     fn hand_over(&mut self, now: Mono, held: bool) {
-        if self.waiting && self.next.last_at() <= now {
+        let expiry = self.next.provenance().captured;
+        let expiry = expiry.plus_ns(self.config.chunk_age_max_ns);
+        if self.waiting && (self.next.last_at() <= now || expiry < now) {
             self.waiting = false;
         }
         let due = self.waiting && self.next.first_at() <= now && self.not_before <= now;
@@ -440,8 +510,11 @@ impl Schedule {
             self.take_next(now);
         }
         let Some(plan) = self.plan() else { return };
-        let following = now <= self.plan_end(&plan.merged);
-        if !following || !(due || held) {
+        if now > self.plan_end(&plan.merged) {
+            self.pace.set(now, 1.0);
+            return;
+        }
+        if !(due || held || self.must_change_pace(now)) {
             return;
         }
         let Some(last) = &self.last else {
@@ -449,16 +522,162 @@ impl Schedule {
             return;
         };
         let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-        let after = curve::sample(&plan.merged, &self.config.kinds, now);
-        let gentle_max_ns = gentle_max_ns.min(self.between_ns);
-        self.seam = self.seam_between(&before, &after, now, gentle_max_ns);
+        self.join(&before, now, gentle_max_ns.min(self.between_ns));
+    }
+
+    /// Joins the plan from `before`, which the last tick's motion leads to, in the first way found that keeps to the limits
+    /// in force: as fast as it was meant, else slower, else without catching up, else by a longer seam. Where none does,
+    /// in the way that exceeds them least: it is not a matter of pace then, and the governor's turn comes.
+    fn join(&mut self, before: &Motion, now: Mono, gentle_max_ns: u64) {
+        let Some(plan) = self.plan() else { return };
+        let chunk = &plan.merged;
+        let mut best: Option<(f64, Way)> = None;
+        let lasting = self.lasting_rate(chunk, now);
+        let (mut rate, mut late_ns, mut least_ns) = (lasting, 0, 0);
+        for attempt in 0..WAYS_TRIED {
+            let at = now.minus_ns(late_ns);
+            let after = curve::sample(chunk, &self.config.kinds, at).at_rate(rate);
+            let seam = self.seam_between(before, &after, now, gentle_max_ns);
+            let seam = seam.at_least(least_ns);
+            let way = Way {
+                rate,
+                late_ns,
+                seam,
+            };
+            let excess = self.excess(chunk, &way, now);
+            if best.is_none_or(|(least, _)| excess < least) {
+                best = Some((excess, way));
+            }
+            if excess <= 1.0 {
+                break;
+            }
+            if attempt == 0 {
+                let seam = Seam::NONE;
+                let meant = Way {
+                    rate: 1.0,
+                    seam,
+                    ..way
+                };
+                let alone = self.excess(chunk, &meant, now);
+                rate = pace::rate_below(1.0 / alone).min(lasting);
+                continue;
+            }
+            if attempt > 1 {
+                rate = pace::rate_below(rate / excess);
+                least_ns = (LONGER * seam.length_ns() as f64) as u64;
+            } else {
+                least_ns = seam.length_ns();
+            }
+            let at_now = curve::sample(chunk, &self.config.kinds, now).at_rate(rate);
+            let behind_ns = before.behind_ns(&at_now, least_ns, &self.config.kinds);
+            // In the plan's time, and no further back than time goes.
+            late_ns = ((rate * behind_ns as f64) as u64)
+                .min(LATE_MAX_NS)
+                .min(now.0);
+        }
+        if let Some((_, way)) = best {
+            self.pace.set(now, way.rate);
+            self.pace.lose(now, way.late_ns);
+            self.look_at = now.plus_ns(self.ahead_ns(&way.seam, now) / 2);
+            self.seam = way.seam;
+            let lost_ns = self.pace.pass(now);
+            self.put_off(lost_ns);
+        }
+    }
+
+    /// The rate at which the plan lasts until its successor is due, if that comes as this one came; 1 if it lasts anyhow.
+    /// To go slower to the end is kinder than to stop at it.
+    fn lasting_rate(&self, chunk: &Chunk, now: Mono) -> f64 {
+        let due_ns = self.between_ns + self.between_ns / 8;
+        let wanted_ns = self.taken_at.plus_ns(due_ns).since_ns(now);
+        let left_ns = chunk.last_at().since_ns(now);
+        if left_ns >= wanted_ns {
+            return 1.0;
+        }
+        pace::rate_below(left_ns as f64 / wanted_ns as f64).max(LASTING_MIN)
+    }
+
+    /// Whether the plan ahead, as it is being played, asks for more than the limits in force. Looked at now and then:
+    /// each look reaches over the next.
+    fn must_change_pace(&mut self, now: Mono) -> bool {
+        if now < self.look_at {
+            return false;
+        }
+        self.look_at = now.plus_ns(self.ahead_ns(&self.seam, now) / 2);
+        self.plan()
+            .is_some_and(|plan| self.excess(&plan.merged, &self.way(), now) > 1.0)
+    }
+
+    fn way(&self) -> Way {
+        Way {
+            rate: self.pace.rate(),
+            late_ns: 0,
+            seam: self.seam,
+        }
+    }
+
+    /// How far ahead the plan is held against the limits: over its seam, and until its successor is well overdue.
+    fn ahead_ns(&self, seam: &Seam, now: Mono) -> u64 {
+        (2 * self.between_ns)
+            .max(AHEAD_MIN_NS)
+            .max(seam.left_ns(now))
+            .min(AHEAD_MAX_NS)
+    }
+
+    fn excess(&self, chunk: &Chunk, way: &Way, now: Mono) -> f64 {
+        let ahead_ns = self.ahead_ns(&way.seam, now);
+        let step_ns = (ahead_ns / LOOKS).max(self.config.period_ns);
+        let left_ns = (chunk.last_at().since_ns(now) as f64 / way.rate) as u64;
+        // The next tick is looked at too: there a seam changes the acceleration the most.
+        let looks = (0..LOOKS).map(|look| self.config.period_ns + look * step_ns);
+        let motions = core::iter::once(0)
+            .chain(looks)
+            .take_while(|ahead_ns| *ahead_ns <= left_ns)
+            .map(|ahead_ns| {
+                let motion = self.planned(chunk, way, now, ahead_ns);
+                (ahead_ns as f64 * 1e-9, motion)
+            });
+        let joints = (&*self.config.kinds, &*self.config.limits);
+        pace::excess(motions, joints, self.in_force)
+    }
+
+    /// The plan and its seam `ahead_ns` after `now`, if played in this way from `now` on.
+    fn planned(&self, chunk: &Chunk, way: &Way, now: Mono, ahead_ns: u64) -> Motion {
+        let at = now
+            .plus_ns((way.rate * ahead_ns as f64) as u64)
+            .minus_ns(way.late_ns);
+        let mut motion = curve::sample(chunk, &self.config.kinds, at).at_rate(way.rate);
+        way.seam
+            .add_to(&mut motion, &self.config.kinds, now.plus_ns(ahead_ns));
+        motion
+    }
+
+    /// What the plan's time has lost since the last tick puts off all that it still holds.
+    fn put_off(&mut self, lost_ns: u64) {
+        if lost_ns == 0 {
+            return;
+        }
+        let later = |chunk: &mut Chunk| chunk.move_to(chunk.first_at().plus_ns(lost_ns));
+        later(&mut self.next);
+        let plan = match self.active {
+            Active::Neither => None,
+            Active::First => Some(&mut self.plans.0),
+            Active::Second => Some(&mut self.plans.1),
+        };
+        if let Some(plan) = plan {
+            later(&mut plan.merged);
+            later(&mut plan.raw);
+        }
+        self.cut = self.cut.plus_ns(lost_ns);
+        self.ladder.stretched_ns = self.ladder.stretched_ns.saturating_add(lost_ns);
     }
 
     /// Shifts the next chunk so that its action `event` comes when the seam to it is over.
     fn wait_for(&mut self, event: usize, now: Mono) {
         let Some(last) = &self.last else { return };
         let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-        let there = curve::sample(&self.next, &self.config.kinds, self.next.at(event));
+        let there = curve::sample(&self.next, &self.config.kinds, self.next.at(event))
+            .at_rate(self.pace.rate());
         let lead_ns = self.seam_between(&before, &there, now, 0).length_ns();
         let way_ns = self.next.period_ns().saturating_mul(event as u64);
         self.next
@@ -477,14 +696,15 @@ impl Schedule {
         let length_ns = if before.at_rest() {
             least_ns.max(self.config.start_ns)
         } else {
-            least_ns.max(self.seam.left_ns(now))
+            // What was begun gently goes on so; without a bound each seam would be longer than the one before.
+            least_ns.max(self.seam.left_ns(now).min(self.config.start_ns))
         };
         Seam::between(
             before,
             after,
             now,
             [length_ns, gentle_max_ns],
-            (&self.config.kinds, &self.config.bounds),
+            (&self.config.kinds, &self.bounds),
         )
     }
 
@@ -497,10 +717,13 @@ impl Schedule {
             Active::Second => (Some(&*second), first, Active::First),
         };
         let old = old.filter(|_| !self.unmixed);
-        place.become_next(old, &self.next, self.config.merge, &self.config.kinds, now);
+        place.become_next(old, &self.next, self.config.merge, &self.config.kinds);
         self.grip.taken(&self.next, &self.config.kinds);
+        let captured = self.next.provenance().captured;
+        // In consumed steps: what the plan's time lost meanwhile was not consumed.
+        let consumed_from = captured.plus_ns(self.pace.lost_since(captured));
         self.delays
-            .followed(self.next.provenance().captured, now, self.next.period_ns());
+            .followed(consumed_from, now, self.next.period_ns());
         self.active = active;
         self.waiting = false;
         self.unmixed = false;

@@ -108,6 +108,21 @@ impl Motion {
             .take(self.joints)
     }
 
+    /// The same motion played at a rate: `rate` of its seconds a second.
+    #[must_use]
+    pub fn at_rate(mut self, rate: f64) -> Motion {
+        for (v, a) in self
+            .velocity
+            .iter_mut()
+            .zip(&mut self.acceleration)
+            .take(self.joints)
+        {
+            *v *= rate;
+            *a *= rate * rate;
+        }
+        self
+    }
+
     /// Where this motion is `seconds` later at constant acceleration. Used over one control period only.
     #[must_use]
     pub fn advanced(&self, seconds: f64) -> Motion {
@@ -122,6 +137,30 @@ impl Motion {
             *v += a * seconds;
         }
         later
+    }
+
+    /// By how much `plan`, at its own velocity, must be put off so that a fade to it over `length_ns` only speeds up or
+    /// slows down: that its way is the mean of both velocities. 0 if it must not.
+    ///
+    /// Least squares over the joints: the fade with p = (v_plan - v) L / 2 and a = 0 has the slope v_plan - v times a
+    /// cubic that falls from 1 to 0.
+    #[must_use]
+    pub fn behind_ns(&self, plan: &Motion, length_ns: u64, kinds: &[JointKind]) -> u64 {
+        let half_s = 0.5e-9 * length_ns as f64;
+        let (mut way, mut square) = (0.0, 0.0);
+        for (([q, v, _], [q_plan, v_plan, _]), kind) in self.joints().zip(plan.joints()).zip(kinds)
+        {
+            if *kind != JointKind::Gripper {
+                way += v_plan * (q_plan - q + (v_plan - v) * half_s);
+                square += v_plan * v_plan;
+            }
+        }
+        if square > 0.0 {
+            // The cast makes 0 of what is negative.
+            (1e9 * way / square) as u64
+        } else {
+            0
+        }
     }
 
     /// Whether nothing moves.
@@ -214,6 +253,17 @@ impl Seam {
             from,
             length_ns: (length_s * 1e9) as u64,
             gap,
+        }
+    }
+
+    /// The same difference, faded over `length_ns` if that is longer, but not longer than any fade may be.
+    #[must_use]
+    pub fn at_least(self, length_ns: u64) -> Seam {
+        Seam {
+            length_ns: length_ns
+                .min((LENGTH_MAX_S * 1e9) as u64)
+                .max(self.length_ns),
+            ..self
         }
     }
 

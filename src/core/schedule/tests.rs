@@ -11,19 +11,26 @@ fn kinds(n: usize) -> heapless::Vec<JointKind, JOINTS_MAX> {
     (0..n).map(|_| JointKind::Revolute).collect()
 }
 
+/// Of a joint that may be faster than any plan here but those that say otherwise.
+const LIMITS: Rates = Rates {
+    velocity_max: 1e6,
+    acceleration_max: 25.0,
+    jerk_max: 500.0,
+};
+/// What seams may use of them.
 const BOUND: Bound = Bound {
     acceleration_max: 20.0,
     jerk_max: 400.0,
 };
 
-fn bounds(n: usize) -> heapless::Vec<Bound, JOINTS_MAX> {
-    (0..n).map(|_| BOUND).collect()
+fn limits(n: usize) -> heapless::Vec<Rates, JOINTS_MAX> {
+    (0..n).map(|_| LIMITS).collect()
 }
 
 fn config(merge: Merge) -> Config {
     Config {
         kinds: kinds(2),
-        bounds: bounds(2),
+        limits: limits(2),
         period_ns: TICK,
         merge,
         start_ns: 150 * MS,
@@ -38,7 +45,11 @@ fn config(merge: Merge) -> Config {
 
 /// A chunk of 16 actions 50 ms apart on the line `start + slope * t` after its capture.
 fn line(id: u32, captured_ms: u64, start: f32, slope: f32) -> Chunk {
-    let values: Vec<f32> = (1..=16)
+    long_line(id, captured_ms, start, slope, 16)
+}
+
+fn long_line(id: u32, captured_ms: u64, start: f32, slope: f32, steps: usize) -> Chunk {
+    let values: Vec<f32> = (1..=steps)
         .flat_map(|i| [start + slope * 0.05 * i as f32; 2])
         .collect();
     let captured = Mono(captured_ms * MS);
@@ -262,7 +273,7 @@ fn an_older_observation_is_dropped_whatever_the_order_of_arrival() {
 fn a_chunk_for_another_robot_is_dropped() {
     let mut schedule = Schedule::new(Config {
         kinds: kinds(3),
-        bounds: bounds(3),
+        limits: limits(3),
         ..config(Merge::Replace)
     });
     assert_eq!(
@@ -304,7 +315,11 @@ fn a_gripper_steps_and_never_lies_between() {
 
 /// Runs `chunks` (arrival, chunk) with the given merge and returns the setpoints of joint 0, one a tick.
 fn run(merge: Merge, start: f64, chunks: &[(u64, Chunk)], until_ms: u64) -> Vec<f64> {
-    let mut schedule = Schedule::new(config(merge));
+    run_with(config(merge), start, chunks, until_ms)
+}
+
+fn run_with(config: Config, start: f64, chunks: &[(u64, Chunk)], until_ms: u64) -> Vec<f64> {
+    let mut schedule = Schedule::new(config);
     schedule.reset(&Setpoint::at_rest(&[start, start]));
     let mut out = Vec::new();
     for tick in 0..until_ms / 5 {
@@ -394,12 +409,31 @@ fn whatever_the_rule_a_seam_is_smooth() {
     }
 }
 
-/// Where joint 0 is, long after the second of two overlapping constant plans at 0 and 1 came.
+/// Two overlapping constant plans of 1.6 s at 0 and 1.
+fn two_plans() -> [(u64, Chunk); 2] {
+    [
+        (60, long_line(1, 10, 0.0, 0.0, 32)),
+        (260, long_line(2, 210, 1.0, 0.0, 32)),
+    ]
+}
+
+/// Where joint 0 is once the motion to the mixed plan is over, before the first plan begins to drop out.
 fn settled(rule: Merge) -> f64 {
-    let chunks = [(60, line(1, 10, 0.0, 0.0)), (260, line(2, 210, 1.0, 0.0))];
-    *run(rule, 0.0, &chunks, 1_000)
-        .get(150)
+    *run(rule, 0.0, &two_plans(), 1_200)
+        .last()
         .expect("a setpoint before the first plan's end")
+}
+
+#[test]
+fn a_plan_that_ends_leaves_the_mean_without_a_jump() {
+    for rule in RULES {
+        let mut config = config(rule);
+        config.chunk_age_max_ns = 4_000 * MS;
+        let positions = run_with(config, 0.0, &two_plans(), 2_200);
+        smooth(&positions, &[]);
+        let last = positions.last().expect("a setpoint");
+        assert!((0.7..1.01).contains(last), "{rule:?} ends at {last}");
+    }
 }
 
 #[test]
@@ -432,9 +466,20 @@ fn each_rule_mixes_as_it_says() {
 
 #[test]
 fn the_running_mean_of_a_line_lags_by_half_its_length() {
-    let chunks = [(60, line(1, 10, 0.0, 0.5)), (260, line(2, 210, 0.1, 0.5))];
-    let as_it_is = run(Merge::Replace, 0.0, &chunks, 1_000);
-    let mean = run(Merge::Smooth { last: 5 }, 0.0, &chunks, 1_000);
+    let chunks = [
+        (60, long_line(1, 10, 0.0, 0.5, 32)),
+        (260, long_line(2, 210, 0.1, 0.5, 32)),
+    ];
+    // Of a robot that nothing slows.
+    let run = |merge| {
+        let mut config = config(merge);
+        for limits in &mut config.limits {
+            (limits.acceleration_max, limits.jerk_max) = (1e3, 1e5);
+        }
+        run_with(config, 0.0, &chunks, 1_000)
+    };
+    let as_it_is = run(Merge::Replace);
+    let mean = run(Merge::Smooth { last: 5 });
     let lag = as_it_is[150] - mean[150];
     assert!(
         (lag - 0.5 * 0.1).abs() < 1e-3,
@@ -544,10 +589,14 @@ fn checked_step(
         return Ok(());
     };
     let plan = &schedule.plan().expect("a plan").merged;
-    let handed_over = plan_before != Some(plan.provenance().chunk_id);
+    // At a hand-over, and wherever else a seam begins: the pace may have changed there.
+    let begun = schedule.seam_ns() > 0 && schedule.seam.left_ns(now) == schedule.seam_ns();
+    let handed_over = begun || plan_before != Some(plan.provenance().chunk_id);
     let kinds = &schedule.config.kinds;
-    let curve = |at| curve::sample(plan, kinds, at);
-    let (from, to) = (curve(now.minus_ns(period_ns)), curve(now));
+    let rate = schedule.rate();
+    let curve = |at| curve::sample(plan, kinds, at).at_rate(rate);
+    let way_ns = (rate * period_ns as f64) as u64;
+    let (from, to) = (curve(now.minus_ns(way_ns)), curve(now));
     // A mixed plan falls back to the newest chunk where the older one ends, as the published rules do; caught there by a
     // seam, it has accelerations that no joint has, for which the longest seam and the longest stop are too short.
     let cut_short = schedule
@@ -642,7 +691,7 @@ proptest! {
         }
     }
 
-    /// Any order, delay, loss, duplication, length or NaN, under every rule.
+    /// Any order, delay, loss, duplication, length or NaN, under every rule and whatever share of the limits is in force.
     #[test]
     fn any_stream_of_chunks_stays_c2_in_order_and_fresh(
         rule in prop::sample::select(RULES.to_vec()),
@@ -651,6 +700,7 @@ proptest! {
             0..60,
         ),
         instructed_ms in 0u64..8000,
+        shares in prop::collection::vec((0u64..6000, 0.05f64..1.0, 0.2f64..1.0), 0..4),
     ) {
         let mut schedule = Schedule::new(config(rule));
         schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
@@ -662,6 +712,10 @@ proptest! {
             let now = Mono(tick * TICK);
             if tick == instructed_ms / 5 {
                 schedule.instruction_changed(now, (sent.len() / 2) as u32);
+            }
+            for (_, velocity, acceleration) in shares.iter().filter(|(at, ..)| at / 5 == tick) {
+                let (velocity, acceleration) = (*velocity, *acceleration);
+                schedule.limits_in_force(InForce { velocity, acceleration });
             }
             for (_, copies, chunk) in chunks.iter().filter(|(at, ..)| *at == tick) {
                 // Lost, once or twice.
@@ -725,9 +779,10 @@ fn a_gripper_that_closes_does_not_make_the_arms_seam_last() {
         .into_iter()
         .collect();
     // What a gripper's row may say: it has no dynamics of its own.
-    config.bounds = [
-        BOUND,
-        Bound {
+    config.limits = [
+        LIMITS,
+        Rates {
+            velocity_max: 1e-3,
             acceleration_max: 1e-3,
             jerk_max: 1e-3,
         },
@@ -890,5 +945,144 @@ fn a_robot_that_stands_is_not_made_to_move_by_the_noise_of_its_encoders() {
     match schedule.step(Mono(120 * TICK), None) {
         Step::Setpoint { action, .. } => assert_eq!(action, 0, "nothing is left out"),
         Step::None(absence) => panic!("{absence:?}"),
+    }
+}
+
+/// A chunk of 32 actions 50 ms apart, observed by `captured_ms`, of a joint that swings by `reach` each way at
+/// `omega` rad/s, and another that swings against it by half. `behind_ms`: where the robot is on its way.
+fn swing(id: u32, captured_ms: u64, [reach, omega]: [f64; 2], behind_ms: f64) -> Chunk {
+    let values: Vec<f32> = (0..32)
+        .flat_map(|i| {
+            let seconds = 1e-3 * (captured_ms as f64 + 50.0 * f64::from(i) - behind_ms);
+            let q = reach * (1.0 - (omega * seconds.max(0.0)).cos());
+            [q as f32, -0.5 * q as f32]
+        })
+        .collect();
+    let captured = Mono(captured_ms * MS);
+    let provenance = Provenance {
+        chunk_id: id,
+        captured,
+        ..Provenance::default()
+    };
+    Chunk::new(captured, 50 * MS, 2, &values, provenance).expect("a good chunk")
+}
+
+proptest! {
+    /// A plan that is up to four times too fast, under any share of the limits that may grow: what is proposed keeps to
+    /// them at every tick, goes where the plan goes, and never runs out.
+    #[test]
+    fn a_plan_that_is_too_fast_is_played_slower(
+        reach in 0.1f64..0.8,
+        speed in 0.2f64..2.0,
+        delay_ms in (12u64..80).prop_map(|x| 5 * x),
+        shares in (0.5f64..1.0, 0.5f64..1.0),
+        grows_ms in 0u64..6000,
+        rule in prop::sample::select(vec![Merge::Replace, Merge::Blend { blend_ns: 100 * MS }]),
+    ) {
+        let limits = Rates { velocity_max: 1.0, acceleration_max: 10.0, jerk_max: 500.0 };
+        let mut config = config(rule);
+        config.limits = [limits; 2].into_iter().collect();
+        config.chunk_age_max_ns = 5_000 * MS;
+        // Slow enough in acceleration and jerk when it is slow enough in velocity.
+        let omega = (speed / reach).min(5.0);
+        let mut schedule = Schedule::new(config);
+        schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+        let (velocity, acceleration) = shares;
+        let mut in_force = InForce { velocity, acceleration };
+        let (mut positions, mut coming, mut id) = (vec![0.0; 3], None, 0u32);
+        for ms in (100..6000u64).step_by(5) {
+            let now = Mono(ms * MS);
+            if ms / 5 == grows_ms / 5 {
+                in_force = InForce::FULL;
+            }
+            schedule.limits_in_force(in_force);
+            if coming.is_none() {
+                // The policy sees the robot where it is: behind by what was lost until now.
+                id += 1;
+                let behind_ms = schedule.ladder().stretched_ns as f64 / MS as f64;
+                coming = Some((ms + delay_ms, swing(id, ms, [reach, omega], behind_ms)));
+            }
+            if let Some((_, chunk)) = coming.take_if(|(at, _)| *at <= ms) {
+                prop_assert_eq!(schedule.offer(now, &chunk), Intake::Taken);
+            }
+            if let Step::Setpoint { setpoint, .. } = schedule.step(now, None) {
+                let dt = 0.005;
+                let q = setpoint.position[0];
+                let before = positions[positions.len() - 3..].to_vec();
+                let v = (q - before[2]) / dt;
+                let a = (q - 2.0 * before[2] + before[1]) / (dt * dt);
+                let j = (q - 3.0 * before[2] + 3.0 * before[1] - before[0]) / (dt * dt * dt);
+                prop_assert!(v.abs() <= in_force.velocity, "{v} at {ms} ms");
+                // Held against the limits at some points ahead, and at the next hand-over again.
+                prop_assert!(a.abs() <= 1.05 * 10.0 * in_force.acceleration, "{a} at {ms} ms");
+                prop_assert!(j.abs() <= 1.1 * 500.0, "{j} at {ms} ms");
+                positions.push(q);
+            }
+        }
+        let ladder = schedule.ladder();
+        prop_assert_eq!(ladder.ran_out, 0);
+        // It does go there: the whole way of the swing, once.
+        let most = positions.iter().fold(0.0_f64, |most, q| most.max(*q));
+        prop_assert!(most > 1.8 * reach || omega * 4.0 < std::f64::consts::PI, "{most} of {reach}");
+    }
+}
+
+/// Chunks of 16 actions 50 ms apart on a slope of 0.5, never two in flight, each after a delay of `delays_ms`, in turn.
+/// Returns the positions and the ladder.
+fn served_late(delays_ms: &[u64], until_ms: u64) -> (Vec<f64>, Ladder) {
+    let mut schedule = Schedule::new(config(Merge::Replace));
+    schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+    let mut delays_ms = delays_ms.iter().cycle();
+    let (mut positions, mut coming, mut id) = (Vec::new(), None, 0);
+    for ms in (100..until_ms).step_by(5) {
+        if coming.is_none() {
+            id += 1;
+            // The policy plans on from where the robot is.
+            let at = positions.last().copied().unwrap_or(0.0) as f32;
+            let delay_ms = delays_ms.next().expect("a delay");
+            coming = Some((ms + delay_ms, line(id, ms, at, 0.5)));
+        }
+        if let Some((_, chunk)) = coming.take_if(|(at, _)| *at <= ms) {
+            assert_eq!(schedule.offer(Mono(ms * MS), &chunk), Intake::Taken);
+        }
+        if let Step::Setpoint { setpoint, .. } = schedule.step(Mono(ms * MS), None) {
+            positions.push(setpoint.position[0]);
+        }
+    }
+    (positions, schedule.ladder())
+}
+
+#[test]
+fn half_a_second_of_inference_is_no_stall_and_no_burst() {
+    for delays_ms in [
+        [400, 400, 400],
+        [500, 500, 500],
+        [330, 430, 380],
+        [400, 480, 440],
+    ] {
+        let (positions, ladder) = served_late(&delays_ms, 20_000);
+        assert_eq!(ladder.ran_out, 0, "{delays_ms:?} {ladder:?}");
+        smooth(&positions, &[]);
+        // Nothing is caught up with in a burst, and nothing goes back: the plan's speed, and at most as much for a seam.
+        for pair in positions.windows(2) {
+            let velocity = (pair[1] - pair[0]) / 0.005;
+            assert!(
+                (-0.05..1.0).contains(&velocity),
+                "{velocity} at {delays_ms:?}"
+            );
+        }
+        let way = positions.last().expect("a setpoint");
+        assert!(*way > 3.0, "{way} rad of 10 with {delays_ms:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_is_slower_than_its_chunks_makes_the_robot_slow_down_and_hold() {
+    let (positions, ladder) = served_late(&[700], 20_000);
+    assert!(ladder.ran_out > 5 && ladder.hold_ns > 0, "{ladder:?}");
+    smooth(&positions, &[]);
+    for pair in positions.windows(2) {
+        let velocity = (pair[1] - pair[0]) / 0.005;
+        assert!((-0.05..1.0).contains(&velocity), "{velocity}");
     }
 }

@@ -8,7 +8,7 @@
 use super::film::Film;
 use super::phase::{JOINTS, Motion, limits};
 use crate::bench::lens::PictureFault;
-use crate::config::schedule::bound;
+use crate::config::schedule::rates;
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::camera::CameraFault;
 use crate::core::chunk::{Chunk, Provenance};
@@ -21,7 +21,7 @@ use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{MotorMode, Report, STATE_LEN_MAX, StateReceiver};
 use crate::core::wire::{Identity, Kind, data_id};
 use crate::link::motor::{self, Motor};
-use crate::runtime::control::{self, Held};
+use crate::runtime::control::{self, Told};
 use crate::runtime::egress::Framer;
 use crate::runtime::governor::{self as governor_stage, People};
 use crate::runtime::inference::{Gate, Settings};
@@ -153,7 +153,7 @@ pub struct World {
     states: StateHistory,
     report: Option<Report>,
     decision: Decision,
-    held: Held,
+    told: Told,
     last: Option<Output>,
     gate: Gate,
     /// The newest good frame.
@@ -188,7 +188,7 @@ impl World {
         limits.state_age_max_ns = STATE_AGE_MAX_NS;
         let schedule = schedule::Config {
             kinds: [JointKind::Revolute; JOINTS].into_iter().collect(),
-            bounds: limits.joints.iter().map(bound).collect(),
+            limits: limits.joints.iter().map(rates).collect(),
             period_ns: TICK_NS,
             merge: Merge::Blend {
                 blend_ns: POLICY_NS,
@@ -220,7 +220,7 @@ impl World {
             states: StateHistory::default(),
             report: None,
             decision: governor_stage::NO_DECISION,
-            held: Held::default(),
+            told: Told::default(),
             last: None,
             gate: new_gate(),
             frame: (0, Mono(0)),
@@ -308,7 +308,7 @@ impl World {
         }
         let proposal = self.propose();
         let lines = self.lines();
-        let (output, held) = governor_stage::tick(
+        let (output, told) = governor_stage::tick(
             &mut self.governor,
             self.now,
             proposal.as_ref(),
@@ -320,7 +320,7 @@ impl World {
                 ..People::NONE
             },
         );
-        (self.held, self.last) = (held, Some(output));
+        (self.told, self.last) = (told, Some(output));
         self.send(&output);
         self.target = *self.motor.step(self.now, TICK_NS);
         let target: [f64; JOINTS] = std::array::from_fn(|joint| self.target.position[joint]);
@@ -529,7 +529,7 @@ impl World {
             &mut self.schedule,
             self.now,
             due.into_iter().chain(stale),
-            &self.held,
+            &self.told,
             &refused,
         );
         if let Some(chunk) = self.schedule.running() {

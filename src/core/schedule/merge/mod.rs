@@ -3,7 +3,9 @@
 //!
 //! A rule only decides the plan. That the motion stays smooth when the plan changes is the seam's work, whatever the
 //! rule. Rules that mix work on the new chunk's time grid: the old plan is read at the time of each new action, so two
-//! chunks need not be aligned, and actions that only the old plan had are gone. A gripper always takes the newest
+//! chunks need not be aligned, and actions that only the old plan had are gone. Where the old plan comes to its end its
+//! share fades: a prediction that dropped out of a mean from one action to the next would make the plan jump, which the
+//! published rules do. A gripper always takes the newest
 //! chunk's word: the mean of open and closed is neither.
 
 pub mod aggregate;
@@ -14,7 +16,6 @@ use super::curve::{Taps, mixed};
 use crate::core::action::JointKind;
 use crate::core::chunk::Chunk;
 use crate::core::limits::CHUNK_STEPS_MAX;
-use crate::core::units::Mono;
 pub use aggregate::Aggregate;
 pub use ensemble::Order;
 
@@ -55,6 +56,11 @@ pub struct Plan {
     votes: [u16; CHUNK_STEPS_MAX],
 }
 
+/// Over how many of its last actions an old plan's share fades: a quarter of it, 1 ..= 8.
+fn fading_steps(steps: usize) -> u64 {
+    (steps as u64 / 4).clamp(1, 8)
+}
+
 impl Plan {
     /// A place for a plan.
     #[must_use]
@@ -66,26 +72,24 @@ impl Plan {
         }
     }
 
-    /// Becomes the plan after `chunk` has come, `old` being what was followed until now. Actions that lie before `now`
-    /// are left as they came: nobody reads them.
+    /// Becomes the plan after `chunk` has come, `old` being what was followed until now.
     pub fn become_next(
         &mut self,
         old: Option<&Plan>,
         chunk: &Chunk,
         rule: Merge,
         kinds: &[JointKind],
-        now: Mono,
     ) {
         self.merged.assign(chunk);
         self.raw.assign(chunk);
         self.votes = [1; CHUNK_STEPS_MAX];
         match (rule, old) {
             (Merge::Smooth { last }, old) => smooth::fold(old, self, last, kinds),
-            (Merge::Ensemble { decay, order }, Some(old)) => self.mix(old, kinds, now, |votes| {
+            (Merge::Ensemble { decay, order }, Some(old)) => self.mix(old, kinds, |votes| {
                 ensemble::share_of_new(votes, decay, order)
             }),
             (Merge::Aggregate(named), Some(old)) => {
-                self.mix(old, kinds, now, |_| named.share_of_new());
+                self.mix(old, kinds, |_| named.share_of_new());
             }
             (Merge::Replace | Merge::Blend { .. }, _)
             | (Merge::Ensemble { .. } | Merge::Aggregate(_), None) => {}
@@ -94,23 +98,20 @@ impl Plan {
 
     /// Adds a share of `old` to each action that both have. `share_of_new` is given how many predictions the old
     /// action is made of.
-    fn mix(
-        &mut self,
-        old: &Plan,
-        kinds: &[JointKind],
-        now: Mono,
-        share_of_new: impl Fn(u16) -> f64,
-    ) {
-        let period_ns = self.raw.period_ns();
-        // The curve reads one action before the one last passed.
-        let read_from = now.minus_ns(period_ns.saturating_mul(2));
+    fn mix(&mut self, old: &Plan, kinds: &[JointKind], share_of_new: impl Fn(u16) -> f64) {
+        let old_end = old.merged.last_at();
+        let fading_ns = old
+            .merged
+            .period_ns()
+            .saturating_mul(fading_steps(old.merged.steps()));
         for step in 0..self.raw.steps() {
             let at = self.raw.at(step);
-            let Some(taps) = Taps::at(&old.merged, at).filter(|_| at >= read_from) else {
+            let Some(taps) = Taps::at(&old.merged, at) else {
                 continue;
             };
             let votes = old.votes.get(taps.step).copied().unwrap_or(1);
-            let share = share_of_new(votes);
+            let still_there = old_end.since_ns(at) as f64 / fading_ns as f64;
+            let share = 1.0 - (1.0 - share_of_new(votes)) * still_there.min(1.0);
             let rows = taps.rows(&old.merged);
             for ((joint, value), kind) in self
                 .merged
