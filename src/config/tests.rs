@@ -348,7 +348,8 @@ fn the_jerk_limit_of_robot_toml_bounds_the_seams() {
     use crate::core::chunk::{Chunk, Provenance};
     use crate::core::schedule::{Schedule, Step};
     use crate::core::units::Mono;
-    // Two plans that stand 0.4 rad apart: all motion is the seam's, over 400 ms at least, as start_ms says.
+    // Two plans that stand 0.4 rad apart: all motion is the seam's, over 400 ms at least, as start_ms says, and soon
+    // after one another, so that the seam is no gentler than it must be.
     let jerk_most = |jerk: &str| {
         let written = format!("jerk_max_rad_s3 = {jerk}");
         let robot = ["1500.0", "2000.0"]
@@ -356,20 +357,21 @@ fn the_jerk_limit_of_robot_toml_bounds_the_seams() {
             .fold(ROBOT.to_owned(), |text, was| {
                 text.replace(&format!("jerk_max_rad_s3 = {was}"), &written)
             });
-        let config = Config::from_texts(TENDON, &robot, URDF, &folder()).expect("good");
+        let tendon = TENDON.replace("merge = \"blend\"\nblend_ms = 100", "merge = \"replace\"");
+        let config = Config::from_texts(&tendon, &robot, URDF, &folder()).expect("good");
         let joints = config.robot.joints.len();
         let mut schedule = Schedule::new(config.schedule());
         schedule.reset(&Setpoint::at_rest(&vec![0.0; joints]));
         let mut positions = Vec::new();
         for ms in (1_000..3_500).step_by(5) {
             let now = Mono(ms * MS);
-            if ms.is_multiple_of(1_000) && ms < 3_000 {
+            if [1_000, 1_200].contains(&ms) {
                 let provenance = Provenance {
-                    chunk_id: (ms / 1_000) as u32,
+                    chunk_id: ms as u32,
                     captured: now,
                     ..Provenance::default()
                 };
-                let target = 0.4 * (ms / 1_000 - 1) as f32;
+                let target = if ms == 1_000 { 0.0 } else { 0.4 };
                 let values = vec![target; 20 * joints];
                 let chunk = Chunk::new(now, 100 * MS, joints, &values, provenance);
                 schedule.offer(now, &chunk.expect("a good chunk"));
@@ -386,5 +388,5 @@ fn the_jerk_limit_of_robot_toml_bounds_the_seams() {
     };
     let (tight, wide) = (jerk_most("150.0"), jerk_most("1500.0"));
     assert!((30.0..150.0).contains(&tight), "{tight}");
-    assert!((300.0..1500.0).contains(&wide), "{wide}");
+    assert!((200.0..1500.0).contains(&wide), "{wide}");
 }
