@@ -194,12 +194,12 @@ def attempts(program, cwd, file, numbers, jobs, cpu_s, say, log, **more):
     return found
 
 
-def native(tree, out, names):
+def native(tree, out, names, jobs):
     """By cargo-mutants itself, one build each."""
     if not names:
         return {}
     shutil.rmtree(out / "native", ignore_errors=True)
-    command = ["cargo", "mutants", "--dir", tree, "--output", out / "native", "--cap-lints", "true", "--timeout", "120"]
+    command = ["cargo", "mutants", "--dir", tree, "--output", out / "native", "--cap-lints", "true", "--timeout", "120", "--jobs", str(jobs)]
     command += [f"--re=^{re.escape(name)}$".replace("\\ ", " ") for name in names]
     subprocess.run([*command, "--", "--lib", "--", *TESTS], env=environment(TENDON_SHORT_TESTS="1"))
     found = {}
@@ -254,7 +254,7 @@ def main():
         found |= attempts(program, out / "woven", file, again, args.jobs, 1200, lambda n, word: say(n, "full " + word), log)
     result = {name[n]: word for n, word in found.items()}
     if not args.skip_native:
-        result |= native(tree, out, [text for n, text in name.items() if n not in inside])
+        result |= native(tree, out, [text for n, text in name.items() if n not in inside], args.jobs)
     (out / "result.json").write_text(json.dumps(result, indent=1))
     counts = {word: sum(w == word for w in result.values()) for word in ("caught", "traced", "timeout", "missed", "unviable")}
     viable = len(result) - counts["unviable"]
