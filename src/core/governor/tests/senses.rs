@@ -173,6 +173,16 @@ fn a_jump_is_more_than_twice_the_speed_limit_and_the_tracking_error() {
     assert_eq!((after(most - 1e-9), after(1e-9 - most)), (None, None));
     assert_eq!((after(most + 1e-9), after(-most - 1e-9)), (jump, jump));
     assert_eq!(watch(&two(GRIPPER), &[0.0, 1.0]), [None, None]);
+    // A joint of another speed: 2 * 8 rad/s * 5 ms + 0.25 rad.
+    let fast = two(Joint {
+        limits: JointLimits {
+            velocity_max: 8.0,
+            ..JOINT.limits
+        },
+        ..JOINT
+    });
+    let after = |q: f64| watch(&fast, &[0.0, q])[1];
+    assert_eq!((after(0.329), after(0.331)), (None, jump));
     // The first state is compared with nothing.
     assert_eq!(watch(&limits, &[5.0]), [None]);
     // From the last one, not from the first.
@@ -245,7 +255,7 @@ fn hard_accelerations_that_change_sign_again_and_again_are_shaking() {
     // Five changes in 100 ticks are too many, four are not.
     assert!(shakes(zigzag(6.0, 19), 1, revolute), "every 19 ticks");
     assert!(!shakes(zigzag(6.0, 26), 1, revolute), "every 26 ticks");
-    for half in [2, 3, 4, 9] {
+    for half in [2, 3, 4, 9, 18] {
         assert!(shakes(zigzag(6.0, half), 1, revolute), "every {half} ticks");
         assert!(
             shakes(zigzag(-6.0, half), 1, revolute),
