@@ -16,10 +16,9 @@ const AHEAD_MAX_NS: u64 = 1_000_000_000;
 const WAYS_TRIED: usize = 6;
 /// By how much the seam of the next is longer, once that is the matter.
 const LONGER: f64 = 1.3;
-/// A plan is not played slower than this to last until its successor.
-const LASTING_MIN: f64 = 0.4;
 /// A plan is not put off by more at once: what moves slowly is not reached by waiting for it.
 const LATE_MAX_NS: u64 = 500_000_000;
+
 /// A way to play a plan.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
@@ -39,8 +38,7 @@ impl Schedule {
         let Some(plan) = self.plan() else { return };
         let chunk = &plan.merged;
         let mut best: Option<(f64, Way)> = None;
-        let lasting = self.lasting_rate(chunk, now);
-        let (mut rate, mut late_ns, mut least_ns) = (lasting, 0, 0);
+        let (mut rate, mut late_ns, mut least_ns) = (1.0, 0, 0);
         for attempt in 0..WAYS_TRIED {
             let at = now.minus_ns(late_ns);
             let after = curve::sample(chunk, &self.config.kinds, at).at_rate(rate);
@@ -66,7 +64,7 @@ impl Schedule {
                     ..way
                 };
                 let alone = self.excess(chunk, &meant, now);
-                rate = pace::rate_below(1.0 / alone).min(lasting);
+                rate = pace::rate_below(1.0 / alone);
                 continue;
             }
             if attempt > 1 {
@@ -90,18 +88,6 @@ impl Schedule {
             let lost_ns = self.pace.pass(now);
             self.put_off(lost_ns);
         }
-    }
-
-    /// The rate at which the plan lasts until its successor is due, if that comes as this one came; 1 if it lasts anyhow.
-    /// To go slower to the end is kinder than to stop at it.
-    fn lasting_rate(&self, chunk: &Chunk, now: Mono) -> f64 {
-        let due_ns = self.between_ns + self.between_ns / 8;
-        let wanted_ns = self.taken_at.plus_ns(due_ns).since_ns(now);
-        let left_ns = chunk.last_at().since_ns(now);
-        if left_ns >= wanted_ns {
-            return 1.0;
-        }
-        pace::rate_below(left_ns as f64 / wanted_ns as f64).max(LASTING_MIN)
     }
 
     /// Whether the plan ahead, as it is being played, asks for more than the limits in force. Looked at now and then:

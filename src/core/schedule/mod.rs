@@ -143,6 +143,9 @@ pub struct Schedule {
     active: Active,
     next: Chunk,
     waiting: bool,
+    /// When the plan followed, and its successor, were meant to be over: slower or later, no plan is followed longer.
+    end: Mono,
+    next_end: Mono,
     seam: Seam,
     pace: Pace,
     in_force: InForce,
@@ -195,6 +198,8 @@ impl Schedule {
             active: Active::Neither,
             next: Chunk::blank(),
             waiting: false,
+            end: NEVER,
+            next_end: NEVER,
             seam: Seam::NONE,
             pace: Pace::default(),
             in_force: InForce::FULL,
@@ -292,9 +297,7 @@ impl Schedule {
         if now.since_ns(captured) > self.config.chunk_age_max_ns {
             return Intake::TooOld;
         }
-        // The robot is behind by what its plan has lost since it was observed.
-        let first_at = chunk.first_at().plus_ns(self.pace.lost_since(captured));
-        if first_at.plus_ns(chunk.last_at().since_ns(chunk.first_at())) <= now {
+        if chunk.last_at() <= now {
             return Intake::Over;
         }
         self.newest_captured = captured;
@@ -304,7 +307,10 @@ impl Schedule {
             return Intake::Unsure;
         }
         self.next.assign(chunk);
-        self.next.move_to(first_at);
+        self.next_end = chunk.last_at();
+        // The robot is behind by what its plan has lost since it was observed.
+        let lost_ns = self.pace.lost_since(captured);
+        self.next.move_to(chunk.first_at().plus_ns(lost_ns));
         self.waiting = true;
         Intake::Taken
     }
@@ -434,7 +440,7 @@ impl Schedule {
             .provenance()
             .captured
             .plus_ns(self.config.chunk_age_max_ns);
-        chunk.last_at().min(expiry).min(self.cut)
+        chunk.last_at().min(self.end).min(expiry).min(self.cut)
     }
 
     /// The way to rest, begun at the last tick; none once the joints are at rest.
@@ -471,7 +477,7 @@ impl Schedule {
     fn hand_over(&mut self, now: Mono, held: bool) {
         let expiry = self.next.provenance().captured;
         let expiry = expiry.plus_ns(self.config.chunk_age_max_ns);
-        if self.waiting && (self.next.last_at() <= now || expiry < now) {
+        if self.waiting && (self.next_end <= now || expiry < now) {
             self.waiting = false;
         }
         let due = self.waiting && self.next.first_at() <= now && self.not_before <= now;
@@ -479,7 +485,7 @@ impl Schedule {
         if due {
             let observed = self.next.provenance().captured;
             if self.resting_from.is_some_and(|rest| rest <= observed) {
-                self.next.move_to(now);
+                self.move_next(now);
             } else if let Some(event) = self.grip.skipped(&self.next, &self.config.kinds, now) {
                 self.wait_for(event, now);
                 gentle_max_ns = 0;
@@ -530,8 +536,14 @@ impl Schedule {
             .at_rate(self.pace.rate());
         let lead_ns = self.seam_between(&before, &there, now, 0).length_ns();
         let way_ns = self.next.period_ns().saturating_mul(event as u64);
-        self.next
-            .move_to(now.plus_ns(lead_ns).minus_ns(way_ns).min(now));
+        self.move_next(now.plus_ns(lead_ns).minus_ns(way_ns).min(now));
+    }
+
+    /// Places the next chunk anew: it is meant to be over later by as much.
+    fn move_next(&mut self, first_at: Mono) {
+        let later_ns = first_at.since_ns(self.next.first_at());
+        self.next_end = self.next_end.plus_ns(later_ns);
+        self.next.move_to(first_at);
     }
 
     /// The seam from `before`, which the last tick's motion leads to, to `after`.
@@ -576,6 +588,7 @@ impl Schedule {
             .followed(consumed_from, now, self.next.period_ns());
         self.active = active;
         self.waiting = false;
+        self.end = self.next_end;
         self.unmixed = false;
         self.unsure = false;
         self.cut = NEVER;
