@@ -185,7 +185,7 @@ pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &S
             phase.heard(now.due, made.queued);
             Some(made.chunk)
         });
-        io.proposals.put(match *io.driver.read() {
+        io.proposals.put(match io.driver.read() {
             Driver::Policy => tick(&mut schedule, now.due, chunks, &told, &io.chunks_refused),
             driver => {
                 let wish = driver.wish(now.due);
