@@ -768,7 +768,11 @@ fn stride() -> usize {
 #[test]
 fn the_whole_machine_keeps_its_promises() {
     let (known, transitions) = explore(stride(), check_transition);
-    println!("{} states, {transitions} transitions", known.len());
+    assert!(
+        known.len() > 100 && transitions > 10_000,
+        "hardly anything was tried: {} states, {transitions} transitions",
+        known.len()
+    );
     assert!(
         known.len() > 40 && transitions > 1_000_000 / stride() as u64,
         "{} {transitions}",

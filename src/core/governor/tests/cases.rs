@@ -274,8 +274,6 @@ fn a_step_of_two_radians_never_passes_the_limit() {
         ticks += 1;
         assert!(ticks < 250, "at {furthest} after {ticks} ticks");
     }
-    let seconds = f64::from(ticks) * T;
-    println!("{seconds} s");
 }
 
 #[test]
@@ -331,7 +329,6 @@ fn hostile_setpoints_keep_every_limit() {
         let mut rig = Rig::new(of, &[0.3]);
         rig.silent();
         let mut shaped = 0;
-        let start = std::time::Instant::now();
         for _ in 0..rounds(100_000) {
             let kind = xorshift(&mut seed);
             let wish = if kind < 0.3 {
@@ -354,10 +351,7 @@ fn hostile_setpoints_keep_every_limit() {
                 shaped += 1;
             }
         }
-        println!(
-            "{v_max} {a_max} {j_max} {t}: shaped {shaped}, {:?} a tick",
-            start.elapsed() / 100_000
-        );
+        assert!(shaped > 0, "{v_max} {a_max} {j_max} {t}: nothing to shape");
     }
 }
 
@@ -405,7 +399,6 @@ fn synchronised_joints_stay_on_the_line() {
         }
         assert!(ticks < 1000, "at {q:?}");
     }
-    println!("line: {} s", f64::from(ticks) * T);
 }
 
 /// Follows a curve of three joints at `speed`; returns how many of 2000 ticks passed, and the furthest distance.
