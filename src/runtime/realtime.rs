@@ -3,7 +3,7 @@
 //! memory that stays. Whether it was granted is what the kernel says when asked again, never what a call returned.
 //!
 //! An `unsafe` room: the global allocator's contract and system calls that `rustix`, as it is built here, does not have.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // See above.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::alloc::{GlobalAlloc, Layout, System};

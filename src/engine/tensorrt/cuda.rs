@@ -4,7 +4,7 @@
 //!
 //! One stream of high priority; memory is allocated at the start and never again; a run is a graph that was captured
 //! once; its end is an event on which a thread sleeps instead of spinning.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // A C library without a header.
 
 pub mod memory;
 

@@ -8,7 +8,7 @@
 //! What it guards against: a library of a version whose tables nobody compared; a runtime that is "not null" and is no
 //! runtime (with no driver, `createInferRuntime_INTERNAL` gives the offset of a base class from null, 0x228); and
 //! errors that are only logged.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // A C++ library without a header.
 
 pub mod callbacks;
 

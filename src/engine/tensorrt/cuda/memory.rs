@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is made once in a context of the driver: memory on the device, memory of the host that the device can reach, and
 //! kernels.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // Addresses of a driver without a header.
 
 use super::{Context, CudaFault, Pointer};
 use std::ffi::CStr;

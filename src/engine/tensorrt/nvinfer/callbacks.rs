@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What TensorRT calls: logger, error recorder and profiler of ours, laid out as a C++ compiler would, and what they
 //! were told.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // C++ calls back through tables of ours.
 
 use super::{Layout, Method};
 use std::ffi::{CStr, c_char, c_void};
