@@ -14,6 +14,22 @@ pub struct Problem {
     pub found: String,
 }
 
+impl Problem {
+    /// The one thing that is wrong, for who refuses at the first.
+    #[must_use]
+    pub fn one(
+        at: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Vec<Problem> {
+        vec![Problem {
+            at: at.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }]
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

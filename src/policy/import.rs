@@ -52,36 +52,24 @@ pub type Probe<'a> = dyn Fn(&Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>),
 
 type Fallible<T> = Result<T, Vec<Problem>>;
 
-fn problem(
-    at: impl Into<String>,
-    expected: impl Into<String>,
-    found: impl Into<String>,
-) -> Vec<Problem> {
-    vec![Problem {
-        at: at.into(),
-        expected: expected.into(),
-        found: found.into(),
-    }]
-}
-
 fn bytes(path: &Path) -> Fallible<Vec<u8>> {
     let at = path.display().to_string();
     let size = std::fs::metadata(path)
-        .map_err(|error| problem(&at, "a file", error.to_string()))?
+        .map_err(|error| Problem::one(&at, "a file", error.to_string()))?
         .len();
     if size > BYTES_MAX {
-        return Err(problem(
+        return Err(Problem::one(
             &at,
             format!("at most {BYTES_MAX} bytes"),
             size.to_string(),
         ));
     }
-    std::fs::read(path).map_err(|error| problem(&at, "a readable file", error.to_string()))
+    std::fs::read(path).map_err(|error| Problem::one(&at, "a readable file", error.to_string()))
 }
 
 fn read_json(path: &Path) -> Fallible<Value> {
     serde_json::from_slice(&bytes(path)?)
-        .map_err(|error| problem(path.display().to_string(), "JSON", error.to_string()))
+        .map_err(|error| Problem::one(path.display().to_string(), "JSON", error.to_string()))
 }
 
 /// Writes the bundle into `out`, which must not exist. `probe` tells a graph's tensors.
@@ -90,7 +78,7 @@ fn read_json(path: &Path) -> Fallible<Value> {
 /// Every [`Problem`] of the first file that has any.
 pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()> {
     if out.exists() {
-        return Err(problem(
+        return Err(Problem::one(
             out.display().to_string(),
             "a folder that does not exist yet",
             "one that does",
@@ -102,14 +90,14 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
         .and_then(Value::as_str)
         .unwrap_or("nothing");
     if kind != "act" {
-        return Err(problem(
+        return Err(Problem::one(
             "config.json: type",
             "act (a policy whose one graph gives the whole chunk); for a policy of several graphs write the manifest after tests/families",
             kind,
         ));
     }
     if config.get("n_obs_steps").and_then(Value::as_u64) != Some(1) {
-        return Err(problem(
+        return Err(Problem::one(
             "config.json: n_obs_steps",
             "1",
             text(config.get("n_obs_steps")),
@@ -119,7 +107,7 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
         .get("temporal_ensemble_coeff")
         .is_some_and(|value| !value.is_null())
     {
-        return Err(problem(
+        return Err(Problem::one(
             "config.json: temporal_ensemble_coeff",
             "null (ensembling is the scheduler's: set schedule in tendon.toml)",
             text(config.get("temporal_ensemble_coeff")),
@@ -145,35 +133,35 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
         .and_then(Value::as_f64)
         .filter(|fps| *fps > 0.0)
         .ok_or_else(|| {
-            problem(
+            Problem::one(
                 format!("{info_at}: fps"),
                 "actions a second",
                 text(info.get("fps")),
             )
         })?;
     let (inputs, outputs) = probe(&request.onnx).map_err(|found| {
-        problem(
+        Problem::one(
             request.onnx.display().to_string(),
             "a graph that can be read",
             found,
         )
     })?;
     let [output] = outputs.as_slice() else {
-        return Err(problem(
+        return Err(Problem::one(
             request.onnx.display().to_string(),
             "one output",
             outputs.len().to_string(),
         ));
     };
     let [1, horizon, width] = output.shape[..] else {
-        return Err(problem(
+        return Err(Problem::one(
             format!("{}: output {}", request.onnx.display(), output.name),
             "[1, actions, joints]",
             format!("{:?}", output.shape),
         ));
     };
     if width != action.len() {
-        return Err(problem(
+        return Err(Problem::one(
             format!("{info_at}: features.action.names"),
             format!("{width} names, as the graph's output has numbers"),
             format!("{action:?}"),
@@ -189,7 +177,7 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
     for input in &inputs {
         let at = format!("{}: input {}", request.onnx.display(), input.name);
         if !features.contains_key(&input.name) {
-            return Err(problem(
+            return Err(Problem::one(
                 at,
                 format!("one of {:?}", features.keys().collect::<Vec<_>>()),
                 input.name.clone(),
@@ -276,7 +264,7 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
         serde_json::to_vec_pretty(&manifest).unwrap_or_default(),
     );
     let failed = |error: std::io::Error| {
-        problem(
+        Problem::one(
             out.display().to_string(),
             "a folder that can be written",
             error.to_string(),
@@ -332,7 +320,7 @@ impl Processor {
                         .and_then(|config| config.get("rename_map"))
                         .and_then(Value::as_object);
                     if map.is_some_and(|map| !map.is_empty()) {
-                        return Err(problem(
+                        return Err(Problem::one(
                             at,
                             "an empty rename_map (name the cameras as the policy does)",
                             text(config),
@@ -359,7 +347,7 @@ impl Processor {
                     });
                 }
                 _ => {
-                    return Err(problem(
+                    return Err(Problem::one(
                         at,
                         format!(
                             "rename_observations_processor, to_batch_processor, device_processor or one {wanted}"
@@ -371,7 +359,7 @@ impl Processor {
         }
         found
             .filter(|found| !found.state_file.is_empty())
-            .ok_or_else(|| problem(file, format!("a {wanted} with a state_file"), "none"))
+            .ok_or_else(|| Problem::one(file, format!("a {wanted} with a state_file"), "none"))
     }
 
     fn mode(&self, kind: &str) -> Fallible<&'static str> {
@@ -381,7 +369,7 @@ impl Processor {
             Some("QUANTILES") => Ok("quantiles"),
             Some("QUANTILE10") => Ok("quantile10"),
             None | Some("IDENTITY") => Ok("identity"),
-            Some(other) => Err(problem(
+            Some(other) => Err(Problem::one(
                 format!("{}.norm_map.{kind}", self.at),
                 "MEAN_STD, MIN_MAX, QUANTILES, QUANTILE10 or IDENTITY",
                 other,
@@ -407,7 +395,7 @@ fn names(info: &Value, at: &str, key: &str) -> Fallible<Vec<String>> {
             .collect()
     });
     names.filter(|names| !names.is_empty()).ok_or_else(|| {
-        problem(
+        Problem::one(
             format!("{at}: features.{key}.names"),
             "the joints' names in their order (an order that is guessed moves the wrong joint)",
             text(found),
@@ -430,7 +418,7 @@ fn check_joints(request: &Request, action: &[String], at: &str) -> Fallible<()> 
     if strange.is_empty() && idle.is_empty() {
         return Ok(());
     }
-    Err(problem(
+    Err(Problem::one(
         format!("{at}: features.action.names"),
         format!("the joints of robot.toml, {joints:?}, in any order"),
         format!("{action:?}: {strange:?} are not the robot's, {idle:?} are not the policy's"),
@@ -445,7 +433,7 @@ fn camera(
     before: &Processor,
 ) -> Fallible<(String, Value)> {
     let Some(role) = key.strip_prefix("observation.images.") else {
-        return Err(problem(
+        return Err(Problem::one(
             key,
             "observation.state or observation.images.NAME",
             "an input that cannot be mapped",
@@ -475,14 +463,14 @@ fn camera(
             .and_then(|index| sides.get(index).copied())
     };
     let (Some(height), Some(width)) = (side("height"), side("width")) else {
-        return Err(problem(
+        return Err(Problem::one(
             format!("{at}: features.{key}"),
             "a shape with names that have height and width",
             format!("{sides:?} {order:?}"),
         ));
     };
     if shape != [1, 3, height, width] {
-        return Err(problem(
+        return Err(Problem::one(
             format!("{at}: features.{key}"),
             format!("{shape:?}, as the graph takes it (ACT does not resize)"),
             format!("{width}x{height}"),
@@ -497,7 +485,7 @@ fn camera(
             json!({"scale": 1.0 / 255.0, "mean": mean?, "std": std})
         }
         other => {
-            return Err(problem(
+            return Err(Problem::one(
                 format!("{}.norm_map.VISUAL", before.at),
                 "MEAN_STD or IDENTITY",
                 other,
@@ -534,17 +522,17 @@ fn frames_of(path: &Path, width: usize) -> Fallible<usize> {
     let bytes = bytes(path)?;
     let at = path.display().to_string();
     let file = safetensors::SafeTensors::deserialize(&bytes)
-        .map_err(|error| problem(&at, "a whole safetensors file", error.to_string()))?;
+        .map_err(|error| Problem::one(&at, "a whole safetensors file", error.to_string()))?;
     match file.tensor("action").map(|view| view.shape().to_vec()) {
         Ok(shape) if shape.len() == 3 && shape.get(2) == Some(&width) => {
             Ok(shape.first().copied().unwrap_or(0))
         }
-        Ok(shape) => Err(problem(
+        Ok(shape) => Err(Problem::one(
             format!("{at}: action"),
             format!("[frames, actions, {width}]"),
             format!("{shape:?}"),
         )),
-        Err(error) => Err(problem(
+        Err(error) => Err(Problem::one(
             format!("{at}: action"),
             "a tensor",
             error.to_string(),

@@ -48,22 +48,10 @@ const BYTES_MAX: u64 = 64 << 20;
 
 type Fallible<T> = Result<T, Vec<Problem>>;
 
-fn problem(
-    at: impl Into<String>,
-    expected: impl Into<String>,
-    found: impl Into<String>,
-) -> Vec<Problem> {
-    vec![Problem {
-        at: at.into(),
-        expected: expected.into(),
-        found: found.into(),
-    }]
-}
-
 fn read_json(path: &Path) -> Fallible<(Vec<u8>, Value)> {
     let at = path.display().to_string();
     let wrong = |found: String| {
-        problem(
+        Problem::one(
             &at,
             format!("a JSON file of at most {BYTES_MAX} bytes"),
             found,
@@ -94,14 +82,14 @@ fn meant(request: &Request, root: &Value) -> Fallible<Meant> {
     match request.origin {
         Origin::Openpi => {
             if !root.get("norm_stats").is_some_and(Value::is_object) {
-                return Err(problem(
+                return Err(Problem::one(
                     format!("{at}: norm_stats"),
                     "an object, as openpi writes it",
                     "none",
                 ));
             }
             if let Some(key) = &request.data_set {
-                return Err(problem(
+                return Err(Problem::one(
                     "unnorm-key",
                     "none: openpi's file is of one data set",
                     key,
@@ -111,7 +99,7 @@ fn meant(request: &Request, root: &Value) -> Fallible<Meant> {
                 .mode
                 .filter(|mode| matches!(mode, Mode::MeanStd | Mode::Quantiles));
             let mode = mode.ok_or_else(|| {
-                problem(
+                Problem::one(
                     "mode",
                     "mean-std (pi0) or quantiles (pi0-FAST, pi0.5): openpi's file has both and does not say which is used",
                     request.mode.map_or("nothing".into(), |mode| format!("{mode:?}")),
@@ -127,7 +115,7 @@ fn meant(request: &Request, root: &Value) -> Fallible<Meant> {
         }
         Origin::Openvla => {
             if let Some(mode) = request.mode.filter(|mode| *mode != Mode::Quantiles) {
-                return Err(problem(
+                return Err(Problem::one(
                     "mode",
                     "quantiles, or nothing: OpenVLA knows no other",
                     format!("{mode:?}"),
@@ -143,7 +131,7 @@ fn meant(request: &Request, root: &Value) -> Fallible<Meant> {
                 (Some(key), sets) if sets.contains(&key) => key,
                 (None, [only]) => only,
                 (wanted, sets) => {
-                    return Err(problem(
+                    return Err(Problem::one(
                         "unnorm-key",
                         format!("one of {sets:?}, the data sets in {at}"),
                         wanted
@@ -154,7 +142,7 @@ fn meant(request: &Request, root: &Value) -> Fallible<Meant> {
             };
             // A key with a dot in it would lead elsewhere in the manifest.
             if key.contains('.') {
-                return Err(problem(
+                return Err(Problem::one(
                     "unnorm-key",
                     "a data set without a dot in its name",
                     key,
@@ -162,7 +150,7 @@ fn meant(request: &Request, root: &Value) -> Fallible<Meant> {
             }
             let mask = root.get(key).and_then(|set| set.get("action")?.get("mask"));
             if !mask.is_some_and(Value::is_array) {
-                return Err(problem(
+                return Err(Problem::one(
                     format!("{at}: {key}.action.mask"),
                     "a list that says which numbers are normalised (a gripper usually is not)",
                     "none",
@@ -181,7 +169,7 @@ fn meant(request: &Request, root: &Value) -> Fallible<Meant> {
 
 fn names(part: &Value, at: &str) -> Fallible<Vec<String>> {
     serde_json::from_value(part.get("names").cloned().unwrap_or(Value::Null)).map_err(|error| {
-        problem(
+        Problem::one(
             format!("manifest.json: {at}.names"),
             "a list of names",
             error.to_string(),
@@ -192,7 +180,7 @@ fn names(part: &Value, at: &str) -> Fallible<Vec<String>> {
 /// Puts the statistics under `part`, after trying them.
 fn add(part: &mut Value, at: &str, key: &str, meant: &Meant, bytes: &[u8]) -> Fallible<()> {
     if part.get("stats").is_some_and(|stats| !stats.is_null()) {
-        return Err(problem(
+        return Err(Problem::one(
             format!("manifest.json: {at}.stats"),
             "nothing in a draft: it comes from the statistics' file",
             "something",
@@ -227,7 +215,7 @@ fn add(part: &mut Value, at: &str, key: &str, meant: &Meant, bytes: &[u8]) -> Fa
 /// Every [`Problem`] of the first step that has any; nothing is written then.
 pub fn import(request: &Request, out: &Path) -> Fallible<()> {
     if out.exists() {
-        return Err(problem(
+        return Err(Problem::one(
             out.display().to_string(),
             "a folder that does not exist yet",
             "one that does",
@@ -240,14 +228,18 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
         .get_mut("tendon")
         .filter(|tendon| tendon.get("schema") == Some(&json!(2)))
     else {
-        return Err(problem(
+        return Err(Problem::one(
             "manifest.json: tendon.schema",
             "2: a draft says what the graphs take",
             "another",
         ));
     };
     let Some(action) = tendon.get_mut("action").filter(|action| action.is_object()) else {
-        return Err(problem("manifest.json: tendon.action", "an object", "none"));
+        return Err(Problem::one(
+            "manifest.json: tendon.action",
+            "an object",
+            "none",
+        ));
     };
     add(action, "tendon.action", &meant.action, &meant, &bytes)?;
     let told = names(action, "tendon.action")?;
@@ -255,7 +247,7 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
         let stranger = told.iter().find(|name| !joints.contains(name));
         let idle = joints.iter().find(|joint| !told.contains(joint));
         if let Some(name) = stranger.or(idle) {
-            return Err(problem(
+            return Err(Problem::one(
                 "manifest.json: tendon.action.names",
                 format!("the robot's joints {joints:?}, all of them and no others"),
                 format!("\"{name}\" in one of the two only"),
@@ -266,7 +258,7 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
         add(state, "tendon.state", &meant.state, &meant, &bytes)?;
     }
     let wrong = |error: std::io::Error| {
-        problem(
+        Problem::one(
             request.draft.display().to_string(),
             "a readable folder",
             error.to_string(),
@@ -281,7 +273,7 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
             .map(str::to_owned);
         if let Some(name) = name.filter(|name| path.is_file() && name != "manifest.json") {
             if name == meant.file {
-                return Err(problem(
+                return Err(Problem::one(
                     path.display().to_string(),
                     "no statistics in a draft",
                     name,
@@ -308,7 +300,9 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
         )
     };
     write().map_err(|error| {
-        problem(
+        // Half a bundle would pass for one. That it did not exist was seen above.
+        let _ = std::fs::remove_dir_all(out);
+        Problem::one(
             out.display().to_string(),
             "a folder that can be written",
             error.to_string(),

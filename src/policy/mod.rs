@@ -98,14 +98,6 @@ pub struct Inference<'a> {
     pub timing: InferTiming,
 }
 
-impl Inference<'_> {
-    /// How unsure the policy is, 0 (sure) to 1: that what was named is not in the picture. `None` if it does not tell.
-    #[must_use]
-    pub fn doubt(&self) -> Option<f32> {
-        self.presence.map(|presence| 1.0 - presence)
-    }
-}
-
 /// Where the time of one inference went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InferTiming {
