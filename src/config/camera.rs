@@ -86,6 +86,8 @@ pub struct CameraConfig {
     pub height: usize,
     /// An older frame is not shown to the policy.
     pub age_max_ns: u64,
+    /// How long before its stamp a picture was taken.
+    pub delay_ns: u64,
     /// Time between two frames, if it is said: silence of 2.5 of it is a lost camera.
     pub period_ns: Option<u64>,
     /// Whether its pictures carry noise, as those of any sensor do.
@@ -194,6 +196,7 @@ fn one(table: &CameraTable, key: &str, folder: &Path, at: &mut Located<'_>) -> C
         height: at.within(&sub("height"), &table.height, 16.0, 8192.0) as usize,
         age_max_ns: (at.within(&sub("age_max_ms"), &table.age_max_ms, 1.0, 10_000.0) * MS as f64)
             as u64,
+        delay_ns: at.delay_ns(&sub("delay_ms"), table.delay_ms.as_ref()),
         period_ns,
         noisy: table.noisy.unwrap_or(true),
     }

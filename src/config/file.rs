@@ -5,6 +5,7 @@ use crate::config::GRIPPER;
 use crate::config::problem::Problem;
 use crate::config::realtime::RealtimeTable;
 use crate::core::governor::limits::JointLimits;
+use crate::core::units::MS;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -151,6 +152,8 @@ pub struct CameraTable {
     pub height: Spanned<Number>,
     /// An older frame is not shown to the policy.
     pub age_max_ms: Spanned<Number>,
+    /// How long before its stamp a picture was taken; absent: 0.
+    pub delay_ms: Option<Spanned<Number>>,
     /// Frames a second; absent: silence is judged by `age_max_ms` alone.
     pub rate_hz: Option<Spanned<Number>>,
     /// Whether its pictures carry noise; absent: they do. A simulated camera's may not.
@@ -231,6 +234,8 @@ pub struct PageTable {
 pub struct RobotFile {
     /// Used in keys.
     pub name: Spanned<String>,
+    /// How old a joint state is when it comes.
+    pub state_delay_ms: Option<Spanned<Number>>,
     /// Joints in order.
     #[serde(default)]
     pub joint: Vec<JointTable>,
@@ -386,6 +391,13 @@ impl<'a> Located<'a> {
             expected: expected.into(),
             found,
         });
+    }
+
+    /// A delay that was declared, 0 to 500 ms; 0 if it was not.
+    pub fn delay_ns(&mut self, key: &str, delay_ms: Option<&Spanned<Number>>) -> u64 {
+        delay_ms.map_or(0, |delay_ms| {
+            (self.within(key, delay_ms, 0.0, 500.0) * MS as f64) as u64
+        })
     }
 
     /// A number between `low` and `high`; `low` when it is not, so that checking can go on.

@@ -65,6 +65,8 @@ impl EngineKind {
 pub struct Robot {
     /// Used in keys: letters, digits, '-' and '_'.
     pub name: String,
+    /// How old a joint state is when it comes by the fastest way.
+    pub state_delay_ns: u64,
     /// Names, kinds and limits; this order is the order everywhere.
     pub joints: Vec<(String, Joint)>,
     /// Where it may be, if the file says so.

@@ -16,6 +16,7 @@ pub(super) fn check(
     at: &mut Located<'_>,
 ) -> Result<Robot, Vec<Problem>> {
     at.name("name", &written.name);
+    let state_delay_ns = at.delay_ns("state_delay_ms", written.state_delay_ms.as_ref());
     if written.joint.is_empty() || written.joint.len() > JOINTS_MAX {
         at.push(
             &written.name,
@@ -76,6 +77,7 @@ pub(super) fn check(
                 })
                 .collect(),
             name: written.name.get_ref().clone(),
+            state_delay_ns,
             joints,
         })
     } else {

@@ -12,7 +12,7 @@ use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
 use crate::link::runtime_end::LinkCamera;
 use crate::link::session::LinkError;
-use crate::ports::{Frame, Source};
+use crate::ports::{Frame, Source, SourceFault};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
 use hdrhistogram::Histogram;
@@ -209,8 +209,8 @@ pub struct Reach<'a> {
 /// # Errors
 /// [`CameraOpenError`].
 pub fn open(config: &CameraConfig, reach: Reach<'_>) -> Result<Box<dyn Source>, CameraOpenError> {
-    match asked(config) {
-        Some(asked) => open_here(config, &asked),
+    let source: Box<dyn Source> = match asked(config) {
+        Some(asked) => open_here(config, &asked)?,
         None => {
             let size = [config.width, config.height];
             let Reach {
@@ -219,8 +219,26 @@ pub fn open(config: &CameraConfig, reach: Reach<'_>) -> Result<Box<dyn Source>, 
                 pictures,
             } = reach;
             let camera = LinkCamera::new(session, robot, &config.name, pictures, size, clock::now)?;
-            Ok(Box::new(camera))
+            Box::new(camera)
         }
+    };
+    Ok(Box::new(Declared {
+        source,
+        delay_ns: config.delay_ns,
+    }))
+}
+
+/// A camera whose pictures were taken a declared time before their stamp.
+struct Declared {
+    source: Box<dyn Source>,
+    delay_ns: u64,
+}
+
+impl Source for Declared {
+    fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault> {
+        self.source.next_frame(deadline, frame)?;
+        frame.captured = frame.captured.minus_ns(self.delay_ns);
+        Ok(())
     }
 }
 

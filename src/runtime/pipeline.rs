@@ -233,7 +233,8 @@ pub fn start_recorded(
         others.push(seen);
         more_cameras.push((more, beside, black, cameras::open(more, reach)?));
     }
-    let mut receiver = StateReceiver::new(identities.states);
+    let mut receiver =
+        StateReceiver::new(identities.states).delayed_by(config.robot.state_delay_ns);
     let mut states = history;
     let refused_states = Arc::clone(&counters.states_refused);
     let subscriber = subscribe(session, keys::state(robot), move |frame| {

@@ -188,6 +188,9 @@ fn read(opened: &Opened<'_, Body>) -> Result<Report, Reject> {
 #[derive(Clone, Debug)]
 pub struct StateReceiver {
     identity: Identity,
+    state_delay_ns: u64,
+    /// The newest stamp, and when that was by our clock.
+    newest: Option<(Mono, Mono)>,
     last: Option<(u64, u32)>,
     retired: Retired,
     delay: Delay,
@@ -200,6 +203,8 @@ impl StateReceiver {
     pub fn new(identity: Identity) -> StateReceiver {
         StateReceiver {
             identity,
+            state_delay_ns: 0,
+            newest: None,
             last: None,
             retired: Retired::NONE,
             delay: Delay::default(),
@@ -207,8 +212,18 @@ impl StateReceiver {
         }
     }
 
+    /// The joints were where a frame says this long before even the fastest frame comes: reading the bus, and the way.
+    #[must_use]
+    pub fn delayed_by(mut self, state_delay_ns: u64) -> StateReceiver {
+        self.state_delay_ns = state_delay_ns;
+        self
+    }
+
     /// Takes a frame that arrived at `now`, by the receiver's own clock. With it, whether the motor controller was
     /// restarted: its boot id is another one than before.
+    ///
+    /// The frame's stamp is of the motor controller's clock, with which ours has nothing in common. So the time of
+    /// measurement is given in ours: when the frame came, less what it was later than the fastest, less the declared delay.
     ///
     /// Checked in this order: length, CRC, magic and version, data id, schema, boot id (not of an earlier start),
     /// counter, delay, finiteness, number of joints, mode.
@@ -216,9 +231,12 @@ impl StateReceiver {
     /// # Errors
     /// [`Reject`]; such a frame changes nothing but the stream's [`Health`].
     pub fn accept(&mut self, now: Mono, frame: &[u8]) -> Result<(Report, bool), Reject> {
-        let accepted = self.check(now, frame);
-        match &accepted {
-            Ok((report, restarted)) => self.learn(now, report, *restarted),
+        let mut accepted = self.check(now, frame);
+        match &mut accepted {
+            Ok((report, restarted)) => {
+                self.learn(now, report, *restarted);
+                report.state.measured = self.in_our_time(now, report.state.measured);
+            }
             Err(reject) => self.window.bad(now, *reject),
         }
         accepted
@@ -259,12 +277,25 @@ impl StateReceiver {
             self.retired.add(last_boot);
         }
         if restarted || self.window.silent(now) {
-            self.delay = Delay::default();
+            (self.delay, self.newest) = (Delay::default(), None);
         }
         // The frame's own stamp is its measurement's: what it waited before it was sent counts too.
         self.delay.learn(now, report.state.measured);
         self.window.good(now);
         self.last = Some((report.boot_id, report.counter));
+    }
+
+    /// When what is stamped `stamp` was measured. The same stamp again is the same time: nothing was measured since.
+    fn in_our_time(&mut self, now: Mono, stamp: Mono) -> Mono {
+        if let Some((newest, at)) = self.newest
+            && stamp <= newest
+        {
+            return at;
+        }
+        let before_ns = self.delay.late_ns(now, stamp);
+        let at = now.minus_ns(before_ns.saturating_add(self.state_delay_ns));
+        self.newest = Some((stamp, at));
+        at
     }
 
     /// How the stream is doing.

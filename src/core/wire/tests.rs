@@ -6,7 +6,7 @@ use super::*;
 use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
 use crate::core::observation::JointState;
-use crate::core::units::Mono;
+use crate::core::units::{MS, Mono};
 use command::{COMMAND_LEN_MAX, Command, CommandReceiver};
 use proptest::prelude::*;
 use state::{MotorMode, Report, STATE_LEN_MAX, StateReceiver};
@@ -178,6 +178,39 @@ fn repeated_reordered_and_retired_commands_are_dropped() {
             .accept(Mono(5), &bytes_of(&a_command(0, 9)))
             .is_ok()
     );
+}
+
+/// The two machines' clocks have nothing in common: 40 days ahead, and behind.
+#[test]
+fn the_time_of_a_state_is_told_by_the_receivers_clock() {
+    for ahead_ns in [3_456_000_000 * MS, 0] {
+        let mut receiver = StateReceiver::new(US).delayed_by(2 * MS);
+        // The third is 7 ms later than the fastest.
+        for (counter, late_ms) in [(1, 0), (2, 0), (3, 7), (4, 0)] {
+            let sent = Mono(ahead_ns + u64::from(counter) * 5 * MS);
+            let now = Mono(8_000 * MS + u64::from(counter) * 5 * MS + late_ms * MS);
+            let mut report = Report {
+                counter,
+                ..a_report()
+            };
+            report.state.measured = sent;
+            let mut frame = [0; STATE_LEN_MAX];
+            let length = state::encode(&report, US, &mut frame).expect("fits");
+            let (heard, _) = receiver.accept(now, &frame[..length]).expect("good");
+            // Up to the drift that is allowed for, a thousandth of the time passed.
+            let truth = now.minus_ns((late_ms + 2) * MS);
+            let off_ns = heard.state.measured.0.abs_diff(truth.0);
+            assert!(off_ns <= 15 * MS / 1024 + 1, "{counter}: {off_ns}");
+            assert_eq!(heard.state.received, now);
+            // What was measured before, sent again, is no newer.
+            report.counter += 100;
+            let length = state::encode(&report, US, &mut frame).expect("fits");
+            let mut copy = receiver.clone();
+            let again = copy.accept(now.plus_ns(MS), &frame[..length]);
+            let (again, _) = again.expect("good");
+            assert_eq!(again.state.measured, heard.state.measured);
+        }
+    }
 }
 
 #[test]
