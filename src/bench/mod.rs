@@ -12,10 +12,11 @@
 //!
 //! [`arm`] geometry, [`robot`] servos and sensors, [`table`] blocks and contacts, [`scene`] what lies where and how it
 //! looks, [`episode`] all of it together, [`render`] the camera, [`lens`] its noise and faults, [`sentences`] what is said, [`expert`] the teacher, [`judge`] the verdict, [`process`] its end of
-//! the link, [`dice`]
-//! seeded chance.
+//! the link, [`bus`] the way from its motor
+//! controller to its servos, [`dice`] seeded chance.
 
 pub mod arm;
+pub mod bus;
 pub mod dice;
 pub mod episode;
 pub mod expert;

@@ -7,12 +7,14 @@
 //! motor controller stops by itself when commands cease. Scenes are set, and judged, by request under the bench's key.
 
 use crate::bench::arm::{JOINTS, Pose};
+use crate::bench::bus::{Bus, Servos};
 use crate::bench::episode::{CAMERA_PX, Episode, Outcome, Spec};
 use crate::bench::lens::{Lens, PictureFault};
 use crate::bench::render::Camera;
 use crate::bench::robot::STEP_NS;
 use crate::bench::table::Table;
 use crate::config::LinkConfig;
+use crate::core::action::Setpoint;
 use crate::core::governor::limits::Joint;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
@@ -55,6 +57,8 @@ pub struct Settings {
     pub boot_id: u64,
     /// The first scene.
     pub scene: Spec,
+    /// What the servos do when they hear nothing.
+    pub servos: Servos,
 }
 
 /// The clock, handed in: this room reads none.
@@ -76,6 +80,10 @@ pub enum Request {
     Report,
     /// From now on this is wrong with the camera.
     Camera(PictureFault),
+    /// Presses the robot's emergency stop, or releases it.
+    EmergencyStop(bool),
+    /// Cuts the bus between motor controller and servos, or mends it.
+    CutBus(bool),
 }
 
 /// What the bench answers.
@@ -96,6 +104,7 @@ pub struct Answer {
 struct World {
     episode: Episode,
     motor: Motor,
+    bus: Bus,
     /// One more for each scene, so that the camera notices.
     scene: u64,
 }
@@ -152,6 +161,14 @@ pub fn run(
                 meddled.store(fault as usize, Ordering::Relaxed);
                 world.answer()
             }
+            Request::EmergencyStop(pressed) => {
+                world.motor.emergency_stop(pressed);
+                world.answer()
+            }
+            Request::CutBus(is_cut) => {
+                world.bus.cut(is_cut);
+                world.answer()
+            }
         };
         serde_json::to_string(&answer).map_err(|error| error.to_string())
     })?;
@@ -169,8 +186,6 @@ pub fn run(
 
 fn new_world(settings: &Settings) -> World {
     let episode = Episode::new(&settings.scene);
-    let mut pose = episode.robot.q_rad().to_vec();
-    pose.push(0.0);
     let motor = Motor::new(
         motor::Settings {
             commands: settings.commands,
@@ -179,13 +194,21 @@ fn new_world(settings: &Settings) -> World {
             period_ns: settings.period_ns,
             boot_id: settings.boot_id,
         },
-        &pose,
+        &pose(&episode),
     );
     World {
         episode,
         motor,
+        bus: Bus::new(settings.servos),
         scene: 1,
     }
+}
+
+/// Where the joints are, with an open gripper.
+fn pose(episode: &Episode) -> Vec<f64> {
+    let mut pose = episode.robot.q_rad().to_vec();
+    pose.push(0.0);
+    pose
 }
 
 /// Motors, world and state reports.
@@ -198,18 +221,29 @@ fn drive(world: &Mutex<World>, end: &RobotEnd, period_ns: u64, clock: Clock, end
         let now = (clock.now)();
         at = at.max(now.minus_ns(CATCH_UP_MAX_NS));
         let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
-        let World { episode, motor, .. } = &mut *world;
+        let World {
+            episode,
+            motor,
+            bus,
+            ..
+        } = &mut *world;
         while let Ok(frame) = end.commands.try_recv() {
             // Refusals are counted and told in the state report.
             let _ = motor.on_command(now, &frame);
         }
         while at.plus_ns(STEP_NS) <= now {
             at = at.plus_ns(STEP_NS);
-            advance(episode, motor, at);
+            if bus.is_cut() {
+                // It reads nothing, so it knows nothing: it must not command either. It starts where it finds the joints.
+                motor.place(&pose(episode));
+            }
+            let mode = motor.mode();
+            let target = motor.step(at, STEP_NS);
+            move_on(episode, bus.carry(target, STEP_NS as f64 * 1e-9), mode);
         }
         if now >= next_report {
             next_report = next_report.plus_ns(period_ns).max(now.minus_ns(period_ns));
-            let measured = joint_state(episode, now);
+            let measured = bus.read(joint_state(episode, now));
             if let Some(length) = motor.report(&measured, &mut buffer) {
                 end.send_state(buffer.get(..length).unwrap_or(&[]));
             }
@@ -219,10 +253,19 @@ fn drive(world: &Mutex<World>, end: &RobotEnd, period_ns: u64, clock: Clock, end
 
 /// One step of motor controller and world together.
 pub fn advance(episode: &mut Episode, motor: &mut Motor, now: Mono) {
-    let following = motor.mode() == MotorMode::Following;
+    let mode = motor.mode();
     let target = motor.step(now, STEP_NS);
-    let q_rad: [f64; JOINTS] = std::array::from_fn(|joint| target.position[joint]);
-    let v_rad_s: [f64; JOINTS] = std::array::from_fn(|joint| target.velocity[joint]);
+    move_on(episode, target, mode);
+}
+
+fn move_on(episode: &mut Episode, target: &Setpoint, mode: MotorMode) {
+    let mut q_rad: [f64; JOINTS] = std::array::from_fn(|joint| target.position[joint]);
+    let mut v_rad_s: [f64; JOINTS] = std::array::from_fn(|joint| target.velocity[joint]);
+    if mode == MotorMode::TorqueOff {
+        // Gears and friction hold this arm.
+        (q_rad, v_rad_s) = (*episode.robot.q_rad(), [0.0; JOINTS]);
+    }
+    let following = mode == MotorMode::Following;
     let suction = target.position[JOINTS] >= 0.5;
     episode.step(&q_rad, &v_rad_s, suction, following);
 }

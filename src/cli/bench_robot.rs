@@ -7,6 +7,7 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tendon::bench::bus::Servos;
 use tendon::bench::lens::PictureFault;
 use tendon::bench::process::{self, Clock, Settings};
 use tendon::config::{Config, LinkConfig};
@@ -29,6 +30,9 @@ pub struct Options {
     /// Seed of the first scene.
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// Servos that keep turning when their bus is cut, as some do: to see whether the commissioning finds them out.
+    #[arg(long)]
+    servos_run_on: bool,
     /// Read from standard input what shall be wrong with the camera, a word a line.
     #[arg(long)]
     stdin: bool,
@@ -66,6 +70,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         period_ns,
         boot_id: std::collections::hash_map::RandomState::new().hash_one(clock::now()),
         scene: demo::scene(options.seed),
+        servos: if options.servos_run_on {
+            Servos::RunOn
+        } else {
+            Servos::Hold
+        },
     };
     let link = LinkConfig {
         listen: options.listen.clone(),

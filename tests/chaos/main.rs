@@ -4,6 +4,7 @@
 //!
 //! What needs privileges (tmpfs, network namespaces) says so and is skipped without them.
 
+mod canary;
 mod network;
 mod service;
 mod stage;

@@ -5,10 +5,10 @@
 //! controller's own time of measurement, a command the runtime's time of sending. How long the machine itself stood
 //! still is measured beside it by a thread that does nothing else ([`Canary`]), and is granted to every bound.
 
+use crate::canary::Canary;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tendon::config::{Config, LinkConfig};
@@ -16,10 +16,10 @@ use tendon::core::units::{MS, Mono};
 use tendon::core::wire::command::{self, COMMAND_LEN_MAX};
 use tendon::core::wire::state::{self, MotorMode, Report};
 use tendon::link::{keys, operator_end, runtime_end, session};
-use tendon::runtime::clock::{self, Ticks};
+use tendon::runtime::clock;
 use tendon::runtime::crash::Crash;
+use tendon::runtime::demo;
 use tendon::runtime::deployment::Identities;
-use tendon::runtime::{demo, realtime};
 use zenoh::{Session, Wait};
 
 pub const ROBOT: &str = "bench";
@@ -52,48 +52,6 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
     while !is() {
         assert!(clock::now() < deadline, "not within 10 s: {what}");
         demo::pause(2);
-    }
-}
-
-/// Wakes each millisecond at the highest priority it gets, and notes when it was late: that is the machine, not us.
-pub struct Canary {
-    late: Shared<(Mono, u64)>,
-    ending: Arc<AtomicBool>,
-}
-
-impl Canary {
-    pub fn start() -> Canary {
-        let (late, ending) = (Shared::default(), Arc::new(AtomicBool::new(false)));
-        let (notes, ends) = (Arc::clone(&late), Arc::clone(&ending));
-        std::thread::spawn(move || {
-            let _ = realtime::take_seat(90, &[]);
-            let mut ticks = Ticks::new(clock::now(), MS);
-            while !ends.load(Ordering::Relaxed) {
-                let tick = ticks.wait();
-                if tick.late_ns > MS / 4 {
-                    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
-                    notes.push((tick.woke, tick.late_ns));
-                }
-            }
-        });
-        Canary { late, ending }
-    }
-
-    /// Time for which the machine stood still between the two.
-    pub fn stall_ns(&self, from: Mono, to: Mono) -> u64 {
-        let inside = |woke: Mono, late_ns| woke > from && woke.minus_ns(late_ns) < to;
-        locked(&self.late, |late| {
-            let lost = late
-                .iter()
-                .filter(|(woke, late_ns)| inside(*woke, *late_ns));
-            lost.map(|(_, late_ns)| late_ns).sum()
-        })
-    }
-}
-
-impl Drop for Canary {
-    fn drop(&mut self) {
-        self.ending.store(true, Ordering::Relaxed);
     }
 }
 

@@ -19,9 +19,11 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import queue
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -93,7 +95,7 @@ def copy_core(tree):
 
 def listed(tree):
     files = ["--file", "src/core/governor/*.rs", "--file", "src/core/supervisor/*.rs"]
-    return json.loads(subprocess.check_output(["cargo", "mutants", "--list", "--json", "--dir", tree, *files]))
+    return json.loads(subprocess.check_output(["cargo", "mutants", "--list", "--json", "--diff", "--dir", tree, *files]))
 
 
 def environment(**more):
@@ -194,19 +196,51 @@ def attempts(program, cwd, file, numbers, jobs, cpu_s, say, log, **more):
     return found
 
 
-def native(tree, out, names, jobs):
-    """By cargo-mutants itself, one build each."""
-    if not names:
-        return {}
-    shutil.rmtree(out / "native", ignore_errors=True)
-    command = ["cargo", "mutants", "--dir", tree, "--output", out / "native", "--cap-lints", "true", "--timeout", "120", "--jobs", str(jobs)]
-    command += [f"--re=^{re.escape(name)}$".replace("\\ ", " ") for name in names]
-    subprocess.run([*command, "--", "--lib", "--", *TESTS], env=environment(TENDON_SHORT_TESTS="1"))
+def native(tree, out, mutants, jobs, say, log):
+    """One build each: the change as cargo-mutants would make it, then the same runs."""
+    trees = queue.SimpleQueue()
+    for job in range(jobs):
+        shutil.rmtree(out / f"native{job}", ignore_errors=True)
+        shutil.copytree(tree, out / f"native{job}")
+        trees.put(out / f"native{job}")
+
+    def one(mutant):
+        place = trees.get()
+        try:
+            return tried(place, out / f"target-{place.name}", mutant)
+        finally:
+            shutil.copy(tree / mutant["file"], place / mutant["file"])
+            trees.put(place)
+
     found = {}
-    for word in ("caught", "missed", "timeout", "unviable"):
-        for name in (out / f"native/mutants.out/{word}.txt").read_text().splitlines():
-            found[name] = word
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        todo = {pool.submit(one, mutant): number for number, mutant in mutants}
+        for done in concurrent.futures.as_completed(todo):
+            found[todo[done]] = done.result()
+            log(todo[done], done.result())
+            say(todo[done], done.result())
     return found
+
+
+def tried(place, target, mutant):
+    subprocess.run(["patch", "--quiet", place / mutant["file"]], input=mutant["diff"], text=True, check=True)
+    for verb in (["check", "--tests"], ["test", "--lib", "--no-run"]):
+        cargo = subprocess.Popen(
+            ["cargo", *verb, "--message-format=json", "--target-dir", target],
+            cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            told = cargo.communicate(timeout=300)[0]
+        except subprocess.TimeoutExpired:
+            # A constant whose computing does not end.
+            os.killpg(cargo.pid, signal.SIGKILL)
+            cargo.communicate()
+            return "unviable"
+        if cargo.returncode != 0:
+            return "unviable"
+    messages = [json.loads(line) for line in told.splitlines() if line.startswith(b"{")]
+    program = next(m["executable"] for m in messages if m.get("executable"))
+    return attempt(program, place, mutant["file"], 0, PATIENCE_S, TENDON_SHORT_TESTS="1")
 
 
 def main():
@@ -252,9 +286,9 @@ def main():
     if not args.skip_full:
         again = [n for n, word in found.items() if word == "missed"]
         found |= attempts(program, out / "woven", file, again, args.jobs, 1200, lambda n, word: say(n, "full " + word), log)
-    result = {name[n]: word for n, word in found.items()}
     if not args.skip_native:
-        result |= native(tree, out, [text for n, text in name.items() if n not in inside], args.jobs)
+        found |= native(tree, out, [(n, m) for n, m in mutants if n not in inside and n not in found], args.jobs, say, log)
+    result = {name[n]: word for n, word in found.items()}
     (out / "result.json").write_text(json.dumps(result, indent=1))
     counts = {word: sum(w == word for w in result.values()) for word in ("caught", "traced", "timeout", "missed", "unviable")}
     viable = len(result) - counts["unviable"]

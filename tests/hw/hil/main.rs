@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hardware in the loop: does the motor controller at the other end of the link do what stands between a wrong command and
+//! somebody's hand? Without more it is asked of the bench robot, in a process of its own:
+//!
+//!     cargo test --release --test hil
+//!
+//! Of a robot in the lab, with its deployment's tendon.toml and robot.toml, from a terminal:
+//!
+//!     TENDON_HIL=tcp/192.168.1.20:7447 TENDON_HIL_CONFIG=deploy/mine/tendon.toml \
+//!         TENDON_HIL_KEY=~/.ssh/id_ed25519 cargo test --release --test hil
+//!
+//! `TENDON_HIL` is where the controller listens; `listen`: the suite listens where tendon.toml says, and the controller
+//! connects. `TENDON_HIL_JOINT` names the joint that is moved (the first that turns), `TENDON_HIL_REPORT` the report's folder,
+//! `TENDON_HIL_FIRMWARE` is noted in it, `TENDON_HIL_WRITE=1` writes the measured camera delay into tendon.toml. Before each
+//! stage that may move the robot it asks, moves one joint at 0.2 rad/s at most, and ends at the first stage that fails.
+
+#[path = "../../chaos/canary.rs"]
+mod canary;
+mod delays;
+mod hands;
+mod ledger;
+mod rig;
+mod stages;
+
+use canary::Canary;
+use hands::Hands;
+use ledger::{Ledger, Outcome};
+use rig::Rig;
+use serde_json::json;
+use stages::{BUS, Bench, STAGES};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use tendon::config::{Config, LinkConfig};
+use tendon::core::action::JointKind;
+use tendon::core::units::MS;
+use tendon::link::session;
+use tendon::runtime::{clock, demo, realtime};
+use zenoh::Session;
+
+fn main() -> ExitCode {
+    // cargo test hands its filter to every test program.
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    if filter.is_some_and(|filter| !"hil".contains(&filter)) {
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("hil: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Ends with whoever holds it.
+struct BenchRobot(Child);
+
+impl BenchRobot {
+    fn start(endpoint: &str, more: &[&str]) -> Result<BenchRobot, String> {
+        let child = Command::new(env!("CARGO_BIN_EXE_tendon"))
+            .args(["bench-robot", "--connect", endpoint])
+            .args(more)
+            .stderr(Stdio::null())
+            .spawn();
+        child.map(BenchRobot).map_err(said)
+    }
+}
+
+impl Drop for BenchRobot {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The link and who is at its ends.
+struct Lab {
+    config: Config,
+    path: Option<PathBuf>,
+    session: Session,
+    endpoint: String,
+    on_bench: bool,
+}
+
+impl Lab {
+    fn open() -> Result<Lab, String> {
+        let asked_for = asked("TENDON_HIL");
+        let path = asked("TENDON_HIL_CONFIG").map(PathBuf::from);
+        if asked_for.is_some() && path.is_none() {
+            return Err("expected TENDON_HIL_CONFIG=PATH of the deployment's tendon.toml beside TENDON_HIL, found nothing: limits and joints come from there".into());
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let bench = root.join("deploy/bench/tendon.toml");
+        let config = Config::load(path.as_deref().unwrap_or(&bench)).map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            lines.join("\n")
+        })?;
+        let link = match asked_for.as_deref() {
+            None => LinkConfig {
+                listen: Some(free_endpoint()?),
+                ..LinkConfig::default()
+            },
+            Some("listen") => config.link.clone(),
+            Some(endpoint) => LinkConfig {
+                listen: None,
+                connect: Some(endpoint.to_owned()),
+                credentials: config.link.credentials.clone(),
+            },
+        };
+        let endpoint = link.listen.clone().or(link.connect.clone());
+        Ok(Lab {
+            session: session::open(&link).map_err(said)?,
+            endpoint: endpoint.unwrap_or_default(),
+            on_bench: asked_for.is_none(),
+            config,
+            path,
+        })
+    }
+
+    /// A rig, once states come.
+    fn rig(&self) -> Result<Rig, String> {
+        let rig = Rig::new(
+            &self.session,
+            self.config.robot.clone(),
+            self.config.control.period_ns,
+        )?;
+        let deadline = clock::now().plus_ns(10_000 * MS);
+        while rig.mark() == 0 && clock::now() < deadline {
+            demo::pause(20);
+        }
+        rig.last()?;
+        Ok(rig)
+    }
+
+    fn joint(&self) -> Result<usize, String> {
+        let joints = &self.config.robot.joints;
+        let names = || joints.iter().map(|(name, _)| name.as_str());
+        let found = match asked("TENDON_HIL_JOINT") {
+            Some(name) => names().position(|other| other == name),
+            None => joints
+                .iter()
+                .position(|(_, joint)| joint.kind != JointKind::Gripper),
+        };
+        found.ok_or_else(|| {
+            format!(
+                "TENDON_HIL_JOINT: expected one of {:?}, found none of them",
+                names().collect::<Vec<_>>()
+            )
+        })
+    }
+
+    fn hands(&self) -> Hands {
+        match self.on_bench {
+            true => Hands::Bench(self.session.clone(), self.config.robot.name.clone()),
+            false => Hands::Person,
+        }
+    }
+}
+
+fn free_endpoint() -> Result<String, String> {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").map_err(said)?;
+    Ok(format!("tcp/{}", socket.local_addr().map_err(said)?))
+}
+
+/// Everything; whether all that was run passed.
+fn run() -> Result<bool, String> {
+    let lab = Lab::open()?;
+    let robot = lab
+        .on_bench
+        .then(|| BenchRobot::start(&lab.endpoint, &[]))
+        .transpose()?;
+    // Commands must come in time; what is not granted shows in what is measured.
+    let _ = realtime::take_seat(70, &[]);
+    let mut rig = lab.rig()?;
+    delays::check_yourself(&rig)?;
+    let joint = lab.joint()?;
+    let canary = lab.on_bench.then(Canary::start);
+    let mut ledger = Ledger::default();
+    let hands = lab.hands();
+    let mut bench = Bench {
+        rig: &mut rig,
+        hands: &hands,
+        ledger: &mut ledger,
+        canary: canary.as_ref(),
+        joint,
+    };
+    for (name, warning, stage) in STAGES.into_iter().chain([BUS]) {
+        go(&mut bench, name, warning, stage);
+    }
+    let camera_ms = watch(&mut bench, &lab);
+    drop(robot);
+    if lab.on_bench {
+        finds_out_servos_that_run_on(&mut ledger)?;
+    }
+    let about = json!({
+        "robot": lab.config.robot.name,
+        "joint that was moved": lab.config.robot.joints[joint].0,
+        "limits": lab.config.robot.joints.iter().map(|(name, joint)| format!("{name}: {:?}", joint.limits)).collect::<Vec<_>>(),
+        "controller": if lab.on_bench { "the bench robot, simulated".into() } else { lab.endpoint.clone() },
+        "firmware": asked("TENDON_HIL_FIRMWARE").unwrap_or_else(|| "not said".into()),
+        "tendon": env!("CARGO_PKG_VERSION"),
+        "unix time": std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    });
+    let temporary = tempfile::tempdir().map_err(said)?;
+    let folder = asked("TENDON_HIL_REPORT").map_or_else(
+        || Path::new(env!("CARGO_TARGET_TMPDIR")).join("hil"),
+        PathBuf::from,
+    );
+    let key = match (asked("TENDON_HIL_KEY"), lab.on_bench) {
+        (Some(key), _) => Some(PathBuf::from(key)),
+        // The bench's own, so that signing is tried as well.
+        (None, true) => throwaway_key(temporary.path()),
+        (None, false) => None,
+    };
+    ledger
+        .write(&folder, &about, key.as_deref())
+        .map_err(said)?;
+    write_delay(&lab, camera_ms)?;
+    let (passed, failed, not_run) = (
+        ledger.count(Outcome::Passed),
+        ledger.count(Outcome::Failed),
+        ledger.count(Outcome::NotRun),
+    );
+    println!("{passed} passed, {failed} failed, {not_run} not run");
+    Ok(failed == 0)
+}
+
+/// One stage, if nothing failed before it and whoever stands there allows it.
+fn go(bench: &mut Bench<'_>, name: &'static str, warning: &str, stage: stages::Stage) {
+    if bench.ledger.count(Outcome::Failed) > 0 {
+        stages::left_out(bench.ledger, name, "a stage before it failed");
+        return;
+    }
+    if !warning.is_empty() && !bench.hands.allow(&format!("{name}: {warning}")) {
+        stages::left_out(bench.ledger, name, "not allowed");
+        return;
+    }
+    if let Err(problem) = stage(bench) {
+        bench
+            .ledger
+            .judge(name, "it can be carried out", false, problem, "");
+    }
+}
+
+/// The delays; the camera's in milliseconds, if it was found.
+fn watch(bench: &mut Bench<'_>, lab: &Lab) -> Option<f64> {
+    let mut found = None;
+    let failed = bench.ledger.count(Outcome::Failed) > 0;
+    let what = "delays: one joint goes to and fro by a few degrees, eight times.";
+    if failed || !bench.hands.allow(what) {
+        let why = if failed {
+            "a stage before it failed"
+        } else {
+            "not allowed"
+        };
+        stages::left_out(bench.ledger, "delays", why);
+        return None;
+    }
+    let pictures = bench.rig.identities.pictures;
+    match delays::delays(bench, &lab.session, &lab.config.camera, pictures) {
+        Ok(camera_ms) => found = camera_ms,
+        Err(problem) => bench
+            .ledger
+            .judge("delays", "they can be measured", false, problem, ""),
+    }
+    found
+}
+
+/// The stage of the servo bus must fail where servos keep turning, or it shows nothing.
+fn finds_out_servos_that_run_on(ledger: &mut Ledger) -> Result<(), String> {
+    let lab = Lab::open()?;
+    let _robot = BenchRobot::start(&lab.endpoint, &["--servos-run-on"])?;
+    let mut rig = lab.rig()?;
+    let hands = lab.hands();
+    let mut trial = Ledger::default();
+    println!("-- the same stage on servos that keep turning; it must fail:");
+    let mut bench = Bench {
+        rig: &mut rig,
+        hands: &hands,
+        ledger: &mut trial,
+        canary: None,
+        joint: lab.joint()?,
+    };
+    let (name, warning, stage) = BUS;
+    go(&mut bench, name, warning, stage);
+    println!("--");
+    let way = trial.figures.get("servo_bus_way").copied().unwrap_or(0.0);
+    ledger.judge(
+        "servo bus",
+        "servos that keep turning are found out",
+        trial.count(Outcome::Failed) == 1 && way > 0.1,
+        format!("{} failed, {way:.3} further", trial.count(Outcome::Failed)),
+        "",
+    );
+    Ok(())
+}
+
+fn throwaway_key(folder: &Path) -> Option<PathBuf> {
+    let key = folder.join("key");
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&key)
+        .stdin(Stdio::null())
+        .status();
+    made.is_ok_and(|status| status.success()).then_some(key)
+}
+
+/// Into tendon.toml, where that was asked for; else what would be written is said.
+fn write_delay(lab: &Lab, camera_ms: Option<f64>) -> Result<(), String> {
+    let (Some(path), Some(residual_ms)) = (&lab.path, camera_ms) else {
+        return Ok(());
+    };
+    // What was declared is taken off the stamps already.
+    let delay_ms = lab.config.camera.delay_ns as f64 / 1e6 + residual_ms;
+    if delay_ms < 0.0 {
+        println!(
+            "camera.delay_ms would be {delay_ms:.1}: its stamps are ahead of the joint states; is state_delay_ms of robot.toml right?"
+        );
+        return Ok(());
+    }
+    if asked("TENDON_HIL_WRITE").as_deref() != Some("1") {
+        println!("tendon.toml: camera.delay_ms = {delay_ms:.1} (TENDON_HIL_WRITE=1 writes it)");
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(path).map_err(said)?;
+    let text = delays::with_delay(&text, delay_ms).ok_or("tendon.toml: no [camera]")?;
+    std::fs::write(path, text).map_err(said)
+}
