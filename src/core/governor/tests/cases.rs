@@ -263,6 +263,24 @@ impl Rig {
 }
 
 #[test]
+fn it_says_which_limits_are_in_force() {
+    let limits = Limits::new(&[JOINT], PERIOD_NS).expect("good limits");
+    let mut rig = Rig::new(limits, &[0.0]);
+    let first = rig.to(&[0.0]).in_force;
+    assert_eq!(
+        (first.velocity, first.acceleration),
+        (0.25, 0.5),
+        "settling"
+    );
+    let settled = (0..210).map(|_| rig.to(&[0.0]).in_force).last();
+    let settled = settled.expect("many");
+    assert_eq!((settled.velocity, settled.acceleration), (1.0, 1.0));
+    rig.speed_scale = 0.4;
+    let slowed = rig.to(&[0.0]).in_force;
+    assert_eq!((slowed.velocity, slowed.acceleration), (0.4, 1.0));
+}
+
+#[test]
 fn a_step_of_two_radians_never_passes_the_limit() {
     // A rate limiter without a stop in mind (libfranka's) overshoots here by 0.345 rad.
     let mut rig = Rig::one(0.0);

@@ -404,6 +404,7 @@ fn a_slow_loop_has_longer_defaults() {
         (ages.0 / MS, ages.1 / MS, ages.2 / MS)
     };
     assert_eq!(of(5 * MS), (15, 100, 10));
+    assert_eq!(of(MS), (15, 100, 2), "a fast loop's states are no fresher");
     assert_eq!(of(20 * MS), (60, 200, 40));
     assert!(Limits::new(&[], 5 * MS).is_err());
     let many = [JOINT; JOINTS_MAX + 1];
@@ -464,6 +465,15 @@ fn a_stop_that_takes_for_ever_and_a_limit_too_fine_for_a_position_are_refused() 
 }
 
 // The table.
+
+#[test]
+fn every_cause_has_words_of_its_own() {
+    let words: std::vec::Vec<&str> = CAUSES.iter().map(|cause| cause.words()).collect();
+    for (index, one) in words.iter().enumerate() {
+        assert!(one.len() > 3, "{one}");
+        assert!(!words[..index].contains(one), "{one} twice");
+    }
+}
 
 #[test]
 fn a_deployment_may_be_stricter_only() {
