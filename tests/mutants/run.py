@@ -4,7 +4,7 @@
 
 The mutants are those that cargo-mutants lists. To build each of them would take most of a day; so they are woven into
 one program (weave.py), which is built once and run once for each. What cannot be woven (constants, `const fn`, chains of
-`let`) is tried by cargo-mutants itself. Survivors are tried again with the tests at their full length. What is still not
+`let`) is built one by one. Survivors are tried again with the tests at their full length. What is still not
 noticed must be in docs/mutants.md, with the reason why it is no fault of the tests.
 
     cargo install cargo-mutants && pip install tree-sitter tree-sitter-rust

@@ -3,7 +3,7 @@
 
 A mutant of cargo-mutants (`cargo mutants --list --json`) is one small change at one place. Here each becomes a branch at
 that place, taken when `crate::mutant::is(number)`: so one build holds them all, and trying one costs a run of the tests
-and no build. `cargo test` decides about the rest: what does not compile this way is listed for cargo-mutants itself.
+and no build. What does not compile this way is built by itself (run.py).
 
     is it a - b instead of a + b?      match (a, b) { (l, r) => if is(7) { l - r } else { l + r } }
     || instead of &&, b still lazy     match a { l => if l != is(8) { b } else { l } }
@@ -79,7 +79,7 @@ class Weaver:
         head = self.text[node.start_byte : body.start_byte].decode()
         if " const " in f" {head.split('fn ')[0]} ":
             return self.text[node.start_byte : node.end_byte].decode()
-        # Behind `impl Trait` there is one type, and a mutant's is another: cargo-mutants tries those.
+        # Behind `impl Trait` there is one type, and a mutant's is another: those are built one by one.
         hidden = "impl " in head.split("->")[-1] if "->" in head else False
         inside = [] if hidden else [
             (number, mutant)

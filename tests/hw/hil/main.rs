@@ -19,8 +19,10 @@ mod canary;
 mod delays;
 mod hands;
 mod ledger;
+mod lines;
 mod rig;
 mod stages;
+mod stops;
 
 use canary::Canary;
 use hands::Hands;
