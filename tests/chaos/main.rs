@@ -7,6 +7,7 @@
 mod canary;
 mod network;
 mod service;
+mod soak;
 mod stage;
 
 use stage::{Setting, Stage, ended, locked, repeats, signal};

@@ -12,10 +12,10 @@ use tendon::link::keys;
 use tendon::runtime::{clock, demo};
 
 /// As the unit file has it.
-const WATCHDOG_MS: u64 = 500;
+pub const WATCHDOG_MS: u64 = 500;
 
 /// What was said, and when.
-type Heard = Arc<Mutex<Vec<(Mono, String)>>>;
+pub type Heard = Arc<Mutex<Vec<(Mono, String)>>>;
 
 fn listen(path: &Path) -> Heard {
     let socket = UnixDatagram::bind(path).expect("a socket");
@@ -34,7 +34,7 @@ fn listen(path: &Path) -> Heard {
     heard
 }
 
-fn times(heard: &Heard, word: &str) -> Vec<Mono> {
+pub fn times(heard: &Heard, word: &str) -> Vec<Mono> {
     locked(heard, |heard| {
         heard
             .iter()
@@ -44,7 +44,7 @@ fn times(heard: &Heard, word: &str) -> Vec<Mono> {
     })
 }
 
-fn setting(folder: &Path, name: &str, drill: Option<&str>) -> (Setting, Heard) {
+pub fn setting(folder: &Path, name: &str, drill: Option<&str>) -> (Setting, Heard) {
     let socket = folder.join(name);
     let heard = listen(&socket);
     let setting = Setting {

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An hour at work on a machine that is busy: nothing grows, nothing stops without a cause, no ping is late.
+//!
+//!     cargo test --release --test chaos soak -- --ignored --nocapture
+//!
+//! `TENDON_SOAK_S` is how long, `TENDON_SOAK_BURNERS` how many threads burn the processor beside it (one a core).
+
+use crate::alone;
+use crate::service::{WATCHDOG_MS, setting, times};
+use crate::stage::{Stage, ms, until};
+use std::process::Child;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tendon::core::units::MS;
+use tendon::link::keys;
+use tendon::runtime::{clock, demo};
+
+/// Said in turns, so that the arm is never done.
+const SENTENCES: [&str; 2] = ["put the red block in the left bin", "touch the blue block"];
+/// Between two looks.
+const LOOK_MS: u64 = 5_000;
+/// A machine that stood still for longer than a state may be old has a stop coming.
+const STALL_NS: u64 = 15 * MS;
+
+fn asked(name: &str, default: u64) -> u64 {
+    let said = std::env::var(name).ok();
+    said.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Resident memory in KiB and number of threads.
+fn size(child: &Child) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let number = |key: &str| {
+        let line = status.lines().find(|line| line.starts_with(key));
+        let word = line.and_then(|line| line.split_whitespace().nth(1));
+        word.and_then(|word| word.parse().ok()).expect(key)
+    };
+    (number("VmRSS:"), number("Threads:"))
+}
+
+/// The machine's load average of a minute, in hundredths.
+fn load_percent() -> u64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let word = text.split_whitespace().next().unwrap_or_default();
+    word.parse::<f64>()
+        .map_or(0, |load| (load * 100.0).round() as u64)
+}
+
+fn median(mut numbers: Vec<u64>) -> u64 {
+    numbers.sort_unstable();
+    numbers[numbers.len() / 2]
+}
+
+#[test]
+#[ignore = "an hour"]
+fn soak() {
+    let _alone = alone();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let burners = asked("TENDON_SOAK_BURNERS", cores as u64);
+    let ending = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for seed in 0..burners {
+            let ending = &ending;
+            scope.spawn(move || {
+                let mut number = seed + 1;
+                while !ending.load(Ordering::Relaxed) {
+                    number = std::hint::black_box(number.wrapping_mul(6_364_136_223_846_793_005));
+                }
+            });
+        }
+        // Also when it fails: the burners are waited for.
+        let judged = std::panic::catch_unwind(|| watch(asked("TENDON_SOAK_S", 3_600)));
+        ending.store(true, Ordering::Relaxed);
+        if let Err(failed) = judged {
+            std::panic::resume_unwind(failed);
+        }
+    });
+}
+
+fn watch(seconds: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (setting, heard) = setting(folder.path(), "notify", None);
+    let mut stage = Stage::new(&setting);
+    let start = clock::now();
+    let (mut runtime, mut bench, mut load) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut unexplained, mut explained, mut moved, mut looks) = (Vec::new(), 0_u32, 0_u32, 0_u32);
+    let mut looked = start;
+    while clock::now().since_ns(start) < seconds * 1_000 * MS {
+        demo::pause(LOOK_MS);
+        let now = clock::now();
+        looks += 1;
+        runtime.push(size(&stage.runtime));
+        bench.push(size(&stage.bench));
+        load.push(load_percent());
+        let said = stage
+            .ask(keys::mode, "status")
+            .unwrap_or_else(|error| error);
+        if !said.starts_with("active") {
+            match stage.canary.stall_ns(looked, now) {
+                stall_ns if stall_ns >= STALL_NS => explained += 1,
+                _ => unexplained.push(said),
+            }
+            drop(stage.ask(keys::mode, "reset"));
+            stage.until_granted(keys::mode, "active");
+        }
+        let mut reports = stage.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let moves = |report: &tendon::core::wire::state::Report| {
+            report.state.velocity.iter().any(|v| v.abs() > 0.05)
+        };
+        moved += u32::from(reports.iter().any(moves));
+        // An hour of them would be the growth that is looked for.
+        reports.clear();
+        drop(reports);
+        let sentence = SENTENCES[looks as usize % SENTENCES.len()];
+        drop(stage.ask(keys::instruction, sentence));
+        looked = clock::now();
+    }
+    until("a last report", || {
+        let reports = stage.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        !reports.is_empty()
+    });
+    let pings = times(&heard, "WATCHDOG=1");
+    let gaps = pings.windows(2).map(|pair| {
+        let gap_ns = pair[1].since_ns(pair[0]);
+        gap_ns.saturating_sub(stage.canary.stall_ns(pair[0], pair[1]))
+    });
+    let gap_ns = gaps.max().expect("pings");
+    let quarter = runtime.len() / 4;
+    let rss = |of: &[(u64, u64)]| median(of.iter().map(|(kib, _)| *kib).collect());
+    for (name, sizes) in [("runtime", &runtime), ("bench robot", &bench)] {
+        let (early, late) = (
+            rss(&sizes[quarter..2 * quarter]),
+            rss(&sizes[3 * quarter..]),
+        );
+        println!("{name}: {early} KiB in the second quarter, {late} KiB in the last");
+        assert!(late <= early + early / 50 + 1_024, "{name} grows");
+        let threads: Vec<u64> = sizes[quarter..].iter().map(|(_, count)| *count).collect();
+        assert_eq!(
+            threads.iter().min(),
+            threads.iter().max(),
+            "{name}: threads come and go"
+        );
+    }
+    println!(
+        "{seconds} s, load average {:.1}: {looks} looks, the arm moved before {moved} of them; stops because the machine stood still: {explained}, others: {unexplained:?}; longest time between two pings {:.0} ms of {WATCHDOG_MS}",
+        median(load) as f64 / 100.0,
+        ms(gap_ns)
+    );
+    assert!(gap_ns < WATCHDOG_MS * MS, "a ping was late");
+    assert!(unexplained.is_empty(), "{unexplained:?}: {}", stage.log());
+    assert!(moved * 10 >= looks * 8, "the arm was to be at work");
+}
