@@ -63,6 +63,8 @@ impl Folder {
                 &format!("{endpoint}\"\n\n[camera]"),
             )
             .replace("[page]\nlisten = \"127.0.0.1:8765\"", "")
+            // What is shown here is often no scene that the policy could be sure of; these stories are about cameras.
+            .replace("doubt_max = 0.5\n", "")
             .replace(LINK, cameras);
         std::fs::write(folder.path().join("tendon.toml"), written).expect("written");
         for file in ["robot.toml", "robot.urdf"] {
@@ -382,10 +384,7 @@ fn a_bundle_of_several_graphs_and_cameras_drives_the_robot() {
     let config = folder.folder.path().join("tendon.toml");
     let written = std::fs::read_to_string(&config).expect("there");
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/bench-vla");
-    // This one does not tell how sure it is.
-    let written = written
-        .replace(&shipped.display().to_string(), "bundle")
-        .replace("doubt_max = 0.5\n", "");
+    let written = written.replace(&shipped.display().to_string(), "bundle");
     std::fs::write(&config, written).expect("written");
     // The third is black: the policy goes without it.
     for (name, good) in [(base, true), (left, true), (right, false)] {
@@ -568,8 +567,8 @@ fn a_source_that_this_build_lacks_or_that_is_not_there_is_said() {
 #[cfg(feature = "gstreamer")]
 #[test]
 fn a_pipeline_is_a_camera_and_its_end_holds_the_robot() {
-    let pipeline =
-        "videotestsrc is-live=true pattern=ball ! video/x-raw,width=224,height=224,framerate=30/1";
+    // A picture whose view is the same whenever it begins: another one would be another camera.
+    let pipeline = "videotestsrc is-live=true pattern=smpte75 ! video/x-raw,width=224,height=224,framerate=30/1";
     let camera = format!(
         "[camera]\nname = \"front\"\nsource = \"gstreamer\"\npipeline = \"{pipeline}\"\nrate_hz = 30\nwidth = 224\n\
          height = 224\nage_max_ms = 150\nnoisy = false\n"
@@ -578,10 +577,37 @@ fn a_pipeline_is_a_camera_and_its_end_holds_the_robot() {
     stage.arm();
     stage.stays_active();
     drop(stage);
-    // It ends after four seconds, and again and again: the robot holds, and goes on when pictures come.
-    let ending = camera.replace("is-live=true", "is-live=true num-buffers=120");
-    let stage = Stage::new(Folder::new(&ending));
+    // A server that goes away and comes back: the robot holds, and goes on when pictures come.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port")
+        .port();
+    let serve = || {
+        let words = format!(
+            "{pipeline} ! jpegenc ! multipartmux ! tcpserversink host=127.0.0.1 port={port}"
+        );
+        let mut launch = Command::new("gst-launch-1.0");
+        launch.arg("-q").args(words.split_whitespace());
+        let launched = launch.stdout(Stdio::null()).spawn();
+        launched.expect("gst-launch-1.0, of the package gstreamer1.0-tools")
+    };
+    let read = format!("tcpclientsrc host=127.0.0.1 port={port} ! multipartdemux ! jpegdec");
+    let stage = Stage::new(Folder::new(&camera.replace(pipeline, &read)));
+    let mut server = serve();
     stage.arm();
-    stage.until_it_is("holding: the camera gives no usable picture");
-    stage.until_it_is("active");
+    let resumed = (0..10).any(|_| {
+        drop(server.kill());
+        drop(server.wait());
+        let held = stage.becomes("holding: the camera gives no usable picture");
+        server = serve();
+        let resumed = held.and_then(|_| stage.becomes("active"));
+        if let Err(said) = &resumed {
+            println!("again, as the machine was late: {said}");
+            stage.arm_again();
+        }
+        resumed.is_ok()
+    });
+    drop(server.kill());
+    drop(server.wait());
+    assert!(resumed, "ten times the machine was too late");
 }

@@ -140,10 +140,7 @@ impl Camera {
         match camera.start() {
             Ok(running) => camera.running = Some(running),
             // Not plugged in, not switched on: that mends itself.
-            Err(found) => {
-                camera.say(&found);
-                camera.retry.failed((clock.now)());
-            }
+            Err(found) => drop(camera.lose("its pipeline does not start", Some(found))),
         }
         Ok(camera)
     }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The cameras that need system libraries to build: kernel cameras over a fake device, GStreamer for real. Ends with 77, and
 # says why, where the libraries are not and cannot be installed.
-#   tests/capture/run.sh [more arguments for cargo test]
+#   tests/capture/run.sh [more arguments for cargo]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 packages="libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-plugins-base gstreamer1.0-plugins-good
@@ -26,4 +26,4 @@ if [ -n "$(missing)" ]; then
     exit 77
   fi
 fi
-cargo test --release --features jetson --test capture --test cameras "$@"
+cargo test --release --features jetson --test capture --test cameras "$@" -- --test-threads=1
