@@ -20,6 +20,7 @@
 //!     +------------- reset (standby) -------------+  +----------------------------------+--------------------+
 //! ```
 
+mod ahead;
 pub mod curve;
 pub mod grip;
 mod join;
@@ -39,8 +40,8 @@ use grip::Grip;
 use ladder::{Ladder, Rung, Slowing};
 pub use merge::Merge;
 use merge::Plan;
-use pace::Pace;
 pub use pace::{InForce, Rates};
+use pace::{Most, Pace};
 use rtc::Delays;
 use seam::Bound;
 use seam::{Motion, Seam};
@@ -151,6 +152,8 @@ pub struct Schedule {
     in_force: InForce,
     /// What seams and the way to rest may ask of each joint, under the limits in force.
     bounds: heapless::Vec<Bound, JOINTS_MAX>,
+    /// What plan and seam together may.
+    most: heapless::Vec<Most, JOINTS_MAX>,
     /// When the plan ahead is to be held against the limits again.
     look_at: Mono,
     slowing: Option<Slowing>,
@@ -192,6 +195,11 @@ impl Schedule {
                 .limits
                 .iter()
                 .map(|limits| limits.bound(InForce::FULL))
+                .collect(),
+            most: config
+                .limits
+                .iter()
+                .map(|limits| limits.most(InForce::FULL))
                 .collect(),
             config,
             plans: (Plan::blank(), Plan::blank()),
@@ -253,8 +261,10 @@ impl Schedule {
             self.look_at = Mono(0);
         }
         self.in_force = in_force;
-        for (bound, limits) in self.bounds.iter_mut().zip(&self.config.limits) {
+        let slots = self.bounds.iter_mut().zip(&mut self.most);
+        for ((bound, most), limits) in slots.zip(&self.config.limits) {
             *bound = limits.bound(in_force);
+            *most = limits.most(in_force);
         }
     }
 
