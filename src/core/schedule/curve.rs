@@ -116,10 +116,8 @@ impl Rows<'_> {
     /// One joint's quintic, in shares of the way.
     pub(super) fn piece(&self, joint: usize) -> Piece {
         let at = |row: &[f32]| value(row, joint);
-        // Where it would have been one action before its first, or would be one after its last, at this acceleration.
-        let beyond = |p0: f64, p1: f64, p2: f64| 3.0 * (p0 - p1) + p2;
         let (p0, p1) = (at(self.from), at(self.to));
-        let [pb, p0, p1, p2] = match self.has {
+        let four = match self.has {
             Has::All => [at(self.before), p0, p1, at(self.after)],
             Has::First => {
                 let p2 = at(self.after);
@@ -132,14 +130,44 @@ impl Rows<'_> {
             Has::Two => [2.0 * p0 - p1, p0, p1, 2.0 * p1 - p0],
             Has::One => [p0; 4],
         };
-        let first = [p0, 0.5 * (p1 - pb), p1 - 2.0 * p0 + pb];
         if self.comes {
             // The acceleration that it begins with is built up evenly over one action.
+            let first = knot(four[0], four[1], four[2]);
             let [p, v, a] = first;
             return Piece::between([p - v + a / 3.0, v - 0.5 * a, 0.0], first);
         }
-        Piece::between(first, [p1, 0.5 * (p2 - p0), p2 - 2.0 * p1 + p0])
+        Piece::through(four)
     }
+}
+
+/// Where it would have been one action before `p0`, or would be one after, at the acceleration of the three.
+fn beyond(p0: f64, p1: f64, p2: f64) -> f64 {
+    3.0 * (p0 - p1) + p2
+}
+
+/// Position, velocity and acceleration at the second of three.
+fn knot(before: f64, at: f64, after: f64) -> [f64; 3] {
+    [at, 0.5 * (after - before), after - 2.0 * at + before]
+}
+
+/// The same curve through `count` values that lie as far apart, at the share `u` of the way from value `piece` to the next.
+#[must_use]
+pub fn along(at: impl Fn(usize) -> f64, count: usize, piece: usize, u: f64) -> f64 {
+    let last = count.saturating_sub(1);
+    if piece >= last {
+        return at(last);
+    }
+    let (p0, p1) = (at(piece), at(piece + 1));
+    let before = piece.checked_sub(1).map(&at);
+    let after = (piece + 2 <= last).then(|| at(piece + 2));
+    let four = match (before, after) {
+        (Some(pb), Some(p2)) => [pb, p0, p1, p2],
+        (None, Some(p2)) => [beyond(p0, p1, p2), p0, p1, p2],
+        (Some(pb), None) => [pb, p0, p1, beyond(p1, p0, pb)],
+        (None, None) => [2.0 * p0 - p1, p0, p1, 2.0 * p1 - p0],
+    };
+    let [value, ..] = Piece::through(four).at(u);
+    value
 }
 
 fn value(row: &[f32], joint: usize) -> f64 {
@@ -153,6 +181,11 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// From the second to the third of four.
+    fn through([before, from, to, after]: [f64; 4]) -> Piece {
+        Piece::between(knot(before, from, to), knot(from, to, after))
+    }
+
     /// From `[position, velocity, acceleration]` at 0 to those at 1. The last three coefficients follow from the conditions
     /// at 1.
     fn between(from: [f64; 3], to: [f64; 3]) -> Piece {
