@@ -164,3 +164,24 @@ fn a_plan_may_close_and_open_the_gripper_by_itself() {
         assert_eq!(grip > 0.5, (300..550).contains(&ms), "{grip} at {ms} ms");
     }
 }
+
+#[test]
+fn a_gripper_that_takes_its_time_is_told_ahead_and_the_arm_is_not() {
+    let chunks = [(100, grasp(1, 100, [0.0, 0.2], 4..9))];
+    let plain = gripped(&chunks, 800);
+    let mut config = gripping().config;
+    config.gripper_lead_ns = 80 * MS;
+    let mut schedule = Schedule::new(config);
+    schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+    for (ms, [joint, _]) in plain {
+        for (_, chunk) in chunks.iter().filter(|(at, _)| *at == ms) {
+            assert_eq!(schedule.offer(Mono(ms * MS), chunk), Intake::Taken);
+        }
+        let Step::Setpoint { setpoint, .. } = schedule.step(Mono(ms * MS), None) else {
+            panic!("a setpoint at {ms} ms");
+        };
+        // Closes at 300 ms and opens at 550 ms, by the plan.
+        assert_eq!(setpoint.position[1] > 0.5, (220..470).contains(&ms), "{ms} ms");
+        assert_eq!(setpoint.position[0], joint, "{ms} ms");
+    }
+}

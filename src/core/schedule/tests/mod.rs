@@ -49,6 +49,7 @@ fn config(merge: Merge) -> Config {
             tail_steps: 0,
             pause_ns: 0,
         },
+        gripper_lead_ns: 0,
     }
 }
 
