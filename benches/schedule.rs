@@ -65,6 +65,7 @@ fn schedule(joints: usize, limits: Rates) -> Schedule {
             tail_steps: 0,
             pause_ns: 0,
         },
+        gripper_lead_ns: 0,
     });
     schedule.reset(&Setpoint::at_rest(&vec![0.1; joints]));
     schedule

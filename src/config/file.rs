@@ -62,6 +62,18 @@ pub struct PolicyTable {
     pub precision: Spanned<String>,
     /// Inferences a second.
     pub rate_hz: Spanned<Number>,
+    /// When the next plan is asked for: "continuous" (absent), "horizon", "queue", "surprise".
+    pub infer: Option<Spanned<String>>,
+    /// With "horizon": once so many actions are done.
+    pub execute_actions: Option<Spanned<Number>>,
+    /// With "queue": once no more than so many actions are left.
+    pub queue_actions: Option<Spanned<Number>>,
+    /// With "queue": once no more than this share of them is left.
+    pub queue_share: Option<Spanned<Number>>,
+    /// With "surprise": once a joint is further than this from where the plan has it, rad or m.
+    pub surprise_tracking: Option<Spanned<Number>>,
+    /// With "surprise": once the picture's brightness has changed by this on the mean, of 1.
+    pub surprise_scene: Option<Spanned<Number>>,
     /// Threads of the CPU engine; absent: 1.
     pub threads: Option<Spanned<Number>>,
     /// With more doubt than this a chunk is not followed; absent: doubt is not asked for.
@@ -196,6 +208,8 @@ pub struct ScheduleTable {
     pub instruction_tail_steps: Option<Spanned<Number>>,
     /// Least time from a new instruction to its first action.
     pub instruction_pause_ms: Option<Spanned<Number>>,
+    /// A gripper is told so much earlier than the plan has it; absent: 0.
+    pub gripper_lead_ms: Option<Spanned<Number>>,
 }
 
 /// `[governor]`.

@@ -11,6 +11,7 @@ pub mod realtime;
 mod robot;
 pub mod schedule;
 pub mod space;
+mod trigger;
 #[cfg(test)]
 mod tests;
 pub mod urdf;
@@ -23,6 +24,7 @@ use crate::config::space::Source;
 use crate::core::governor::limits::{Joint, JointLimits, Limits};
 use crate::core::governor::reaction::Cause;
 use crate::core::kinematics::envelope::Envelope;
+use crate::core::schedule::trigger::Trigger;
 use crate::core::units::MS;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -71,6 +73,8 @@ pub struct Robot {
     pub joints: Vec<(String, Joint)>,
     /// Where it may be, if the file says so.
     pub space: Option<Box<Envelope>>,
+    /// Names of the links of its chain, in their order; none without a space.
+    pub links: Vec<String>,
     /// Poses with names; one number a joint.
     pub poses: Vec<(String, Vec<f64>)>,
 }
@@ -84,6 +88,8 @@ pub struct PolicyConfig {
     pub precision: Precision,
     /// Inferences a second to ask for.
     pub rate_hz: f64,
+    /// When the next plan is asked for.
+    pub trigger: Trigger,
     /// Threads of the CPU engine.
     pub threads: usize,
     /// With more doubt than this, 0..1, a chunk is not followed; `None`: doubt is not asked for.
@@ -359,6 +365,7 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         bundle,
         precision,
         rate_hz: at.within("policy.rate_hz", &policy.rate_hz, 0.1, 120.0),
+        trigger: trigger::check(policy, at),
         threads: policy.threads.as_ref().map_or(1, |threads| {
             at.within("policy.threads", threads, 1.0, 64.0) as usize
         }),

@@ -65,8 +65,12 @@ pub(super) fn check(
     };
     let problems = std::mem::take(&mut at.problems);
     if problems.is_empty() {
+        let (space, links) = space.map_or((None, Vec::new()), |shape| {
+            (Some(shape.envelope), shape.links)
+        });
         Ok(Robot {
             space,
+            links,
             poses: written
                 .pose
                 .iter()

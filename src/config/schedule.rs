@@ -24,6 +24,8 @@ pub struct ScheduleConfig {
     pub expiry_ns: u64,
     /// See [`OnInstruction`].
     pub on_instruction: OnInstruction,
+    /// See [`schedule::Config::gripper_lead_ns`].
+    pub gripper_lead_ns: u64,
 }
 
 impl ScheduleConfig {
@@ -39,6 +41,7 @@ impl ScheduleConfig {
             fresh_ns: self.fresh_ns,
             chunk_age_max_ns: self.expiry_ns,
             on_instruction: self.on_instruction,
+            gripper_lead_ns: self.gripper_lead_ns,
         }
     }
 }
@@ -67,6 +70,13 @@ pub fn check(
     ScheduleConfig {
         merge,
         start_ns,
+        gripper_lead_ns: optional_ms(
+            at,
+            "schedule.gripper_lead_ms",
+            &table.gripper_lead_ms,
+            1_000.0,
+            0.0,
+        ),
         fresh_ns: optional_ms(
             at,
             "schedule.fresh_ms",

@@ -34,13 +34,22 @@ pub enum Source<'a> {
 /// Least distance of parts of the robot, metres, where `clearance_m` is not given: what calibration is good for.
 const CLEARANCE_M: f64 = 0.01;
 
-/// The envelope, if the robot has one. Poses that are named are checked against it and against the limits.
+/// What the files say of the robot's shape.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// What the governor keeps.
+    pub envelope: Box<Envelope>,
+    /// Names of the chain's links, in its order.
+    pub links: Vec<String>,
+}
+
+/// The shape, if the robot has one. Poses that are named are checked against it and against the limits.
 pub fn check(
     written: &RobotFile,
     joints: &[(String, Joint)],
     source: Source<'_>,
     at: &mut Located<'_>,
-) -> Option<Box<Envelope>> {
+) -> Option<Shape> {
     let made = match (&written.space, source) {
         (None, _) | (_, Source::Ignored) => None,
         (Some(table), Source::Text(text)) => build(table, joints, text, at),
@@ -64,12 +73,16 @@ pub fn check(
     for (index, pose) in written.pose.iter().enumerate() {
         stands(index, pose, joints, made.as_ref(), at);
     }
-    made.map(|made| Box::new(made.envelope))
+    made.map(|made| Shape {
+        envelope: Box::new(made.envelope),
+        links: made.links,
+    })
 }
 
 /// An envelope, with the names that its indices stand for.
 struct Named {
     envelope: Envelope,
+    links: Vec<String>,
     /// Link of each capsule.
     capsules: Vec<String>,
     keep_outs: Vec<String>,
@@ -207,6 +220,7 @@ fn build(
     match made {
         Ok(envelope) => Some(Named {
             envelope,
+            links: tree.names,
             capsules: capsules.into_iter().map(|(name, _)| name).collect(),
             keep_outs: table
                 .keep_out

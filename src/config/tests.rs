@@ -73,6 +73,33 @@ fn every_mistake_is_named_with_its_line() {
         "rate_hz = 0",
         &["tendon.toml:9", "policy.rate_hz", "0.1 to 120", "found 0"],
     );
+    for (given, wanted) in [
+        ("infer = \"often\"", ["policy.infer", "\"horizon\""]),
+        ("infer = \"horizon\"", ["policy.infer", "execute_actions"]),
+        ("execute_actions = 8", ["policy.execute_actions", "continuous"]),
+        (
+            "infer = \"queue\"\nqueue_share = 0.5\nqueue_actions = 4",
+            ["policy.infer", "just one"],
+        ),
+        (
+            "infer = \"queue\"\nqueue_share = 1.5",
+            ["policy.queue_share", "0 to 1"],
+        ),
+        (
+            "infer = \"surprise\"\nsurprise_scene = -0.1",
+            ["policy.surprise_scene", "0 to 1"],
+        ),
+        (
+            "infer = \"surprise\"\nsurprise_tracking = 0.1\nexecute_actions = 3",
+            ["policy.execute_actions", "surprise"],
+        ),
+    ] {
+        check_tendon(
+            "rate_hz = 10.0",
+            &format!("rate_hz = 10.0\n{given}"),
+            &wanted,
+        );
+    }
     check_tendon(
         "rate_hz = 10.0",
         "rate_hz = nan",

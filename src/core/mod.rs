@@ -2,7 +2,7 @@
 //! The pure core: everything that decides, as plain values with the time passed in.
 //!
 //! Follows the data: [`observation`] (what the policy saw, and when) -> [`chunk`] (what it wants for the next
-//! second) -> [`schedule`] (where each joint should be at this tick) -> [`governor`] (the only maker of
+//! second, made of what its numbers mean: [`intent`]) -> [`schedule`] (where each joint should be at this tick) -> [`governor`] (the only maker of
 //! [`governor::Governed`]) -> [`wire`] (bytes for the motor controller). [`supervisor`] decides whether the robot
 //! may move at all; [`camera`] whether a picture is to be believed.
 //!
@@ -17,6 +17,7 @@ pub mod action;
 pub mod camera;
 pub mod chunk;
 pub mod governor;
+pub mod intent;
 pub mod kinematics;
 pub mod limits;
 pub mod observation;

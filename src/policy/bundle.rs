@@ -114,6 +114,16 @@ pub struct Timing {
 }
 
 impl Unit {
+    /// The unit of a kind of joint.
+    #[must_use]
+    pub fn of(kind: JointKind) -> Unit {
+        match kind {
+            JointKind::Revolute => Unit::Rad,
+            JointKind::Prismatic => Unit::M,
+            JointKind::Gripper => Unit::Fraction,
+        }
+    }
+
     /// The kind of joint that has this unit.
     #[must_use]
     pub fn kind(self) -> JointKind {

@@ -25,6 +25,7 @@ pub mod import;
 pub mod import_statistics;
 mod load;
 pub mod manifest;
+pub mod means;
 pub mod normalise;
 pub mod parity;
 pub mod picture;
@@ -38,6 +39,7 @@ pub mod text;
 use crate::config::Precision;
 use crate::config::problem::Problem;
 use crate::core::action::JointKind;
+use crate::core::intent::Unfit;
 use crate::core::observation::JointState;
 use crate::core::units::Mono;
 use crate::policy::binding::{Binding, Named};
@@ -156,6 +158,9 @@ pub enum InferFault {
     /// A policy of several stages refused what it was shown, or what came out.
     #[error(transparent)]
     Staged(#[from] staged::Fault),
+    /// What it said is no plan for this robot.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// A gripper is told more than all or less than nothing: numbers of another convention.
     #[error("action {action} tells the gripper {value}; expected 0 (open) to 1 (closed)")]
     Gripper {

@@ -10,12 +10,14 @@
 
 use crate::config::problem::Problem;
 use crate::core::action::JointKind;
+use crate::core::intent::Intent;
 use crate::core::limits::{CAMERAS_MAX, CHUNK_STEPS_MAX, CHUNK_VALUES_MAX};
 use crate::core::observation::JointState;
 use crate::core::units::Mono;
 use crate::policy::binding::{Binding, Named};
 use crate::policy::decode::post::Post;
 use crate::policy::manifest::{Unit, at};
+use crate::policy::means::{self, Body};
 use crate::policy::parity::Parity;
 use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::manifest::ActionFile;
@@ -49,6 +51,9 @@ enum Kind {
 struct Several {
     policy: Staged,
     binding: Option<Binding>,
+    /// What the robot has, for actions that are no joint targets; and what they mean for it.
+    body: Body,
+    intent: Option<Box<Intent>>,
     /// For each joint of the robot whether its target is a gripper's.
     grips: Vec<bool>,
     /// The state as the manifest orders it.
@@ -95,18 +100,33 @@ pub struct Eye<'a> {
 /// Where the actions of a chunk lie in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Between two actions.
+    /// Between two rows of a chunk.
     pub period_ns: u64,
-    /// From the observation's capture to action 0.
+    /// From the observation's capture to its first row.
     pub first_step_ns: u64,
-    /// Actions of a chunk.
+    /// Rows of a chunk.
     pub steps: usize,
+    /// Between two actions of the policy: a row is one, but where poses are joined before they become joints.
+    pub action_period_ns: u64,
+    /// From the observation's capture to action 0.
+    pub first_action_ns: u64,
     /// Whether some actions are relative to the state at observation: the plan then begins there.
     pub is_relative: bool,
+    /// A plan that takes longer to make is late.
+    pub deadline_ns: u64,
     /// An older observation is not to be shown.
     pub observation_age_max_ns: u64,
     /// Time between the joint states of its history; 0 without one.
     pub state_spacing_ns: u64,
+}
+
+impl Pace {
+    /// Whether a chunk has the state at its observation before the policy's first row: a plan that is relative to it begins
+    /// there. So the chunk has a word for now as soon as it comes, not only after its first action.
+    #[must_use]
+    pub fn begins_at_state(&self) -> bool {
+        self.first_step_ns == self.period_ns && self.is_relative
+    }
 }
 
 /// What one run gave. Lent until the next.
@@ -151,6 +171,8 @@ impl From<Staged> for Pilot {
         let several = Several {
             policy,
             binding: None,
+            body: Body::default(),
+            intent: None,
             grips: Vec::new(),
             state,
             targets: Vec::new(),
@@ -246,7 +268,10 @@ impl Pilot {
                     period_ns: bundle.action.period_ns,
                     first_step_ns: bundle.action.first_step_ns,
                     steps: bundle.action.chunk_len,
+                    action_period_ns: bundle.action.period_ns,
+                    first_action_ns: bundle.action.first_step_ns,
                     is_relative: bundle.action.relative.contains(&true),
+                    deadline_ns: bundle.timing.deadline_ns,
                     observation_age_max_ns: bundle.timing.observation_age_max_ns,
                     state_spacing_ns: 0,
                 })
@@ -254,11 +279,17 @@ impl Pilot {
             Kind::Staged(several) => {
                 let file = several.policy.file();
                 let action = file.action.as_ref()?;
+                let intent = several.intent.as_deref();
+                let begins = intent.is_some_and(Intent::begins);
+                let rows = intent.map_or(1, Intent::per_action);
                 Some(Pace {
-                    period_ns: ns(action.period_ms),
-                    first_step_ns: ns(action.first_step_ms),
-                    steps: action.horizon,
+                    period_ns: ns(action.period_ms) / rows as u64,
+                    first_step_ns: if begins { 0 } else { ns(action.first_step_ms) },
+                    steps: intent.map_or(action.horizon, Intent::rows),
+                    action_period_ns: ns(action.period_ms),
+                    first_action_ns: ns(action.first_step_ms),
                     is_relative: is_relative(action),
+                    deadline_ns: ns(file.timing.deadline_ms),
                     observation_age_max_ns: ns(file.timing.max_observation_age_ms),
                     state_spacing_ns: file
                         .state
@@ -287,6 +318,14 @@ impl Pilot {
         }
         self.seats = seats;
         Ok(())
+    }
+
+    /// What the robot has, for a policy whose actions are no joint targets. Before [`Pilot::bind`]; of no use to others.
+    pub fn embody(&mut self, body: Body) {
+        match &mut self.kind {
+            Kind::One(_) => {}
+            Kind::Staged(several) => several.body = body,
+        }
     }
 
     /// Whether it tells how sure it is of a plan.
@@ -420,17 +459,31 @@ impl Several {
                 units: &state.units,
             },
         );
-        let told = Named {
-            names: &action.names,
-            units: &action.units,
+        let intent = means::bind(action, joints, &self.body)?;
+        // What is no joint's target has no joint's name: only the state is matched then.
+        let (names, units): (Vec<String>, Vec<Unit>) = joints
+            .iter()
+            .map(|(name, kind)| ((*name).to_owned(), Unit::of(*kind)))
+            .unzip();
+        let told = if intent.is_some() {
+            Named {
+                names: &names,
+                units: &units,
+            }
+        } else {
+            Named {
+                names: &action.names,
+                units: &action.units,
+            }
         };
         let binding = Binding::new(state, told, joints)?;
-        self.grips = binding
-            .action
+        self.grips = joints
             .iter()
-            .map(|column| action.units.get(*column) == Some(&Unit::Fraction))
+            .map(|(_, kind)| *kind == JointKind::Gripper)
             .collect();
-        self.targets = vec![0.0; action.horizon * binding.joints()];
+        let rows = intent.as_ref().map_or(action.horizon, Intent::rows);
+        self.targets = vec![0.0; rows * binding.joints()];
+        self.intent = intent.map(Box::new);
         self.binding = Some(binding);
         Ok(())
     }
@@ -479,20 +532,31 @@ impl Several {
         let now_ns = || now().0;
         let answer = self.policy.infer(&observation, None, Some(&now_ns))?;
         let entropy = answer.doubt;
-        let width = answer.chunk.len() / (self.targets.len() / binding.joints().max(1)).max(1);
-        let rows = answer.chunk.chunks_exact(width.max(1));
-        let targets = self.targets.chunks_exact_mut(binding.joints().max(1));
-        for (action, (row, targets)) in rows.zip(targets).enumerate() {
-            let columns = binding.action.iter().zip(&self.grips);
-            for (target, (column, is_grip)) in targets.iter_mut().zip(columns) {
-                // Columns were matched with the action's names.
-                let value = row.get(*column).copied().unwrap_or(f32::NAN);
-                let near = -GRIPPER_SLACK..=1.0 + GRIPPER_SLACK;
-                *target = match is_grip {
-                    false => value,
-                    true if near.contains(&value) => value.clamp(0.0, 1.0),
-                    true => return Err(InferFault::Gripper { action, value }),
-                };
+        if let Some(intent) = &mut self.intent {
+            intent.read(answer.chunk, state.positions(), &mut self.targets)?;
+        } else {
+            let joints = binding.joints().max(1);
+            let width = answer.chunk.len() / (self.targets.len() / joints).max(1);
+            let rows = answer.chunk.chunks_exact(width.max(1));
+            for (row, targets) in rows.zip(self.targets.chunks_exact_mut(joints)) {
+                for (target, column) in targets.iter_mut().zip(&binding.action) {
+                    // Columns were matched with the action's names.
+                    *target = row.get(*column).copied().unwrap_or(f32::NAN);
+                }
+            }
+        }
+        for (action, targets) in self
+            .targets
+            .chunks_exact_mut(binding.joints().max(1))
+            .enumerate()
+        {
+            let grips = targets.iter_mut().zip(&self.grips);
+            for (target, _) in grips.filter(|(_, is_grip)| **is_grip) {
+                let value = *target;
+                if !(-GRIPPER_SLACK..=1.0 + GRIPPER_SLACK).contains(&value) {
+                    return Err(InferFault::Gripper { action, value });
+                }
+                *target = value.clamp(0.0, 1.0);
             }
         }
         let engine_ns = self.policy.stage_ns().iter().sum();

@@ -60,8 +60,9 @@ impl Followed {
     /// What the schedule follows.
     #[must_use]
     pub fn of(schedule: &Schedule) -> Followed {
-        schedule
-            .running()
+        // A plan that was left in doubt is not followed.
+        let running = schedule.running().filter(|_| !schedule.unsure());
+        running
             .map_or_else(Followed::default, |chunk| Followed {
                 chunk_id: chunk.provenance().chunk_id,
                 first_at: chunk.first_at(),

@@ -9,8 +9,10 @@ use crate::core::camera::skew::Need;
 use crate::core::governor::Governor;
 use crate::core::governor::limits::Joint;
 use crate::core::schedule::Schedule;
+use crate::core::schedule::trigger::{Left, Trigger};
 use crate::core::units::MS;
 use crate::core::wire::{Identity, Kind, data_id, schema_id};
+use crate::policy::means::Body;
 use crate::policy::pilot::{Pace, Pilot, Words};
 use crate::runtime::engines::{self, Chosen};
 use crate::runtime::inference::{self, Inference};
@@ -97,6 +99,7 @@ impl Deployment {
         let cameras: Vec<&str> = cameras(&config)
             .map(|camera| camera.name.as_str())
             .collect();
+        policy.embody(Body::from(&config.robot));
         let mut problems = policy.bind(&joints, &cameras).err().unwrap_or_default();
         problems.extend(unseen(&config, &policy));
         problems.extend(unsaid(&config, &policy));
@@ -112,7 +115,9 @@ impl Deployment {
             period_ns: config.policy.period_ns(),
             frame_age_max_ns: config.camera.age_max_ns.min(pace.observation_age_max_ns),
             doubt_max: config.policy.doubt_max,
+            trigger: config.policy.trigger,
         };
+        let kinds: Vec<JointKind> = joints.iter().map(|(_, kind)| *kind).collect();
         let governed = Governor::new(config.limits.clone()).and_then(|governor| {
             match config.robot.space.as_deref() {
                 Some(space) => governor.within(space.clone()),
@@ -133,7 +138,7 @@ impl Deployment {
             schedule: Schedule::new(config.schedule()),
             governor,
             identities: Identities::of(&config.robot.name, &config.robot.joints),
-            inference: Inference::new(policy, pace, settings),
+            inference: Inference::new(policy, pace, settings, &kinds),
             config,
         })
     }
@@ -224,6 +229,40 @@ fn unsaid(config: &Config, policy: &Pilot) -> Option<Problem> {
     })
 }
 
+/// Where a plan would be over before the next one that it is asked for comes: asked at the latest moment and at the next
+/// picture after it, made within the bundle's deadline.
+fn starved(config: &Config, pace: Pace) -> Option<Problem> {
+    let (trigger, period_ns) = (config.policy.trigger, pace.action_period_ns);
+    let horizon_ns = pace.period_ns * (pace.steps as u64).saturating_sub(1) + pace.first_step_ns;
+    // A plan that is relative to the state at the observation has that as its first row.
+    let first_ns = if pace.begins_at_state() {
+        0
+    } else {
+        pace.first_step_ns
+    };
+    let actions = (horizon_ns - first_ns) / period_ns.max(1) + 1;
+    let actions = u16::try_from(actions).unwrap_or(u16::MAX);
+    let spare_ns = pace.deadline_ns + config.policy.period_ns();
+    let begun_ns = first_ns + trigger.latest_ns(actions, period_ns);
+    let key = match trigger {
+        Trigger::Continuous => return None,
+        Trigger::Horizon { .. } => "policy.execute_actions",
+        Trigger::Queue(Left::Actions(_)) => "policy.queue_actions",
+        Trigger::Queue(Left::Share(_)) => "policy.queue_share",
+        Trigger::Surprise { .. } => "policy.infer",
+    };
+    (begun_ns + spare_ns > horizon_ns).then(|| Problem {
+        at: format!("tendon.toml: {key}"),
+        expected: format!(
+            "the next plan asked for at most {} ms after the observation: a plan of {} ms, less the bundle's deadline of {} ms and a period of policy.rate_hz",
+            horizon_ns.saturating_sub(spare_ns) / MS,
+            horizon_ns / MS,
+            pace.deadline_ns / MS,
+        ),
+        found: format!("{} ms", begun_ns / MS),
+    })
+}
+
 /// Where the policy is asked too seldom: for its chunks to meet, for what it is to remember.
 fn out_of_step(config: &Config, policy: &Pilot, pace: Pace) -> Vec<Problem> {
     let found = format!("{:.2}", config.policy.rate_hz);
@@ -232,14 +271,15 @@ fn out_of_step(config: &Config, policy: &Pilot, pace: Pace) -> Vec<Problem> {
         expected,
         found: found.clone(),
     };
-    let mut problems = Vec::new();
+    let mut problems: Vec<Problem> = starved(config, pace).into_iter().collect();
+    let mut wrong = |expected: String| problems.push(wrong(expected));
     let horizon_ns = pace.period_ns * pace.steps as u64;
     if config.policy.period_ns() >= horizon_ns {
-        problems.push(wrong(format!(
+        wrong(format!(
             "more than {:.2}: a new chunk before the last one of {} ms ends",
             1e9 / horizon_ns as f64,
             horizon_ns / MS
-        )));
+        ));
     }
     let spacings = policy.eyes().into_iter().map(|eye| eye.spacing_ns);
     let shortest = spacings
@@ -249,11 +289,11 @@ fn out_of_step(config: &Config, policy: &Pilot, pace: Pace) -> Vec<Problem> {
     if let Some(spacing_ns) = shortest
         && config.policy.period_ns() > spacing_ns
     {
-        problems.push(wrong(format!(
+        wrong(format!(
             "{:.2} or more: the bundle remembers what it saw {} ms before, and sees only when it is asked",
             1e9 / spacing_ns as f64,
             spacing_ns / MS
-        )));
+        ));
     }
     problems
 }

@@ -148,6 +148,8 @@ pub struct Report {
     pub limit_violations: u64,
     /// Commands handed to the link.
     pub commands_sent: u64,
+    /// Plans that the policy made.
+    pub chunks: u64,
     /// Commands that the bench robot refused, for whatever reason.
     pub commands_rejected: u64,
     /// Allocations on the control and governor threads since start-up.
@@ -213,6 +215,7 @@ impl Report {
         self.ticks = figures.ticks;
         self.late_ticks = figures.ticks_missed;
         self.commands_sent = figures.commands;
+        self.chunks = figures.chunks;
         self.ladder = figures.ladder;
         self.tick_lateness_us = figures.tick_lateness_us;
         self.frame_to_command_ms = figures.frame_to_command_ms;

@@ -4,9 +4,11 @@
 //! [`Inference`] is what the thread and simulated time share; [`run`] is the thread. Nothing queues before it: a slow
 //! policy sees the newest frame, never an old one.
 
+use crate::core::action::JointKind;
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
 use crate::core::limits::{CAMERAS_MAX, CHUNK_VALUES_MAX};
 use crate::core::observation::{JointState, StateHistory};
+use crate::core::schedule::trigger::{Facts, Glance, Trigger};
 use crate::core::units::{MS, Mono};
 use crate::policy::InferFault;
 use crate::policy::pilot::{Pace, Pilot};
@@ -38,6 +40,8 @@ pub struct Settings {
     pub frame_age_max_ns: u64,
     /// With more doubt than this, 0..1, a chunk is not followed; `None`: the policy is not asked.
     pub doubt_max: Option<f32>,
+    /// When the next plan is asked for, no sooner than the period allows.
+    pub trigger: Trigger,
 }
 
 /// Why no chunk was made of a frame.
@@ -147,12 +151,16 @@ pub struct Inference {
     unsure_chunks: u32,
     /// The plan, with the state at observation as its first row.
     rows: Vec<f32>,
+    /// What the picture of the last plan looked like.
+    glance: Option<Glance>,
+    /// Joints that step, and are nowhere between.
+    grips: Vec<bool>,
 }
 
 impl Inference {
     /// A policy, bound to its robot, that waits for its first instruction; `pace` is its own.
     #[must_use]
-    pub fn new(policy: Pilot, pace: Pace, settings: Settings) -> Inference {
+    pub fn new(policy: Pilot, pace: Pace, settings: Settings, kinds: &[JointKind]) -> Inference {
         let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
         Inference {
             bundle_hash: policy.short_hash(),
@@ -165,6 +173,11 @@ impl Inference {
             chunk_id: 0,
             unsure_chunks: 0,
             rows,
+            glance: None,
+            grips: kinds
+                .iter()
+                .map(|kind| *kind == JointKind::Gripper)
+                .collect(),
         }
     }
 
@@ -230,24 +243,27 @@ impl Inference {
         if !self.instructed {
             return Err(Refusal::NoInstruction);
         }
+        let obeyed = |plan: &&Followed| plan.chunk_id != 0 && plan.chunk_id >= self.obeys_from;
+        let followed = Some(followed).filter(obeyed);
+        let trigger = self.gate.settings.trigger;
+        let facts = followed.map(|plan| self.facts(plan, frame, states));
+        if trigger.due(now, facts.as_ref()).is_none() {
+            return Err(Refusal::NotDue);
+        }
         let state = self.gate.admit(now, frame.captured, frame.seq, states)?;
         let Pace {
             period_ns,
             first_step_ns,
-            is_relative,
             ..
         } = self.pace;
-        // A plan relative to the state at observation begins there: its first row is where the robot was when the
-        // picture was taken. So the chunk has a word for now as soon as it comes, not only after its first action.
-        let begins_at_state = first_step_ns == period_ns && is_relative;
+        let begins_at_state = self.pace.begins_at_state();
         let mut frames: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
         let all = std::iter::once(Some(frame)).chain(others.iter().copied());
         for (slot, frame) in frames.iter_mut().zip(all) {
             *slot = frame;
         }
         // A plan for another instruction is not gone on from.
-        let running = Some(followed)
-            .filter(|plan| plan.chunk_id != 0 && plan.chunk_id >= self.obeys_from)
+        let running = followed
             .map(|plan| running(plan, &self.pace, frame.captured, begins_at_state));
         self.policy.plan_on(self.chunk_id + 1, running);
         let plan = self.policy.infer(&frames, state, clock)?;
@@ -276,11 +292,65 @@ impl Inference {
             .plus_ns(if begins_at_state { 0 } else { first_step_ns });
         let chunk = Chunk::new(first_at, period_ns, state.joints, &self.rows, provenance)?;
         self.chunk_id += 1;
+        if matches!(trigger, Trigger::Surprise { .. }) {
+            self.glance = Some(glance(frame));
+        }
         self.unsure_chunks = if unsure { self.unsure_chunks + 1 } else { 0 };
         insight.unsure_chunks = self.unsure_chunks;
         let chunk = if unsure { chunk.doubted() } else { chunk };
         Ok((chunk, insight))
     }
+
+    /// What the trigger must know of the plan that is followed.
+    fn facts(&self, plan: &Followed, frame: &Frame, states: &StateHistory) -> Facts {
+        let surprise = matches!(self.gate.settings.trigger, Trigger::Surprise { .. });
+        let newest = self.glance.as_ref().filter(|_| surprise);
+        let period_ns = self.pace.action_period_ns.max(1);
+        let rows_ns = plan.period_ns.saturating_mul(plan.steps.saturating_sub(1) as u64);
+        Facts {
+            first_at: plan.first_at,
+            period_ns,
+            actions: u16::try_from(rows_ns / period_ns + 1).unwrap_or(u16::MAX),
+            delay_ns: plan.period_ns.saturating_mul(u64::from(plan.delay_steps)),
+            tracking: if surprise {
+                self.tracking(plan, frame.captured, states)
+            } else {
+                0.0
+            },
+            scene: newest.map_or(0.0, |then| glance(frame).change(then)),
+        }
+    }
+
+    /// How far the robot was from where the plan had it when the picture was taken, the joint that was furthest: rad or m.
+    /// 0 where that is not known: the plan is older than the last one made, or had not begun.
+    fn tracking(&self, plan: &Followed, at: Mono, states: &StateHistory) -> f64 {
+        let joints = self.grips.len().max(1);
+        if plan.chunk_id != self.chunk_id || at < plan.first_at {
+            return 0.0;
+        }
+        let Some((state, _)) = states.nearest(at) else {
+            return 0.0;
+        };
+        let period_ns = plan.period_ns.max(1);
+        let since_ns = at.since_ns(plan.first_at);
+        let row = usize::try_from(since_ns / period_ns).unwrap_or(usize::MAX);
+        let share = (since_ns % period_ns) as f64 / period_ns as f64;
+        let mut rows = self.rows.chunks_exact(joints).skip(row);
+        let (Some(from), Some(to)) = (rows.next(), rows.next()) else {
+            return 0.0;
+        };
+        let ways = from.iter().zip(to).zip(state.positions()).zip(&self.grips);
+        ways.filter(|(_, grip)| !**grip)
+            .map(|(((from, to), measured), _)| {
+                let (from, to) = (f64::from(*from), f64::from(*to));
+                (measured - from - share * (to - from)).abs()
+            })
+            .fold(0.0, f64::max)
+    }
+}
+
+fn glance(frame: &Frame) -> Glance {
+    Glance::of(&frame.rgb, frame.width, frame.height)
 }
 
 /// Whether the doubt is more than allowed. A doubt that is no number is one; a policy that never tells has none.
@@ -294,15 +364,23 @@ fn too_unsure(doubt: Option<f32>, doubt_max: Option<f32>) -> bool {
 /// Where a new plan observed at `observed` finds the one that is followed. Its action 0 goes on from the old one's action
 /// that is due nearest to it; what is over before the hand-over are the delay's actions from there on.
 fn running(plan: &Followed, pace: &Pace, observed: Mono, begins_at_state: bool) -> Running {
-    let period_ns = plan.period_ns.max(1);
-    let lead_ns = if begins_at_state { period_ns } else { 0 };
+    let period_ns = pace.action_period_ns.max(1);
+    // The state at observation is its first row.
+    let lead_ns = if begins_at_state {
+        period_ns
+    } else {
+        pace.first_action_ns - pace.first_step_ns.min(pace.first_action_ns)
+    };
     let first_at = plan.first_at.plus_ns(lead_ns);
-    let due = observed.plus_ns(pace.first_step_ns + period_ns / 2);
-    let lead_steps = usize::try_from(pace.first_step_ns / period_ns).unwrap_or(usize::MAX);
+    let due = observed.plus_ns(pace.first_action_ns + period_ns / 2);
+    let lead_steps = usize::try_from(pace.first_action_ns / period_ns).unwrap_or(usize::MAX);
+    let delay_ns = u64::from(plan.delay_steps).saturating_mul(plan.period_ns);
     Running {
         chunk_id: plan.chunk_id,
         skipped: usize::try_from(due.since_ns(first_at) / period_ns).unwrap_or(usize::MAX),
-        delay: usize::from(plan.delay_steps).saturating_sub(lead_steps),
+        delay: usize::try_from(delay_ns.div_ceil(period_ns))
+            .unwrap_or(usize::MAX)
+            .saturating_sub(lead_steps),
     }
 }
 

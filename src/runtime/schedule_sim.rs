@@ -283,6 +283,7 @@ pub fn run(
             tail_steps: 0,
             pause_ns: 0,
         },
+        gripper_lead_ns: 0,
     });
     let start = Setpoint::at_rest(&[0.0]);
     schedule.reset(&start);

@@ -204,6 +204,7 @@ impl Measures {
             ticks: self.ticks,
             ticks_missed: self.ticks_missed,
             commands: self.commands,
+            chunks: self.inference_ns.len(),
             ladder: Rungs::of(&self.ladder.since(&self.ladder_before)),
             tick_lateness_us: spread(&self.tick_late_ns, 1e-3),
             frame_to_command_ms: spread(&self.frame_to_command_ns, 1e-6),
@@ -278,6 +279,8 @@ pub struct Figures {
     pub ticks_missed: u64,
     /// Commands handed to the link.
     pub commands: u64,
+    /// Plans that the policy made.
+    pub chunks: u64,
     /// What the setpoints were made of.
     pub ladder: Rungs,
     /// How late the control loop woke.

@@ -12,10 +12,12 @@ mod families;
 mod feed;
 mod fixture;
 mod import_statistics;
+mod intents;
 mod on_bench;
 mod refusal;
 mod rtc;
 mod steers;
+mod triggers;
 
 use tendon::runtime::realtime::CountingAllocator;
 

@@ -13,6 +13,7 @@ const ROBOT: &str = include_str!("../../../deploy/bench/robot.toml");
 const URDF: &str = include_str!("../../../deploy/bench/robot.urdf");
 const ODD: &str = include_str!("../../../tests/urdf/odd.urdf");
 const POSES: &str = include_str!("../../../tests/urdf/poses.json");
+const TOOL: &str = include_str!("../../../tests/urdf/tool.json");
 
 fn read(robot: &str, urdf: &str) -> Result<Config, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench");
@@ -316,6 +317,70 @@ fn links_are_where_another_implementation_puts_them() {
             }
         }
         assert!(compared >= 20 * 4 * 12);
+    }
+}
+
+/// The same Jacobian as differences of yourdfpy's poses, and the same joints for a pose as scipy finds on them
+/// (tests/urdf/make_tool.py).
+#[test]
+fn the_tool_moves_and_is_reached_as_other_implementations_say() {
+    use crate::core::kinematics::inverse::{Pose, Range, Search};
+    use crate::core::kinematics::turn::Turn;
+    let rows: Value = serde_json::from_str(TOOL).expect("JSON");
+    let robot = crate::config::Config::load(Path::new("deploy/bench/tendon.toml"));
+    let robot = robot.expect("the bench's deployment").robot;
+    let chain = robot.space.as_ref().expect("a space").chain().clone();
+    let tool = robot.links.iter().position(|link| link == "tool");
+    let tool = tool.expect("a tool");
+    let ranges: Vec<Range> = robot
+        .joints
+        .iter()
+        .map(|(_, joint)| Range {
+            min: joint.limits.position_min,
+            max: joint.limits.position_max,
+            free: true,
+        })
+        .collect();
+    let numbers = |value: &Value| -> Vec<f64> {
+        let numbers = value.as_array().expect("numbers");
+        numbers
+            .iter()
+            .map(|x| x.as_f64().expect("a number"))
+            .collect()
+    };
+    let with_gripper = |mut q: Vec<f64>| {
+        q.push(0.0);
+        q
+    };
+    let rows = rows.as_array().expect("rows");
+    assert!(rows.len() >= 12);
+    for row in rows {
+        let q = with_gripper(numbers(&row["q"]));
+        let poses = chain.forward(&q).expect("a pose");
+        let jacobian = chain.jacobian(&poses, tool).expect("a tool");
+        for (found, wanted) in jacobian.iter().zip(row["jacobian"].as_array().expect("six")) {
+            for (found, wanted) in found.iter().zip(numbers(wanted)) {
+                assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
+            }
+        }
+        let place = numbers(&row["place"]);
+        let turn = numbers(&row["quaternion_xyzw"]);
+        let goal = Pose {
+            at: [place[0], place[1], place[2]],
+            turn: Turn::unit(turn[3], [turn[0], turn[1], turn[2]]).expect("a turn"),
+        };
+        let mut q = with_gripper(numbers(&row["from"]));
+        let posture = q.clone();
+        let search = Search {
+            within: 1e-8,
+            ..Search::default()
+        };
+        let missing = chain.reach(tool, &goal, &ranges, &posture, &search, &mut q);
+        let missing = missing.expect("finite numbers");
+        assert!(missing.way_m.max(missing.angle_rad) < 1e-7, "{missing:?}");
+        for (found, wanted) in q.iter().zip(numbers(&row["inverse"])) {
+            assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
+        }
     }
 }
 

@@ -360,6 +360,12 @@ impl Envelope {
         self.chain.joints()
     }
 
+    /// The links.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
     /// Whether a pose is legal.
     ///
     /// # Errors

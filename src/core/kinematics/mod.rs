@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the links of a robot are, and whether they may be there.
 //!
-//! [`Chain`] is a tree of links as plain data and gives the links' poses; [`envelope`] holds the space the robot may
+//! [`Chain`] is a tree of links as plain data and gives the links' poses, and joints for a pose ([`inverse`], [`turn`]); [`envelope`] holds the space the robot may
 //! use and says whether poses, and the motion between them, stay inside it; [`geometry`] has the distances.
 //! It deliberately knows no files: URDF is read elsewhere, at start.
 
 pub mod envelope;
 pub mod geometry;
+pub mod inverse;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 
 use crate::core::kinematics::geometry::{
     Point, Transform, about, length, rotate_all, scale, sin_cos,

@@ -7,6 +7,8 @@ use super::*;
 use crate::bench::arm;
 use crate::bench::dice::Dice;
 
+mod inverse;
+
 const X: Point = [1.0, 0.0, 0.0];
 const Y: Point = [0.0, 1.0, 0.0];
 const Z: Point = [0.0, 0.0, 1.0];

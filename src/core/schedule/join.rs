@@ -7,13 +7,12 @@ use super::{Schedule, curve};
 use crate::core::chunk::Chunk;
 use crate::core::units::Mono;
 
-/// Points at which a plan ahead is held against the limits.
-const LOOKS: u64 = 24;
 /// How far ahead it is looked at least and at most.
 const AHEAD_MIN_NS: u64 = 200_000_000;
 const AHEAD_MAX_NS: u64 = 1_000_000_000;
-/// Ways to join a plan that are tried at most.
-const WAYS_TRIED: usize = 6;
+/// Ways to join a plan that are tried at most: longer and longer, and slower and slower.
+const TURNS_LONGER: usize = 4;
+const TURNS_SLOWER: usize = 2;
 /// By how much the seam of the next is longer, once that is the matter.
 const LONGER: f64 = 1.3;
 /// A plan is not put off by more at once: what moves slowly is not reached by waiting for it.
@@ -23,71 +22,123 @@ const LATE_MAX_NS: u64 = 500_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     /// Plan seconds a second.
-    rate: f64,
+    pub(super) rate: f64,
     /// By how much the plan is put off at once.
-    late_ns: u64,
+    pub(super) late_ns: u64,
     /// What is left of the motion before.
-    seam: Seam,
+    pub(super) seam: Seam,
+}
+
+/// A way with how many times too fast it is.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    excess: f64,
+    way: Way,
+}
+
+impl Tried {
+    /// Whichever exceeds less; this one where they are alike.
+    fn or(self, other: Tried) -> Tried {
+        if other.excess < self.excess {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+/// What is to be joined, and from where.
+struct From<'a> {
+    chunk: &'a Chunk,
+    before: &'a Motion,
+    now: Mono,
+    gentle_max_ns: u64,
 }
 
 impl Schedule {
     /// Joins the plan from `before`, which the last tick's motion leads to, in the first way found that keeps to the limits
-    /// in force: as fast as it was meant, else slower, else without catching up, else by a longer seam. Where none does,
-    /// in the way that exceeds them least: it is not a matter of pace then, and the governor's turn comes.
+    /// in force: as fast as it was meant, else slower, else without catching up, else by a longer seam, else slower still.
+    /// Where none does, in the way that exceeds them least: it is not a matter of pace then, and the governor's turn comes.
     pub(super) fn join(&mut self, before: &Motion, now: Mono, gentle_max_ns: u64) {
         let Some(plan) = self.plan() else { return };
-        let chunk = &plan.merged;
-        let mut best: Option<(f64, Way)> = None;
-        let (mut rate, mut late_ns, mut least_ns) = (1.0, 0, 0);
-        for attempt in 0..WAYS_TRIED {
-            let at = now.minus_ns(late_ns);
-            let after = curve::sample(chunk, &self.config.kinds, at).at_rate(rate);
-            let seam = self.seam_between(before, &after, now, gentle_max_ns);
-            let seam = seam.at_least(least_ns);
-            let way = Way {
-                rate,
-                late_ns,
-                seam,
-            };
-            let excess = self.excess(chunk, &way, now);
-            if best.is_none_or(|(least, _)| excess < least) {
-                best = Some((excess, way));
+        let from = From {
+            chunk: &plan.merged,
+            before,
+            now,
+            gentle_max_ns,
+        };
+        let way = self.found(&from);
+        self.pace.set(now, way.rate);
+        self.pace.lose(now, way.late_ns);
+        self.look_at = now.plus_ns(self.ahead_ns(&way.seam, now) / 2);
+        self.seam = way.seam;
+        let lost_ns = self.pace.pass(now);
+        self.put_off(lost_ns);
+    }
+
+    fn found(&self, from: &From<'_>) -> Way {
+        let meant = self.tried(from, 1.0, 0, 0);
+        if meant.excess <= 1.0 {
+            return meant.way;
+        }
+        let alone = Way {
+            seam: Seam::NONE,
+            ..meant.way
+        };
+        let alone = self.excess(from.chunk, &alone, from.now);
+        let slower = if alone > 1.0 {
+            self.tried(from, pace::rate_below(1.0 / alone), 0, 0)
+        } else {
+            meant
+        };
+        let mut best = meant.or(slower);
+        let mut last = slower;
+        for turn in 0..TURNS_LONGER {
+            if best.excess <= 1.0 {
+                return best.way;
             }
-            if excess <= 1.0 {
-                break;
-            }
-            if attempt == 0 {
-                let seam = Seam::NONE;
-                let meant = Way {
-                    rate: 1.0,
-                    seam,
-                    ..way
-                };
-                let alone = self.excess(chunk, &meant, now);
-                rate = pace::rate_below(1.0 / alone);
-                continue;
-            }
-            if attempt > 1 {
-                rate = pace::rate_below(rate / excess);
-                least_ns = (LONGER * seam.length_ns() as f64) as u64;
+            let length_ns = last.way.seam.length_ns();
+            let (rate, least_ns) = if turn == 0 {
+                (last.way.rate, length_ns)
             } else {
-                least_ns = seam.length_ns();
+                let rate = pace::rate_below(last.way.rate / last.excess);
+                (rate, (LONGER * length_ns as f64) as u64)
+            };
+            last = self.tried(from, rate, self.late_ns(from, rate, least_ns), least_ns);
+            best = best.or(last);
+        }
+        last = slower;
+        for _ in 0..TURNS_SLOWER {
+            if best.excess <= 1.0 {
+                return best.way;
             }
-            let at_now = curve::sample(chunk, &self.config.kinds, now).at_rate(rate);
-            let behind_ns = before.behind_ns(&at_now, least_ns, &self.config.kinds);
-            // In the plan's time, and no further back than time goes.
-            late_ns = ((rate * behind_ns as f64) as u64)
-                .min(LATE_MAX_NS)
-                .min(now.0);
+            last = self.tried(from, pace::rate_below(last.way.rate / last.excess), 0, 0);
+            best = best.or(last);
         }
-        if let Some((_, way)) = best {
-            self.pace.set(now, way.rate);
-            self.pace.lose(now, way.late_ns);
-            self.look_at = now.plus_ns(self.ahead_ns(&way.seam, now) / 2);
-            self.seam = way.seam;
-            let lost_ns = self.pace.pass(now);
-            self.put_off(lost_ns);
-        }
+        best.way
+    }
+
+    fn tried(&self, from: &From<'_>, rate: f64, late_ns: u64, least_ns: u64) -> Tried {
+        let at = from.now.minus_ns(late_ns);
+        let after = curve::sample(from.chunk, &self.config.kinds, at).at_rate(rate);
+        let seam = self.seam_between(from.before, &after, from.now, from.gentle_max_ns);
+        let way = Way {
+            rate,
+            late_ns,
+            seam: seam.at_least(least_ns),
+        };
+        let excess = self.excess(from.chunk, &way, from.now);
+        Tried { excess, way }
+    }
+
+    /// By how much the plan must be put off for a seam of this length not to hurry: in its time, and no further back than
+    /// time goes.
+    fn late_ns(&self, from: &From<'_>, rate: f64, length_ns: u64) -> u64 {
+        let plan = curve::sample(from.chunk, &self.config.kinds, from.now).at_rate(rate);
+        let behind_ns = from.before.behind_ns(&plan, length_ns, &self.config.kinds);
+        ((rate * behind_ns as f64) as u64)
+            .min(LATE_MAX_NS)
+            .min(from.now.0)
     }
 
     /// Whether the plan ahead, as it is being played, asks for more than the limits in force. Looked at now and then:
@@ -115,23 +166,6 @@ impl Schedule {
             .max(AHEAD_MIN_NS)
             .max(seam.left_ns(now))
             .min(AHEAD_MAX_NS)
-    }
-
-    pub(super) fn excess(&self, chunk: &Chunk, way: &Way, now: Mono) -> f64 {
-        let ahead_ns = self.ahead_ns(&way.seam, now);
-        let step_ns = (ahead_ns / LOOKS).max(self.config.period_ns);
-        let left_ns = (chunk.last_at().since_ns(now) as f64 / way.rate) as u64;
-        // The next tick is looked at too: there a seam changes the acceleration the most.
-        let looks = (0..LOOKS).map(|look| self.config.period_ns + look * step_ns);
-        let motions = core::iter::once(0)
-            .chain(looks)
-            .take_while(|ahead_ns| *ahead_ns <= left_ns)
-            .map(|ahead_ns| {
-                let motion = self.planned(chunk, way, now, ahead_ns);
-                (ahead_ns as f64 * 1e-9, motion)
-            });
-        let joints = (&*self.config.kinds, &*self.config.limits);
-        pace::excess(motions, joints, self.in_force)
     }
 
     /// The plan and its seam `ahead_ns` after `now`, if played in this way from `now` on.

@@ -20,6 +20,7 @@
 //!     +------------- reset (standby) -------------+  +----------------------------------+--------------------+
 //! ```
 
+mod ahead;
 pub mod curve;
 pub mod grip;
 mod join;
@@ -30,6 +31,7 @@ pub mod rtc;
 pub mod seam;
 #[cfg(test)]
 mod tests;
+pub mod trigger;
 
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::chunk::{Chunk, Provenance};
@@ -39,8 +41,8 @@ use grip::Grip;
 use ladder::{Ladder, Rung, Slowing};
 pub use merge::Merge;
 use merge::Plan;
-use pace::Pace;
 pub use pace::{InForce, Rates};
+use pace::{Most, Pace};
 use rtc::Delays;
 use seam::Bound;
 use seam::{Motion, Seam};
@@ -64,6 +66,8 @@ pub struct Config {
     pub chunk_age_max_ns: u64,
     /// What becomes of the plan when the instruction changes.
     pub on_instruction: OnInstruction,
+    /// A gripper is told so much earlier than the plan has it: the time that it takes to close.
+    pub gripper_lead_ns: u64,
 }
 
 /// What becomes of the plan when the instruction changes. Chunks that obey an older one are dropped in any case, and
@@ -151,6 +155,8 @@ pub struct Schedule {
     in_force: InForce,
     /// What seams and the way to rest may ask of each joint, under the limits in force.
     bounds: heapless::Vec<Bound, JOINTS_MAX>,
+    /// What plan and seam together may.
+    most: heapless::Vec<Most, JOINTS_MAX>,
     /// When the plan ahead is to be held against the limits again.
     look_at: Mono,
     slowing: Option<Slowing>,
@@ -192,6 +198,11 @@ impl Schedule {
                 .limits
                 .iter()
                 .map(|limits| limits.bound(InForce::FULL))
+                .collect(),
+            most: config
+                .limits
+                .iter()
+                .map(|limits| limits.most(InForce::FULL))
                 .collect(),
             config,
             plans: (Plan::blank(), Plan::blank()),
@@ -253,8 +264,10 @@ impl Schedule {
             self.look_at = Mono(0);
         }
         self.in_force = in_force;
-        for (bound, limits) in self.bounds.iter_mut().zip(&self.config.limits) {
+        let slots = self.bounds.iter_mut().zip(&mut self.most);
+        for ((bound, most), limits) in slots.zip(&self.config.limits) {
             *bound = limits.bound(in_force);
+            *most = limits.most(in_force);
         }
     }
 
@@ -363,7 +376,8 @@ impl Schedule {
         let action = now.since_ns(chunk.first_at()) / chunk.period_ns().max(1);
         let action = action.min(chunk.steps() as u64 - 1) as u16;
         let (rung, motion) = if now <= self.plan_end(chunk) {
-            let motion = self.planned(chunk, &self.way(), now, 0);
+            let mut motion = self.planned(chunk, &self.way(), now, 0);
+            self.grip_ahead(&mut motion, chunk, now);
             let fresh = now.since_ns(self.taken_at) <= self.config.fresh_ns;
             (if fresh { Rung::Fresh } else { Rung::Tail }, Some(motion))
         } else {
@@ -486,7 +500,7 @@ impl Schedule {
             let observed = self.next.provenance().captured;
             if self.resting_from.is_some_and(|rest| rest <= observed) {
                 self.move_next(now);
-            } else if let Some(event) = self.grip.skipped(&self.next, &self.config.kinds, now) {
+            } else if let Some(event) = self.skipped(now) {
                 self.wait_for(event, now);
                 gentle_max_ns = 0;
             }
@@ -506,6 +520,32 @@ impl Schedule {
         };
         let before = last.advanced(self.config.period_ns as f64 * 1e-9);
         self.join(&before, now, gentle_max_ns.min(self.between_ns));
+    }
+
+    /// The gripper's event that beginning at `now` would step over: what is told ahead is stepped over earlier.
+    fn skipped(&self, now: Mono) -> Option<usize> {
+        let told_at = now.plus_ns(self.config.gripper_lead_ns);
+        self.grip.skipped(&self.next, &self.config.kinds, told_at)
+    }
+
+    /// Grippers are told what the plan has for them a little later.
+    fn grip_ahead(&self, motion: &mut Motion, chunk: &Chunk, now: Mono) {
+        if self.config.gripper_lead_ns == 0 {
+            return;
+        }
+        let lead_ns = (self.pace.rate() * self.config.gripper_lead_ns as f64) as u64;
+        let then = curve::sample(chunk, &self.config.kinds, now.plus_ns(lead_ns));
+        for ((joint, kind), value) in self
+            .config
+            .kinds
+            .iter()
+            .enumerate()
+            .zip(then.position().iter())
+        {
+            if *kind == JointKind::Gripper {
+                motion.set(joint, *value, 0.0, 0.0);
+            }
+        }
     }
 
     /// What the plan's time has lost since the last tick puts off all that it still holds.

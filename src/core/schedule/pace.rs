@@ -3,7 +3,7 @@
 //!
 //! A plan that asks for more than the robot may do now (in the time after arming, at a share of its speed) is played
 //! slower, all joints by the same rate: the path stays what the policy meant and only time stretches. The rate is
-//! constant between two seams and chosen anew at each of them, for the plan and its seam together ([`excess`]); what it
+//! constant between two seams and chosen anew at each of them, for the plan and its seam together ([`super::ahead`]); what it
 //! changes in velocity and acceleration the seam fades like any other difference, so the setpoints stay C2. Where the
 //! robot would have to hurry after the plan, the plan is put off instead.
 //!
@@ -11,8 +11,7 @@
 //! behind. A chunk that was observed while the plan was played slower begins where the robot was seen, not where it
 //! would have been.
 
-use super::seam::{Bound, Motion};
-use crate::core::action::JointKind;
+use super::seam::Bound;
 use crate::core::units::Mono;
 
 /// What the governor allows a joint at most, per s, s2 and s3 of its unit; all > 0. A gripper's are not read.
@@ -61,8 +60,8 @@ const SEAM_SHARE: f64 = 0.8;
 /// Share of a limit that what is planned may use: it is looked at here and there only, and the governor also asks what
 /// a stop from there needs.
 const ROOM: f64 = 0.95;
-/// The same of jerk, which is known as its mean between two looks only.
-const ROOM_JERK: f64 = 0.9;
+/// The same of jerk, whose largest value is known.
+const ROOM_JERK: f64 = 0.95;
 /// No limit in force is taken for less than this share: to plan for standing still is the governor's work.
 const SHARE_MIN: f64 = 0.02;
 
@@ -77,6 +76,18 @@ impl Rates {
         }
     }
 
+    /// What may be planned for under the limits in force.
+    #[must_use]
+    pub(super) fn most(&self, in_force: InForce) -> Most {
+        let rates = self.of(in_force);
+        Most {
+            per_velocity: 1.0 / (ROOM * rates.velocity_max),
+            per_acceleration: 1.0 / (ROOM * rates.acceleration_max),
+            per_jerk: 1.0 / (ROOM_JERK * rates.jerk_max),
+            coast: 0.5 / rates.jerk_max,
+        }
+    }
+
     /// What a seam may add under the limits in force.
     #[must_use]
     pub fn bound(&self, in_force: InForce) -> Bound {
@@ -88,42 +99,25 @@ impl Rates {
     }
 }
 
-/// How many times faster than the limits in force allow the motion is played that passes through `motions`, each with its
-/// time in seconds; at most 1 where it keeps to them. The first of them is where it comes from and is not judged.
-///
-/// Playing at a rate r scales velocity by r, acceleration by r2 and jerk by r3. Velocity is judged also as what is left
-/// of it once the acceleration is taken back at the most jerk, `v + a |a| / 2 j`, which the governor keeps below the
-/// limit.
-#[must_use]
-pub fn excess(
-    mut motions: impl Iterator<Item = (f64, Motion)>,
-    (kinds, limits): (&[JointKind], &[Rates]),
-    in_force: InForce,
-) -> f64 {
-    let (mut speed, mut force, mut jerk) = (0.0_f64, 0.0_f64, 0.0_f64);
-    let Some((mut since_s, mut before)) = motions.next() else {
-        return 0.0;
+/// What of a joint's limits may be planned for, as what is found of it is held against them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    /// 1 over each.
+    pub(super) per_velocity: f64,
+    pub(super) per_acceleration: f64,
+    pub(super) per_jerk: f64,
+    /// 1 over twice the jerk limit: acceleration squared, times this, is the velocity that taking it back adds.
+    pub(super) coast: f64,
+}
+
+impl Most {
+    /// Of what has none.
+    pub(super) const NO_LIMIT: Most = Most {
+        per_velocity: 0.0,
+        per_acceleration: 0.0,
+        per_jerk: 0.0,
+        coast: 0.0,
     };
-    for (at_s, motion) in motions {
-        let step_s = at_s - since_s;
-        for ((([_, v, a], [_, _, a_before]), kind), limits) in
-            motion.joints().zip(before.joints()).zip(kinds).zip(limits)
-        {
-            if *kind == JointKind::Gripper {
-                continue;
-            }
-            let most = limits.of(in_force);
-            let coast = v + 0.5 * a * a.abs() / most.jerk_max;
-            speed = speed.max(v.abs().max(coast.abs()) / most.velocity_max);
-            force = force.max(a.abs() / most.acceleration_max);
-            jerk = jerk.max((a - a_before).abs() / (step_s * most.jerk_max));
-        }
-        (since_s, before) = (at_s, motion);
-    }
-    let room = 1.0 / ROOM;
-    (room * speed)
-        .max(libm::sqrt(room * force))
-        .max(libm::cbrt(jerk / ROOM_JERK))
 }
 
 /// Rates are whole numbers of these, so that a robot that is held does not change its rate at each tick.
@@ -292,33 +286,5 @@ mod tests {
             assert_eq!(rate_below(wanted), rate, "{wanted}");
         }
         assert_eq!(rate_below(f64::NAN), RATE_MIN);
-    }
-
-    #[test]
-    fn the_excess_is_that_of_the_rate() {
-        let limits = [Rates {
-            velocity_max: 2.0,
-            acceleration_max: 10.0,
-            jerk_max: 1e9,
-        }];
-        let kinds = [JointKind::Revolute];
-        let found = |v: f64, a: f64, in_force| {
-            let mut motion = Motion::still(1);
-            motion.set(0, 0.0, v, a);
-            ROOM * excess(
-                [(0.0, motion), (0.01, motion)].into_iter(),
-                (&kinds, &limits),
-                in_force,
-            )
-        };
-        assert!((found(3.0, 0.0, InForce::FULL) - 1.5).abs() < 1e-9);
-        let half = InForce {
-            velocity: 0.5,
-            acceleration: 1.0,
-        };
-        assert!((found(3.0, 0.0, half) - 3.0).abs() < 1e-9);
-        // Four times the acceleration is twice the rate.
-        let room = libm::sqrt(ROOM);
-        assert!((found(0.0, 40.0, InForce::FULL) - 2.0 * room).abs() < 1e-9);
     }
 }

@@ -6,6 +6,7 @@
 //! chunk, so the sum is continuous to the second derivative at both ends, however many seams overlap. A crossfade of
 //! two chunks was rejected: a third chunk that arrives while two are being faded makes it jump.
 
+use super::curve::RatesOver;
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
@@ -279,6 +280,18 @@ impl Seam {
         self.from.plus_ns(self.length_ns).since_ns(now)
     }
 
+    /// Velocity, acceleration and jerk of one joint's fade over shares of its length.
+    pub(super) fn rates(&self, joint: usize) -> RatesOver {
+        let length_s = self.length_ns as f64 * 1e-9;
+        let read = |values: &[f64; JOINTS_MAX]| values.get(joint).copied().unwrap_or(0.0);
+        let gap = [
+            read(&self.gap.position),
+            read(&self.gap.velocity),
+            read(&self.gap.acceleration),
+        ];
+        RatesOver::of(fading(gap, length_s), 1.0 / length_s)
+    }
+
     /// Adds what is left of the difference at `now`. Grippers step and have no seam.
     pub fn add_to(&self, motion: &mut Motion, kinds: &[JointKind], now: Mono) {
         let elapsed_ns = now.since_ns(self.from);
@@ -346,17 +359,21 @@ fn shortest_s([p, v, a]: [f64; 3], bound: Bound, least_s: f64) -> f64 {
 }
 
 /// The quintic from `[position, velocity, acceleration]` at u = 0 to zeros at u = 1, and its derivatives at `u`.
-///
-/// Coefficients in `u` from the six boundary conditions: c0..c2 from the start, c3..c5 from the three zeros at the end.
 fn fade(gap: [f64; 3], u: f64, length_s: f64) -> [f64; 3] {
+    let [c0, c1, c2, c3, c4, c5] = fading(gap, length_s);
+    let position = c0 + u * (c1 + u * (c2 + u * (c3 + u * (c4 + u * c5))));
+    let slope = c1 + u * (2.0 * c2 + u * (3.0 * c3 + u * (4.0 * c4 + u * 5.0 * c5)));
+    let bend = 2.0 * c2 + u * (6.0 * c3 + u * (12.0 * c4 + u * 20.0 * c5));
+    [position, slope / length_s, bend / (length_s * length_s)]
+}
+
+/// Its coefficients in `u` from the six boundary conditions: c0..c2 from the start, c3..c5 from the three zeros at the end.
+fn fading(gap: [f64; 3], length_s: f64) -> [f64; 6] {
     let c0 = gap[0];
     let c1 = gap[1] * length_s;
     let c2 = 0.5 * gap[2] * length_s * length_s;
     let c3 = -10.0 * c0 - 6.0 * c1 - 3.0 * c2;
     let c4 = 15.0 * c0 + 8.0 * c1 + 3.0 * c2;
     let c5 = -6.0 * c0 - 3.0 * c1 - c2;
-    let position = c0 + u * (c1 + u * (c2 + u * (c3 + u * (c4 + u * c5))));
-    let slope = c1 + u * (2.0 * c2 + u * (3.0 * c3 + u * (4.0 * c4 + u * 5.0 * c5)));
-    let bend = 2.0 * c2 + u * (6.0 * c3 + u * (12.0 * c4 + u * 20.0 * c5));
-    [position, slope / length_s, bend / (length_s * length_s)]
+    [c0, c1, c2, c3, c4, c5]
 }

@@ -26,6 +26,7 @@ use crate::policy::decode::diffusion::DiffusionFile;
 use crate::policy::decode::fast::FastFile;
 use crate::policy::decode::flow::Flow;
 use crate::policy::decode::post::Post;
+use crate::policy::means::MeansFile;
 use crate::policy::manifest::{OnnxFile, OutputFile, ParityFile, TimingFile, Unit};
 use crate::policy::normalise::{Convention, Mode};
 use crate::policy::picture::CameraFile;
@@ -464,4 +465,7 @@ pub struct ActionFile {
     pub period_ms: f64,
     /// Time from capture to action 0.
     pub first_step_ms: f64,
+    /// Columns that are not the target of the joint whose name they have: velocities, deltas, a base's twist, a pose.
+    #[serde(default)]
+    pub means: Vec<MeansFile>,
 }

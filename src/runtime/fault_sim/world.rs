@@ -15,6 +15,7 @@ use crate::core::chunk::{Chunk, Provenance};
 use crate::core::governor::reaction::Cause;
 use crate::core::governor::{Governor, Lines, Output, Proposal};
 use crate::core::observation::{JointState, StateHistory};
+use crate::core::schedule::trigger::Trigger;
 use crate::core::schedule::{self, Merge, OnInstruction, Schedule};
 use crate::core::supervisor::{Asked, Decision, Mode, Request, Supervisor};
 use crate::core::units::{MS, Mono};
@@ -200,6 +201,7 @@ impl World {
                 tail_steps: 0,
                 pause_ns: 0,
             },
+            gripper_lead_ns: 0,
         };
         let pose = motion.at(0);
         let supervisor = Supervisor::new(limits.reactions, None);
@@ -581,6 +583,7 @@ fn new_gate() -> Gate {
         period_ns: POLICY_NS * 9 / 10,
         frame_age_max_ns: FRAME_AGE_MAX_NS,
         doubt_max: None,
+        trigger: Trigger::Continuous,
     })
 }
 
