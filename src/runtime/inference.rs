@@ -138,6 +138,8 @@ pub struct Inference {
     policy: Pilot,
     pace: Pace,
     bundle_hash: u32,
+    /// It misses its parity fixture: all that is made of it says so.
+    unproven: bool,
     gate: Gate,
     instructed: bool,
     /// The instruction in force, and the first chunk that obeys it.
@@ -156,6 +158,7 @@ impl Inference {
         let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
         Inference {
             bundle_hash: policy.short_hash(),
+            unproven: !policy.parity().missed.is_empty(),
             policy,
             pace,
             gate: Gate::new(settings),
@@ -256,6 +259,7 @@ impl Inference {
             captured: frame.captured,
             chunk_id: self.chunk_id + 1,
             bundle_hash: self.bundle_hash,
+            unproven: self.unproven,
         };
         let timing = plan.timing;
         let unsure = too_unsure(plan.doubt(), self.gate.settings.doubt_max);
