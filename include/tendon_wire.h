@@ -72,7 +72,8 @@ typedef char tw_joints_fit[(TENDON_WIRE_JOINTS_MAX >= 1 && TENDON_WIRE_JOINTS_MA
 #define TW_COMMAND_MODE 58U
 #define TW_COMMAND_JOINTS 59U
 #define TW_COMMAND_VERDICT 60U
-#define TW_COMMAND_PADDING 61U
+#define TW_COMMAND_FLAGS 61U
+#define TW_COMMAND_PADDING 62U
 #define TW_STATE_MEASURED_NS 32U
 #define TW_STATE_BOOT_ID 40U
 #define TW_STATE_ECHO_COUNTER 48U
@@ -90,6 +91,8 @@ typedef char tw_joints_fit[(TENDON_WIRE_JOINTS_MAX >= 1 && TENDON_WIRE_JOINTS_MA
 #define TW_KEEP_ALIVE 0U
 #define TW_FOLLOW 1U
 #define TW_TORQUE_OFF 2U
+/* Commands: flags. */
+#define TW_UNPROVEN 1U /* the policy misses its parity fixture; a person let it through */
 /* The motor controller: modes. */
 #define TW_IDLE 0U
 #define TW_FOLLOWING 1U
@@ -193,7 +196,7 @@ struct tw_command {
     uint64_t sent_ns, captured_ns;
     uint32_t counter, epoch, valid_for_us, frame_seq, chunk_id, bundle_hash;
     uint16_t action;
-    uint8_t mode, joints, verdict;
+    uint8_t mode, joints, verdict, flags;
     double q[TENDON_WIRE_JOINTS_MAX], v[TENDON_WIRE_JOINTS_MAX];
 };
 
@@ -232,6 +235,7 @@ static inline enum tw_reject tw_read(const uint8_t *frame, uint32_t length, stru
     command->mode = (uint8_t)mode;
     command->joints = (uint8_t)n;
     command->verdict = frame[TW_COMMAND_VERDICT];
+    command->flags = frame[TW_COMMAND_FLAGS];
     for (i = 0; i < n; i++) {
         command->q[i] = tw_f64(frame + TW_COMMAND_LEN_MIN - 4U + 8U * i);
         command->v[i] = tw_f64(frame + TW_COMMAND_LEN_MIN - 4U + 8U * (n + i));

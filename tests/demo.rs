@@ -13,6 +13,7 @@ use tendon::core::chunk::Provenance;
 use tendon::core::wire::command::{self as wire, COMMAND_LEN_MAX, Command as Frame, MODE_FOLLOW};
 use tendon::link::runtime_end::subscribe;
 use tendon::link::{keys, session};
+use tendon::policy::folder::{hash, hex};
 use tendon::runtime::deployment::Identities;
 use tendon::runtime::{clock, demo};
 use zenoh::Wait;
@@ -221,6 +222,11 @@ impl Stage {
     }
 
     fn with(doubt: &str) -> Stage {
+        let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/bench-vla");
+        Stage::of(doubt, &bundle, &[])
+    }
+
+    fn of(doubt: &str, bundle: &Path, flags: &[&str]) -> Stage {
         let _alone = alone();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = tempfile::tempdir().expect("a folder");
@@ -230,7 +236,7 @@ impl Stage {
         let tendon = std::fs::read_to_string(root.join("deploy/bench/tendon.toml"))
             .expect("the bench's file");
         let tendon = tendon
-            .replace("../../engines", &root.join("engines").display().to_string())
+            .replace("../../engines/bench-vla", bundle.to_str().expect("a path"))
             .replace(
                 "listen = \"tcp/127.0.0.1:7447\"",
                 &format!("listen = \"{endpoint}\""),
@@ -242,7 +248,7 @@ impl Stage {
             let from = root.join("deploy/bench").join(file);
             std::fs::copy(from, folder.path().join(file)).expect("copied");
         }
-        let runtime = Stage::runtime(folder.path());
+        let runtime = Stage::runtime(folder.path(), flags);
         let bench = Stage::bench(&endpoint);
         Stage {
             _alone,
@@ -253,9 +259,10 @@ impl Stage {
         }
     }
 
-    fn runtime(folder: &Path) -> Child {
+    fn runtime(folder: &Path, flags: &[&str]) -> Child {
         let config = folder.join("tendon.toml");
         command(&["run", "--config", config.to_str().expect("a path")])
+            .args(flags)
             .env("STATE_DIRECTORY", folder.join("state"))
             .stdout(Stdio::piped())
             .spawn()
@@ -443,7 +450,7 @@ fn a_latched_stop_survives_the_process_and_needs_a_person() {
     }
     stage.runtime.kill().expect("killed");
     stage.runtime.wait().expect("gone");
-    stage.runtime = Stage::runtime(stage.folder.path());
+    stage.runtime = Stage::runtime(stage.folder.path(), &[]);
     stage.until_it_is("e-stop: emergency stop");
     stage.until_granted("instruct", "touch the red block");
     let (code, said) = stage.say("mode", "active");
@@ -479,6 +486,8 @@ struct Onlooker {
     session: zenoh::Session,
     identities: Identities,
     newest: Arc<Mutex<Option<Setpoint>>>,
+    /// Commands made of a plan, and of them those of a policy that misses its fixture.
+    planned: Arc<Mutex<(u32, u32)>>,
     fastest_rad_s: Arc<Mutex<f64>>,
     _subscriber: Box<dyn std::any::Any>,
 }
@@ -495,11 +504,18 @@ impl Onlooker {
         let identities = Identities::of(&robot.name, &robot.joints);
         let newest = Arc::new(Mutex::new(None));
         let fastest_rad_s = Arc::new(Mutex::new(0.0_f64));
+        let planned = Arc::new(Mutex::new((0, 0)));
         let (seen, fastest) = (Arc::clone(&newest), Arc::clone(&fastest_rad_s));
+        let plans = Arc::clone(&planned);
         let subscriber = subscribe(&session, keys::command("bench"), move |frame| {
             let Ok(command) = wire::decode(frame, identities.commands) else {
                 return;
             };
+            if command.provenance.chunk_id != 0 {
+                let mut plans = plans.lock().expect("whole");
+                plans.0 += 1;
+                plans.1 += u32::from(command.provenance.unproven);
+            }
             let speeds = command.setpoint.velocity.iter().take(6).map(|v| v.abs());
             let mut fastest = fastest.lock().expect("whole");
             *fastest = speeds.fold(*fastest, f64::max);
@@ -510,6 +526,7 @@ impl Onlooker {
             session,
             identities,
             newest,
+            planned,
             fastest_rad_s,
             _subscriber: Box::new(subscriber),
         }
@@ -653,4 +670,156 @@ fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
     });
     assert!(arrived, "at {}, not {target}", onlooker.positions()[0]);
     stage.until_it_is("standby: the deadman switch is not held");
+}
+
+/// The shipped bundle with a reference that its own graph does not give: another policy under the same name.
+fn unlike_its_reference(into: &Path) {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/bench-vla");
+    for entry in std::fs::read_dir(shipped).expect("the shipped bundle") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            std::fs::copy(&path, into.join(path.file_name().expect("a name"))).expect("copied");
+        }
+    }
+    let fixture = into.join("parity.safetensors");
+    let mut bytes = std::fs::read(&fixture).expect("a fixture");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
+    let offset = |index: usize| {
+        let offset = &header["action"]["data_offsets"][index];
+        8 + length + offset.as_u64().expect("a number") as usize
+    };
+    // The first joint of the first action goes the other way.
+    let first = offset(0)..offset(0) + 4;
+    let value = f32::from_le_bytes(bytes[first.clone()].try_into().expect("four bytes"));
+    bytes[first].copy_from_slice(&(value + 0.05).to_le_bytes());
+    std::fs::write(fixture, &bytes).expect("written");
+    let manifest = into.join("manifest.json");
+    let text = std::fs::read(&manifest).expect("a manifest");
+    let mut root: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    root["tendon"]["sha256"]["parity.safetensors"] = hex(&hash(&bytes)).into();
+    std::fs::write(manifest, root.to_string()).expect("written");
+}
+
+#[test]
+fn a_policy_that_misses_its_fixture_is_refused_and_what_a_person_lets_through_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    unlike_its_reference(folder.path());
+    let bundle = folder.path().to_str().expect("a path");
+    let verify = tendon(&["policy", "verify", bundle, "--json"]);
+    assert_eq!(verify.status.code(), Some(1));
+    let parity = json(&verify);
+    let yaw = &parity["joints"][0];
+    assert_eq!(
+        (&yaw["name"], &yaw["unit"]),
+        (&"base_yaw".into(), &"rad".into())
+    );
+    assert!(
+        (yaw["error_max"].as_f64().expect("a number") - 0.05).abs() < 1e-4,
+        "{parity}"
+    );
+    let demo = [
+        "demo",
+        "--headless",
+        "--lockstep",
+        "--episodes",
+        "1",
+        "--json",
+        "--bundle",
+        bundle,
+    ];
+    let refused = tendon(&demo);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    for word in [
+        "parity.safetensors",
+        "error_max_fraction",
+        "base_yaw",
+        "frame 0",
+    ] {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+    let report = json(&tendon(&[&demo[..], &["--allow-parity-miss"]].concat()));
+    let misses = |of: &serde_json::Value| of["parity"]["missed"].as_array().map_or(0, Vec::len);
+    assert!(misses(&report) > 0, "{report}");
+    assert!(
+        report["policy"]
+            .as_str()
+            .is_some_and(|name| name.contains("misses its parity fixture"))
+    );
+
+    // No configuration lets it through: without the flag the runtime ends at once.
+    let mut refused = Stage::of("", folder.path(), &[]);
+    let status = refused.runtime.wait().expect("ends");
+    assert_eq!(status.code(), Some(2));
+    let config = refused.folder.path().join("tendon.toml");
+    let config = config.to_str().expect("a path");
+    let check = json(&tendon(&[
+        "check",
+        "--config",
+        config,
+        "--json",
+        "--allow-parity-miss",
+    ]));
+    assert!(misses(&check) > 0, "{check}");
+    drop(refused);
+
+    let stage = Stage::of("", folder.path(), &["--allow-parity-miss"]);
+    stage.until_granted("instruct", "touch the red block");
+    let listens = &["events", "--connect", &stage.endpoint];
+    let mut events = Ended(
+        command(listens)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it listens"),
+    );
+    let mut told = events.0.stdout.take().expect("piped");
+    let onlooker = Onlooker::new(&stage.endpoint);
+    let planned = Arc::clone(&onlooker.planned);
+    // A crowded machine may hold the robot, or stop it; it is armed again.
+    let until_planned = |count: u32| {
+        let began = Instant::now();
+        while planned.lock().expect("whole").0 < count {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no plan is followed"
+            );
+            std::thread::sleep(Duration::from_millis(500));
+            if !stage.say("mode", "status").1.starts_with("active") {
+                stage.say("mode", "reset");
+                stage.say("mode", "active");
+            }
+        }
+    };
+    // Each arming says so anew.
+    for round in 1..=2 {
+        stage.until_granted("mode", "active");
+        until_planned(round * 100);
+        stage.until_granted("mode", "standby");
+    }
+    let (plans, unproven) = *planned.lock().expect("whole");
+    assert_eq!(plans, unproven, "every command of a plan");
+    drop(events);
+    let mut lines = String::new();
+    told.read_to_string(&mut lines).expect("text");
+    let confessed = lines
+        .matches("the policy misses its parity fixture")
+        .count();
+    assert!(confessed >= 2, "{lines}");
+    drop(stage);
+
+    // And one that holds it says nothing of the kind.
+    let stage = Stage::new();
+    stage.until_granted("instruct", "touch the red block");
+    let onlooker = Onlooker::new(&stage.endpoint);
+    stage.until_granted("mode", "active");
+    let began = Instant::now();
+    while onlooker.planned.lock().expect("whole").0 < 50 {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "no plan is followed"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(onlooker.planned.lock().expect("whole").1, 0);
 }

@@ -46,6 +46,7 @@ fn a_command(counter: u32, epoch: u32, sent: Mono, numbers: &[f64]) -> Command {
             captured: Mono(900),
             chunk_id: 2,
             bundle_hash: 0xfeed,
+            unproven: true,
         },
         setpoint: Setpoint::at_rest(numbers),
     }

@@ -13,6 +13,11 @@ pub struct Options {
     /// The deployment's tendon.toml.
     #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
     config: PathBuf,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    unproven: super::Unproven,
 }
 
 /// Runs the verb.
@@ -21,7 +26,20 @@ pub struct Options {
 /// [`Failure`].
 pub fn run(options: &Options) -> Result<(), Failure> {
     let config = Config::load(&options.config).map_err(super::problems)?;
-    let deployment = Deployment::load(config).map_err(super::problems)?;
+    let deployment =
+        Deployment::load_with(config, options.unproven.parity_miss()).map_err(super::problems)?;
+    if options.json {
+        let said = serde_json::json!({
+            "robot": deployment.config.robot.name,
+            "joints": deployment.config.robot.joints.len(),
+            "policy": deployment.policy_name,
+            "control_hz": 1e9 / deployment.config.control.period_ns as f64,
+            "engine": deployment.engine.words(),
+            "parity": deployment.parity,
+        });
+        println!("{said}");
+        return Ok(());
+    }
     println!(
         "good: robot \"{}\" with {} joints, policy \"{}\", control at {:.0} Hz",
         deployment.config.robot.name,
@@ -30,5 +48,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         1e9 / deployment.config.control.period_ns as f64,
     );
     println!("engine: {}", deployment.engine.words());
+    println!("parity: {}", deployment.parity);
     Ok(())
 }

@@ -46,6 +46,8 @@ pub struct Options {
     /// Where the page listens; loopback only.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8765")]
     page: std::net::SocketAddr,
+    #[command(flatten)]
+    unproven: super::Unproven,
 }
 
 /// Runs the verb.
@@ -64,6 +66,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 options.episodes,
                 options.seed,
                 options.inject_inference_delay_ms,
+                options.unproven.parity_miss(),
                 &ending,
             )
         } else {
@@ -72,6 +75,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 options.episodes,
                 options.seed,
                 options.inject_inference_delay_ms,
+                options.unproven.parity_miss(),
                 &ending,
                 |_, report| {
                     eprint!(
@@ -105,8 +109,13 @@ fn interactive(
     config: tendon::config::Config,
     ending: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
-    let bench = demo::Bench::start(config, options.seed, options.inject_inference_delay_ms)
-        .map_err(super::demo_failure)?;
+    let bench = demo::Bench::start(
+        config,
+        options.seed,
+        options.inject_inference_delay_ms,
+        options.unproven.parity_miss(),
+    )
+    .map_err(super::demo_failure)?;
     let page = operator::serve(
         options.page,
         Arc::clone(&bench.running.desk) as Arc<dyn operator::Operator>,

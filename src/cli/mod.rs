@@ -25,6 +25,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tendon::config::problem::Problem;
+use tendon::policy::ParityMiss;
 use tendon::runtime::demo::DemoError;
 
 /// Carries a vision-language-action policy from camera to motor.
@@ -78,6 +79,24 @@ pub enum Verb {
     /// Look into policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
+}
+
+/// The one way past a missed fixture. No configuration has it: somebody must say it at each start.
+#[derive(Debug, clap::Args)]
+pub struct Unproven {
+    /// Go on although the policy misses its parity fixture. Each command, the page and the events then say so.
+    #[arg(long)]
+    allow_parity_miss: bool,
+}
+
+impl Unproven {
+    /// What becomes of a policy that misses its fixture.
+    fn parity_miss(&self) -> ParityMiss {
+        match self.allow_parity_miss {
+            true => ParityMiss::Report,
+            false => ParityMiss::Refuse,
+        }
+    }
 }
 
 /// How a verb ends when it does not end well.

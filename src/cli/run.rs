@@ -34,6 +34,8 @@ pub struct Options {
     /// For drills: at SIGUSR1 this thread fails, e.g. panic:governor, hang:inference or babble:capture.
     #[arg(long, value_name = "HOW:THREAD", hide = true, value_parser = parse_drill)]
     drill: Option<(&'static str, Failing)>,
+    #[command(flatten)]
+    unproven: super::Unproven,
 }
 
 fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
@@ -99,7 +101,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let config = Config::load(&options.config).map_err(super::problems)?;
     let (page, link) = (config.page, config.link.clone());
     let robot = config.robot.name.clone();
-    let deployment = Deployment::load(config).map_err(super::problems)?;
+    let deployment =
+        Deployment::load_with(config, options.unproven.parity_miss()).map_err(super::problems)?;
+    for miss in &deployment.parity.missed {
+        eprintln!("tendon: the policy misses its parity fixture and was let through: {miss}");
+    }
     let session = session::open(&link).map_err(Failure::failed)?;
     let memory = memory(&robot)?;
     let running =

@@ -19,6 +19,8 @@ pub struct Provenance {
     pub chunk_id: u32,
     /// First bytes of the SHA-256 of the bundle's manifest.
     pub bundle_hash: u32,
+    /// The policy misses its parity fixture and was let through by a flag on the command line.
+    pub unproven: bool,
 }
 
 /// Why a chunk was refused. It is refused whole: half a plan is no plan.
@@ -193,6 +195,7 @@ impl Chunk {
                 captured: Mono(0),
                 chunk_id: 0,
                 bundle_hash: 0,
+                unproven: false,
             },
             unsure: false,
             values: [0.0; CHUNK_VALUES_MAX],

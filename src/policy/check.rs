@@ -11,6 +11,7 @@ use crate::policy::manifest::{
     ActionFile, ImageFile, ManifestFile, ParityFile, Representation, StageFile, StateFile,
     StatsFile, TendonFile, TextFile, TimingFile, Unit, at,
 };
+use crate::policy::parity::{COSINE_MIN, ERROR_FRACTION_MAX};
 use crate::ports::{Dtype, StageSpec, TensorSpec};
 use std::collections::BTreeSet;
 
@@ -24,10 +25,6 @@ pub const TOKENS_MAX: usize = 4_096;
 pub const TENSOR_VALUES_MAX: usize = 16 << 20;
 /// Most observations of a parity fixture; each is one run at every load.
 pub const PARITY_FRAMES_MAX: usize = 256;
-/// A fixture looser than this would check nothing (a guess; the usual floor is 0.999).
-pub const COSINE_MIN: f64 = 0.99;
-/// Likewise for the largest error as a part of an action's range (the usual ceiling is 0.01).
-pub const ERROR_FRACTION_MAX: f64 = 0.05;
 /// Smallest bound on the error; rten and ONNX Runtime differ by some 1e-7.
 const ERROR_FRACTION_MIN: f64 = 1e-6;
 /// Smallest scale of a byte; 1/255 is usual, 1/65535 would be for 16-bit pixels.

@@ -73,7 +73,7 @@ fn write_all(bundle: &Bundle, out: &mut String) -> core::fmt::Result {
     let parity = &bundle.parity;
     writeln!(
         out,
-        "parity      {} frames, cosine at least {}, error at most {} of each action's range (run at every load)",
+        "parity      {} frames, cosine at least {}, error at most {} of each action's range in them (run at every load)",
         parity.frames, parity.cosine_min, parity.error_max_fraction
     )?;
     for (name, bytes) in &bundle.files {

@@ -50,9 +50,9 @@ const POSITION: &str = ".pos";
 /// Tells a graph's inputs and outputs, or in words why it cannot.
 pub type Probe<'a> = dyn Fn(&Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), String> + 'a;
 
-type Fallible<T> = Result<T, Vec<Problem>>;
+pub(crate) type Fallible<T> = Result<T, Vec<Problem>>;
 
-fn bytes(path: &Path) -> Fallible<Vec<u8>> {
+pub(crate) fn bytes(path: &Path) -> Fallible<Vec<u8>> {
     let at = path.display().to_string();
     let size = std::fs::metadata(path)
         .map_err(|error| Problem::one(&at, "a file", error.to_string()))?
@@ -67,7 +67,7 @@ fn bytes(path: &Path) -> Fallible<Vec<u8>> {
     std::fs::read(path).map_err(|error| Problem::one(&at, "a readable file", error.to_string()))
 }
 
-fn read_json(path: &Path) -> Fallible<Value> {
+pub(crate) fn read_json(path: &Path) -> Fallible<Value> {
     serde_json::from_slice(&bytes(path)?)
         .map_err(|error| Problem::one(path.display().to_string(), "JSON", error.to_string()))
 }
@@ -127,7 +127,11 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
     let info_at = request.info.display().to_string();
     let state = names(&info, &info_at, "observation.state")?;
     let action = names(&info, &info_at, "action")?;
-    check_joints(request, &action, &info_at)?;
+    check_joints(
+        request.joints.as_deref(),
+        &action,
+        &format!("{info_at}: features.action.names"),
+    )?;
     let fps = info
         .get("fps")
         .and_then(Value::as_f64)
@@ -263,27 +267,39 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
         "manifest.json".into(),
         serde_json::to_vec_pretty(&manifest).unwrap_or_default(),
     );
-    let failed = |error: std::io::Error| {
+    write(out, &files)
+}
+
+/// Writes a bundle's files; half of one would pass for a whole one.
+pub(crate) fn write(out: &Path, files: &BTreeMap<String, Vec<u8>>) -> Fallible<()> {
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(out)?;
+        for (name, bytes) in files {
+            let path = out.join(name);
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            std::fs::write(path, bytes)?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        let _ = std::fs::remove_dir_all(out);
         Problem::one(
             out.display().to_string(),
             "a folder that can be written",
             error.to_string(),
         )
-    };
-    std::fs::create_dir_all(out).map_err(failed)?;
-    for (name, bytes) in files {
-        std::fs::write(out.join(name), bytes).map_err(failed)?;
-    }
-    Ok(())
+    })
 }
 
-fn put(object: &mut Value, key: &str, value: Value) {
+pub(crate) fn put(object: &mut Value, key: &str, value: Value) {
     if let Some(object) = object.as_object_mut() {
         object.insert(key.into(), value);
     }
 }
 
-fn text(value: Option<&Value>) -> String {
+pub(crate) fn text(value: Option<&Value>) -> String {
     match value {
         None => "nothing".into(),
         Some(Value::String(text)) => text.clone(),
@@ -379,7 +395,7 @@ impl Processor {
 }
 
 /// Names along a vector of the data set; a list, or an object with one list.
-fn names(info: &Value, at: &str, key: &str) -> Fallible<Vec<String>> {
+pub(crate) fn names(info: &Value, at: &str, key: &str) -> Fallible<Vec<String>> {
     let found = info
         .get("features")
         .and_then(|features| features.get(key))
@@ -403,8 +419,9 @@ fn names(info: &Value, at: &str, key: &str) -> Fallible<Vec<String>> {
     })
 }
 
-fn check_joints(request: &Request, action: &[String], at: &str) -> Fallible<()> {
-    let Some(joints) = &request.joints else {
+/// The policy's joints are the robot's, all of them and no others. `at` says where the policy's stand.
+pub(crate) fn check_joints(joints: Option<&[String]>, action: &[String], at: &str) -> Fallible<()> {
+    let Some(joints) = joints else {
         return Ok(());
     };
     let strange: Vec<&String> = action
@@ -419,7 +436,7 @@ fn check_joints(request: &Request, action: &[String], at: &str) -> Fallible<()> 
         return Ok(());
     }
     Err(Problem::one(
-        format!("{at}: features.action.names"),
+        at,
         format!("the joints of robot.toml, {joints:?}, in any order"),
         format!("{action:?}: {strange:?} are not the robot's, {idle:?} are not the policy's"),
     ))
@@ -506,7 +523,7 @@ fn colours(folder: &Path, before: &Processor, key: &str) -> Fallible<Vec<f64>> {
 }
 
 /// From radians to what the policy was trained on, and back.
-fn conversions(unit: JointUnit, state: usize, action: usize) -> (Value, Value) {
+pub(crate) fn conversions(unit: JointUnit, state: usize, action: usize) -> (Value, Value) {
     let all = |count: usize| (0..count).collect::<Vec<usize>>();
     match unit {
         JointUnit::Rad => (json!([]), json!([])),
@@ -518,7 +535,7 @@ fn conversions(unit: JointUnit, state: usize, action: usize) -> (Value, Value) {
 }
 
 /// Frames of a fixture.
-fn frames_of(path: &Path, width: usize) -> Fallible<usize> {
+pub(crate) fn frames_of(path: &Path, width: usize) -> Fallible<usize> {
     let bytes = bytes(path)?;
     let at = path.display().to_string();
     let file = safetensors::SafeTensors::deserialize(&bytes)

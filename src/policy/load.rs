@@ -11,7 +11,7 @@ use crate::policy::bundle::Bundle;
 use crate::policy::folder::SIDE_FILE_BYTES_MAX;
 use crate::policy::graph::Graph;
 use crate::policy::manifest::{StatsFile, at};
-use crate::policy::parity::{Fixture, Parity};
+use crate::policy::parity::{Columns, Fixture, Parity};
 use crate::policy::stats::Stats;
 use crate::policy::tensors::TensorFile;
 use crate::policy::text::Text;
@@ -130,10 +130,14 @@ fn run_fixture(
             found.extend((0..columns).map(|column| graph.restore(row, column)));
         }
     }
+    let columns = Columns {
+        names: &bundle.action.vector.names,
+        units: &bundle.action.vector.units,
+        trained_range: graph.action_range(),
+    };
     Ok(Parity::judge(
         &bundle.parity,
-        &bundle.action.vector.names,
-        graph.action_range(),
+        &columns,
         &fixture.actions,
         &found,
     ))

@@ -22,6 +22,8 @@ pub mod folder;
 mod graph;
 pub mod image;
 pub mod import;
+mod import_package;
+pub mod import_physicalai;
 pub mod import_statistics;
 mod load;
 pub mod manifest;
@@ -61,7 +63,8 @@ pub enum ParityMiss {
     /// It does not load.
     #[default]
     Refuse,
-    /// It loads, and [`Policy::parity`] tells. For measuring, not for driving a robot.
+    /// It loads, and [`Policy::parity`] tells. For measuring; a robot that is driven all the same, by a flag on the command
+    /// line, says so in every command ([`crate::core::chunk::Provenance::unproven`]).
     Report,
 }
 

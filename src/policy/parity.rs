@@ -3,13 +3,21 @@
 //!
 //! Every load runs it through the very path that will drive the robot: tokenizer, scaling, normalisation, engine,
 //! un-normalisation. What differs beyond the bundle's bounds is not the policy that was judged.
+//!
+//! The gate is [`COSINE_MIN`] and [`ERROR_FRACTION_MAX`]: a manifest may ask for more, never for less.
 
 use crate::config::problem::Problem;
 use crate::policy::bundle::Bundle;
 use crate::policy::folder::SIDE_FILE_BYTES_MAX;
-use crate::policy::manifest::ParityFile;
+use crate::policy::manifest::{ParityFile, Unit};
 use crate::policy::tensors::TensorFile;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+/// Smallest cosine between a chunk and its reference that a manifest may ask for.
+pub const COSINE_MIN: f64 = 0.999;
+
+/// Largest error, as a part of the range that the action has in the reference, that a manifest may allow.
+pub const ERROR_FRACTION_MAX: f64 = 0.01;
 
 /// A fixture in memory.
 #[derive(Clone, Debug)]
@@ -32,7 +40,7 @@ struct Sentences {
 }
 
 /// How a loaded policy compares with its fixture.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Parity {
     /// Observations compared.
     pub frames: usize,
@@ -42,8 +50,54 @@ pub struct Parity {
     pub error_fraction: f64,
     /// Where that was: frame, action and joint in words.
     pub worst: String,
+    /// Each joint by itself.
+    pub joints: Vec<JointError>,
     /// What it misses; empty if it holds.
+    #[serde(serialize_with = "in_words")]
     pub missed: Vec<Problem>,
+}
+
+/// How far one joint's targets are from the reference.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct JointError {
+    /// Its name.
+    pub name: String,
+    /// What its numbers are.
+    pub unit: String,
+    /// Largest error, in that unit.
+    pub error_max: f32,
+    /// How far it ranges in the reference; what training saw of it if it stands still there.
+    pub range: f32,
+}
+
+/// Joints of an action as they are judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    /// Their names.
+    pub names: &'a [String],
+    /// Their units.
+    pub units: &'a [Unit],
+    /// How far each ranged in training: stands for a reference in which it stands still.
+    pub trained_range: &'a [f32],
+}
+
+impl Columns<'_> {
+    /// How far column `at` ranges in the reference.
+    fn range(&self, at: usize, reference: &[f32]) -> f32 {
+        let width = self.names.len().max(1);
+        let column = || reference.iter().skip(at).step_by(width).copied();
+        let low = column().fold(f32::INFINITY, f32::min);
+        let high = column().fold(f32::NEG_INFINITY, f32::max);
+        if high > low {
+            high - low
+        } else {
+            self.trained_range.get(at).copied().unwrap_or(f32::NAN)
+        }
+    }
+}
+
+fn in_words<S: serde::Serializer>(problems: &[Problem], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(problems.iter().map(ToString::to_string))
 }
 
 impl Fixture {
@@ -137,23 +191,30 @@ fn keep<T>(read: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
 }
 
 impl Parity {
-    /// Compares chunks with their references: both `[bounds.frames][chunk_len][names]` in units. `range` is how far each
-    /// of `names` ranges.
+    /// Compares chunks with their references: both `[bounds.frames][chunk_len][columns]` in units. An error is judged by
+    /// how far its joint ranges in the reference.
     #[must_use]
     pub fn judge(
         bounds: &ParityFile,
-        names: &[String],
-        range: &[f32],
+        columns: &Columns<'_>,
         reference: &[f32],
         found: &[f32],
     ) -> Parity {
+        let names = columns.names;
         let width = names.len().max(1);
+        let joints = names.iter().enumerate().map(|(at, name)| JointError {
+            name: name.clone(),
+            unit: columns.units.get(at).map_or(String::new(), Unit::to_string),
+            error_max: 0.0,
+            range: columns.range(at, reference),
+        });
         let chunk = (reference.len() / bounds.frames.max(1)).max(1);
         let mut parity = Parity {
             frames: bounds.frames,
             cosine: 1.0,
             error_fraction: 0.0,
             worst: String::new(),
+            joints: joints.collect(),
             missed: Vec::new(),
         };
         if found.len() != reference.len() {
@@ -163,7 +224,17 @@ impl Parity {
         for (frame, (want, have)) in chunks.enumerate() {
             let mut says_stay = true;
             for (at, (want, have)) in want.iter().zip(have).enumerate() {
-                let range = f64::from(range.get(at % width).copied().unwrap_or(f32::NAN));
+                let joint = parity.joints.get_mut(at % width);
+                let range = f64::from(joint.as_ref().map_or(f32::NAN, |joint| joint.range));
+                if let Some(joint) = joint {
+                    // `max` would pass over a NaN.
+                    let error = (have - want).abs();
+                    joint.error_max = if error.is_nan() {
+                        f32::INFINITY
+                    } else {
+                        joint.error_max.max(error)
+                    };
+                }
                 let fraction = f64::from((have - want).abs()) / range;
                 // A NaN compares false with everything, so it is asked for by name.
                 if fraction > parity.error_fraction || fraction.is_nan() {
@@ -197,7 +268,7 @@ impl Parity {
         }
         if parity.error_fraction > bounds.error_max_fraction {
             let expected = format!(
-                "at most {} of each action's range",
+                "at most {} of the action's range in the reference",
                 bounds.error_max_fraction
             );
             let found = format!("{:.6} at {}", parity.error_fraction, parity.worst);
@@ -247,7 +318,7 @@ impl core::fmt::Display for Parity {
 mod tests {
     use super::*;
 
-    /// Two frames of two actions of two joints that range over 1 and 2; bounds 0.999 and 0.01.
+    /// Two frames of two actions of two joints that ranged over 1 and 2 in training; bounds 0.999 and 0.01.
     #[track_caller]
     fn check(reference: [f32; 8], found: [f32; 8], misses: &[&str]) {
         let bounds = ParityFile {
@@ -258,7 +329,12 @@ mod tests {
             error_max_fraction: 0.01,
         };
         let names = ["a".to_owned(), "b".to_owned()];
-        let parity = Parity::judge(&bounds, &names, &[1.0, 2.0], &reference, &found);
+        let columns = Columns {
+            names: &names,
+            units: &[Unit::Rad, Unit::Rad],
+            trained_range: &[1.0, 2.0],
+        };
+        let parity = Parity::judge(&bounds, &columns, &reference, &found);
         let missed: Vec<&str> = parity
             .missed
             .iter()
@@ -267,6 +343,7 @@ mod tests {
         assert_eq!(missed, misses, "{parity:?}");
     }
 
+    /// The first ranges over 1.5, the second over 0.5.
     const REFERENCE: [f32; 8] = [1.0, 0.5, 1.0, 0.5, -0.5, 1.0, 0.0, 1.0];
     const COSINE: &str = "parity (tendon.parity.cosine_min)";
     const ERROR: &str = "parity (tendon.parity.error_max_fraction)";
@@ -276,12 +353,22 @@ mod tests {
         check(REFERENCE, REFERENCE, &[]);
     }
     #[test]
-    fn each_joint_is_judged_by_its_own_range() {
+    fn each_joint_is_judged_by_its_range_in_the_reference() {
         let mut found = REFERENCE;
-        found[1] += 0.019;
+        found[0] += 0.014;
+        found[1] += 0.0049;
         check(REFERENCE, found, &[]);
-        found[1] += 0.002;
+        found[1] += 0.0003;
         check(REFERENCE, found, &[ERROR]);
+    }
+    #[test]
+    fn a_joint_that_stands_still_is_judged_by_what_training_saw() {
+        let reference = [1.0, 0.5, 1.0, 0.5, -0.5, 0.5, 0.0, 0.5];
+        let mut found = reference;
+        found[1] += 0.019;
+        check(reference, found, &[]);
+        found[1] += 0.002;
+        check(reference, found, &[ERROR]);
     }
     #[test]
     fn another_direction_misses_both() {
@@ -299,7 +386,7 @@ mod tests {
     }
     #[test]
     fn the_direction_of_staying_is_noise() {
-        let stay = [0.001, -0.001, 0.0, 0.001, 0.002, 0.0, -0.001, 0.0];
+        let stay = [0.005, -0.01, 0.005, -0.01, 0.005, -0.01, 0.005, -0.01];
         check(stay, stay.map(|value| -value), &[]);
         check(stay, [0.1; 8], &[ERROR]);
     }

@@ -62,14 +62,13 @@ impl Followed {
     pub fn of(schedule: &Schedule) -> Followed {
         // A plan that was left in doubt is not followed.
         let running = schedule.running().filter(|_| !schedule.unsure());
-        running
-            .map_or_else(Followed::default, |chunk| Followed {
-                chunk_id: chunk.provenance().chunk_id,
-                first_at: chunk.first_at(),
-                period_ns: chunk.period_ns(),
-                steps: chunk.steps(),
-                delay_steps: schedule.delay_steps().unwrap_or(0),
-            })
+        running.map_or_else(Followed::default, |chunk| Followed {
+            chunk_id: chunk.provenance().chunk_id,
+            first_at: chunk.first_at(),
+            period_ns: chunk.period_ns(),
+            steps: chunk.steps(),
+            delay_steps: schedule.delay_steps().unwrap_or(0),
+        })
     }
 }
 

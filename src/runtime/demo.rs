@@ -10,6 +10,8 @@ use crate::core::supervisor::{Mode, Refused, Request};
 use crate::core::units::MS;
 use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
+use crate::policy::ParityMiss;
+use crate::policy::parity::Parity;
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, precision_word};
 use crate::runtime::evaluation::{Report, grounding_plan, plan};
@@ -93,12 +95,14 @@ pub fn lockstep(
     episodes: u32,
     seed: u64,
     injected_ms: u64,
+    parity_miss: ParityMiss,
     ending: &AtomicBool,
 ) -> Result<Report, DemoError> {
     let began = clock::now();
     let mut report = start_report(&config, seed, injected_ms, "lockstep");
-    let deployment = Deployment::load(config)?;
+    let deployment = Deployment::load_with(config, parity_miss)?;
     report.policy.clone_from(&deployment.policy_name);
+    report.parity.clone_from(&deployment.parity);
     let mut pipeline = Lockstep::new(deployment, injected_ms * MS);
     for spec in plan(episodes, seed)
         .iter()
@@ -142,6 +146,8 @@ pub enum AfterLatch {
 pub struct Bench {
     /// The pipeline.
     pub running: Running,
+    /// How the policy compares with its fixture.
+    pub parity: Parity,
     session: Session,
     child: Child,
     key: String,
@@ -165,6 +171,7 @@ impl Bench {
         mut config: Config,
         scene_seed: u64,
         injected_ms: u64,
+        parity_miss: ParityMiss,
     ) -> Result<Bench, DemoError> {
         let bench = |error: std::io::Error| DemoError::Bench(error.to_string());
         let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -175,7 +182,8 @@ impl Bench {
         config.link.listen = Some(endpoint.clone());
         config.link.connect = None;
         let key = keys::bench(&config.robot.name);
-        let deployment = Deployment::load(config.clone())?;
+        let deployment = Deployment::load_with(config.clone(), parity_miss)?;
+        let parity = deployment.parity.clone();
         let session = session::open(&config.link)?;
         let running = pipeline::start(deployment, &session, injected_ms * MS)?;
         let child = Command::new(std::env::current_exe().map_err(bench)?)
@@ -192,6 +200,7 @@ impl Bench {
             .map_err(bench)?;
         let mut bench = Bench {
             running,
+            parity,
             session,
             child,
             key,
@@ -303,12 +312,14 @@ pub fn real_time(
     episodes: u32,
     seed: u64,
     injected_ms: u64,
+    parity_miss: ParityMiss,
     ending: &AtomicBool,
     mut progress: impl FnMut(&Spec, &Report),
 ) -> Result<Report, DemoError> {
     let began = clock::now();
     let mut report = start_report(&config, seed, injected_ms, "real_time");
-    let bench = Bench::start(config, seed, injected_ms)?;
+    let bench = Bench::start(config, seed, injected_ms, parity_miss)?;
+    report.parity.clone_from(&bench.parity);
     report.policy.clone_from(&bench.desk().policy);
     bench.desk().clear_figures();
     let mut last = None;

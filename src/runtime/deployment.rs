@@ -12,7 +12,9 @@ use crate::core::schedule::Schedule;
 use crate::core::schedule::trigger::{Left, Trigger};
 use crate::core::units::MS;
 use crate::core::wire::{Identity, Kind, data_id, schema_id};
+use crate::policy::ParityMiss;
 use crate::policy::means::Body;
+use crate::policy::parity::Parity;
 use crate::policy::pilot::{Pace, Pilot, Words};
 use crate::runtime::engines::{self, Chosen};
 use crate::runtime::inference::{self, Inference};
@@ -77,19 +79,29 @@ pub struct Deployment {
     pub governor: Governor,
     /// The streams.
     pub identities: Identities,
-    /// The bundle's name.
+    /// The bundle's name, and whether it misses its fixture.
     pub policy_name: String,
     /// What runs the policy, and why not something else.
     pub engine: Chosen,
+    /// How the policy compares with its fixture. It misses it only if [`ParityMiss::Report`] was asked for.
+    pub parity: Parity,
 }
 
 impl Deployment {
-    /// Loads the policy and fits everything together.
+    /// Loads the policy and fits everything together. A policy that misses its fixture is refused.
     ///
     /// # Errors
     /// Every [`Problem`] found: in the bundle, and where bundle, robot and deployment do not fit.
     pub fn load(config: Config) -> Result<Deployment, Vec<Problem>> {
-        let (mut policy, engine) = engines::load(&config.policy)?;
+        Deployment::load_with(config, ParityMiss::Refuse)
+    }
+
+    /// As [`Deployment::load`], with a person's word for what becomes of a policy that misses its fixture.
+    ///
+    /// # Errors
+    /// As of [`Deployment::load`].
+    pub fn load_with(config: Config, parity_miss: ParityMiss) -> Result<Deployment, Vec<Problem>> {
+        let (mut policy, engine) = engines::load(&config.policy, parity_miss)?;
         let joints: Vec<(&str, JointKind)> = config
             .robot
             .joints
@@ -132,7 +144,11 @@ impl Deployment {
             }]
         })?;
         Ok(Deployment {
-            policy_name: policy.name().to_owned(),
+            policy_name: match policy.parity().missed.is_empty() {
+                true => policy.name().to_owned(),
+                false => format!("{} (misses its parity fixture)", policy.name()),
+            },
+            parity: policy.parity().clone(),
             engine,
             words: policy.words(),
             schedule: Schedule::new(config.schedule()),

@@ -11,10 +11,10 @@ use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
-use crate::policy::LoadOptions;
 use crate::policy::bundle::Bundle;
 use crate::policy::pilot::Pilot;
 use crate::policy::staged::bundle::{Opened, is_staged};
+use crate::policy::{LoadOptions, ParityMiss};
 use crate::ports::{Engine, EngineFault, StageSpec};
 use crate::runtime::clock;
 use std::path::{Path, PathBuf};
@@ -40,14 +40,18 @@ impl Chosen {
     }
 }
 
-/// Loads the policy with the first engine of the ladder that takes it.
+/// Loads the policy with the first engine of the ladder that takes it. What becomes of a policy that misses its fixture is
+/// no matter of configuration: it is asked for anew at each start.
 ///
 /// # Errors
 /// Every [`Problem`] of the last rung, and one for each rung before it.
-pub fn load(config: &PolicyConfig) -> Result<(Pilot, Chosen), Vec<Problem>> {
+pub fn load(
+    config: &PolicyConfig,
+    parity_miss: ParityMiss,
+) -> Result<(Pilot, Chosen), Vec<Problem>> {
     let mut passed: Vec<(EngineKind, Vec<Problem>)> = Vec::new();
     for engine in &config.engines {
-        match try_rung(config, *engine) {
+        match try_rung(config, *engine, parity_miss) {
             Ok(policy) => {
                 let passed = passed
                     .into_iter()
@@ -102,10 +106,14 @@ pub fn cpu_engine(
     }
 }
 
-fn try_rung(config: &PolicyConfig, engine: EngineKind) -> Result<Pilot, Vec<Problem>> {
+fn try_rung(
+    config: &PolicyConfig,
+    engine: EngineKind,
+    parity_miss: ParityMiss,
+) -> Result<Pilot, Vec<Problem>> {
     let options = LoadOptions {
         precision: config.precision,
-        ..LoadOptions::default()
+        parity_miss,
     };
     match engine {
         EngineKind::Cpu => Pilot::load(&config.bundle, options, &cpu_engine(config.threads)),
@@ -206,7 +214,10 @@ fn in_lines(problems: &[Problem]) -> String {
 }
 
 /// Each stage of a bundle of either kind, with the file of the graph that the configuration asks for.
-fn stages(dir: &Path, precision: Precision) -> Result<Vec<(StageSpec, PathBuf)>, Vec<Problem>> {
+pub(crate) fn stages(
+    dir: &Path,
+    precision: Precision,
+) -> Result<Vec<(StageSpec, PathBuf)>, Vec<Problem>> {
     let at = |index: usize| format!("manifest.json: tendon.stages[{index}].onnx");
     if is_staged(dir) {
         let opened = Opened::open(dir)?;
@@ -267,7 +278,8 @@ pub fn build(
         all.push(job.run(now, tell)?);
     }
     drop(platform);
-    try_rung(&config.policy, EngineKind::TensorRt).map_err(EngineError::Problems)?;
+    try_rung(&config.policy, EngineKind::TensorRt, ParityMiss::Refuse)
+        .map_err(EngineError::Problems)?;
     Ok(all)
 }
 

@@ -2,6 +2,7 @@
 //! The evaluation: which episodes are run, and what is counted. The same in real time and in simulated time.
 
 use crate::bench::episode::{Ask, Outcome, Spec};
+use crate::policy::parity::Parity;
 use crate::runtime::telemetry::{Figures, Rungs, Spread};
 use serde::Serialize;
 
@@ -122,6 +123,8 @@ pub struct Report {
     pub policy: String,
     /// fp32 or int8.
     pub precision: String,
+    /// How it compares with its fixture.
+    pub parity: Parity,
     /// `lockstep` or `real_time`.
     pub time: &'static str,
     /// Seed of the evaluation.

@@ -7,6 +7,7 @@ use crate::core::supervisor::Mode;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
 use crate::core::wire::event::{self, EVENT_LEN, Event};
+use crate::policy::parity::Parity;
 use crate::runtime::operations::View;
 
 /// The mode or its cause is another one. Value: 0.
@@ -16,6 +17,10 @@ pub const CODE_HELP: u16 = 2;
 
 /// The policy was not sure enough of so many chunks in a row: a person should look. Value: their number.
 pub const CODE_UNSURE: u16 = 3;
+
+/// The policy misses its parity fixture, a person let it through, and it drives now. Told at each arming. Value: its
+/// largest error as a part of the action's range.
+pub const CODE_UNPROVEN: u16 = 4;
 
 /// A hold that lasts longer does not end by itself in time.
 const HELP_NS: u64 = 5_000 * MS;
@@ -30,13 +35,19 @@ pub struct Events {
     called: bool,
     /// Doubted chunks in a row that are a call for help; `None`: never.
     help_after: Option<u32>,
+    /// Largest error of a policy that misses its fixture.
+    unproven: Option<f64>,
+    /// The arming for which that was told.
+    confessed: u32,
 }
 
 impl Events {
     /// Nothing told yet.
     #[must_use]
-    pub fn new(identity: Identity, help_after: Option<u32>) -> Events {
+    pub fn new(identity: Identity, help_after: Option<u32>, parity: &Parity) -> Events {
         Events {
+            unproven: (!parity.missed.is_empty()).then_some(parity.error_fraction),
+            confessed: 0,
             help_after,
             identity,
             counter: 0,
@@ -54,9 +65,16 @@ impl Events {
         let unsure_chunks = view.insight.unsure_chunks;
         let unsure = decision.cause == Some(Cause::PolicyUnsure)
             && self.help_after.is_some_and(|after| unsure_chunks >= after);
+        let epoch = view.output.as_ref().map_or(0, |output| output.epoch);
         let (code, value) = if is != self.told {
             (self.told, self.since, self.called) = (is, now, false);
             (CODE_MODE, 0.0)
+        } else if let Some(error) = self
+            .unproven
+            .filter(|_| epoch != self.confessed && epoch != 0)
+        {
+            self.confessed = epoch;
+            (CODE_UNPROVEN, error)
         } else if decision.mode != Mode::Holding || self.called {
             return None;
         } else if unsure {
@@ -73,7 +91,7 @@ impl Events {
         self.counter = self.counter.wrapping_add(1);
         let event = Event {
             counter: self.counter,
-            epoch: output.map_or(0, |output| output.epoch),
+            epoch,
             sent: now,
             at: now,
             value,
@@ -104,6 +122,10 @@ pub fn words(event: &Event) -> String {
         (CODE_UNSURE, _) => format!(
             "help wanted: the policy was not sure enough of {:.0} chunks in a row",
             event.value
+        ),
+        (CODE_UNPROVEN, _) => format!(
+            "the policy misses its parity fixture (largest error {:.2} % of the action's range) and was let through",
+            event.value * 100.0
         ),
         (_, Some(cause)) => format!("{mode}: {cause}"),
         (_, None) => mode.to_owned(),
@@ -143,7 +165,7 @@ mod tests {
             data_id: 4,
             schema: 1,
         };
-        let mut events = Events::new(identity, Some(3));
+        let mut events = Events::new(identity, Some(3), &Parity::default());
         let mut told = |at_ms: u64, view: &View| {
             let frame = events.next(Mono(at_ms * MS), view)?;
             let event = event::decode(&frame, identity).expect("our own");

@@ -142,6 +142,8 @@ pub struct Inference {
     policy: Pilot,
     pace: Pace,
     bundle_hash: u32,
+    /// It misses its parity fixture: all that is made of it says so.
+    unproven: bool,
     gate: Gate,
     instructed: bool,
     /// The instruction in force, and the first chunk that obeys it.
@@ -164,6 +166,7 @@ impl Inference {
         let rows = Vec::with_capacity(CHUNK_VALUES_MAX);
         Inference {
             bundle_hash: policy.short_hash(),
+            unproven: !policy.parity().missed.is_empty(),
             policy,
             pace,
             gate: Gate::new(settings),
@@ -263,8 +266,8 @@ impl Inference {
             *slot = frame;
         }
         // A plan for another instruction is not gone on from.
-        let running = followed
-            .map(|plan| running(plan, &self.pace, frame.captured, begins_at_state));
+        let running =
+            followed.map(|plan| running(plan, &self.pace, frame.captured, begins_at_state));
         self.policy.plan_on(self.chunk_id + 1, running);
         let plan = self.policy.infer(&frames, state, clock)?;
         let provenance = Provenance {
@@ -272,6 +275,7 @@ impl Inference {
             captured: frame.captured,
             chunk_id: self.chunk_id + 1,
             bundle_hash: self.bundle_hash,
+            unproven: self.unproven,
         };
         let timing = plan.timing;
         let unsure = too_unsure(plan.doubt(), self.gate.settings.doubt_max);
@@ -306,7 +310,9 @@ impl Inference {
         let surprise = matches!(self.gate.settings.trigger, Trigger::Surprise { .. });
         let newest = self.glance.as_ref().filter(|_| surprise);
         let period_ns = self.pace.action_period_ns.max(1);
-        let rows_ns = plan.period_ns.saturating_mul(plan.steps.saturating_sub(1) as u64);
+        let rows_ns = plan
+            .period_ns
+            .saturating_mul(plan.steps.saturating_sub(1) as u64);
         Facts {
             first_at: plan.first_at,
             period_ns,

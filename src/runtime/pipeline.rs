@@ -129,9 +129,13 @@ pub fn start_recorded(
         identities,
         policy_name,
         engine,
+        parity,
     } = deployment;
     if !engine.passed.is_empty() {
         log::warn!("engine: {}", engine.words());
+    }
+    if !parity.missed.is_empty() {
+        log::warn!("the policy misses its parity fixture and was let through: {parity}");
     }
     let robot = config.robot.name.as_str();
     // The engine is loaded: what it mapped is locked as it is touched.
@@ -419,7 +423,7 @@ pub fn start_recorded(
         now,
         telemetry_beat.clone(),
         move |seat| {
-            let mut events = Events::new(identities.events, help_after);
+            let mut events = Events::new(identities.events, help_after, &parity);
             let tell = |now, view: &View| {
                 if let Some(frame) = events.next(now, view) {
                     announcer.tell(&frame);

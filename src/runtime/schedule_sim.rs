@@ -10,6 +10,7 @@ use crate::core::chunk::{Chunk, ChunkFault, Provenance};
 use crate::core::schedule::merge::{Aggregate, Order};
 use crate::core::schedule::{Config, Merge, OnInstruction, Rates, Schedule, Step};
 use crate::core::units::{MS, Mono};
+use crate::policy::ParityMiss;
 use crate::runtime::demo::{self, DemoError};
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
@@ -140,7 +141,7 @@ pub fn on_bench(
     let mut config = demo::bench_config(bundle, false)?;
     config.schedule.merge = merge;
     let never = AtomicBool::new(false);
-    let report = demo::lockstep(config, episodes, seed, delay_ms, &never)?;
+    let report = demo::lockstep(config, episodes, seed, delay_ms, ParityMiss::Refuse, &never)?;
     Ok(OnBench {
         episodes: report.episodes,
         success_rate: report.success_rate,

@@ -206,11 +206,11 @@ fn numbers_out_of_bounds() {
     );
     check(
         |copy| set(copy, "/tendon/parity/cosine_min", json!(-1)),
-        &["tendon.parity.cosine_min", "0.99 to 1"],
+        &["tendon.parity.cosine_min", "0.999 to 1"],
     );
     check(
-        |copy| set(copy, "/tendon/parity/error_max_fraction", json!(10)),
-        &["tendon.parity.error_max_fraction"],
+        |copy| set(copy, "/tendon/parity/error_max_fraction", json!(0.02)),
+        &["tendon.parity.error_max_fraction", "0.01"],
     );
 }
 #[test]

@@ -46,7 +46,10 @@ fn each_trigger_does_the_task_with_fewer_plans_and_without_a_stall() {
             assert_eq!(report.successes, report.episodes, "{trigger:?}");
         }
         let always = *always.get_or_insert(plans);
-        assert!(trigger == Trigger::Continuous || plans < always, "{plans} of {always}");
+        assert!(
+            trigger == Trigger::Continuous || plans < always,
+            "{plans} of {always}"
+        );
     }
 }
 

@@ -22,6 +22,9 @@ pub const MODE_KEEP_ALIVE: u8 = 0;
 /// Cut torque.
 pub const MODE_TORQUE_OFF: u8 = 2;
 
+/// Flag: made of a plan of a policy that misses its parity fixture and was let through by a person.
+pub const FLAG_UNPROVEN: u8 = 1;
+
 /// No command may promise to be valid for longer, whatever it says: a sender cannot ask for infinity.
 pub const VALID_FOR_MAX_NS: u64 = SILENCE_NS;
 
@@ -38,7 +41,8 @@ pub(super) struct Body {
     pub(super) mode: u8,
     pub(super) joints: u8,
     pub(super) verdict: u8,
-    pub(super) padding: [u8; 3],
+    pub(super) flags: u8,
+    pub(super) padding: [u8; 2],
 }
 
 const BODY_LEN: usize = size_of::<Body>();
@@ -95,7 +99,12 @@ pub fn encode(command: &Command, identity: Identity, frame: &mut [u8]) -> Option
         mode: command.mode,
         joints: u8::try_from(joints).ok()?,
         verdict: command.verdict,
-        padding: [0; 3],
+        flags: if command.provenance.unproven {
+            FLAG_UNPROVEN
+        } else {
+            0
+        },
+        padding: [0; 2],
     };
     let length = COMMAND_LEN_MIN + joints * JOINT_LEN;
     let (fixed, rest) = frame
@@ -161,6 +170,7 @@ fn read(opened: &Opened<'_, Body>) -> Result<Command, Reject> {
             captured: Mono(body.captured_ns),
             chunk_id: body.chunk_id,
             bundle_hash: body.bundle_hash,
+            unproven: body.flags & FLAG_UNPROVEN != 0,
         },
         setpoint,
     })

@@ -51,7 +51,8 @@ pub const COMMAND: &[Field] = fields! { HEADER_LEN, command::Body:
     mode "u8" "0 keep-alive, 1 follow, 2 torque off",
     joints "u8" "n, 0 to 64",
     verdict "u8" "0 passed; shaped: the limit's code, 1 to 9; 16 + cause held",
-    padding "u8[3]" "zero",
+    flags "u8" "1: the policy misses its parity fixture and a person let it through; other bits zero, and not looked at",
+    padding "u8[2]" "zero",
 };
 
 /// Body of a state; positions and velocities follow.
@@ -77,7 +78,7 @@ pub const EVENT: &[Field] = fields! { HEADER_LEN, event::Body:
     frame_seq "u32" "frame that the robot acted on; 0 for none",
     chunk_id "u32" "chunk that it acted on; 0 for none",
     bundle_hash "u32" "as in a command",
-    code "u16" "1 mode or cause changed (value 0); 2 help wanted (value: seconds held); 3 help wanted (value: chunks in a row that the policy was not sure enough of)",
+    code "u16" "1 mode or cause changed (value 0); 2 help wanted (value: seconds held); 3 help wanted (value: chunks in a row that the policy was not sure enough of); 4 the policy misses its parity fixture and drives (value: its largest error as a part of the action's range)",
     mode "u8" "mode of the supervisor after it",
     cause "u8" "why; 0 for none",
 };

@@ -30,6 +30,7 @@ fn a_command(counter: u32, epoch: u32) -> Command {
             captured: Mono(900),
             chunk_id: 2,
             bundle_hash: 0xfeed,
+            unproven: true,
         },
         setpoint: Setpoint::at_rest(&[0.1, -0.2, 1e-300, 3.0]),
     }

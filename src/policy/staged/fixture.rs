@@ -8,7 +8,7 @@
 
 use crate::config::problem::Problem;
 use crate::policy::folder::{Folder, SIDE_FILE_BYTES_MAX};
-use crate::policy::parity::Parity;
+use crate::policy::parity::{Columns, Parity};
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::tensors::TensorFile;
 use serde::Deserialize;
@@ -200,33 +200,23 @@ impl Fixture {
                 ));
             }
         }
-        let (names, range) = match &staged.action {
-            None => (Vec::new(), Vec::new()),
+        let (names, units, trained_range) = match &staged.action {
+            None => Default::default(),
             Some((action, normaliser, _)) => {
-                let width = action.names.len();
-                let range = (0..width)
-                    .map(|at| {
-                        let column = self.actions.iter().skip(at).step_by(width);
-                        let low = column.clone().copied().fold(f32::INFINITY, f32::min);
-                        let high = column.copied().fold(f32::NEG_INFINITY, f32::max);
-                        // A joint that stands still in the fixture is judged by what training saw of it.
-                        if high > low {
-                            high - low
-                        } else {
-                            normaliser.range(at)
-                        }
-                    })
-                    .collect();
-                (action.names.clone(), range)
+                let range = (0..action.names.len()).map(|at| normaliser.range(at));
+                (
+                    &action.names[..],
+                    &action.units[..],
+                    range.collect::<Vec<f32>>(),
+                )
             }
         };
+        let columns = Columns {
+            names,
+            units,
+            trained_range: &trained_range,
+        };
         let bounds = staged.file.parity.clone();
-        Ok(Parity::judge(
-            &bounds,
-            &names,
-            &range,
-            &self.actions,
-            &found,
-        ))
+        Ok(Parity::judge(&bounds, &columns, &self.actions, &found))
     }
 }

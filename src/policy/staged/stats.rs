@@ -85,7 +85,13 @@ pub(crate) fn of_bytes(
     } else {
         let file = TensorFile::parse(&stats.file, bytes).map_err(|problem| vec![problem])?;
         for (list, figure) in lists.iter_mut().zip(wanted) {
-            match file.f32(&format!("{}.{figure}", stats.key), &[width]) {
+            // LeRobot's separator, or that of a policy_package.
+            let slashed = format!("{}/{figure}", stats.key);
+            let key = match file.has(&slashed) {
+                true => slashed,
+                false => format!("{}.{figure}", stats.key),
+            };
+            match file.f32(&key, &[width]) {
                 Ok(found) => *list = found,
                 Err(problem) => problems.push(problem),
             }

@@ -472,6 +472,7 @@ impl World {
             captured,
             chunk_id: self.chunk_id + 1,
             bundle_hash: 1,
+            unproven: false,
         };
         // A chunk that is none is refused whole, and the one before goes on.
         let chunk = Chunk::new(captured, ACTION_NS, joints, &rows, provenance).ok()?;
