@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let link = LinkConfig {
         listen: options.listen.clone(),
         connect: Some(options.connect.clone()),
-        credentials: None,
+        ..LinkConfig::default()
     };
     let clock = Clock {
         now: clock::now as fn() -> Mono,

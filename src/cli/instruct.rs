@@ -3,7 +3,7 @@
 
 use crate::cli::Failure;
 use clap::Args;
-use tendon::config::LinkConfig;
+use tendon::config::{LinkConfig, Tls};
 use tendon::link::{keys, operator_end, session};
 
 /// Where the running robot is.
@@ -21,6 +21,15 @@ pub struct Robot {
     /// File whose first line is the password.
     #[arg(long, requires = "user")]
     pub password_file: Option<std::path::PathBuf>,
+    /// Certificate of the authority, for an endpoint that starts with tls/.
+    #[arg(long, requires_all = ["tls_certificate", "tls_key"])]
+    pub tls_ca: Option<std::path::PathBuf>,
+    /// Our certificate.
+    #[arg(long, requires = "tls_ca")]
+    pub tls_certificate: Option<std::path::PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "tls_ca")]
+    pub tls_key: Option<std::path::PathBuf>,
 }
 
 impl Robot {
@@ -43,10 +52,20 @@ impl Robot {
     /// [`Failure`].
     pub fn session(&self) -> Result<zenoh::Session, Failure> {
         let credentials = self.user.clone().zip(self.password_file.clone());
+        let files = [&self.tls_ca, &self.tls_certificate, &self.tls_key];
+        let tls = match files.map(Clone::clone) {
+            [Some(ca), Some(certificate), Some(key)] => Some(Tls {
+                ca,
+                certificate,
+                key,
+            }),
+            _ => None,
+        };
         let link = LinkConfig {
             listen: None,
             connect: Some(self.connect.clone()),
             credentials,
+            tls,
         };
         session::open(&link).map_err(Failure::failed)
     }

@@ -3,6 +3,8 @@
 
 use crate::cli::Failure;
 use clap::Args;
+use std::path::PathBuf;
+use tendon::config::Tls;
 use tendon::runtime::rtbench::{self, Lateness, Settings};
 use tendon::runtime::threads;
 
@@ -22,6 +24,9 @@ pub struct Options {
     /// A program that takes --seconds and --hz and prints one JSON object.
     #[arg(long, value_name = "COMMAND")]
     peer: Option<String>,
+    /// A folder of `systemd/zenoh/make-test-ca.sh`: measures the hop over mutual TLS as well. Needs a build with tls.
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
     /// Print one JSON object on standard output.
     #[arg(long)]
     json: bool,
@@ -37,6 +42,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         hz: options.hz,
         fifo: threads::CONTROL.fifo,
         peer: options.peer.clone(),
+        tls: options.tls.as_ref().map(|folder| Tls {
+            ca: folder.join("ca.pem"),
+            certificate: folder.join("router.pem"),
+            key: folder.join("router.key"),
+        }),
     })
     .map_err(Failure::failed)?;
     if options.json {
@@ -61,6 +71,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             "  command hop {:.0} {:.0} {:.0} {:.0}",
             hop.p50, hop.p99, hop.p999, hop.max
         );
+        if let Some(hop) = phase.command_hop_tls_us {
+            println!(
+                "  over TLS    {:.0} {:.0} {:.0} {:.0}",
+                hop.p50, hop.p99, hop.p999, hop.max
+            );
+        }
     }
     Ok(())
 }

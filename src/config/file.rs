@@ -103,6 +103,12 @@ pub struct LinkTable {
     pub user: Option<Spanned<String>>,
     /// File whose first line is the password, relative to this file.
     pub password_file: Option<Spanned<String>>,
+    /// Mutual TLS: the authority's certificate, relative to this file.
+    pub tls_ca: Option<Spanned<String>>,
+    /// Our certificate.
+    pub tls_certificate: Option<Spanned<String>>,
+    /// Its key.
+    pub tls_key: Option<Spanned<String>>,
 }
 
 /// `[camera]`, or a list of `[[camera]]`.

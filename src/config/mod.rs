@@ -17,7 +17,7 @@ mod trigger;
 pub mod urdf;
 
 use crate::config::camera::CameraConfig;
-use crate::config::file::{Located, PolicyTable, RobotFile, TendonFile};
+use crate::config::file::{LinkTable, Located, PolicyTable, RobotFile, TendonFile};
 use crate::config::problem::Problem;
 use crate::config::schedule::ScheduleConfig;
 use crate::config::space::Source;
@@ -120,8 +120,21 @@ pub struct LinkConfig {
     pub listen: Option<String>,
     /// Endpoint to connect to.
     pub connect: Option<String>,
-    /// User and password file, needed beyond loopback.
+    /// User and password file: one of the two that are needed beyond loopback.
     pub credentials: Option<(String, PathBuf)>,
+    /// Certificates: the other.
+    pub tls: Option<Tls>,
+}
+
+/// PEM files for mutual TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Of the authority that signed both ends'.
+    pub ca: PathBuf,
+    /// Ours.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// The control loop.
@@ -458,11 +471,33 @@ fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Link
             None
         }
     };
+    let tls = check_tls(link, folder, at);
     for (key, endpoint) in [
         ("link.listen", &link.listen),
         ("link.connect", &link.connect),
     ] {
         let Some(endpoint) = endpoint else { continue };
+        if let Some(address) = endpoint.get_ref().strip_prefix("tls/") {
+            let port = address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                at.push(
+                    endpoint,
+                    key,
+                    "an endpoint such as \"tls/tendon.local:7448\"",
+                    format!("\"{}\"", endpoint.get_ref()),
+                );
+            } else if tls.is_none() {
+                at.push(
+                    endpoint,
+                    key,
+                    "link.tls_ca, link.tls_certificate and link.tls_key beside it",
+                    "not all of them".into(),
+                );
+            }
+            continue;
+        }
         match endpoint.get_ref().strip_prefix("tcp/").map(str::parse::<SocketAddr>) {
             Some(Ok(address)) if !address.ip().is_loopback() && credentials.is_none() => at.push(
                 endpoint,
@@ -483,7 +518,44 @@ fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Link
         listen: text(&link.listen),
         connect: text(&link.connect),
         credentials,
+        tls,
     }
+}
+
+/// All three files or none.
+fn check_tls(link: &LinkTable, folder: &Path, at: &mut Located<'_>) -> Option<Tls> {
+    let keys = [
+        ("link.tls_ca", &link.tls_ca),
+        ("link.tls_certificate", &link.tls_certificate),
+        ("link.tls_key", &link.tls_key),
+    ];
+    let given = keys.iter().find_map(|(_, file)| file.as_ref())?;
+    for (key, file) in keys {
+        if file.is_none() {
+            at.push(
+                given,
+                key,
+                "a file, as the others of link.tls_* are there",
+                "nothing".into(),
+            );
+        }
+    }
+    if !cfg!(feature = "tls") {
+        at.push(
+            given,
+            "link.tls_*",
+            "a build with --features tls",
+            "one without".into(),
+        );
+    }
+    let path = |file: &Option<toml::Spanned<String>>| {
+        file.as_ref().map(|file| folder.join(file.get_ref()))
+    };
+    Some(Tls {
+        ca: path(&link.tls_ca)?,
+        certificate: path(&link.tls_certificate)?,
+        key: path(&link.tls_key)?,
+    })
 }
 
 fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> {

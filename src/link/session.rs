@@ -114,6 +114,27 @@ fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
     set("transport/link/tx/lease", 1000.into())?;
     set("transport/link/tx/queue/batching/enabled", false.into())?;
     set("transport/link/tx/queue/allocation/mode", "init".into())?;
+    if let Some(tls) = &link.tls {
+        let text = |path: &std::path::Path| path.display().to_string();
+        set(
+            "transport/link/tls/root_ca_certificate",
+            text(&tls.ca).into(),
+        )?;
+        for end in ["listen", "connect"] {
+            set(
+                &format!("transport/link/tls/{end}_certificate"),
+                text(&tls.certificate).into(),
+            )?;
+            set(
+                &format!("transport/link/tls/{end}_private_key"),
+                text(&tls.key).into(),
+            )?;
+        }
+        set("transport/link/tls/enable_mtls", true.into())?;
+        set("transport/link/tls/verify_name_on_connect", true.into())?;
+        // A certificate that expires must not cut the link of a robot that moves.
+        set("transport/link/tls/close_link_on_expiration", false.into())?;
+    }
     if let Some((user, path)) = &link.credentials {
         let text = std::fs::read_to_string(path).map_err(|error| LinkError::Password {
             path: path.display().to_string(),

@@ -5,7 +5,7 @@
 //!
 //! The loops of a phase run at the same time, so that each meets the same machine.
 
-use crate::config::LinkConfig;
+use crate::config::{LinkConfig, Tls};
 use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
 use crate::core::units::{MS, Mono};
@@ -33,6 +33,8 @@ pub struct Settings {
     pub fifo: i32,
     /// A program that is given `--seconds S --hz H` and prints one JSON object.
     pub peer: Option<String>,
+    /// Certificates, good for both ends: the hop over mutual TLS is measured as well.
+    pub tls: Option<Tls>,
 }
 
 /// How late one loop woke.
@@ -63,6 +65,8 @@ pub struct Phase {
     pub command_hop_us: Spread,
     /// Commands of it that arrived.
     pub hops: u64,
+    /// The same over mutual TLS, in the same seconds; absent without certificates.
+    pub command_hop_tls_us: Option<Spread>,
 }
 
 /// All of it.
@@ -113,12 +117,19 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
     let peer = std::thread::spawn(move || run_peer(&copy));
     let copy = settings.clone();
     let own = std::thread::spawn(move || tick(&copy));
-    let hop = hops(settings);
+    let copy = settings.clone();
+    let secure = settings
+        .tls
+        .clone()
+        .map(|tls| std::thread::spawn(move || hops(&copy, Some(tls))));
+    let hop = hops(settings, None);
+    let secure = secure.and_then(|thread| thread.join().ok()).transpose();
     let tendon = own.join();
     let (cyclictest, peer) = (cyclic.join().ok().flatten(), peer.join().ok().flatten());
     ending.store(true, Ordering::Relaxed);
     busy.into_iter().for_each(|thread| drop(thread.join()));
     let (hops, command_hop_us) = hop?;
+    let command_hop_tls_us = secure?.map(|(_, spread)| spread);
     Ok(Phase {
         load_threads,
         // The loop has no way to panic; a thread that did would have said so.
@@ -132,6 +143,7 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
         peer,
         command_hop_us,
         hops,
+        command_hop_tls_us,
     })
 }
 
@@ -238,7 +250,7 @@ fn run_peer(settings: &Settings) -> Option<serde_json::Value> {
 }
 
 /// Commands from one session to another at the control rate.
-fn hops(settings: &Settings) -> Result<(u64, Spread), LinkError> {
+fn hops(settings: &Settings, tls: Option<Tls>) -> Result<(u64, Spread), LinkError> {
     const ROBOT: &str = "rt-bench";
     let identity = Identity {
         data_id: data_id(ROBOT, Kind::Command),
@@ -249,13 +261,16 @@ fn hops(settings: &Settings) -> Result<(u64, Spread), LinkError> {
         endpoints: "tcp/127.0.0.1:0".into(),
         reason: error.to_string(),
     })?;
-    let endpoint = Some(format!("tcp/{port}"));
+    let protocol = if tls.is_some() { "tls" } else { "tcp" };
+    let endpoint = Some(format!("{protocol}/{port}"));
     let listen = LinkConfig {
         listen: endpoint.clone(),
+        tls: tls.clone(),
         ..LinkConfig::default()
     };
     let connect = LinkConfig {
         connect: endpoint,
+        tls,
         ..LinkConfig::default()
     };
     let (runtime, robot) = (session::open(&listen)?, session::open(&connect)?);

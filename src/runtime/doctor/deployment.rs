@@ -170,6 +170,7 @@ fn running_runtime(fitted: &Fitted, error: &LinkError) -> Vec<Finding> {
         listen: None,
         connect: fitted.config.link.listen.clone(),
         credentials: fitted.config.link.credentials.clone(),
+        tls: fitted.config.link.tls.clone(),
     };
     let taken = |found: String| {
         vec![Finding::bad(

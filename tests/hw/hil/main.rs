@@ -115,7 +115,7 @@ impl Lab {
             Some(endpoint) => LinkConfig {
                 listen: None,
                 connect: Some(endpoint.to_owned()),
-                credentials: config.link.credentials.clone(),
+                ..config.link.clone()
             },
         };
         let endpoint = link.listen.clone().or(link.connect.clone());
