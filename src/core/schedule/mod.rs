@@ -109,6 +109,8 @@ pub enum Intake {
     Joints,
     /// It obeys an instruction that has been replaced.
     OtherInstruction,
+    /// It goes on from the plan that is followed, and was made for taking over earlier: that plan went on differently since.
+    Outrun,
     /// The policy was not sure enough of it: the plan is left, and the joints are slowed to rest.
     Unsure,
 }
@@ -184,6 +186,9 @@ pub struct Schedule {
     unsure: bool,
     ladder: Ladder,
     delays: Delays,
+    /// Reset, and not begun again since; and how often it was begun.
+    idle: bool,
+    begun: u32,
 }
 
 /// The end of time.
@@ -232,6 +237,8 @@ impl Schedule {
             unsure: false,
             ladder: Ladder::default(),
             delays: Delays::default(),
+            idle: true,
+            begun: 0,
         }
     }
 
@@ -253,6 +260,20 @@ impl Schedule {
         self.unmixed = false;
         self.unsure = false;
         self.delays.clear();
+        self.idle = true;
+    }
+
+    /// From now on the robot follows, until the next reset.
+    pub fn begin(&mut self) {
+        if core::mem::replace(&mut self.idle, false) {
+            self.begun = self.begun.wrapping_add(1);
+        }
+    }
+
+    /// How often it was begun: what a policy remembers of the time before the last is of another episode.
+    #[must_use]
+    pub fn begun(&self) -> u32 {
+        self.begun
     }
 
     /// The governor's word on which limits are in force: what is planned from now on keeps to them.
@@ -313,6 +334,20 @@ impl Schedule {
         if chunk.last_at() <= now {
             return Intake::Over;
         }
+        // The robot is behind by what its plan has lost since it was observed.
+        let lost_ns = self.pace.lost_since(captured);
+        let outrun = chunk.due_by().is_some_and(|by| by.plus_ns(lost_ns) < now);
+        if outrun
+            && self
+                .plan()
+                .is_some_and(|plan| now <= self.plan_end(&plan.merged))
+        {
+            // The next one is to be made for a delay like this.
+            self.delays
+                .followed(captured.plus_ns(lost_ns), now, chunk.period_ns());
+            self.ladder.outrun = self.ladder.outrun.saturating_add(1);
+            return Intake::Outrun;
+        }
         self.newest_captured = captured;
         if chunk.unsure() {
             self.unsure = true;
@@ -321,8 +356,6 @@ impl Schedule {
         }
         self.next.assign(chunk);
         self.next_end = chunk.last_at();
-        // The robot is behind by what its plan has lost since it was observed.
-        let lost_ns = self.pace.lost_since(captured);
         self.next.move_to(chunk.first_at().plus_ns(lost_ns));
         self.waiting = true;
         Intake::Taken
