@@ -11,9 +11,9 @@ pub mod realtime;
 mod robot;
 pub mod schedule;
 pub mod space;
-mod trigger;
 #[cfg(test)]
 mod tests;
+mod trigger;
 pub mod urdf;
 
 use crate::config::camera::CameraConfig;

@@ -76,7 +76,10 @@ fn every_mistake_is_named_with_its_line() {
     for (given, wanted) in [
         ("infer = \"often\"", ["policy.infer", "\"horizon\""]),
         ("infer = \"horizon\"", ["policy.infer", "execute_actions"]),
-        ("execute_actions = 8", ["policy.execute_actions", "continuous"]),
+        (
+            "execute_actions = 8",
+            ["policy.execute_actions", "continuous"],
+        ),
         (
             "infer = \"queue\"\nqueue_share = 0.5\nqueue_actions = 4",
             ["policy.infer", "just one"],

@@ -15,7 +15,10 @@ const WORDS: [(&str, &[&str]); 4] = [
 
 /// Checks the keys. Whether the plans are long enough for it is seen when the bundle is known.
 pub(super) fn check(table: &PolicyTable, at: &mut Located<'_>) -> Trigger {
-    let word = table.infer.as_ref().map_or("continuous", |word| word.get_ref());
+    let word = table
+        .infer
+        .as_ref()
+        .map_or("continuous", |word| word.get_ref());
     let keys = [
         ("execute_actions", &table.execute_actions),
         ("queue_actions", &table.queue_actions),
@@ -25,8 +28,16 @@ pub(super) fn check(table: &PolicyTable, at: &mut Located<'_>) -> Trigger {
     ];
     let Some((_, own)) = WORDS.iter().find(|(name, _)| *name == word) else {
         if let Some(given) = &table.infer {
-            let words: Vec<String> = WORDS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            at.push(given, "policy.infer", &words.join(" or "), format!("\"{word}\""));
+            let words: Vec<String> = WORDS
+                .iter()
+                .map(|(name, _)| format!("\"{name}\""))
+                .collect();
+            at.push(
+                given,
+                "policy.infer",
+                &words.join(" or "),
+                format!("\"{word}\""),
+            );
         }
         return Trigger::Continuous;
     };
@@ -37,7 +48,12 @@ pub(super) fn check(table: &PolicyTable, at: &mut Located<'_>) -> Trigger {
             found += 1;
         } else {
             let expected = format!("nothing, as policy.infer is \"{word}\"");
-            at.push(given, &format!("policy.{key}"), &expected, given.get_ref().0.to_string());
+            at.push(
+                given,
+                &format!("policy.{key}"),
+                &expected,
+                given.get_ref().0.to_string(),
+            );
         }
     }
     if let Some(given) = &table.infer
@@ -45,7 +61,11 @@ pub(super) fn check(table: &PolicyTable, at: &mut Located<'_>) -> Trigger {
         && (found == 0 || (word == "queue" && found > 1))
     {
         let names: Vec<String> = own.iter().map(|key| format!("policy.{key}")).collect();
-        let how = if word == "surprise" { "at least" } else { "just" };
+        let how = if word == "surprise" {
+            "at least"
+        } else {
+            "just"
+        };
         let expected = format!("{how} one of {} with \"{word}\"", names.join(", "));
         at.push(given, "policy.infer", &expected, format!("{found} of them"));
         return Trigger::Continuous;
@@ -56,7 +76,8 @@ pub(super) fn check(table: &PolicyTable, at: &mut Located<'_>) -> Trigger {
     };
     match word {
         "horizon" => Trigger::Horizon {
-            actions: number("execute_actions", &table.execute_actions, 1.0, 1_000.0).unwrap_or(1.0) as u16,
+            actions: number("execute_actions", &table.execute_actions, 1.0, 1_000.0).unwrap_or(1.0)
+                as u16,
         },
         "queue" => {
             let actions = number("queue_actions", &table.queue_actions, 0.0, 1_000.0);

@@ -358,7 +358,10 @@ fn the_tool_moves_and_is_reached_as_other_implementations_say() {
         let q = with_gripper(numbers(&row["q"]));
         let poses = chain.forward(&q).expect("a pose");
         let jacobian = chain.jacobian(&poses, tool).expect("a tool");
-        for (found, wanted) in jacobian.iter().zip(row["jacobian"].as_array().expect("six")) {
+        for (found, wanted) in jacobian
+            .iter()
+            .zip(row["jacobian"].as_array().expect("six"))
+        {
             for (found, wanted) in found.iter().zip(numbers(wanted)) {
                 assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
             }

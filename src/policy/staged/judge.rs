@@ -5,8 +5,8 @@ use crate::config::problem::Problem;
 use crate::core::limits::JOINTS_MAX;
 use crate::policy::decode::diffusion::Diffusion;
 use crate::policy::decode::post::Post;
-use crate::policy::means;
 use crate::policy::manifest::{PackageFile, Unit, at};
+use crate::policy::means;
 use crate::policy::staged::manifest::{
     ActionFile, LoopFile, SCHEMA, StagedFile, StateFile, TextFile,
 };
@@ -157,8 +157,7 @@ impl Judge {
         }
         if let Some(action) = &file.action {
             self.action(action, file.state.as_ref());
-            let plans_on =
-                matches!(&file.repeat, Some(LoopFile::Flow(flow)) if flow.rtc.is_some());
+            let plans_on = matches!(&file.repeat, Some(LoopFile::Flow(flow)) if flow.rtc.is_some());
             self.problems.extend(means::judge(action, plans_on));
         }
         self.repeat(file);

@@ -181,7 +181,11 @@ fn a_gripper_that_takes_its_time_is_told_ahead_and_the_arm_is_not() {
             panic!("a setpoint at {ms} ms");
         };
         // Closes at 300 ms and opens at 550 ms, by the plan.
-        assert_eq!(setpoint.position[1] > 0.5, (220..470).contains(&ms), "{ms} ms");
+        assert_eq!(
+            setpoint.position[1] > 0.5,
+            (220..470).contains(&ms),
+            "{ms} ms"
+        );
         assert_eq!(setpoint.position[0], joint, "{ms} ms");
     }
 }
