@@ -6,7 +6,7 @@ use crate::cli::demo::find_bundle;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tendon::runtime::schedule_plot;
-use tendon::runtime::schedule_sim::{self, Measured, OnBench, Trace};
+use tendon::runtime::schedule_sim::{self, Measured, OnBench, Scenario, Trace};
 
 /// Arguments of `tendon sched-sim`.
 #[derive(Debug, Args)]
@@ -21,6 +21,12 @@ pub struct Options {
     /// Write the streams as JSON, for other software to run.
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
+    /// Record the chunks of episodes of the demo, in simulated time, to a file for --recorded; nothing else is done.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recorded", "export", "peers", "plot", "episodes"])]
+    record: Option<PathBuf>,
+    /// Run also the streams of this file.
+    #[arg(long, value_name = "FILE")]
+    recorded: Option<PathBuf>,
     /// Measure also what other software made of those streams.
     #[arg(long, value_name = "FILE")]
     peers: Option<PathBuf>,
@@ -40,7 +46,13 @@ pub struct Options {
 /// # Errors
 /// [`Failure`].
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let scenarios = schedule_sim::scenarios(options.seed);
+    if let Some(path) = &options.record {
+        return record(options, path);
+    }
+    let mut scenarios = schedule_sim::scenarios(options.seed);
+    if let Some(path) = &options.recorded {
+        scenarios.extend(read::<Scenario>(path)?);
+    }
     if let Some(path) = &options.export {
         write(
             path,
@@ -54,11 +66,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         }
     }
     if let Some(path) = &options.peers {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-        let peers: Vec<Trace> = serde_json::from_str(&text)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-        traces.extend(peers);
+        traces.extend(read::<Trace>(path)?);
     }
     if let Some(path) = &options.plot {
         write(path, &schedule_plot::draw(&scenarios, &traces))?;
@@ -102,6 +110,27 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Chunks of the demo's policy under some delays.
+fn record(options: &Options, path: &Path) -> Result<(), Failure> {
+    let bundle = find_bundle(options.bundle.as_deref())?;
+    let mut streams = Vec::new();
+    for delay_ms in [0, 150, 300] {
+        let found = schedule_sim::recorded(&bundle, delay_ms, options.seed);
+        streams.extend(found.map_err(Failure::failed)?);
+    }
+    write(
+        path,
+        &serde_json::to_string(&streams).map_err(Failure::failed)?,
+    )
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }
 
 /// Adds to each row without jitter and loss what the demo does under its rule and delay.

@@ -60,6 +60,8 @@ pub struct Chunk {
     first_at: Mono,
     provenance: Provenance,
     unsure: bool,
+    /// Of a plan that goes on from another: until when it may take over, as the actions until then are the other's.
+    due_by: Option<Mono>,
     values: [f32; CHUNK_VALUES_MAX],
 }
 
@@ -103,6 +105,7 @@ impl Chunk {
             first_at,
             provenance,
             unsure: false,
+            due_by: None,
             values: [0.0; CHUNK_VALUES_MAX],
         };
         for (slot, value) in chunk.values.iter_mut().zip(values) {
@@ -116,6 +119,20 @@ impl Chunk {
     pub fn doubted(mut self) -> Chunk {
         self.unsure = true;
         self
+    }
+
+    /// The same chunk, made for taking over at `due_by` at the latest: until then its actions are those of the plan before,
+    /// and what comes after was planned to follow them.
+    #[must_use]
+    pub fn made_for(mut self, due_by: Mono) -> Chunk {
+        self.due_by = Some(due_by);
+        self
+    }
+
+    /// Until when it may take over; none: at any time.
+    #[must_use]
+    pub fn due_by(&self) -> Option<Mono> {
+        self.due_by
     }
 
     /// Whether the policy was not sure enough of it.
@@ -198,6 +215,7 @@ impl Chunk {
                 unproven: false,
             },
             unsure: false,
+            due_by: None,
             values: [0.0; CHUNK_VALUES_MAX],
         }
     }
@@ -215,6 +233,7 @@ impl Chunk {
         self.first_at = other.first_at;
         self.provenance = other.provenance;
         self.unsure = other.unsure;
+        self.due_by = other.due_by;
         for (slot, value) in self
             .values
             .iter_mut()

@@ -141,6 +141,9 @@ pub struct Plan<'a> {
     pub keypoint: Option<[f32; 2]>,
     /// Largest entropy of the tokens that the plan was read from, 0..1; `None` without tokens.
     pub entropy: Option<f32>,
+    /// Actions from the first that are those of the plan it goes on from, for a policy that was trained to take them over: by
+    /// the end of them it must be followed. `None` if it goes on otherwise, or from nothing.
+    pub held: Option<usize>,
     /// Where the time went. Of a staged policy, decoding counts as preparing.
     pub timing: InferTiming,
 }
@@ -406,6 +409,7 @@ impl Pilot {
                     presence: plan.presence,
                     keypoint: plan.keypoint,
                     entropy: None,
+                    held: None,
                     timing: plan.timing,
                 })
             }
@@ -570,6 +574,7 @@ impl Several {
             presence: None,
             keypoint: None,
             entropy,
+            held: self.policy.held(),
             timing,
         })
     }

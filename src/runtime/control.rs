@@ -54,6 +54,8 @@ pub struct Followed {
     pub steps: usize,
     /// From observation to hand-over in actions, the longest of late; 0 while nothing is known, as after a start.
     pub delay_steps: u16,
+    /// How often following was begun: after arming, and after a person let go.
+    pub begun: u32,
 }
 
 impl Followed {
@@ -62,7 +64,13 @@ impl Followed {
     pub fn of(schedule: &Schedule) -> Followed {
         // A plan that was left in doubt is not followed.
         let running = schedule.running().filter(|_| !schedule.unsure());
-        running.map_or_else(Followed::default, |chunk| Followed {
+        let begun = schedule.begun();
+        let none = Followed {
+            begun,
+            ..Followed::default()
+        };
+        running.map_or(none, |chunk| Followed {
+            begun,
             chunk_id: chunk.provenance().chunk_id,
             first_at: chunk.first_at(),
             period_ns: chunk.period_ns(),
@@ -124,6 +132,7 @@ pub fn tick(
             step: schedule.step(due, Some(at)),
         };
     }
+    schedule.begin();
     for chunk in chunks {
         if !matches!(schedule.offer(due, &chunk), Intake::Taken | Intake::Unsure) {
             refused.fetch_add(1, Ordering::Relaxed);

@@ -153,6 +153,8 @@ pub struct Inference {
     unsure_chunks: u32,
     /// The plan, with the state at observation as its first row.
     rows: Vec<f32>,
+    /// See [`Followed::begun`].
+    begun: u32,
     /// What the picture of the last plan looked like.
     glance: Option<Glance>,
     /// Joints that step, and are nowhere between.
@@ -176,6 +178,7 @@ impl Inference {
             chunk_id: 0,
             unsure_chunks: 0,
             rows,
+            begun: 0,
             glance: None,
             grips: kinds
                 .iter()
@@ -246,6 +249,10 @@ impl Inference {
         if !self.instructed {
             return Err(Refusal::NoInstruction);
         }
+        // What it remembers is of before the robot was armed.
+        if core::mem::replace(&mut self.begun, followed.begun) != followed.begun {
+            self.new_episode();
+        }
         let obeyed = |plan: &&Followed| plan.chunk_id != 0 && plan.chunk_id >= self.obeys_from;
         let followed = Some(followed).filter(obeyed);
         let trigger = self.gate.settings.trigger;
@@ -277,7 +284,7 @@ impl Inference {
             bundle_hash: self.bundle_hash,
             unproven: self.unproven,
         };
-        let timing = plan.timing;
+        let (timing, held) = (plan.timing, plan.held);
         let unsure = too_unsure(plan.doubt(), self.gate.settings.doubt_max);
         let mut insight = Insight {
             keypoint: plan.keypoint,
@@ -294,7 +301,12 @@ impl Inference {
         let first_at = frame
             .captured
             .plus_ns(if begins_at_state { 0 } else { first_step_ns });
-        let chunk = Chunk::new(first_at, period_ns, state.joints, &self.rows, provenance)?;
+        let mut chunk = Chunk::new(first_at, period_ns, state.joints, &self.rows, provenance)?;
+        if let Some(held) = held {
+            let held_ns = self.pace.action_period_ns.saturating_mul(held as u64);
+            let action_0 = frame.captured.plus_ns(self.pace.first_action_ns);
+            chunk = chunk.made_for(action_0.plus_ns(held_ns));
+        }
         self.chunk_id += 1;
         if matches!(trigger, Trigger::Surprise { .. }) {
             self.glance = Some(glance(frame));

@@ -69,6 +69,8 @@ pub struct Lockstep {
     /// Commands that implied more than the limits.
     pub limit_violations: u64,
     refused_chunks: AtomicU64,
+    /// Every chunk with the time at which it arrived, where that is asked for.
+    pub record: Option<Vec<(Mono, Chunk)>>,
 }
 
 /// Why an episode could not be run.
@@ -114,6 +116,7 @@ impl Lockstep {
             rejected: 0,
             limit_violations: 0,
             refused_chunks: AtomicU64::new(0),
+            record: None,
         }
     }
 
@@ -181,8 +184,11 @@ impl Lockstep {
                 }
             }
 
-            let before = allocations_of_this_thread();
             let arrived = world.arrived(now);
+            if let (Some(record), Some(chunk)) = (&mut self.record, &arrived) {
+                record.push((now, *chunk));
+            }
+            let before = allocations_of_this_thread();
             let proposal: Proposal = control::tick(
                 &mut self.schedule,
                 now,

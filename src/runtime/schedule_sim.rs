@@ -5,6 +5,7 @@
 //! One joint, a policy of 20 actions a second and 16 actions a chunk asked at 10 Hz, control at 200 Hz, 30 s. Never two
 //! inferences in flight. A lost chunk is one whose inference took its time and gave nothing.
 
+use crate::bench::episode::{Ask, Spec};
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
 use crate::core::schedule::merge::{Aggregate, Order};
@@ -12,6 +13,8 @@ use crate::core::schedule::{Config, Merge, OnInstruction, Rates, Schedule, Step}
 use crate::core::units::{MS, Mono};
 use crate::policy::ParityMiss;
 use crate::runtime::demo::{self, DemoError};
+use crate::runtime::deployment::Deployment;
+use crate::runtime::lockstep::Lockstep;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
@@ -53,7 +56,8 @@ pub struct Arrival {
 /// One stream under one kind of delay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scenario {
-    /// `waves`: a moving target, each plan off by some noise. `two_ways`: plans that part to one of two sides.
+    /// `waves`: a moving target, each plan off by some noise. `two_ways`: plans that part to one of two sides. `demo JOINT`: what
+    /// the demo's policy said of that joint ([`recorded`]).
     pub stream: String,
     /// Inference takes this long.
     pub delay_ms: u64,
@@ -148,6 +152,66 @@ pub fn on_bench(
         stalls: report.ladder.stalls,
         interventions: report.governor_interventions,
     })
+}
+
+/// The chunks of one episode of the demo in simulated time, as streams of single joints: those two that go furthest. Each
+/// begins at 0 and at the observation of its first chunk, as the made ones do.
+///
+/// # Errors
+/// [`DemoError`].
+pub fn recorded(bundle: &Path, delay_ms: u64, seed: u64) -> Result<Vec<Scenario>, DemoError> {
+    let config = demo::bench_config(bundle, false)?;
+    let names: Vec<String> = config
+        .robot
+        .joints
+        .iter()
+        .filter(|(_, joint)| joint.kind != JointKind::Gripper)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let mut pipeline = Lockstep::new(Deployment::load(config)?, delay_ms * MS);
+    pipeline.record = Some(Vec::new());
+    let spec = Spec {
+        seed,
+        put: true,
+        held_out_position: false,
+        ask: Ask::Seen,
+    };
+    pipeline.episode(&spec, &mut |_| {})?;
+    let chunks = pipeline.record.take().unwrap_or_default();
+    let Some((_, first)) = chunks.first() else {
+        return Ok(Vec::new());
+    };
+    let from = first.provenance().captured.minus_ns(1_000 * MS);
+    let mut streams: Vec<(f64, Scenario)> = Vec::new();
+    for (joint, name) in names.iter().enumerate() {
+        let value = |row: &[f32]| row.get(joint).copied().unwrap_or(0.0);
+        let start = value(first.action(0));
+        let mut reach = 0.0_f64;
+        let arrivals = chunks.iter().map(|(arrived, chunk)| {
+            let actions = (0..chunk.steps()).map(|step| value(chunk.action(step)) - start);
+            let actions_rad: Vec<f32> = actions.collect();
+            reach = actions_rad
+                .iter()
+                .fold(reach, |most, rad| most.max(f64::from(rad.abs())));
+            Arrival {
+                captured_ms: chunk.provenance().captured.since_ns(from) / MS,
+                arrives_ms: arrived.since_ns(from) / MS,
+                actions_rad,
+            }
+        });
+        let arrivals = arrivals.collect();
+        let scenario = Scenario {
+            stream: format!("demo {name}"),
+            delay_ms,
+            jitter_ms: 0,
+            loss: 0.0,
+            arrivals,
+        };
+        streams.push((reach, scenario));
+    }
+    streams.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let furthest = streams.into_iter().take(2);
+    Ok(furthest.map(|(_, scenario)| scenario).collect())
 }
 
 /// Every stream under every delay.

@@ -254,6 +254,8 @@ pub struct Rungs {
     pub stretched_s: f64,
     /// Times that a plan ran out before its successor came: a stall.
     pub stalls: u64,
+    /// Chunks that were dropped because they came later than they were made for.
+    pub outrun: u64,
 }
 
 impl Rungs {
@@ -266,6 +268,7 @@ impl Rungs {
             hold_s: seconds(ladder.hold_ns),
             stretched_s: seconds(ladder.stretched_ns),
             stalls: ladder.ran_out,
+            outrun: ladder.outrun,
         }
     }
 }

@@ -11,6 +11,7 @@ python3 -m venv "$work/env"
 "$work/env/bin/pip" -q install numpy typing_extensions
 # Their packages as published, without what they depend on: only files that need no more than arrays are run.
 "$work/env/bin/pip" -q install --no-deps --ignore-requires-python --target "$work/peers" lerobot==0.4.4 physicalai==0.3.0
-"$tendon" sched-sim --export "$work/streams.json" --json > /dev/null
+"$tendon" sched-sim --record "$work/demo.json"
+"$tendon" sched-sim --recorded "$work/demo.json" --export "$work/streams.json" --json > /dev/null
 "$work/env/bin/python" "$here/peers.py" "$work/peers" "$work/streams.json" > "$work/peers.json"
-"$tendon" sched-sim --peers "$work/peers.json" --plot "$here/../../docs/schedule.svg"
+"$tendon" sched-sim --recorded "$work/demo.json" --peers "$work/peers.json" --plot "$here/../../docs/schedule.svg"

@@ -23,8 +23,8 @@ fn each_trigger_does_the_task_with_fewer_plans_and_without_a_stall() {
         (Trigger::Continuous, 0),
         (Trigger::Horizon { actions: 8 }, 0),
         (Trigger::Horizon { actions: 8 }, 150),
-        (Trigger::Queue(Left::Share(0.5)), 0),
-        (Trigger::Queue(Left::Actions(4)), 300),
+        (Trigger::Queue(Left::Share(0.5)), 300),
+        (Trigger::Queue(Left::Actions(4)), 0),
         (
             Trigger::Surprise {
                 tracking_max: 0.15,

@@ -113,8 +113,9 @@ impl Course {
 
 impl Schedule {
     /// How many times faster than the limits in force allow the plan is, if played in this way from `now` on; at most 1
-    /// where it keeps to them. Playing at a rate r scales velocity by r, acceleration by r2 and jerk by r3.
-    pub(super) fn excess(&self, chunk: &Chunk, way: &Way, now: Mono) -> f64 {
+    /// where it keeps to them. Playing at a rate r scales velocity by r, acceleration by r2 and jerk by r3. Once it is found to
+    /// be more than `enough`, no more is looked for.
+    pub(super) fn excess(&self, chunk: &Chunk, way: &Way, now: Mono, enough: f64) -> f64 {
         let period_s = chunk.period_ns() as f64 * 1e-9;
         let late_s = way.late_ns as f64 * 1e-9;
         let course = Course {
@@ -132,9 +133,11 @@ impl Schedule {
         // The look at its end is from before it; the next is half a tick after.
         let fades_until_s = seam_s + 0.25 * tick_s;
         let mut found = [Found::default(); JOINTS_MAX];
+        let mut excess = 0.0_f64;
         for piece in looks.chunk_by(|a, b| a.spot.piece == b.spot.piece) {
             let Some(first) = piece.first() else { continue };
             let rows = first.spot.rows(chunk);
+            let [mut speed, mut force, mut jerk] = [0.0_f64; 3];
             let joints = self.config.kinds.iter().enumerate().zip(&mut found);
             for ((joint, kind), found) in joints {
                 if *kind == JointKind::Gripper {
@@ -154,19 +157,16 @@ impl Schedule {
                     }
                     found.look(look.at_s, rates, look.between, most.coast);
                 }
+                speed = speed.max(found.speed * most.per_velocity);
+                force = force.max(found.force * most.per_acceleration);
+                jerk = jerk.max(found.jerk * most.per_jerk);
+            }
+            excess = speed.max(libm::sqrt(force)).max(libm::cbrt(jerk));
+            if excess > enough {
+                break;
             }
         }
-        let all = found.iter().take(joints).enumerate();
-        let [speed, force, jerk] =
-            all.fold([0.0_f64; 3], |[speed, force, jerk], (joint, found)| {
-                let most = self.most_in_force(joint);
-                [
-                    speed.max(found.speed * most.per_velocity),
-                    force.max(found.force * most.per_acceleration),
-                    jerk.max(found.jerk * most.per_jerk),
-                ]
-            });
-        speed.max(libm::sqrt(force)).max(libm::cbrt(jerk))
+        excess
     }
 
     fn most_in_force(&self, joint: usize) -> Most {

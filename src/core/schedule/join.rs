@@ -9,7 +9,7 @@ use crate::core::units::Mono;
 
 /// How far ahead it is looked at least and at most.
 const AHEAD_MIN_NS: u64 = 200_000_000;
-const AHEAD_MAX_NS: u64 = 1_000_000_000;
+const AHEAD_MAX_NS: u64 = 500_000_000;
 /// Ways to join a plan that are tried at most: longer and longer, and slower and slower.
 const TURNS_LONGER: usize = 4;
 const TURNS_SLOWER: usize = 2;
@@ -28,6 +28,11 @@ pub(super) struct Way {
     /// What is left of the motion before.
     pub(super) seam: Seam,
 }
+
+/// Once a way is found to be so many times too fast it does not matter by how much.
+const HOPELESS: f64 = 3.0;
+/// Where a slower plan that waits for the robot is still so many times too fast, it is not a matter of pace.
+const PACELESS: f64 = 1.3;
 
 /// A way with how many times too fast it is.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +82,7 @@ impl Schedule {
     }
 
     fn found(&self, from: &From<'_>) -> Way {
-        let meant = self.tried(from, 1.0, 0, 0);
+        let meant = self.tried(from, 1.0, [0; 2], HOPELESS);
         if meant.excess <= 1.0 {
             return meant.way;
         }
@@ -85,9 +90,10 @@ impl Schedule {
             seam: Seam::NONE,
             ..meant.way
         };
-        let alone = self.excess(from.chunk, &alone, from.now);
+        let alone = self.excess(from.chunk, &alone, from.now, f64::INFINITY);
         let slower = if alone > 1.0 {
-            self.tried(from, pace::rate_below(1.0 / alone), 0, 0)
+            let rate = pace::rate_below(1.0 / alone);
+            self.tried(from, rate, [0; 2], HOPELESS)
         } else {
             meant
         };
@@ -104,21 +110,34 @@ impl Schedule {
                 let rate = pace::rate_below(last.way.rate / last.excess);
                 (rate, (LONGER * length_ns as f64) as u64)
             };
-            last = self.tried(from, rate, self.late_ns(from, rate, least_ns), least_ns);
+            let late_ns = self.late_ns(from, rate, least_ns);
+            last = self.tried(from, rate, [late_ns, least_ns], best.excess);
             best = best.or(last);
+            if best.excess > PACELESS {
+                return best.way;
+            }
         }
         last = slower;
         for _ in 0..TURNS_SLOWER {
             if best.excess <= 1.0 {
                 return best.way;
             }
-            last = self.tried(from, pace::rate_below(last.way.rate / last.excess), 0, 0);
+            let rate = pace::rate_below(last.way.rate / last.excess);
+            last = self.tried(from, rate, [0; 2], best.excess);
             best = best.or(last);
         }
         best.way
     }
 
-    fn tried(&self, from: &From<'_>, rate: f64, late_ns: u64, least_ns: u64) -> Tried {
+    /// The plan put off by `late_ns`, with a seam of at least `least_ns`; exceeding by more than `enough`, it is as good as any
+    /// that does.
+    fn tried(
+        &self,
+        from: &From<'_>,
+        rate: f64,
+        [late_ns, least_ns]: [u64; 2],
+        enough: f64,
+    ) -> Tried {
         let at = from.now.minus_ns(late_ns);
         let after = curve::sample(from.chunk, &self.config.kinds, at).at_rate(rate);
         let seam = self.seam_between(from.before, &after, from.now, from.gentle_max_ns);
@@ -127,7 +146,7 @@ impl Schedule {
             late_ns,
             seam: seam.at_least(least_ns),
         };
-        let excess = self.excess(from.chunk, &way, from.now);
+        let excess = self.excess(from.chunk, &way, from.now, enough);
         Tried { excess, way }
     }
 
@@ -149,7 +168,7 @@ impl Schedule {
         }
         self.look_at = now.plus_ns(self.ahead_ns(&self.seam, now) / 2);
         self.plan()
-            .is_some_and(|plan| self.excess(&plan.merged, &self.way(), now) > 1.0)
+            .is_some_and(|plan| self.excess(&plan.merged, &self.way(), now, 1.0) > 1.0)
     }
 
     pub(super) fn way(&self) -> Way {

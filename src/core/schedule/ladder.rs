@@ -42,6 +42,8 @@ pub struct Ladder {
     pub stretched_ns: u64,
     /// Times that a plan ran out before its successor came.
     pub ran_out: u64,
+    /// Chunks that were dropped because they came later than they were made for.
+    pub outrun: u64,
 }
 
 impl Ladder {
@@ -55,6 +57,7 @@ impl Ladder {
             hold_ns: self.hold_ns.saturating_sub(before.hold_ns),
             stretched_ns: self.stretched_ns.saturating_sub(before.stretched_ns),
             ran_out: self.ran_out.saturating_sub(before.ran_out),
+            outrun: self.outrun.saturating_sub(before.outrun),
         }
     }
 

@@ -21,6 +21,8 @@
 //! ```
 
 mod ahead;
+mod answer;
+mod config;
 pub mod curve;
 pub mod grip;
 mod join;
@@ -37,6 +39,8 @@ use crate::core::action::{JointKind, Setpoint};
 use crate::core::chunk::{Chunk, Provenance};
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
+pub use answer::{Absence, Intake, Step};
+pub use config::{Config, OnInstruction};
 use grip::Grip;
 use ladder::{Ladder, Rung, Slowing};
 pub use merge::Merge;
@@ -46,89 +50,6 @@ use pace::{Most, Pace};
 use rtc::Delays;
 use seam::Bound;
 use seam::{Motion, Seam};
-
-/// What the scheduler must know of the deployment.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// How each joint's numbers are read; the length is the number of joints.
-    pub kinds: heapless::Vec<JointKind, JOINTS_MAX>,
-    /// What the governor allows each joint at most; as long as `kinds`.
-    pub limits: heapless::Vec<Rates, JOINTS_MAX>,
-    /// The control period.
-    pub period_ns: u64,
-    /// How chunks are joined.
-    pub merge: Merge,
-    /// Least length of the seam from rest: a plan that is in motion already is joined gently.
-    pub start_ns: u64,
-    /// Without a newer chunk for this long, a plan counts as the tail of an old one.
-    pub fresh_ns: u64,
-    /// A chunk whose observation is older than this is dropped on arrival, and not followed further.
-    pub chunk_age_max_ns: u64,
-    /// What becomes of the plan when the instruction changes.
-    pub on_instruction: OnInstruction,
-    /// A gripper is told so much earlier than the plan has it: the time that it takes to close.
-    pub gripper_lead_ns: u64,
-}
-
-/// What becomes of the plan when the instruction changes. Chunks that obey an older one are dropped in any case, and
-/// never mixed with what comes after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnInstruction {
-    /// The old plan is followed for so many of its actions, unless a chunk of the new instruction comes earlier; 0: it is
-    /// left at once.
-    pub tail_steps: u16,
-    /// No chunk of the new instruction is followed earlier than this after the change.
-    pub pause_ns: u64,
-}
-
-/// Why there is no setpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absence {
-    /// No chunk since standby.
-    NoChunk,
-    /// The chunk's first action lies in the future and nothing came before it.
-    NotYet,
-    /// The last chunk ran out and no newer one came.
-    Ended,
-    /// The policy is not sure enough of what it last proposed.
-    Unsure,
-}
-
-/// What became of a chunk that was handed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intake {
-    /// It is now followed.
-    Taken,
-    /// Its observation is not newer than that of the chunk being followed.
-    OutOfOrder,
-    /// Its observation is older than the configured age.
-    TooOld,
-    /// It ended before it arrived.
-    Over,
-    /// Its number of joints is not the robot's.
-    Joints,
-    /// It obeys an instruction that has been replaced.
-    OtherInstruction,
-    /// The policy was not sure enough of it: the plan is left, and the joints are slowed to rest.
-    Unsure,
-}
-
-/// The scheduler's word at one tick.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(clippy::large_enum_variant)] // Copied from cell to cell each tick; a box would be an allocation.
-pub enum Step {
-    /// Where each joint should be now.
-    Setpoint {
-        /// The joints.
-        setpoint: Setpoint,
-        /// The chunk it is made of.
-        provenance: Provenance,
-        /// Index of the action last passed.
-        action: u16,
-    },
-    /// Nothing to follow.
-    None(Absence),
-}
 
 /// Which of the two plans is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +105,9 @@ pub struct Schedule {
     unsure: bool,
     ladder: Ladder,
     delays: Delays,
+    /// Reset, and not begun again since; and how often it was begun.
+    idle: bool,
+    begun: u32,
 }
 
 /// The end of time.
@@ -232,6 +156,8 @@ impl Schedule {
             unsure: false,
             ladder: Ladder::default(),
             delays: Delays::default(),
+            idle: true,
+            begun: 0,
         }
     }
 
@@ -253,6 +179,20 @@ impl Schedule {
         self.unmixed = false;
         self.unsure = false;
         self.delays.clear();
+        self.idle = true;
+    }
+
+    /// From now on the robot follows, until the next reset.
+    pub fn begin(&mut self) {
+        if core::mem::replace(&mut self.idle, false) {
+            self.begun = self.begun.wrapping_add(1);
+        }
+    }
+
+    /// How often it was begun: what a policy remembers of the time before the last is of another episode.
+    #[must_use]
+    pub fn begun(&self) -> u32 {
+        self.begun
     }
 
     /// The governor's word on which limits are in force: what is planned from now on keeps to them.
@@ -313,6 +253,20 @@ impl Schedule {
         if chunk.last_at() <= now {
             return Intake::Over;
         }
+        // The robot is behind by what its plan has lost since it was observed.
+        let lost_ns = self.pace.lost_since(captured);
+        let outrun = chunk.due_by().is_some_and(|by| by.plus_ns(lost_ns) < now);
+        if outrun
+            && self
+                .plan()
+                .is_some_and(|plan| now <= self.plan_end(&plan.merged))
+        {
+            // The next one is to be made for a delay like this.
+            self.delays
+                .followed(captured.plus_ns(lost_ns), now, chunk.period_ns());
+            self.ladder.outrun = self.ladder.outrun.saturating_add(1);
+            return Intake::Outrun;
+        }
         self.newest_captured = captured;
         if chunk.unsure() {
             self.unsure = true;
@@ -321,8 +275,6 @@ impl Schedule {
         }
         self.next.assign(chunk);
         self.next_end = chunk.last_at();
-        // The robot is behind by what its plan has lost since it was observed.
-        let lost_ns = self.pace.lost_since(captured);
         self.next.move_to(chunk.first_at().plus_ns(lost_ns));
         self.waiting = true;
         Intake::Taken

@@ -237,16 +237,16 @@ impl Seam {
         }
         let least_s = length_ns as f64 * 1e-9;
         let length_s = |share: f64, jerk_share: f64| {
+            // What is long enough for the joints before is mostly so for the next, which then need no search.
             gap.joints()
                 .zip(bounds)
-                .map(|(gap, bound)| {
+                .fold(least_s, |longest_s, (gap, bound)| {
                     let bound = Bound {
                         acceleration_max: share * bound.acceleration_max,
                         jerk_max: jerk_share * bound.jerk_max,
                     };
-                    shortest_s(gap, bound, least_s)
+                    shortest_s(gap, bound, longest_s)
                 })
-                .fold(least_s, f64::max)
         };
         let gentle_s = length_s(GENTLE_ACCELERATION, GENTLE_JERK).min(gentle_max_ns as f64 * 1e-9);
         let length_s = length_s(1.0, 1.0).max(gentle_s);
@@ -337,9 +337,9 @@ const LENGTH_MAX_S: f64 = 10.0;
 fn shortest_s([p, v, a]: [f64; 3], bound: Bound, least_s: f64) -> f64 {
     let (p, v, a) = (p.abs(), v.abs(), a.abs());
     let fits = |length: f64| {
-        let jerk =
-            60.0 * p / (length * length * length) + 36.0 * v / (length * length) + 9.0 * a / length;
-        let acceleration = 5.78 * p / (length * length) + 4.2 * v / length;
+        let per_s = 1.0 / length;
+        let jerk = per_s * (9.0 * a + per_s * (36.0 * v + per_s * 60.0 * p));
+        let acceleration = per_s * (4.2 * v + per_s * 5.78 * p);
         jerk <= bound.jerk_max && acceleration <= bound.acceleration_max
     };
     if fits(least_s) {

@@ -248,6 +248,12 @@ impl Staged {
         }
     }
 
+    /// Actions of the last plan that are the old plan's, and what follows was planned to follow them (`trained`).
+    #[must_use]
+    pub fn held(&self) -> Option<usize> {
+        self.onward.as_ref().and_then(Onward::trained_on)
+    }
+
     /// One observation through the policy. `noise` of [`Staged::noise_len`] numbers stands for the policy's own, so that a
     /// run can be repeated; `clock` gives nanoseconds, to tell where the time went.
     ///

@@ -245,6 +245,12 @@ impl Onward {
         if self.overlap == 0 { 0 } else { self.delay }
     }
 
+    /// The same, where the policy was trained to take them over as they are.
+    pub(super) fn trained_on(&self) -> Option<usize> {
+        let goes_on = self.file.flavour == Flavour::Trained && self.overlap > 0;
+        goes_on.then(|| self.held())
+    }
+
     /// How far step `step` is from the action: 1 at the noise, 0 there.
     fn far(&self, step: u32) -> f32 {
         let Flow { t_start, t_end, .. } = self.flow;

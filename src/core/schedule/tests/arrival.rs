@@ -79,6 +79,52 @@ fn an_older_observation_is_dropped_whatever_the_order_of_arrival() {
 }
 
 #[test]
+fn a_plan_that_was_made_for_taking_over_earlier_is_dropped_and_its_delay_is_learnt() {
+    let mut schedule = Schedule::new(config(Merge::Replace));
+    schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+    schedule.offer(Mono(100 * MS), &long_line(1, 50, 0.0, 0.4, 40));
+    follow(&mut schedule, 100, 300);
+    assert_eq!(schedule.delay_steps(), None, "a start is no delay");
+    // Two actions of it are the old plan's: until 400 ms it may take over.
+    let made =
+        |id, captured_ms, by_ms: u64| line(id, captured_ms, 0.1, 0.4).made_for(Mono(by_ms * MS));
+    assert_eq!(
+        schedule.offer(Mono(405 * MS), &made(2, 290, 400)),
+        Intake::Outrun
+    );
+    follow(&mut schedule, 405, 500);
+    assert_eq!(schedule.running().expect("a plan").provenance().chunk_id, 1);
+    assert_eq!(schedule.delay_steps(), Some(3), "115 ms of 50");
+    assert_eq!(schedule.ladder().outrun, 1);
+    // The next is made for that.
+    assert_eq!(
+        schedule.offer(Mono(600 * MS), &made(3, 480, 680)),
+        Intake::Taken
+    );
+    follow(&mut schedule, 600, 700);
+    assert_eq!(schedule.running().expect("a plan").provenance().chunk_id, 3);
+    // With nothing to follow, any plan is better than none.
+    follow(&mut schedule, 700, 3_000);
+    assert_eq!(
+        schedule.offer(Mono(3_000 * MS), &made(4, 2_800, 2_900)),
+        Intake::Taken
+    );
+}
+
+#[test]
+fn beginning_to_follow_is_counted_once_until_the_next_reset() {
+    let mut schedule = Schedule::new(config(Merge::Replace));
+    for episode in 1..4 {
+        schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+        schedule.reset(&Setpoint::at_rest(&[0.1, 0.0]));
+        assert_eq!(schedule.begun(), episode - 1);
+        schedule.begin();
+        schedule.begin();
+        assert_eq!(schedule.begun(), episode);
+    }
+}
+
+#[test]
 fn a_chunk_for_another_robot_is_dropped() {
     let mut schedule = Schedule::new(Config {
         kinds: kinds(3),
