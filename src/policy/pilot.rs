@@ -55,6 +55,8 @@ struct Several {
     state: Vec<f32>,
     /// `[horizon][joints]`, order of robot.toml.
     targets: Vec<f32>,
+    /// By joint, order of robot.toml.
+    spread: Vec<f32>,
 }
 
 /// How sentences become instructions, away from the inference thread. Cheap to clone.
@@ -119,19 +121,21 @@ pub struct Plan<'a> {
     pub presence: Option<f32>,
     /// Where it is, 0..1 from the left and from the top; `None` if the policy does not tell.
     pub keypoint: Option<[f32; 2]>,
-    /// Largest entropy of the tokens that the plan was read from, 0..1; `None` without tokens.
-    pub entropy: Option<f32>,
+    /// How unsure it says it is, 0 to 1, by its tokens or by several answers; `None` if it says neither.
+    pub unsure: Option<f32>,
+    /// How far its answers to this observation lie apart, by joint of robot.toml, in rad, m or parts of a gripper's travel; empty
+    /// if it does not tell.
+    pub spread: &'a [f32],
     /// Where the time went. Of a staged policy, decoding counts as preparing.
     pub timing: InferTiming,
 }
 
 impl Plan<'_> {
-    /// How unsure the policy is of this plan, 0 (sure) to 1, if it tells: the entropy of its tokens, or how likely it is
+    /// How unsure the policy is of this plan, 0 (sure) to 1, if it tells: as it says itself, or how likely it is
     /// that what was named is not there.
     #[must_use]
     pub fn doubt(&self) -> Option<f32> {
-        self.entropy
-            .or(self.presence.map(|presence| 1.0 - presence))
+        self.unsure.or(self.presence.map(|presence| 1.0 - presence))
     }
 }
 
@@ -154,6 +158,7 @@ impl From<Staged> for Pilot {
             grips: Vec::new(),
             state,
             targets: Vec::new(),
+            spread: Vec::new(),
         };
         Pilot {
             kind: Kind::Staged(Box::new(several)),
@@ -366,7 +371,8 @@ impl Pilot {
                     targets: plan.targets,
                     presence: plan.presence,
                     keypoint: plan.keypoint,
-                    entropy: None,
+                    unsure: None,
+                    spread: &[],
                     timing: plan.timing,
                 })
             }
@@ -431,6 +437,7 @@ impl Several {
             .map(|column| action.units.get(*column) == Some(&Unit::Fraction))
             .collect();
         self.targets = vec![0.0; action.horizon * binding.joints()];
+        self.spread = vec![0.0; binding.joints()];
         self.binding = Some(binding);
         Ok(())
     }
@@ -478,7 +485,15 @@ impl Several {
         };
         let now_ns = || now().0;
         let answer = self.policy.infer(&observation, None, Some(&now_ns))?;
-        let entropy = answer.doubt;
+        let unsure = answer.doubt;
+        for (slot, column) in self.spread.iter_mut().zip(&binding.action) {
+            *slot = answer.spread.get(*column).copied().unwrap_or(0.0);
+        }
+        let told = if answer.spread.is_empty() {
+            0
+        } else {
+            self.spread.len()
+        };
         let width = answer.chunk.len() / (self.targets.len() / binding.joints().max(1)).max(1);
         let rows = answer.chunk.chunks_exact(width.max(1));
         let targets = self.targets.chunks_exact_mut(binding.joints().max(1));
@@ -505,7 +520,8 @@ impl Several {
             targets: &self.targets,
             presence: None,
             keypoint: None,
-            entropy,
+            unsure,
+            spread: self.spread.get(..told).unwrap_or_default(),
             timing,
         })
     }

@@ -7,15 +7,19 @@ mod broken_folder;
 mod broken_manifest;
 mod broken_staged;
 mod decode;
+mod deployed;
 mod drives;
 mod families;
 mod feed;
 mod fixture;
+mod import_physicalai;
 mod import_statistics;
+mod lerobot;
 mod on_bench;
 mod refusal;
 mod rtc;
 mod steers;
+mod unsure;
 
 use tendon::runtime::realtime::CountingAllocator;
 
