@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ACT, Diffusion Policy, SmolVLA: LeRobot's own classes at a small width; its own pre- and postprocessors are the reference."""
+"""ACT, Diffusion Policy, VQ-BeT, SmolVLA: LeRobot's own classes at a small width; its own pre- and postprocessors are the reference."""
+
+import contextlib
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from bundle import OUT, Bundle, noise_picture, seeded, vivid
+from hundred import hundred
 
 
 class NarrowResNet(nn.Module):
@@ -119,6 +122,7 @@ def act():
             out = policy.predict_action_chunk(pre(observation([pics[c][i] for c in cameras], cameras, states[i])))
             actions.append(post(out)[0].numpy())
     b.finish([""] * frames, {"state": states, "action": np.stack(actions), **{f"camera.{c}": np.stack(pics[c]) for c in cameras}})
+    hundred(b, lambda seen: post(policy.predict_action_chunk(pre(observation(seen.pictures, cameras, seen.state))))[0].numpy())
 
 
 def diffusion():
@@ -174,21 +178,158 @@ def diffusion():
     states = rng.uniform(-0.5, 0.5, (frames, n)).astype(np.float32)
     noise = rng.normal(size=(frames, 1, 8, n)).astype(np.float32)
     restart = np.uint8([1, 0, 0, 1, 0])
-    actions = []
+    windows = []
+
+    def answer(picture, state, noise, is_new):
+        batch = pre(observation([picture], ["front"], state))
+        now = (batch["observation.images.front"], batch["observation.state"])
+        windows[:] = [now, now] if is_new else [windows[1], now]
+        images = torch.stack([w[0] for w in windows], 1).unsqueeze(2)
+        state = torch.stack([w[1] for w in windows], 1)
+        cond = model._prepare_global_conditioning({"observation.images": images, "observation.state": state})
+        sample = model.conditional_sample(1, cond, noise=torch.from_numpy(noise.reshape(1, 8, n)))
+        return post(sample[:, 1:5])[0].numpy()
+
     with torch.no_grad():
-        for i in range(frames):
-            if restart[i]:
-                window = None
-            batch = pre(observation([pics[i]], ["front"], states[i]))
-            now = (batch["observation.images.front"], batch["observation.state"])
-            window = (now, now) if window is None else (window[1], now)
-            images = torch.stack([w[0] for w in window], 1).unsqueeze(2)
-            state = torch.stack([w[1] for w in window], 1)
-            cond = model._prepare_global_conditioning({"observation.images": images, "observation.state": state})
-            sample = model.conditional_sample(1, cond, noise=torch.from_numpy(noise[i]))
-            actions.append(post(sample[:, 1:5])[0].numpy())
+        actions = [answer(pics[i], states[i], noise[i], restart[i]) for i in range(frames)]
     b.finish([""] * frames, {"state": states, "action": np.stack(actions), "noise": noise.reshape(frames, -1), "camera.front": np.stack(pics), "new_episode": restart,
                              "time_ms": np.int32([0, 100, 200, 300, 400])})
+    hundred(b, lambda seen: answer(seen.pictures[0], seen.state, seen.noise, seen.is_new), noise=8 * n)
+
+
+def split_sines(time, dimension, min_period, max_period, device="cpu"):
+    """LeRobot's sines of time, which it works out in 64 bits, in 32: an angle of 1571 rad is known to 1e-4 rad only, so turns
+    are split into factors of 11 bits, whose products are exact, and whole turns are taken away before the sine."""
+    fraction = torch.linspace(0.0, 1.0, dimension // 2, dtype=torch.float64)
+    turns = 1.0 / (min_period * (max_period / min_period) ** fraction)
+    high = (turns * 2.0**3).round() / 2.0**3
+    low = (turns - high).to(torch.float32)[None]
+    high = high.to(torch.float32)[None]
+    time = time.to(torch.float32)[:, None]
+    coarse = torch.floor(time * 2.0**10) / 2.0**10
+    rest = time - coarse
+    exact = high * coarse
+    turn = (exact - torch.floor(exact)) + (high * rest + low * time)
+    angle = (turn - torch.floor(turn)) * (2 * np.pi)
+    return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
+
+
+@contextlib.contextmanager
+def for_onnx(modeling):
+    """What LeRobot works out in 64 bits or of booleans, in what ONNX has: sines of time in 32 bits, running sums of whole numbers."""
+    sines, sums = modeling.create_sinusoidal_pos_embedding, torch.cumsum
+    modeling.create_sinusoidal_pos_embedding = split_sines
+    torch.cumsum = lambda x, dim: sums(x.to(torch.int64) if x.dtype == torch.bool else x, dim=dim)
+    try:
+        yield
+    finally:
+        modeling.create_sinusoidal_pos_embedding, torch.cumsum = sines, sums
+
+
+def drawn(uniforms):
+    """`torch.multinomial` of one draw from numbers that are given: the first entry at which the sum of probabilities is above
+    the number. Rows repeat the numbers."""
+
+    def draw(probabilities, num_samples=1, **_):
+        rows, choices = probabilities.shape
+        sums = probabilities @ torch.triu(torch.ones(choices, choices))
+        wanted = uniforms.reshape(-1, 1).repeat(rows // uniforms.numel(), 1)
+        below = (sums <= wanted).to(torch.int64).sum(1, keepdim=True)
+        return torch.clamp(below, max=choices - 1)
+
+    return draw
+
+
+def vqbet():
+    import einops
+    from lerobot.policies.factory import make_pre_post_processors
+    from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig
+    from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy
+
+    rng = seeded(9)
+    narrow([16, 16, 16, 16])
+    n, size, spacing, past, chunk = 6, (40, 30), 100, 3, 5
+    inputs, outputs = features(["front"], size, n)
+    config = VQBeTConfig(input_features=inputs, output_features=outputs, n_obs_steps=past, n_action_pred_token=2, action_chunk_size=chunk, crop_shape=(26, 36),
+                         crop_is_random=False, spatial_softmax_num_keypoints=8, vqvae_n_embed=8, vqvae_embedding_dim=16, vqvae_enc_hidden_dim=16, gpt_block_size=40,
+                         gpt_input_dim=32, gpt_output_dim=32, gpt_n_layer=2, gpt_n_head=2, gpt_hidden_dim=32, device="cpu")
+    policy = vivid(VQBeTPolicy(config), 1.3)
+    model = policy.vqbet
+    head = model.action_head
+    head.vqvae_model.discretized = torch.tensor(True)
+    head.vqvae_model.vq_layer.freeze_codebook = torch.tensor(True)
+    with torch.no_grad():
+        # Codebooks begin as zeros, and training fills them.
+        for layer in head.vqvae_model.vq_layer.layers:
+            codes = layer._codebook.embed
+            codes.copy_(torch.randn(codes.shape) * 0.7)
+    pre, post = make_pre_post_processors(config, dataset_stats=stats(rng, ["front"], n))
+
+    class Look(nn.Module):
+        """Up to the feature of the newest action token: the others are of no use when it drives."""
+
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images, state):
+            kept = {}
+            whole = self.model.action_head.forward
+            self.model.action_head.forward = lambda x: kept.update(x=x) or {"predicted_action": torch.zeros(1, past + 1, chunk * n)}
+            self.model({"observation.images": images, "observation.state": state}, rollout=True)
+            self.model.action_head.forward = whole
+            return kept["x"][:, past - 1 : past]
+
+    class Codes(nn.Module):
+        """The two codes by the numbers that are drawn."""
+
+        def __init__(self):
+            super().__init__()
+            self.head = head
+
+        def forward(self, feature, drawn_numbers):
+            logits = einops.rearrange(self.head.map_to_cbet_preds_bin(feature[0]), "t (g c) -> (t g) c", g=2)
+            one_hot = nn.functional.one_hot(drawn(drawn_numbers)(torch.softmax(logits / config.bet_softmax_temperature, -1))[:, 0], config.vqvae_n_embed).float()
+            offsets = einops.rearrange(self.head.map_to_cbet_preds_offset(feature[0]), "t (g c wa) -> (t g) c wa", g=2, c=config.vqvae_n_embed)
+            books = torch.stack([layer._codebook.embed[0] for layer in self.head.vqvae_model.vq_layer.layers])
+            latent = torch.einsum("gc,gcd->d", one_hot, books)[None]
+            offset = torch.einsum("gc,gcw->w", one_hot, offsets)
+            return self.head.vqvae_model.get_action_from_latent(latent) + offset.reshape(1, chunk, n)
+
+    crop = [{"op": "center_crop", "width": 36, "height": 26}]
+    b = Bundle("vqbet", "vqbet", cameras=[{"role": "front", "source_size": list(size), "ops": crop, "levels": [{"scale": 1 / 255}], "history": past, "spacing_ms": spacing}],
+               loop={"kind": "draw", "noise": "unit"}, decoder={"kind": "regression", "from": "codes.action", "window": {"width": n}})
+    file = save_folder(b, policy, pre, post)
+    b.tendon["state"] = vector(file, "observation.state", "min_max", history=past, spacing_ms=spacing)
+    b.tendon["action"] = vector(file, "action", "min_max", horizon=chunk, period_ms=float(spacing), first_step_ms=0.0)
+    model.rgb_encoder.do_crop = False
+    feature = b.stage("look", Look(), {"images": (torch.zeros(1, past, 1, 3, 26, 36), "camera.front"), "state": (torch.zeros(1, past, n), "state")}, ["feature"])[0]
+    model.rgb_encoder.do_crop = True
+    b.stage("codes", Codes(), {"feature": (feature, "look.feature"), "drawn": (torch.full((1, 2), 0.5), "loop.x")}, ["action"])
+    by_chance = torch.multinomial
+    windows = []
+
+    def answer(picture, state, numbers, is_new):
+        """LeRobot's own model as a whole, with its draws given."""
+        batch = pre(observation([picture], ["front"], state))
+        now = (batch["observation.images.front"], batch["observation.state"])
+        windows[:] = [now] * past if is_new else [*windows[1:], now]
+        images = torch.stack([w[0] for w in windows], 1).unsqueeze(2)
+        torch.multinomial = drawn(torch.from_numpy(numbers))
+        out = model({"observation.images": images, "observation.state": torch.stack([w[1] for w in windows], 1)}, rollout=True)
+        torch.multinomial = by_chance
+        return post(out)[0].numpy()
+
+    frames = 5
+    pics = [noise_picture(rng) for _ in range(frames)]
+    states = rng.uniform(-0.5, 0.5, (frames, n)).astype(np.float32)
+    numbers = rng.uniform(0, 1, (frames, 2)).astype(np.float32)
+    restart = np.uint8([1, 0, 0, 0, 1])
+    with torch.no_grad():
+        actions = [answer(pics[i], states[i], numbers[i], restart[i]) for i in range(frames)]
+    b.finish([""] * frames, {"state": states, "action": np.stack(actions), "noise": numbers, "camera.front": np.stack(pics), "new_episode": restart,
+                             "time_ms": np.int32([0, 100, 200, 300, 400])})
+    hundred(b, lambda seen: answer(seen.pictures[0], seen.state, seen.unit, seen.is_new), noise=2, unit=True)
 
 
 def smolvla():
@@ -261,34 +402,43 @@ def smolvla():
     save_file({f"{k}.{s}": v.numpy() for k, t in table.items() if "image" not in k for s, v in t.items()}, b.dir / "stats.safetensors")
     b.tendon["state"] = vector("stats.safetensors", "observation.state", "mean_std")
     b.tendon["action"] = vector("stats.safetensors", "action", "mean_std", horizon=horizon, period_ms=33.0, first_step_ms=0.0)
-    # All pictures have the full size, so the positions of their patches are all positions; as worked out by transformers
-    # they are a chain of comparisons that one runtime reads as floats.
+    # All pictures have the full size, so what the places of their patches add is the same for each: it is taken from transformers' own
+    # embedding as a constant. (Its places are not simply 0, 1, 2, ...: a rounding in them puts the second patch on the first's.) As
+    # worked out there, it is a chain of comparisons that one runtime reads as floats.
     eyes = model.vlm_with_expert.get_vlm_model().vision_model.embeddings
     worked_out = eyes.forward
-    eyes.forward = lambda pixel_values, patch_attention_mask: eyes.patch_embedding(pixel_values).flatten(2).transpose(1, 2) + eyes.position_embedding.weight
+    with torch.no_grad():
+        blank = torch.zeros(1, 3, side, side)
+        patches = eyes.patch_embedding(blank).flatten(2).transpose(1, 2)
+        placed = worked_out(blank, torch.ones(1, side // 16, side // 16, dtype=torch.bool)) - patches
+    eyes.forward = lambda pixel_values, patch_attention_mask: eyes.patch_embedding(pixel_values).flatten(2).transpose(1, 2) + placed
     image = torch.zeros(1, 3, side, side)
     ids = torch.ones(1, 24, dtype=torch.int64)
-    pads, *flat = b.stage("prefix", Prefix(), {"img_top": (image, "camera.top"), "img_wrist": (image, "camera.wrist"), "lang_tokens": (ids, "text.ids"),
+    with for_onnx(modeling_smolvla):
+        pads, *flat = b.stage("prefix", Prefix(), {"img_top": (image, "camera.top"), "img_wrist": (image, "camera.wrist"), "lang_tokens": (ids, "text.ids"),
                                                "lang_masks": (torch.ones(1, 24, dtype=torch.int32), "text.mask"), "state": (torch.zeros(1, 32), "state")},
                           ["prefix_pad_masks"] + [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"])
     expert = {"prefix_pad_masks": (pads, "prefix.prefix_pad_masks"), "x_t": (torch.zeros(1, horizon, 32), "loop.x"), "t": (torch.ones(1), "loop.time")}
     names = [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"]
     expert.update({name: (tensor, f"prefix.{name}") for name, tensor in zip(names, flat)})
-    b.stage("expert", Expert(), expert, ["v_t"])
+    with for_onnx(modeling_smolvla):
+        b.stage("expert", Expert(), expert, ["v_t"])
     eyes.forward = worked_out
     sentences = ["open the drawer", "open the drawer", "put the blue block in the bowl"]
     pics = {c: [noise_picture(rng) for _ in sentences] for c in cameras}
     states = rng.uniform(-1, 1, (len(sentences), n)).astype(np.float32)
     noise = rng.normal(size=(len(sentences), horizon, 32)).astype(np.float32)
-    actions = []
+
+    def answer(pictures, state, noise, sentence):
+        batch = {k: v[None] for k, v in observation(pictures, cameras, state).items()}
+        batch["observation.state"] = (batch["observation.state"] - table["observation.state"]["mean"]) / (table["observation.state"]["std"] + 1e-8)
+        ids = tokenizer.encode(sentence + "\n", add_special_tokens=False).ids
+        batch["observation.language.tokens"] = torch.tensor([ids])
+        batch["observation.language.attention_mask"] = torch.ones(1, len(ids), dtype=torch.bool)
+        out = policy.predict_action_chunk(batch, noise=torch.from_numpy(noise.reshape(1, horizon, 32)))
+        return (out * table["action"]["std"] + table["action"]["mean"])[0].numpy()
+
     with torch.no_grad():
-        for i, sentence in enumerate(sentences):
-            batch = {k: v[None] for k, v in observation([pics[c][i] for c in cameras], cameras, states[i]).items()}
-            batch["observation.state"] = (batch["observation.state"] - table["observation.state"]["mean"]) / (table["observation.state"]["std"] + 1e-8)
-            ids = tokenizer.encode(sentence + "\n", add_special_tokens=False).ids
-            batch["observation.language.tokens"] = torch.tensor([ids])
-            batch["observation.language.attention_mask"] = torch.ones(1, len(ids), dtype=torch.bool)
-            out = policy.predict_action_chunk(batch, noise=torch.from_numpy(noise[i])[None])
-            actions.append((out * table["action"]["std"] + table["action"]["mean"])[0].numpy())
-    # LeRobot works sines of up to 1571 rad out in 64 bits, for which the graph's runtimes have 32: thought to be most of the difference.
-    b.finish(sentences, {"state": states, "action": np.stack(actions), "noise": noise.reshape(len(sentences), -1), **{f"camera.{c}": np.stack(p) for c, p in pics.items()}}, hz=2.0, bound=1e-3)
+        actions = [answer([pics[c][i] for c in cameras], states[i], noise[i], sentence) for i, sentence in enumerate(sentences)]
+    b.finish(sentences, {"state": states, "action": np.stack(actions), "noise": noise.reshape(len(sentences), -1), **{f"camera.{c}": np.stack(p) for c, p in pics.items()}}, hz=2.0)
+    hundred(b, lambda seen: answer(seen.pictures, seen.state, seen.noise, seen.sentence), noise=horizon * 32, sentences=["open the drawer", "put the blue block in the bowl"])

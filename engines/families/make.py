@@ -30,6 +30,7 @@ ALL = {
     "rt1": other_families.rt1,
     "rt2": token_families.rt2,
     "smolvla": lerobot_families.smolvla,
+    "vqbet": lerobot_families.vqbet,
 }
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ pub mod log;
 pub mod mode;
 pub mod park;
 pub mod policy;
+mod policy_run;
 pub mod rt_bench;
 pub mod run;
 pub mod sched_sim;

@@ -10,6 +10,7 @@ use tendon::engine::cpu::tensors_of;
 use tendon::policy::bundle::Bundle;
 use tendon::policy::describe::describe;
 use tendon::policy::import::{JointUnit, Request, lerobot};
+use tendon::policy::import_physicalai;
 use tendon::policy::import_statistics;
 use tendon::policy::normalise::Mode;
 use tendon::policy::parity::Parity;
@@ -18,6 +19,7 @@ use tendon::policy::staged::{Staged, describe as staged};
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
 use tendon::runtime::engines::cpu_engine;
 use tendon::runtime::policy_bench::{Report, Times, measure};
+use tendon::runtime::quantize::{Gate, quantize};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -34,8 +36,22 @@ pub enum Verb {
         /// The quantised graphs instead of the 32-bit ones.
         #[arg(long)]
         int8: bool,
+        /// One JSON object on standard output: the errors of each joint in its unit.
+        #[arg(long)]
+        json: bool,
     },
-    /// Measure a staged bundle on this machine: each stage and the whole, allocations, bytes copied between stages.
+    /// Run a staged bundle on the observations of its own fixture: chunks, how sure it is of each joint, where it looked.
+    Run {
+        /// The bundle's folder.
+        dir: PathBuf,
+        /// The quantised graphs instead of the 32-bit ones.
+        #[arg(long)]
+        int8: bool,
+        /// One JSON object an observation.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure a bundle on this machine: each stage and the whole, allocations, bytes copied between stages.
     Bench {
         /// The bundle's folder.
         dir: PathBuf,
@@ -45,12 +61,27 @@ pub enum Verb {
         /// Compute threads of the engine.
         #[arg(long, default_value_t = 1)]
         threads: usize,
+        /// A Python with onnxruntime and numpy: the same graphs run there too, in turns.
+        #[arg(long, value_name = "PYTHON")]
+        onnxruntime: Option<PathBuf>,
         /// The report as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Make a bundle of a LeRobot policy folder, the ONNX graph exported from it and a fixture; then verify it.
-    Import(Import),
+    /// Make Q/DQ graphs of a staged bundle, block by block: what misses the gate on the bundle's fixture stays as it is.
+    Quantize {
+        /// The bundle's folder.
+        dir: PathBuf,
+        /// The folder of the bundle with both kinds of graphs and a report, to be made.
+        #[arg(long)]
+        out: PathBuf,
+        /// A Python with onnx, onnxruntime, numpy and safetensors.
+        #[arg(long, value_name = "PYTHON", default_value = "python3")]
+        python: PathBuf,
+    },
+    /// Make a bundle of a LeRobot policy folder with the ONNX graph exported from it, or of a policy_package as OpenVINO
+    /// Physical AI and LeRobot export it, and of a fixture; then verify it.
+    Import(Box<Import>),
     /// Make a bundle of a draft and of the statistics that openpi or OpenVLA saved beside a checkpoint; then verify it.
     ImportStatistics(ImportStatistics),
 }
@@ -101,18 +132,29 @@ enum Formula {
 /// What an import needs.
 #[derive(Debug, clap::Args)]
 pub struct Import {
-    /// LeRobot's folder: config.json, policy_preprocessor.json, policy_postprocessor.json and their statistics.
+    /// LeRobot's folder (config.json, policy_preprocessor.json, policy_postprocessor.json and their statistics), or a
+    /// package (manifest.json and what it names).
     folder: PathBuf,
     /// The bundle's folder, to be made.
     #[arg(long)]
     out: PathBuf,
-    /// The graph, with the inputs of config.json by name and one output.
+    /// The graph, with the inputs of config.json by name and one output. A package has its own.
     #[arg(long)]
-    onnx: PathBuf,
-    /// meta/info.json of the data set: names and order of the joints, rate, sizes of the cameras.
+    onnx: Option<PathBuf>,
+    /// meta/info.json of the data set: names and order of the joints, rate, sizes of the cameras. A package needs it only
+    /// where it does not say them itself.
     #[arg(long)]
-    info: PathBuf,
-    /// The fixture that engines/families/record_fixture.py made beside torch.
+    info: Option<PathBuf>,
+    /// Of a package: actions a second, if there is no --info.
+    #[arg(long)]
+    rate_hz: Option<f64>,
+    /// Of a package that resizes: what a camera gives, NAME=WIDTHxHEIGHT.
+    #[arg(long, value_name = "NAME=WIDTHxHEIGHT", value_parser = camera_size)]
+    camera_size: Vec<(String, [usize; 2])>,
+    /// Of a package: its first component is given pictures of 0 to 1, as LeRobot's robots give them.
+    #[arg(long)]
+    pictures_0_1: bool,
+    /// The fixture that engines/families/record_fixture.py (of a package: physicalai_package.py) made with the policy's own code.
     #[arg(long)]
     fixture: PathBuf,
     /// The fixture's sentences, as JSON.
@@ -149,14 +191,22 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
             let bundle = Bundle::open(dir).map_err(super::problems)?;
             print!("{}", describe(&bundle));
         }
-        Verb::Verify { dir, int8 } => prove(dir, *int8)?,
+        Verb::Verify { dir, int8, json } => prove(dir, *int8, *json)?,
+        Verb::Quantize { dir, out, python } => {
+            let program = std::env::current_exe().map_err(Failure::failed)?;
+            let report = quantize(dir, out, python, &program, Gate::default());
+            println!("{}", report.map_err(super::problems)?);
+        }
+        Verb::Run { dir, int8, json } => super::policy_run::run(dir, *int8, *json)?,
         Verb::Bench {
             dir,
             runs,
             threads,
+            onnxruntime,
             json,
         } => {
-            let report = measure(dir, *runs, *threads).map_err(super::problems)?;
+            let report =
+                measure(dir, *runs, *threads, onnxruntime.as_deref()).map_err(super::problems)?;
             if *json {
                 println!(
                     "{}",
@@ -168,11 +218,11 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         }
         Verb::ImportStatistics(wanted) => {
             adopt(wanted).map_err(super::problems)?;
-            prove(&wanted.out, false)?;
+            prove(&wanted.out, false, false)?;
         }
         Verb::Import(wanted) => {
             import(wanted).map_err(super::problems)?;
-            prove(&wanted.out, false)?;
+            prove(&wanted.out, false, false)?;
         }
     }
     Ok(())
@@ -188,16 +238,42 @@ fn lines(report: &Report) -> String {
     let mut out = row("whole", &report.whole) + &row("outside engine", &report.outside_engine);
     for stage in &report.stages {
         out += &row(&stage.id, &stage.times);
+        if let (Some(theirs), Some(share)) = (&stage.onnxruntime_run, stage.of_onnxruntime) {
+            let name = format!("  onnxruntime x{}", stage.runs_per_observation);
+            out += &row(&name, theirs);
+            out += &format!("  our run takes {share:.2} of theirs\n");
+        }
     }
     out + &format!(
-        "{} allocations and {} bytes copied between stages an observation\n",
-        report.allocations_per_run, report.copied_bytes_per_run
+        "outside the engine: {} its budget of {:.0} us (3 % or 100 us)\n\
+         {} allocations and {} bytes copied between stages an observation\n",
+        if report.within_budget {
+            "within"
+        } else {
+            "BEYOND"
+        },
+        report.outside_engine_budget_us,
+        report.allocations_per_run,
+        report.copied_bytes_per_run
     )
 }
 
-fn prove(dir: &Path, int8: bool) -> Result<(), Failure> {
+fn prove(dir: &Path, int8: bool, json: bool) -> Result<(), Failure> {
     let parity = verify(dir, int8).map_err(super::problems)?;
-    println!("{parity}");
+    if json {
+        println!(
+            "{}",
+            serde_json::to_string(&parity).map_err(Failure::failed)?
+        );
+    } else {
+        println!("{parity}");
+        for joint in &parity.joints {
+            println!(
+                "  {:24} largest error {:.3e} {} of {:.4}",
+                joint.name, joint.error_max, joint.unit, joint.range
+            );
+        }
+    }
     if parity.missed.is_empty() {
         return Ok(());
     }
@@ -248,18 +324,46 @@ fn adopt(wanted: &ImportStatistics) -> Result<(), Vec<Problem>> {
     import_statistics::import(&request, &wanted.out)
 }
 
+fn camera_size(text: &str) -> Result<(String, [usize; 2]), String> {
+    let parsed = text.split_once('=').and_then(|(name, size)| {
+        let (width, height) = size.split_once('x')?;
+        Some((name.to_owned(), [width.parse().ok()?, height.parse().ok()?]))
+    });
+    parsed.ok_or_else(|| format!("expected NAME=WIDTHxHEIGHT, found \"{text}\""))
+}
+
 fn import(wanted: &Import) -> Result<(), Vec<Problem>> {
     let joints = wanted.robot.as_deref().map(joint_names).transpose()?;
+    let unit = match wanted.unit {
+        Unit::Rad => JointUnit::Rad,
+        Unit::Deg => JointUnit::Deg,
+    };
+    if import_physicalai::is_package(&wanted.folder) {
+        let request = import_physicalai::Request {
+            folder: wanted.folder.clone(),
+            fixture: wanted.fixture.clone(),
+            unit,
+            rate_hz: wanted.rate_hz,
+            info: wanted.info.clone(),
+            sizes: wanted.camera_size.clone(),
+            pictures_0_to_1: wanted.pictures_0_1,
+            joints,
+        };
+        return import_physicalai::package(&request, &wanted.out, &tensors_of);
+    }
+    let needed = |flag: &str, given: &Option<PathBuf>| {
+        given.clone().ok_or_else(|| {
+            let expected = format!("--{flag}, for a LeRobot folder");
+            Problem::one(wanted.folder.display().to_string(), expected, "nothing")
+        })
+    };
     let request = Request {
         folder: wanted.folder.clone(),
-        onnx: wanted.onnx.clone(),
-        info: wanted.info.clone(),
+        onnx: needed("onnx", &wanted.onnx)?,
+        info: needed("info", &wanted.info)?,
         fixture: wanted.fixture.clone(),
         sentences: wanted.sentences.clone(),
-        unit: match wanted.unit {
-            Unit::Rad => JointUnit::Rad,
-            Unit::Deg => JointUnit::Deg,
-        },
+        unit,
         joints,
     };
     lerobot(&request, &wanted.out, &tensors_of)

@@ -60,6 +60,8 @@ struct Several {
     state: Vec<f32>,
     /// `[horizon][joints]`, order of robot.toml.
     targets: Vec<f32>,
+    /// By joint, order of robot.toml.
+    spread: Vec<f32>,
 }
 
 /// How sentences become instructions, away from the inference thread. Cheap to clone.
@@ -139,8 +141,11 @@ pub struct Plan<'a> {
     pub presence: Option<f32>,
     /// Where it is, 0..1 from the left and from the top; `None` if the policy does not tell.
     pub keypoint: Option<[f32; 2]>,
-    /// Largest entropy of the tokens that the plan was read from, 0..1; `None` without tokens.
-    pub entropy: Option<f32>,
+    /// How unsure it says it is, 0 to 1, by its tokens or by several answers; `None` if it says neither.
+    pub unsure: Option<f32>,
+    /// How far its answers to this observation lie apart, by joint of robot.toml, in rad, m or parts of a gripper's travel; empty
+    /// if it does not tell.
+    pub spread: &'a [f32],
     /// Actions from the first that are those of the plan it goes on from, for a policy that was trained to take them over: by
     /// the end of them it must be followed. `None` if it goes on otherwise, or from nothing.
     pub held: Option<usize>,
@@ -149,12 +154,11 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// How unsure the policy is of this plan, 0 (sure) to 1, if it tells: the entropy of its tokens, or how likely it is
+    /// How unsure the policy is of this plan, 0 (sure) to 1, if it tells: as it says itself, or how likely it is
     /// that what was named is not there.
     #[must_use]
     pub fn doubt(&self) -> Option<f32> {
-        self.entropy
-            .or(self.presence.map(|presence| 1.0 - presence))
+        self.unsure.or(self.presence.map(|presence| 1.0 - presence))
     }
 }
 
@@ -179,6 +183,7 @@ impl From<Staged> for Pilot {
             grips: Vec::new(),
             state,
             targets: Vec::new(),
+            spread: Vec::new(),
         };
         Pilot {
             kind: Kind::Staged(Box::new(several)),
@@ -408,7 +413,8 @@ impl Pilot {
                     targets: plan.targets,
                     presence: plan.presence,
                     keypoint: plan.keypoint,
-                    entropy: None,
+                    unsure: None,
+                    spread: &[],
                     held: None,
                     timing: plan.timing,
                 })
@@ -488,6 +494,7 @@ impl Several {
         let rows = intent.as_ref().map_or(action.horizon, Intent::rows);
         self.targets = vec![0.0; rows * binding.joints()];
         self.intent = intent.map(Box::new);
+        self.spread = vec![0.0; binding.joints()];
         self.binding = Some(binding);
         Ok(())
     }
@@ -535,7 +542,16 @@ impl Several {
         };
         let now_ns = || now().0;
         let answer = self.policy.infer(&observation, None, Some(&now_ns))?;
-        let entropy = answer.doubt;
+        let unsure = answer.doubt;
+        // How far poses or speeds lie apart says nothing of joints.
+        let told = if answer.spread.is_empty() || self.intent.is_some() {
+            0
+        } else {
+            self.spread.len()
+        };
+        for (slot, column) in self.spread.iter_mut().zip(&binding.action) {
+            *slot = answer.spread.get(*column).copied().unwrap_or(0.0);
+        }
         if let Some(intent) = &mut self.intent {
             intent.read(answer.chunk, state.positions(), &mut self.targets)?;
         } else {
@@ -573,7 +589,8 @@ impl Several {
             targets: &self.targets,
             presence: None,
             keypoint: None,
-            entropy,
+            unsure,
+            spread: self.spread.get(..told).unwrap_or_default(),
             held: self.policy.held(),
             timing,
         })

@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon policy bench`: how long a staged bundle takes here, stage by stage, and what it allocates and copies.
+//! `tendon policy bench`: how long a bundle takes here, stage by stage, what it allocates and copies, and, where a Python
+//! with onnxruntime is named, what the same graphs take there in the same run, the two taking turns.
 //!
 //! The observation is grey noise and a state of zeros: how long a graph takes depends on shapes, not on what is in them.
 
+use crate::config::Precision;
 use crate::config::problem::Problem;
-use crate::policy::LoadOptions;
+use crate::core::action::JointKind;
+use crate::core::limits::CAMERAS_MAX;
+use crate::core::observation::JointState;
+use crate::policy::manifest::Unit;
+use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::{Observation, Staged};
+use crate::policy::text::Instruction;
+use crate::policy::{LoadOptions, Policy};
+use crate::ports::Frame;
 use crate::runtime::clock;
-use crate::runtime::engines::cpu_engine;
+use crate::runtime::engines::{self, cpu_engine};
+use crate::runtime::onnxruntime_peer::Peer;
 use crate::runtime::realtime::allocations_of_this_thread;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -37,9 +47,17 @@ pub struct Times {
 pub struct StageTimes {
     /// Its name.
     pub id: String,
+    /// Runs in one observation.
+    pub runs_per_observation: u32,
     /// All its runs of one observation together, inside the engine's run call.
     #[serde(flatten)]
     pub times: Times,
+    /// One run under ONNX Runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnxruntime_run: Option<Times>,
+    /// Our p50 of one run divided by ONNX Runtime's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_onnxruntime: Option<f64>,
 }
 
 /// What was measured.
@@ -57,6 +75,13 @@ pub struct Report {
     pub whole: Times,
     /// The same without the engine's run calls.
     pub outside_engine: Times,
+    /// What may be spent there: 3 % of the whole or 100 us, whichever is larger, by p50.
+    pub outside_engine_budget_us: f64,
+    /// Whether the p50 of what is spent there keeps to it.
+    pub within_budget: bool,
+    /// Version of ONNX Runtime, if it was run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<String>,
     /// Each stage that ran; what runs once an instruction did so before.
     pub stages: Vec<StageTimes>,
     /// Allocations of one observation on this thread, most of them the engine's.
@@ -79,88 +104,228 @@ fn times(of: &Histogram<u64>) -> Times {
     }
 }
 
-/// Loads the bundle in `dir` and runs it `runs` times.
+/// Observations between two turns of ONNX Runtime.
+const TURN: usize = 20;
+
+/// A bundle of either kind that is shown the same observation over and over.
+enum Subject {
+    One {
+        policy: Box<Policy>,
+        frame: Box<Frame>,
+        state: Box<JointState>,
+    },
+    Staged {
+        policy: Box<Staged>,
+        pictures: Vec<Vec<u8>>,
+        state: Vec<f32>,
+    },
+}
+
+/// Grey noise.
+fn noise(size: usize) -> Vec<u8> {
+    (0..size)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+impl Subject {
+    fn load(dir: &Path, threads: usize) -> Result<Subject, Vec<Problem>> {
+        let refused = |what: String| {
+            Problem::one(
+                dir.display().to_string(),
+                "an answer to an observation of noise",
+                what,
+            )
+        };
+        let engine = cpu_engine(threads);
+        if is_staged(dir) {
+            let mut policy = Staged::load(dir, LoadOptions::default(), &engine)?;
+            let sentence = policy.some_sentence();
+            policy
+                .set_instruction(&sentence)
+                .map_err(|fault| refused(fault.to_string()))?;
+            let file = policy.file();
+            let cameras = file.cameras.iter();
+            return Ok(Subject::Staged {
+                pictures: cameras
+                    .map(|camera| noise(camera.source_size.iter().product::<usize>() * 3))
+                    .collect(),
+                state: vec![0.0; file.state.as_ref().map_or(0, |state| state.names.len())],
+                policy: Box::new(policy),
+            });
+        }
+        let mut policy = Policy::load(dir, LoadOptions::default(), &engine)?;
+        let vector = policy.bundle().action.vector.clone();
+        let joints: Vec<(&str, JointKind)> = vector
+            .names
+            .iter()
+            .zip(&vector.units)
+            .map(|(name, unit)| {
+                let kind = match unit {
+                    Unit::Rad => JointKind::Revolute,
+                    Unit::M => JointKind::Prismatic,
+                    Unit::Fraction => JointKind::Gripper,
+                };
+                (name.as_str(), kind)
+            })
+            .collect();
+        policy.bind(&joints)?;
+        // Any token will do: what a graph takes is a matter of shapes.
+        let tokens = vec![0; policy.bundle().text.max_len];
+        policy.take(&Instruction {
+            tokens,
+            ..Instruction::default()
+        });
+        let [width, height] = policy.bundle().image.source;
+        let mut frame = Frame::black(width, height);
+        frame.rgb = noise(width * height * 3);
+        let state = JointState {
+            joints: joints.len(),
+            ..JointState::NEVER
+        };
+        Ok(Subject::One {
+            policy: Box::new(policy),
+            frame: Box::new(frame),
+            state: Box::new(state),
+        })
+    }
+
+    /// One observation; what each stage took goes into `stages`, how often it ran into `runs`.
+    fn show(&mut self, run: usize, stages: &mut [u64], runs: &mut [u32]) -> Result<(), String> {
+        match self {
+            Subject::One {
+                policy,
+                frame,
+                state,
+            } => {
+                let answer = policy.infer(frame, state, &clock::now);
+                let timing = answer.map_err(|fault| fault.to_string())?.timing;
+                stages.fill(timing.engine_ns);
+                runs.fill(1);
+            }
+            Subject::Staged {
+                policy,
+                pictures,
+                state,
+            } => {
+                let mut shown: [Option<&[u8]>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+                for (slot, picture) in shown.iter_mut().zip(pictures.iter()) {
+                    *slot = Some(picture);
+                }
+                let observation = Observation {
+                    captured_ns: run as u64 * 100_000_000,
+                    pictures: shown.get(..pictures.len()).unwrap_or_default(),
+                    state,
+                };
+                let now = || clock::now().0;
+                policy
+                    .infer(&observation, None, Some(&now))
+                    .map_err(|fault| fault.to_string())?;
+                stages.copy_from_slice(policy.stage_ns());
+                runs.copy_from_slice(policy.stage_runs());
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> (String, String) {
+        match self {
+            Subject::One { policy, .. } => (policy.bundle().name.clone(), "schema 1".to_owned()),
+            Subject::Staged { policy, .. } => {
+                (policy.name().to_owned(), policy.file().family.clone())
+            }
+        }
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        match self {
+            Subject::One { .. } => 0,
+            Subject::Staged { policy, .. } => policy.copied_bytes(),
+        }
+    }
+}
+
+/// Loads the bundle in `dir` and runs it `runs` times; with a Python that has onnxruntime, in turns with that.
 ///
 /// # Errors
-/// Every [`Problem`] of the bundle, or what the policy refused.
-pub fn measure(dir: &Path, runs: usize, threads: usize) -> Result<Report, Vec<Problem>> {
-    let mut policy = Staged::load(dir, LoadOptions::default(), &cpu_engine(threads))?;
-    let refused = |what: String| {
-        vec![Problem {
-            at: dir.display().to_string(),
-            expected: "an answer to an observation of noise".into(),
-            found: what,
-        }]
+/// Every [`Problem`] of the bundle, or what the policy or the Python refused.
+pub fn measure(
+    dir: &Path,
+    runs: usize,
+    threads: usize,
+    onnxruntime: Option<&Path>,
+) -> Result<Report, Vec<Problem>> {
+    let files = engines::stages(dir, Precision::Fp32)?;
+    let mut subject = Subject::load(dir, threads)?;
+    let mut peer = match onnxruntime {
+        Some(python) => Some(Peer::start(python, &files, threads)?),
+        None => None,
     };
-    let sentence = policy.some_sentence();
-    policy
-        .set_instruction(&sentence)
-        .map_err(|fault| refused(fault.to_string()))?;
-    let noise = |size: usize| -> Vec<u8> {
-        (0..size)
-            .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect()
-    };
-    let buffers: Vec<Vec<u8>> = policy
-        .file()
-        .cameras
-        .iter()
-        .map(|camera| noise(camera.source_size.iter().product::<usize>() * 3))
-        .collect();
-    let pictures: Vec<Option<&[u8]>> = buffers
-        .iter()
-        .map(|picture| Some(picture.as_slice()))
-        .collect();
-    let state = vec![
-        0.0;
-        policy
-            .file()
-            .state
-            .as_ref()
-            .map_or(0, |state| state.names.len())
-    ];
-    let now = || clock::now().0;
     let (mut whole, mut outside) = (histogram(), histogram());
-    let mut stages = vec![histogram(); policy.file().stages.len()];
+    let mut stages = vec![histogram(); files.len()];
+    let mut theirs = vec![histogram(); files.len()];
+    let (mut spent, mut counts) = (vec![0; files.len()], vec![0; files.len()]);
     let mut allocations = 0;
     for run in 0..WARM_UP + runs.max(1) {
-        let observation = Observation {
-            captured_ns: run as u64 * 100_000_000,
-            pictures: &pictures,
-            state: &state,
-        };
         let allocated = allocations_of_this_thread();
-        let began = now();
-        policy
-            .infer(&observation, None, Some(&now))
-            .map_err(|fault| refused(fault.to_string()))?;
-        let took = now().saturating_sub(began);
+        let began = clock::now();
+        subject.show(run, &mut spent, &mut counts).map_err(|what| {
+            Problem::one(
+                dir.display().to_string(),
+                "an answer to an observation of noise",
+                what,
+            )
+        })?;
+        let took = clock::now().since_ns(began);
         allocations = allocations_of_this_thread() - allocated;
         if run < WARM_UP {
             continue;
         }
         whole.saturating_record(took);
-        outside.saturating_record(took.saturating_sub(policy.stage_ns().iter().sum()));
-        for (stage, ns) in stages.iter_mut().zip(policy.stage_ns()) {
+        outside.saturating_record(took.saturating_sub(spent.iter().sum()));
+        for (stage, ns) in stages.iter_mut().zip(&spent) {
             stage.saturating_record(*ns);
         }
+        if let Some(peer) = &mut peer
+            && (run + 1 - WARM_UP).is_multiple_of(TURN)
+        {
+            for (stage, (of, count)) in theirs.iter_mut().zip(&counts).enumerate() {
+                for ns in peer.times(stage, (*count).max(1) * TURN as u32)? {
+                    of.saturating_record(ns);
+                }
+            }
+        }
     }
-    let ran = policy.file().stages.iter().zip(&stages);
+    let (policy, family) = subject.names();
+    let (whole, outside_engine) = (times(&whole), times(&outside));
+    let budget_us = (0.03 * whole.p50_us).max(100.0);
+    let ran = files.iter().zip(&stages).zip(&theirs).zip(&counts);
+    let ran = ran.filter(|(((_, ours), _), _)| ours.max() > 0);
     Ok(Report {
-        policy: policy.name().to_owned(),
-        family: policy.file().family.clone(),
+        policy,
+        family,
         runs: runs.max(1),
         threads,
-        whole: times(&whole),
-        outside_engine: times(&outside),
+        whole,
+        outside_engine_budget_us: budget_us,
+        within_budget: outside_engine.p50_us <= budget_us,
+        outside_engine,
+        onnxruntime: peer.map(|peer| peer.version.clone()),
         stages: ran
-            .filter(|(_, stage)| stage.max() > 0)
-            .map(|(file, stage)| StageTimes {
-                id: file.id.clone(),
-                times: times(stage),
+            .map(|((((spec, _), ours), theirs), runs)| {
+                let (ours, runs) = (times(ours), (*runs).max(1));
+                let theirs = (!theirs.is_empty()).then(|| times(theirs));
+                StageTimes {
+                    id: spec.id.clone(),
+                    runs_per_observation: runs,
+                    of_onnxruntime: theirs
+                        .map(|theirs| ours.p50_us / f64::from(runs) / theirs.p50_us),
+                    times: ours,
+                    onnxruntime_run: theirs,
+                }
             })
             .collect(),
         allocations_per_run: allocations,
-        copied_bytes_per_run: policy.copied_bytes(),
+        copied_bytes_per_run: subject.copied_bytes(),
     })
 }

@@ -646,7 +646,13 @@ const CASES: &[Case] = &[
         "a fixture that lets anything through",
         "act",
         |b| tendon(b, |t| t["parity"]["error_max_fraction"] = json!(1.0)),
-        &["error_max_fraction", "0.05"],
+        &["error_max_fraction", "0.01"],
+    ),
+    (
+        "a cosine that lets more through than the gate",
+        "act",
+        |b| tendon(b, |t| t["parity"]["cosine_min"] = json!(0.99)),
+        &["cosine_min", "0.999 to 1"],
     ),
 ];
 

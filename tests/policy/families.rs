@@ -24,7 +24,7 @@ pub fn folder(family: &str) -> PathBuf {
 }
 
 /// Family, stages, and whether what goes from stage to stage is handed on without a copy.
-const FAMILIES: [(&str, usize, bool); 16] = [
+const FAMILIES: [(&str, usize, bool); 17] = [
     ("act", 1, true),
     ("bcz", 1, true),
     ("clip", 3, true),
@@ -42,6 +42,7 @@ const FAMILIES: [(&str, usize, bool); 16] = [
     ("rt1", 2, false),
     ("rt2", 3, true),
     ("smolvla", 2, true),
+    ("vqbet", 2, true),
 ];
 
 #[test]
@@ -357,6 +358,7 @@ fn nothing_is_allocated_between_observation_and_chunk() {
         "pi0",
         "rt1",
         "smolvla",
+        "vqbet",
     ] {
         let mut policy = Staged::load(&folder(family), options, &silent).expect(family);
         policy

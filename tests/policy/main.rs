@@ -7,17 +7,21 @@ mod broken_folder;
 mod broken_manifest;
 mod broken_staged;
 mod decode;
+mod deployed;
 mod drives;
 mod families;
 mod feed;
 mod fixture;
+mod import_physicalai;
 mod import_statistics;
 mod intents;
+mod lerobot;
 mod on_bench;
 mod refusal;
 mod rtc;
 mod steers;
 mod triggers;
+mod unsure;
 
 use tendon::runtime::realtime::CountingAllocator;
 

@@ -2,13 +2,13 @@
 //! Real-time chunking: the gradient inside an exported graph, the numbers of the authors' and of LeRobot's own code, and
 //! plans that go on from the one that the robot follows. `tests/rtc/export_guided.py` made bundles and vectors.
 
+use crate::deployed;
 use crate::fixture::cpu;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use tendon::bench::episode::{Ask, Spec};
-use tendon::config::Config;
 use tendon::core::action::JointKind;
 use tendon::core::chunk::Chunk;
 use tendon::core::observation::{JointState, StateHistory};
@@ -299,37 +299,12 @@ fn a_flavour_without_its_inputs_is_refused() {
     );
 }
 
-const TENDON: &str = r#"robot = "robot.toml"
-[policy]
-bundle = "bundle"
-precision = "fp32"
-rate_hz = 10.0
-[control]
-hz = 200.0
-state_age_max_ms = 25
-[link]
-listen = "tcp/127.0.0.1:7447"
-[schedule]
-merge = "replace"
-start_ms = 400
-[camera]
-name = "front"
-width = 224
-height = 224
-age_max_ms = 150
-"#;
+const CAMERA: &str = "[camera]\nname = \"front\"\nwidth = 224\nheight = 224\nage_max_ms = 150\n";
 
 fn deployment(name: &str, rtc: Value) -> Deployment {
-    let folder = tempfile::tempdir().expect("a folder");
-    bundle(name, &folder.path().join("bundle"), rtc);
-    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench");
-    for file in ["robot.toml", "robot.urdf"] {
-        std::fs::copy(bench.join(file), folder.path().join(file)).expect("copied");
-    }
-    std::fs::write(folder.path().join("tendon.toml"), TENDON).expect("written");
-    Config::load(&folder.path().join("tendon.toml"))
-        .and_then(Deployment::load)
-        .unwrap_or_else(|problems| panic!("{problems:?}"))
+    let tendon = deployed::tendon("", "merge = \"replace\"\nstart_ms = 400") + CAMERA;
+    let folder = deployed::folder(&tendon, |into| bundle(name, into, rtc));
+    deployed::deployment(&folder).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 /// What a run showed.

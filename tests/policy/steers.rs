@@ -2,34 +2,20 @@
 //! A bundle of several graphs and cameras drives the bench robot as one of a single graph does, and what does not fit is
 //! refused with its key.
 
+use crate::deployed::{self, deployment};
 use crate::fixture::{JOINTS, cpu, no_clock, state};
 use crate::on_bench::{self, ROLES};
 use serde_json::{Value, json};
-use std::path::Path;
 use tendon::bench::episode::{Ask, Spec};
-use tendon::config::Config;
 use tendon::policy::LoadOptions;
 use tendon::policy::pilot::Pilot;
 use tendon::ports::Frame;
-use tendon::runtime::deployment::Deployment;
 use tendon::runtime::lockstep::Lockstep;
 use tendon::runtime::realtime::allocations_of_this_thread;
 
-const TENDON: &str = r#"robot = "robot.toml"
-[policy]
-bundle = "bundle"
-precision = "fp32"
-rate_hz = 10.0
-[control]
-hz = 200.0
-state_age_max_ms = 25
-[link]
-listen = "tcp/127.0.0.1:7447"
-[schedule]
-merge = "blend"
-blend_ms = 100
-start_ms = 400
-"#;
+fn tendon() -> String {
+    deployed::tendon("", "merge = \"blend\"\nblend_ms = 100\nstart_ms = 400")
+}
 
 fn camera(name: &str, more: &str) -> String {
     format!("[[camera]]\nname = \"{name}\"\nwidth = 40\nheight = 30\nage_max_ms = 150\n{more}\n")
@@ -41,25 +27,12 @@ fn all_cameras() -> String {
 
 /// A deployment of the bench robot with the family's bundle.
 fn folder(tendon: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    on_bench::write(&folder.path().join("bundle"), change);
-    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench");
-    for file in ["robot.toml", "robot.urdf"] {
-        std::fs::copy(bench.join(file), folder.path().join(file)).expect("copied");
-    }
-    std::fs::write(folder.path().join("tendon.toml"), tendon).expect("written");
-    folder
-}
-
-fn deployment(folder: &tempfile::TempDir) -> Result<Deployment, Vec<String>> {
-    Config::load(&folder.path().join("tendon.toml"))
-        .and_then(Deployment::load)
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    deployed::folder(tendon, |bundle| on_bench::write(bundle, change))
 }
 
 #[test]
 fn a_staged_bundle_drives_the_bench_robot_in_simulated_time() {
-    let folder = folder(&format!("{TENDON}{}", all_cameras()), |_| ());
+    let folder = folder(&format!("{}{}", tendon(), all_cameras()), |_| ());
     let deployment = deployment(&folder).expect("everything fits");
     let mut pipeline = Lockstep::new(deployment, 0);
     let spec = Spec {
@@ -241,15 +214,16 @@ fn refused(tendon: &str, change: impl FnOnce(&mut Value), words: &[&str]) {
 
 #[test]
 fn what_does_not_fit_is_refused_with_its_key() {
+    let tendon = tendon();
     let [base, left, _] = ROLES;
     let cameras = all_cameras();
     refused(
-        &format!("{TENDON}{}", camera("front", "")),
+        &format!("{tendon}{}", camera("front", "")),
         |_| (),
         &["camera.name", "\"base_0_rgb\"", "paces it", "\"front\""],
     );
     refused(
-        &format!("{TENDON}{}{}", camera(left, ""), camera(base, "")),
+        &format!("{tendon}{}{}", camera(left, ""), camera(base, "")),
         |_| (),
         &[
             "camera.name",
@@ -259,7 +233,7 @@ fn what_does_not_fit_is_refused_with_its_key() {
     );
     let small = camera(left, "").replace("width = 40", "width = 48");
     refused(
-        &format!("{TENDON}{}{small}", camera(base, "")),
+        &format!("{tendon}{}{small}", camera(base, "")),
         |_| (),
         &[
             "camera[1] \"left_wrist_0_rgb\".width",
@@ -278,7 +252,7 @@ fn what_does_not_fit_is_refused_with_its_key() {
             .remove("missing");
     };
     refused(
-        &format!("{TENDON}{}", camera(base, "")),
+        &format!("{tendon}{}", camera(base, "")),
         needs_left,
         &[
             "camera.name",
@@ -288,7 +262,7 @@ fn what_does_not_fit_is_refused_with_its_key() {
     );
     refused(
         &format!(
-            "{TENDON}{}{}",
+            "{tendon}{}{}",
             camera(base, ""),
             camera(left, "optional = true")
         ),
@@ -298,14 +272,14 @@ fn what_does_not_fit_is_refused_with_its_key() {
             "nothing to put in its place",
         ],
     );
-    let seldom = TENDON.replace("rate_hz = 10.0", "rate_hz = 3.0");
+    let seldom = tendon.replace("rate_hz = 10.0", "rate_hz = 3.0");
     refused(
         &format!("{seldom}{cameras}"),
         |_| (),
         &["policy.rate_hz", "more than 3.33", "300 ms ends", "3.00"],
     );
     refused(
-        &format!("{TENDON}{cameras}"),
+        &format!("{tendon}{cameras}"),
         |manifest| {
             manifest["tendon"]["action"]["names"][2] = json!("elbow");
             manifest["tendon"]["state"]["names"][2] = json!("elbow");
@@ -317,7 +291,7 @@ fn what_does_not_fit_is_refused_with_its_key() {
         ],
     );
     refused(
-        &format!("{TENDON}{cameras}"),
+        &format!("{tendon}{cameras}"),
         |manifest| manifest["tendon"]["state"]["units"][6] = json!("rad"),
         &["tendon.state.units of \"gripper\""],
     );

@@ -16,20 +16,22 @@ use crate::policy::picture::history::History;
 use crate::policy::prompt::Prompt;
 use crate::policy::staged::decoder::Decoder;
 use crate::policy::staged::feed::Eye;
-use crate::policy::staged::fixture;
+use crate::policy::staged::fixture::{self, Rehearsed};
 use crate::policy::staged::judge::Judge;
 use crate::policy::staged::manifest::{LoopFile, SCHEMA, StagedFile, TableFile, TextFile};
 use crate::policy::staged::onward::Onward;
 use crate::policy::staged::plan::{Place, Plan, Source, output_of};
 use crate::policy::staged::run::Run;
+use crate::policy::staged::spread::{Spread, check_attention};
 use crate::policy::staged::turns::Turns;
 use crate::policy::staged::words::{Speech, Words};
 use crate::policy::staged::{Staged, stats};
 use crate::policy::tensors::TensorFile;
 use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
-use crate::ports::{Engine, TensorSpec};
+use crate::ports::{Engine, Tensor, TensorSpec};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
+use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -152,7 +154,7 @@ impl Staged {
         let opened = Opened::open(dir)?;
         let mut staged = assemble(opened, options.precision, engine)?;
         let fixture = fixture::Fixture::read(&staged.1, &staged.0)?;
-        let parity = fixture.run(&mut staged.0)?;
+        let parity = fixture.run(&mut staged.0, &mut |_, _| ())?;
         let refused = options.parity_miss == ParityMiss::Refuse && !parity.missed.is_empty();
         if refused {
             return Err(parity.missed);
@@ -162,6 +164,69 @@ impl Staged {
         staged.0.sentence = None;
         Ok(staged.0)
     }
+}
+
+impl Staged {
+    /// Shows it the observations of its own fixture once more, and tells after each what it made of it.
+    ///
+    /// # Errors
+    /// Every [`Problem`] of the bundle; a missed fixture is none.
+    pub fn rehearse(
+        dir: &Path,
+        precision: Precision,
+        engine: &EngineLoader<'_>,
+        tell: &mut dyn FnMut(&Staged, Rehearsed<'_>),
+    ) -> Result<Parity, Vec<Problem>> {
+        let (mut staged, folder) = assemble(Opened::open(dir)?, precision, engine)?;
+        let fixture = fixture::Fixture::read(&folder, &staged)?;
+        fixture.run(&mut staged, tell)
+    }
+
+    /// The inputs of every run of every stage on the observations of its own fixture, as a safetensors file with the keys
+    /// `RUN/STAGE/INPUT`: what a quantiser is calibrated on.
+    ///
+    /// # Errors
+    /// Every [`Problem`] of the bundle; a missed fixture is none.
+    pub fn calibration(dir: &Path, engine: &EngineLoader<'_>) -> Result<Vec<u8>, Vec<Problem>> {
+        let (mut staged, folder) = assemble(Opened::open(dir)?, Precision::Fp32, engine)?;
+        let fixture = fixture::Fixture::read(&folder, &staged)?;
+        staged.keep_inputs();
+        fixture.run(&mut staged, &mut |_, _| ())?;
+        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (run, (stage, inputs)) in staged.inputs_seen().iter().enumerate() {
+            let Some(planned) = staged.plan().stages.get(*stage) else {
+                continue;
+            };
+            for (spec, tensor) in planned.spec.inputs.iter().zip(inputs) {
+                let (dtype, bytes) = match tensor {
+                    Tensor::F32(values) => {
+                        (Dtype::F32, to_bytes(values.iter().map(|x| x.to_le_bytes())))
+                    }
+                    Tensor::I32(values) => {
+                        (Dtype::I32, to_bytes(values.iter().map(|x| x.to_le_bytes())))
+                    }
+                };
+                let key = format!("{run}/{}/{}", planned.spec.id, spec.name);
+                tensors.push((key, dtype, spec.shape.clone(), bytes));
+            }
+        }
+        let wrong = |error: SafeTensorError| {
+            Problem::one(
+                "calibration",
+                "tensors that can be written",
+                error.to_string(),
+            )
+        };
+        let views = tensors.iter().map(|(key, dtype, shape, bytes)| {
+            Ok((key.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?))
+        });
+        let views: Vec<(&str, TensorView<'_>)> = views.collect::<Result<_, _>>().map_err(wrong)?;
+        safetensors::serialize(views, None).map_err(wrong)
+    }
+}
+
+fn to_bytes(words: impl Iterator<Item = [u8; 4]>) -> Vec<u8> {
+    words.flatten().collect()
 }
 
 /// Engines, statistics, tokenizers.
@@ -253,6 +318,11 @@ fn assemble(
     let (turns, x, noise, seed) = turns(&file, &run)?;
     let decoder = Decoder::new(&file, run.plan(), x, &folder)?;
     let onward = Onward::new(&file, &run, x)?;
+    let spread = Spread::new(&file, &run, noise)?;
+    let maps = check_attention(&file, &run);
+    if !maps.is_empty() {
+        return Err(maps);
+    }
     let eyes = file
         .cameras
         .iter()
@@ -302,6 +372,7 @@ fn assemble(
         normalised: vec![0.0; joints],
         turns,
         onward,
+        spread,
         x: vec![0.0; x],
         noise: vec![0.0; noise],
         dice: Pcg64Mcg::seed_from_u64(seed.unwrap_or(0)),
@@ -401,5 +472,14 @@ fn turns(file: &StagedFile, run: &Run) -> Result<(Turns, usize, usize, Option<u6
             };
             Ok((turns, 0, 0, None))
         }
+        Some(LoopFile::Draw(draw)) if sample > 0 => {
+            let turns = Turns::Draw { noise: draw.noise };
+            Ok((turns, 0, sample, draw.seed))
+        }
+        Some(LoopFile::Draw(_)) => Err(Problem::one(
+            at("tendon.loop"),
+            "an input that reads loop.x, where numbers are drawn",
+            "none",
+        )),
     }
 }

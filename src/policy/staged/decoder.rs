@@ -60,6 +60,7 @@ impl Decoder {
             None => "none",
             Some(LoopFile::Flow(_) | LoopFile::Diffusion(_)) => "of a sample",
             Some(LoopFile::Tokens(_)) => "of tokens",
+            Some(LoopFile::Draw(_)) => "of numbers that are drawn",
         };
         let need_loop = |word: &str| {
             if loop_word == word {
@@ -286,7 +287,8 @@ impl Decoder {
     }
 }
 
-fn rows(
+/// The part of an output that is a chunk.
+pub(super) fn rows(
     values: &[f32],
     window: &WindowFile,
     chunk: &mut [f32],

@@ -146,6 +146,24 @@ fn write_all(bundle: &Opened, out: &mut String) -> core::fmt::Result {
             action.horizon, action.period_ms, action.first_step_ms
         )?;
     }
+    if let Some(uncertainty) = &file.uncertainty {
+        let how = match &uncertainty.from {
+            Some(from) => format!("answers at once from {from}"),
+            None => "answers, each from other noise".into(),
+        };
+        writeln!(
+            out,
+            "uncertainty {} {how}; doubt 1 at a deviation of {:?}",
+            uncertainty.count, uncertainty.spread_max
+        )?;
+    }
+    for map in &file.attention {
+        writeln!(
+            out,
+            "attention   {} of camera {}, {} x {}",
+            map.from, map.camera, map.columns, map.rows
+        )?;
+    }
     let timing = &file.timing;
     writeln!(
         out,
@@ -155,7 +173,7 @@ fn write_all(bundle: &Opened, out: &mut String) -> core::fmt::Result {
     let parity = &file.parity;
     writeln!(
         out,
-        "parity      {} frames, cosine at least {}, error at most {} of the reference's range (run at every load)",
+        "parity      {} frames, cosine at least {}, error at most {} of each action's range in them (run at every load)",
         parity.frames, parity.cosine_min, parity.error_max_fraction
     )?;
     for (name, bytes) in &bundle.files {
@@ -177,6 +195,7 @@ fn times(repeat: Option<&LoopFile>) -> String {
             )
         }
         Some(LoopFile::Tokens(tokens)) => format!("up to {} times (one token each)", tokens.max),
+        Some(LoopFile::Draw(_)) => "once, on numbers that are drawn".into(),
         None => "never".into(),
     }
 }

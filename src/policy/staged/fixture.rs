@@ -16,6 +16,17 @@ use serde::Deserialize;
 /// Time between two frames where the fixture does not say.
 const FRAME_MS: i32 = 100;
 
+/// What a policy made of one observation of its own fixture. Its chunk, its spread and its maps are the policy's still.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rehearsed<'a> {
+    /// Which observation.
+    pub frame: usize,
+    /// What it was told.
+    pub sentence: &'a str,
+    /// How unsure it was, 0 to 1, if it tells.
+    pub doubt: Option<f32>,
+}
+
 #[derive(Deserialize)]
 struct Sentences {
     sentences: Vec<String>,
@@ -139,8 +150,13 @@ impl Fixture {
         })
     }
 
-    /// Runs it through the very path that will drive the robot.
-    pub(crate) fn run(&self, staged: &mut Staged) -> Result<Parity, Vec<Problem>> {
+    /// Runs it through the very path that will drive the robot. `tell` is shown the policy after each frame, with the
+    /// frame's sentence and answer.
+    pub(crate) fn run(
+        &self,
+        staged: &mut Staged,
+        tell: &mut dyn FnMut(&Staged, Rehearsed<'_>),
+    ) -> Result<Parity, Vec<Problem>> {
         let wrong = |frame: usize, expected: String, found: String| {
             vec![Problem {
                 at: format!("{} frame {frame}", self.name),
@@ -190,6 +206,7 @@ impl Fixture {
                 .infer(&observation, noise, None)
                 .map_err(|fault| wrong(frame, "an answer".into(), fault.to_string()))?;
             found.extend_from_slice(answer.chunk);
+            let doubt = answer.doubt;
             if let Some(expected) = self.words.answers.get(frame)
                 && expected != answer.sentence
             {
@@ -199,6 +216,12 @@ impl Fixture {
                     format!("\"{}\"", answer.sentence),
                 ));
             }
+            let rehearsed = Rehearsed {
+                frame,
+                sentence,
+                doubt,
+            };
+            tell(staged, rehearsed);
         }
         let (names, units, trained_range) = match &staged.action {
             None => Default::default(),

@@ -7,6 +7,7 @@ use crate::policy::decode::diffusion::Diffusion;
 use crate::policy::decode::post::Post;
 use crate::policy::manifest::{PackageFile, Unit, at};
 use crate::policy::means;
+use crate::policy::parity::{COSINE_MIN, ERROR_FRACTION_MAX};
 use crate::policy::staged::manifest::{
     ActionFile, LoopFile, SCHEMA, StagedFile, StateFile, TextFile,
 };
@@ -23,10 +24,6 @@ const STEPS_MAX: u32 = 1_000;
 const TOKENS_MAX: usize = 4_096;
 /// Longest time in a manifest, in milliseconds.
 const MS_MAX: f64 = 60_000.0;
-/// A cosine below this would let anything through.
-const COSINE_MIN: f64 = 0.9;
-/// An error above this would too.
-const ERROR_FRACTION_MAX: f64 = 0.05;
 /// Most observations of a fixture.
 const FRAMES_MAX: usize = 256;
 
@@ -280,6 +277,7 @@ impl Judge {
                     );
                 }
             }
+            Some(LoopFile::Draw(_)) => {}
             Some(LoopFile::Tokens(tokens)) => {
                 outputs.extend([("first", &tokens.first), ("next", &tokens.next)]);
                 self.within("tendon.loop.max", 1, TOKENS_MAX, tokens.max);

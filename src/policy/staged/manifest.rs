@@ -72,12 +72,49 @@ pub struct StagedFile {
     /// What the action is; a planner, whose result is a sentence, has none.
     #[serde(default)]
     pub action: Option<ActionFile>,
+    /// How it tells how sure it is, beyond its tokens; absent: it does not.
+    #[serde(default)]
+    pub uncertainty: Option<UncertaintyFile>,
+    /// Where it looked, camera by camera, for people.
+    #[serde(default)]
+    pub attention: Vec<MapFile>,
     /// How often, how soon.
     pub timing: TimingFile,
     /// What must be reproduced at every load.
     pub parity: ParityFile,
     /// File name -> SHA-256 in hexadecimal, of every file of the bundle but the manifest.
     pub sha256: BTreeMap<String, String>,
+}
+
+/// Several answers to one observation: how far they lie apart is how unsure the policy is.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UncertaintyFile {
+    /// `STAGE.OUTPUT` of a graph that gives all answers at once, `[count][horizon][names]` in the decoder's numbers (dropout
+    /// left on, an ensemble). Absent: the loop is run again, each time from other noise, which takes as long each time.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Answers, 2 to 64.
+    pub count: usize,
+    /// First actions of the chunk that count; all if absent.
+    #[serde(default)]
+    pub steps: Option<usize>,
+    /// For each name of the action the standard deviation, in its unit, that is a doubt of 1.
+    pub spread_max: Vec<f32>,
+}
+
+/// A map of where the policy looked.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MapFile {
+    /// The camera's role.
+    pub camera: String,
+    /// `STAGE.OUTPUT`, `[rows][columns]`, the top row first.
+    pub from: String,
+    /// Numbers across.
+    pub columns: usize,
+    /// Numbers down.
+    pub rows: usize,
 }
 
 /// How a sentence becomes a tensor.
@@ -226,6 +263,8 @@ pub enum Noise {
     Normal,
     /// Evenly from -1 to 1 (Evo-1).
     Uniform,
+    /// Evenly from 0 to 1: a graph picks by it from what it gave probabilities to (VQ-BeT).
+    Unit,
 }
 
 /// What is repeated for one action.
@@ -238,6 +277,20 @@ pub enum LoopFile {
     Diffusion(DiffusionLoop),
     /// Token by token.
     Tokens(TokenLoop),
+    /// Nothing is repeated: what reads `loop.x` runs once, on numbers that are drawn.
+    Draw(DrawLoop),
+}
+
+/// Numbers that are drawn for each observation.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrawLoop {
+    /// How.
+    #[serde(default)]
+    pub noise: Noise,
+    /// Fixed seed: the same numbers for every observation. Without it each observation has its own.
+    #[serde(default)]
+    pub seed: Option<u64>,
 }
 
 /// Flow matching.

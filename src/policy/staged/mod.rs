@@ -12,12 +12,13 @@ mod chance;
 mod decoder;
 pub mod describe;
 mod feed;
-mod fixture;
+pub mod fixture;
 mod judge;
 pub mod manifest;
 pub mod onward;
 pub mod plan;
 mod run;
+pub mod spread;
 pub(crate) mod stats;
 mod turns;
 pub mod words;
@@ -34,9 +35,10 @@ use crate::policy::staged::feed::Eye;
 use crate::policy::staged::manifest::{ActionFile, StagedFile};
 use crate::policy::staged::onward::{Onward, Running};
 use crate::policy::staged::run::Run;
+use crate::policy::staged::spread::{Spread, in_units};
 use crate::policy::staged::turns::Turns;
 use crate::policy::staged::words::{Speech, Words};
-use crate::ports::EngineFault;
+use crate::ports::{EngineFault, Tensor};
 use rand_pcg::Pcg64Mcg;
 
 /// What the policy is shown.
@@ -59,8 +61,11 @@ pub struct Answer<'a> {
     pub sentence: &'a str,
     /// Probability of the least likely token that was picked, among the ids that are actions; `None` without tokens.
     pub likeliest: Option<f32>,
-    /// Largest entropy of its tokens as a part of the largest possible, 0 (sure) to 1 (all alike); `None` without tokens.
+    /// How unsure it is, 0 to 1, the worse of two: the largest entropy of its tokens as a part of the largest possible, and
+    /// how far its answers to this observation lie apart. `None` if it tells neither.
     pub doubt: Option<f32>,
+    /// How far they lie apart, by joint, in units; empty if it does not tell.
+    pub spread: &'a [f32],
 }
 
 /// Why there is no answer. The robot goes on with the chunk it has.
@@ -137,6 +142,7 @@ pub struct Staged {
     normalised: Vec<f32>,
     turns: Turns,
     onward: Option<Onward>,
+    spread: Option<Spread>,
     x: Vec<f32>,
     /// First the beginning, then one for each noisy step.
     noise: Vec<f32>,
@@ -211,6 +217,35 @@ impl Staged {
         &self.run.stage_ns
     }
 
+    /// How often each stage ran in the last run, order of the manifest.
+    #[must_use]
+    pub fn stage_runs(&self) -> &[u32] {
+        &self.run.stage_runs
+    }
+
+    /// From now on the inputs of every run of a stage are kept: what a quantiser is calibrated on. Allocates at each run.
+    pub fn keep_inputs(&mut self) {
+        self.run.seen = Some(Vec::new());
+    }
+
+    /// What was kept: stage (order of the manifest) and inputs (by alphabet) of each run.
+    #[must_use]
+    pub fn inputs_seen(&self) -> &[(usize, Vec<Tensor>)] {
+        self.run.seen.as_deref().unwrap_or_default()
+    }
+
+    /// The chunk of the last run: `[horizon][names]` in units.
+    #[must_use]
+    pub fn chunk(&self) -> &[f32] {
+        &self.chunk
+    }
+
+    /// How far its answers of the last run lay apart, by joint, in units; empty if it does not tell.
+    #[must_use]
+    pub fn spread(&self) -> &[f32] {
+        self.spread.as_ref().map_or(&[], Spread::joints)
+    }
+
     /// Numbers of noise of one observation: the beginning of the loop, then each noisy step. 0 without such a loop.
     #[must_use]
     pub fn noise_len(&self) -> usize {
@@ -231,6 +266,9 @@ impl Staged {
         }
         if let Some((_, _, post)) = &mut self.action {
             post.reset();
+        }
+        if let Some(spread) = &mut self.spread {
+            spread.reset();
         }
     }
 
@@ -277,6 +315,7 @@ impl Staged {
             onward.begin(&mut self.run, &self.units, normaliser);
         }
         self.run.begin(clock)?;
+        self.wander(clock)?;
         self.turn(clock)?;
         if let Some(onward) = &mut self.onward {
             onward.keep(&self.x, &self.units);
@@ -291,7 +330,7 @@ impl Staged {
             Some(manifest::LoopFile::Tokens(tokens)) => tokens.allowed.is_some(),
             _ => false,
         };
-        limited || self.decoder.tells_doubt()
+        limited || self.decoder.tells_doubt() || self.spread.is_some()
     }
 
     fn read(&mut self) -> Result<Answer<'_>, Fault> {
@@ -318,20 +357,19 @@ impl Staged {
         decoder.read(&raw, chunk, width, answer)?;
         let token = decoder.doubt(&raw).or(*token_doubt);
         if let Some((_, normaliser, post)) = action {
-            if decoder.is_normalised() {
-                for row in chunk.chunks_exact_mut(width.max(1)) {
-                    for (at, value) in row.iter_mut().enumerate() {
-                        *value = normaliser.restore(at, *value);
-                    }
-                }
-            }
-            post.run(chunk, width, units)?;
+            let normaliser = decoder.is_normalised().then_some(&*normaliser);
+            in_units(chunk, width, normaliser, post, units)?;
         }
+        self.compare()?;
+        let spread = self.spread.as_ref();
+        let entropy = token.map(|token| token.entropy);
+        let apart = spread.map(Spread::doubt);
         Ok(Answer {
-            chunk,
-            sentence: answer,
+            chunk: &self.chunk,
+            sentence: &self.answer,
             likeliest: token.map(|token| token.likeliest),
-            doubt: token.map(|token| token.entropy),
+            doubt: entropy.into_iter().chain(apart).reduce(f32::max),
+            spread: spread.map_or(&[], Spread::joints),
         })
     }
 }

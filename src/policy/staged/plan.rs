@@ -152,6 +152,7 @@ fn source(file: &StagedFile, name: &str) -> Option<Source> {
                 _ => Source::Used,
             });
         }
+        "loop.x" if matches!(file.repeat, Some(LoopFile::Draw(_))) => return Some(Source::X),
         "loop.x" | "loop.time" => {
             return matches!(
                 file.repeat,
@@ -562,17 +563,24 @@ impl Plan {
             Some(LoopFile::Flow(flow)) => vec![&flow.velocity],
             Some(LoopFile::Diffusion(diffusion)) => vec![&diffusion.said],
             Some(LoopFile::Tokens(tokens)) => vec![&tokens.first, &tokens.next],
-            None => Vec::new(),
+            Some(LoopFile::Draw(_)) | None => Vec::new(),
         };
         let decoded = match &file.decoder {
             DecoderFile::Regression(regression) => Some(&regression.from),
             DecoderFile::Rt1(rt1) => Some(&rt1.from),
             _ => None,
         };
+        let told = file.attention.iter().map(|map| &map.from);
+        let told = told.chain(
+            file.uncertainty
+                .iter()
+                .filter_map(|each| each.from.as_ref()),
+        );
         stays.extend(
             named
                 .into_iter()
                 .chain(decoded)
+                .chain(told)
                 .filter_map(|name| output_of(file, name)),
         );
         for (index, stage) in self.stages.iter_mut().enumerate() {

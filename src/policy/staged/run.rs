@@ -48,6 +48,10 @@ pub(crate) struct Run {
     instruction_is_new: bool,
     /// Nanoseconds of each stage since [`Run::begin`], if a clock is given.
     pub(crate) stage_ns: Vec<u64>,
+    /// How often each ran since then.
+    pub(crate) stage_runs: Vec<u32>,
+    /// Stage and inputs of each run, if they are asked for. Allocates.
+    pub(crate) seen: Option<Vec<(usize, Vec<Tensor>)>>,
 }
 
 /// A clock, to tell where the time went.
@@ -115,6 +119,8 @@ impl Run {
             .collect();
         let mut run = Run {
             stage_ns: vec![0; stages.len()],
+            stage_runs: vec![0; stages.len()],
+            seen: None,
             plan,
             stages,
             targets,
@@ -248,6 +254,7 @@ impl Run {
     pub(crate) fn begin(&mut self, clock: Option<Clock<'_>>) -> Result<(), EngineFault> {
         self.copied_bytes = 0;
         self.stage_ns.fill(0);
+        self.stage_runs.fill(0);
         for turn in 0..self.plan.order.len() {
             let Some(index) = self.plan.order.get(turn).copied() else {
                 continue;
@@ -272,6 +279,15 @@ impl Run {
         self.loaded = true;
         self.instruction_is_new = false;
         Ok(())
+    }
+
+    /// The loop begins anew: what it carries begins as at the observation.
+    pub(crate) fn again(&mut self) {
+        for (stage, planned) in self.stages.iter_mut().zip(&self.plan.stages) {
+            if planned.rate == Rate::Step {
+                stage.anew = true;
+            }
+        }
     }
 
     /// Runs the stages of the loop once.
@@ -312,12 +328,18 @@ impl Run {
             .stages
             .get(index)
             .map_or("", |stage| stage.spec.id.as_str());
+        if let Some(seen) = &mut self.seen {
+            seen.push((index, stage.inputs.clone()));
+        }
         stage
             .engine
             .run(&stage.inputs, &mut stage.outputs)
             .map_err(|EngineFault(text)| EngineFault(format!("stage \"{id}\": {text}")))?;
         stage.version += 1;
         stage.anew = false;
+        if let Some(runs) = self.stage_runs.get_mut(index) {
+            *runs += 1;
+        }
         if let (Some(clock), Some(began), Some(spent)) =
             (clock, began, self.stage_ns.get_mut(index))
         {

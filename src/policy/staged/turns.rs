@@ -29,6 +29,9 @@ pub(super) enum Turns {
         first: Place,
         next: Place,
     },
+    Draw {
+        noise: Noise,
+    },
 }
 
 impl Staged {
@@ -46,27 +49,31 @@ impl Staged {
         if let Some(seed) = self.seed {
             self.dice = Pcg64Mcg::seed_from_u64(seed);
         }
-        let uniform = matches!(
-            self.turns,
-            Turns::Flow {
-                noise: Noise::Uniform,
-                ..
-            }
-        );
+        self.draw_more();
+        Ok(())
+    }
+
+    /// The dice go on from where they are.
+    pub(super) fn draw_more(&mut self) {
+        let noise = match self.turns {
+            Turns::Flow { noise, .. } | Turns::Draw { noise } => noise,
+            Turns::None | Turns::Diffusion { .. } | Turns::Tokens { .. } => Noise::Normal,
+        };
         for pair in self.noise.chunks_mut(2) {
             let [first, second] = [open_unit(&mut self.dice), open_unit(&mut self.dice)];
-            let drawn = if uniform {
-                [2.0 * first - 1.0, 2.0 * second - 1.0]
-            } else {
-                let radius = (-2.0 * first.ln()).sqrt();
-                let angle = core::f64::consts::TAU * second;
-                [radius * angle.cos(), radius * angle.sin()]
+            let drawn = match noise {
+                Noise::Uniform => [2.0 * first - 1.0, 2.0 * second - 1.0],
+                Noise::Unit => [first, second],
+                Noise::Normal => {
+                    let radius = (-2.0 * first.ln()).sqrt();
+                    let angle = core::f64::consts::TAU * second;
+                    [radius * angle.cos(), radius * angle.sin()]
+                }
             };
             for (slot, value) in pair.iter_mut().zip(drawn) {
                 *slot = value as f32;
             }
         }
-        Ok(())
     }
 
     pub(super) fn turn(&mut self, clock: Option<Clock<'_>>) -> Result<(), Fault> {
@@ -108,6 +115,10 @@ impl Staged {
                 if let Some(onward) = onward {
                     onward.hold(x);
                 }
+            }
+            Turns::Draw { .. } => {
+                run.feed(Source::X, |slot| slot.copy_from_slice(noise));
+                run.step(clock)?;
             }
             Turns::Diffusion { steps, said } => {
                 let (first, rest) = noise.split_at(x.len());

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon policy quantize`: Q/DQ graphs of a staged bundle, made by a Python that has onnxruntime's quantiser and proven
+//! here, block by block, on the bundle's fixture.
+
+use crate::config::problem::Problem;
+use crate::policy::staged::Staged;
+use crate::policy::staged::bundle::is_staged;
+use crate::runtime::engines::cpu_engine;
+use serde_json::json;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const SCRIPT: &str = include_str!("quantize.py");
+
+/// What a quantised policy may differ from its reference: least cosine of a chunk, and largest error of a joint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gate {
+    /// Of each chunk.
+    pub cosine_min: f64,
+    /// Of a revolute joint.
+    pub rad_max: f64,
+    /// Of a prismatic one.
+    pub m_max: f64,
+    /// Of a gripper, of its travel.
+    pub fraction_max: f64,
+}
+
+impl Default for Gate {
+    /// Half a degree and a millimetre; a gripper's hundredth, as its chunk's numbers have in a fixture.
+    fn default() -> Gate {
+        Gate {
+            cosine_min: 0.9995,
+            rad_max: 0.5_f64.to_radians(),
+            m_max: 1e-3,
+            fraction_max: 0.01,
+        }
+    }
+}
+
+/// Writes the bundle with its Q/DQ graphs and its report into `out`, and returns the report in short, as JSON.
+///
+/// # Errors
+/// Every [`Problem`] of the bundle, or what the Python says.
+pub fn quantize(
+    dir: &Path,
+    out: &Path,
+    python: &Path,
+    program: &Path,
+    gate: Gate,
+) -> Result<String, Vec<Problem>> {
+    if !is_staged(dir) {
+        return Err(Problem::one(
+            dir.display().to_string(),
+            "a bundle of schema 2 (of one of schema 1 engines/bench-vla/train makes the Q/DQ graph)",
+            "another",
+        ));
+    }
+    if out.exists() {
+        return Err(Problem::one(
+            out.display().to_string(),
+            "a folder that does not exist yet",
+            "one that does",
+        ));
+    }
+    let inputs = Staged::calibration(dir, &cpu_engine(1))?;
+    let wrong = |found: String| {
+        let expected = "a Python with onnx, onnxruntime, numpy and safetensors that quantises";
+        Problem::one(python.display().to_string(), expected, found)
+    };
+    let mut calibration = std::env::temp_dir();
+    calibration.push(format!(
+        "tendon-calibration-{}.safetensors",
+        std::process::id()
+    ));
+    std::fs::write(&calibration, inputs).map_err(|error| wrong(error.to_string()))?;
+    let wanted = json!({
+        "bundle": dir, "out": out, "tendon": program, "calibration": calibration,
+        "cosine_min": gate.cosine_min, "rad_max": gate.rad_max, "m_max": gate.m_max, "fraction_max": gate.fraction_max,
+    });
+    let done = Command::new(python)
+        .arg("-c")
+        .arg(SCRIPT)
+        .arg(wanted.to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output();
+    // Whatever became of it, it is not needed any more.
+    drop(std::fs::remove_file(&calibration));
+    let done = done.map_err(|error| wrong(error.to_string()))?;
+    if !done.status.success() {
+        return Err(wrong(format!("{}; its own words are above", done.status)));
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
