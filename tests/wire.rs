@@ -288,7 +288,7 @@ fn history(seed: u64, script: &mut Script) {
                 captured: Mono(now),
                 chunk_id: 6,
                 bundle_hash: 7,
-                unproven: counter % 2 == 0,
+                unproven: counter.is_multiple_of(2),
             },
             setpoint: Setpoint::at_rest(&[q, 0.5]),
         };

@@ -6,6 +6,7 @@ use crate::fixture::cpu;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use tendon::policy::ParityMiss;
 use tendon::config::Config;
 use tendon::policy::LoadOptions;
 use tendon::policy::pilot::Pilot;
@@ -46,7 +47,7 @@ fn config(folder: &tempfile::TempDir) -> Config {
 fn poses_and_deltas_drive_the_bench_as_joint_targets_do() {
     for name in ["pose", "delta"] {
         let folder = bundle(name, |_| ());
-        let report = demo::lockstep(config(&folder), 8, 7, 0, &AtomicBool::new(false));
+        let report = demo::lockstep(config(&folder), 8, 7, 0, ParityMiss::Refuse, &AtomicBool::new(false));
         let report = report.expect("a run");
         println!(
             "{name}: {} of {}, governor changed {} of {} ticks, ran out {}",

@@ -36,7 +36,7 @@ mod tests;
 pub mod trigger;
 
 use crate::core::action::{JointKind, Setpoint};
-use crate::core::chunk::{Chunk, Provenance};
+use crate::core::chunk::Chunk;
 use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
 pub use answer::{Absence, Intake, Step};

@@ -161,6 +161,7 @@ struct Place {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // A handful of them, made once.
 enum Step {
     Rotate,
     Crop {

@@ -262,6 +262,7 @@ impl Resample {
 }
 
 /// Nearest whole number of 0..=255, halves upwards. In floats all along: a cast to a byte and back is done one by one.
+#[allow(clippy::manual_clamp)] // Which is no byte where the value is no number.
 fn to_bytes(values: &mut [f32]) {
     /// A number below 2^22 that this is added to has no room for a fraction and is rounded.
     const WHOLE: f32 = 12_582_912.0;
