@@ -6,9 +6,9 @@ use crate::fixture::cpu;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tendon::policy::ParityMiss;
 use tendon::config::Config;
 use tendon::policy::LoadOptions;
+use tendon::policy::ParityMiss;
 use tendon::policy::pilot::Pilot;
 use tendon::runtime::demo;
 use tendon::runtime::deployment::Deployment;
@@ -47,7 +47,14 @@ fn config(folder: &tempfile::TempDir) -> Config {
 fn poses_and_deltas_drive_the_bench_as_joint_targets_do() {
     for name in ["pose", "delta"] {
         let folder = bundle(name, |_| ());
-        let report = demo::lockstep(config(&folder), 8, 7, 0, ParityMiss::Refuse, &AtomicBool::new(false));
+        let report = demo::lockstep(
+            config(&folder),
+            8,
+            7,
+            0,
+            ParityMiss::Refuse,
+            &AtomicBool::new(false),
+        );
         let report = report.expect("a run");
         println!(
             "{name}: {} of {}, governor changed {} of {} ticks, ran out {}",
@@ -74,7 +81,8 @@ fn refused(name: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn what_does_not_fit_the_robot_or_itself_is_refused_by_name() {
-    let cases: [(&str, fn(&mut Value), &str); 7] = [
+    type Case = (&'static str, fn(&mut Value), &'static str);
+    let cases: [Case; 7] = [
         (
             "pose",
             |t| t["action"]["means"][0]["link"] = "hand".into(),

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tendon::policy::ParityMiss;
 use tendon::config::Config;
 use tendon::core::schedule::trigger::{Left, Trigger};
+use tendon::policy::ParityMiss;
 use tendon::runtime::demo;
 use tendon::runtime::deployment::Deployment;
 
@@ -34,7 +34,14 @@ fn each_trigger_does_the_task_with_fewer_plans_and_without_a_stall() {
             0,
         ),
     ] {
-        let report = demo::lockstep(config(trigger), 4, 7, injected_ms, ParityMiss::Refuse, &AtomicBool::new(false));
+        let report = demo::lockstep(
+            config(trigger),
+            4,
+            7,
+            injected_ms,
+            ParityMiss::Refuse,
+            &AtomicBool::new(false),
+        );
         let report = report.expect("a run");
         let plans = report.chunks;
         println!(
