@@ -110,7 +110,7 @@ pub fn package(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
     callbacks(&model)?;
     let onnx = graph_of(&model)?;
     let (inputs, outputs) = probe(&request.folder.join(&onnx))
-        .map_err(|found| Problem::one(onnx.to_string(), "a graph that can be read", found))?;
+        .map_err(|found| Problem::one(onnx.as_str(), "a graph that can be read", found))?;
     let before = before(&model, request)?;
     let after = after(&model, request)?;
     let info = match &request.info {

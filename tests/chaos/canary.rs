@@ -45,6 +45,15 @@ impl Canary {
     }
 }
 
+impl Canary {
+    /// The longest that it stood still at a stretch between the two.
+    pub fn longest_ns(&self, from: Mono, to: Mono) -> u64 {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let inside = late.iter().filter(|(woke, _)| *woke > from && *woke < to);
+        inside.map(|(_, late_ns)| *late_ns).max().unwrap_or(0)
+    }
+}
+
 impl Drop for Canary {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);

@@ -175,7 +175,7 @@ impl Cause {
             Cause::StateNotFinite    => (Hold, ByItself, "the joint state is not finite and was dropped"),
             Cause::DeadmanReleased   => (Hold, ByItself, "the deadman switch is not held"),
             Cause::Oscillation       => (Hold, OnArming, "the policy shakes against the limits"),
-            Cause::PoseOutside       => (Hold, OnArming, "a joint stands outside its position limits"),
+            Cause::PoseOutside       => (Hold, OnArming, "the pose lies outside the joints' limits or the space"),
             Cause::PoseMoving        => (Hold, OnArming, "a joint moved while the robot was being armed"),
             Cause::CommandsRefused   => (Hold, OnArming, "the motor controller refuses our commands"),
             Cause::StateDimension    => (Stop, OnAcknowledgement, "the joint state has the wrong number of joints, or none of the torques that are limited"),

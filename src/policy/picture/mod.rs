@@ -170,7 +170,7 @@ enum Step {
         size: [usize; 2],
     },
     Resize {
-        resample: Resample,
+        resample: Box<Resample>,
         at: Place,
         size: [usize; 2],
         pad: f32,
@@ -438,7 +438,7 @@ fn largest(file: &CameraFile) -> usize {
 
 fn whole(resample: Resample, size: [usize; 2]) -> Step {
     Step::Resize {
-        resample,
+        resample: Box::new(resample),
         at: Place { left: 0, top: 0 },
         size,
         pad: 0.0,
@@ -477,7 +477,7 @@ fn fitted(
     // torchvision's CenterCrop rounds a half to the even neighbour.
     let middle = |over: usize| (over as f64 / 2.0).round_ties_even() as usize;
     Some(Step::Resize {
-        resample,
+        resample: Box::new(resample),
         at: match fit {
             Fit::PadLeftTop => Place {
                 left: rest[0],
