@@ -11,6 +11,7 @@ use crate::stage::{Stage, ms, until};
 use std::process::Child;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tendon::bench::process::Request;
 use tendon::core::units::MS;
 use tendon::link::keys;
 use tendon::runtime::{clock, demo};
@@ -49,6 +50,13 @@ fn load_percent() -> u64 {
 fn median(mut numbers: Vec<u64>) -> u64 {
     numbers.sort_unstable();
     numbers[numbers.len() / 2]
+}
+
+/// Carries the arm home and arms it: where the motor controller stopped it by itself may be where it must not be.
+fn begin_anew(stage: &mut Stage, seed: u64) {
+    drop(stage.ask(keys::mode, "reset"));
+    drop(stage.ask_bench(&Request::Set(demo::scene(seed))));
+    stage.until_granted(keys::mode, "active");
 }
 
 #[test]
@@ -96,12 +104,11 @@ fn watch(seconds: u64) {
             .ask(keys::mode, "status")
             .unwrap_or_else(|error| error);
         if !said.starts_with("active") {
-            match stage.canary.stall_ns(looked, now) {
+            match stage.canary.longest_ns(looked, now) {
                 stall_ns if stall_ns >= STALL_NS => explained += 1,
                 _ => unexplained.push(said),
             }
-            drop(stage.ask(keys::mode, "reset"));
-            stage.until_granted(keys::mode, "active");
+            begin_anew(&mut stage, u64::from(looks));
         }
         let mut reports = stage.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let moves = |report: &tendon::core::wire::state::Report| {
@@ -133,7 +140,9 @@ fn watch(seconds: u64) {
             rss(&sizes[3 * quarter..]),
         );
         println!("{name}: {early} KiB in the second quarter, {late} KiB in the last");
-        assert!(late <= early + early / 50 + 1_024, "{name} grows");
+        // The bench takes another of malloc's arenas, eight megabytes, now and then when a scene is set.
+        let room = if name == "runtime" { 1_024 } else { 32_768 };
+        assert!(late <= early + early / 50 + room, "{name} grows");
         let threads: Vec<u64> = sizes[quarter..].iter().map(|(_, count)| *count).collect();
         assert_eq!(
             threads.iter().min(),

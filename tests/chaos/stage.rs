@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tendon::bench::process::Request;
 use tendon::config::{Config, LinkConfig};
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::command::{self, COMMAND_LEN_MAX};
@@ -85,7 +86,7 @@ pub struct Stage {
     pub commands: Shared<Sent>,
     pub state: PathBuf,
     at_runtime: Session,
-    _at_bench: Session,
+    at_bench: Session,
 }
 
 impl Drop for Stage {
@@ -225,7 +226,7 @@ impl Stage {
             commands,
             state,
             at_runtime,
-            _at_bench: at_bench,
+            at_bench,
         };
         if !setting.no_arming {
             stage.until_granted(keys::instruction, "put the red block in the left bin");
@@ -252,6 +253,13 @@ impl Stage {
     /// Asks the runtime.
     pub fn ask(&self, key: fn(&str) -> String, text: &str) -> Result<String, String> {
         operator_end::ask(&self.at_runtime, &key(ROBOT), text).map_err(|error| error.to_string())
+    }
+
+    /// Asks the bench robot.
+    pub fn ask_bench(&self, request: &Request) -> Result<String, String> {
+        let text = serde_json::to_string(request).map_err(|error| error.to_string())?;
+        let answer = operator_end::ask(&self.at_bench, &keys::bench(ROBOT), &text);
+        answer.map_err(|error| error.to_string())
     }
 
     #[track_caller]

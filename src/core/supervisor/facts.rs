@@ -109,7 +109,9 @@ pub enum Refused {
     #[error("no fresh joint state from the motor controller: is it running and connected?")]
     State,
     /// Pose outside limits.
-    #[error("the pose lies outside the joints' limits or the space of robot.toml: move the robot inside by hand")]
+    #[error(
+        "the pose lies outside the joints' limits or the space of robot.toml: move the robot inside by hand"
+    )]
     Pose,
     /// The robot is moving.
     #[error("a joint is moving although nothing commands it")]
