@@ -396,3 +396,34 @@ fn nothing_is_allocated_between_observation_and_chunk() {
         assert_eq!((1..10).map(&mut run).sum::<u64>(), 0, "{family}");
     }
 }
+
+/// What a quantiser is calibrated on: every input of every run of every stage on the fixture.
+#[test]
+fn the_inputs_of_every_stage_can_be_had_for_calibration() {
+    let bytes = Staged::calibration(&folder("pi0"), &cpu).expect("a bundle");
+    let file = TensorFile::parse("calibration", &bytes).expect("a safetensors file");
+    let runs = |stage: &str, input: &str| {
+        let end = format!("/{stage}/{input}");
+        file.keys().filter(|key| key.ends_with(&end)).count()
+    };
+    let policy =
+        Staged::load(&folder("pi0"), LoadOptions::default(), &cpu).expect("it holds its fixture");
+    let frames = policy.file().parity.frames;
+    for stage in &policy.file().stages {
+        // The prefix once an observation, the expert once a step.
+        let each = if stage.id == "prefix" { 1 } else { 10 };
+        for (input, tensor) in &stage.inputs {
+            assert_eq!(
+                runs(&stage.id, input),
+                frames * each,
+                "{} {input}",
+                stage.id
+            );
+            let key = format!("0/{}/{input}", stage.id);
+            if stage.id == "prefix" && tensor.dtype == tendon::ports::Dtype::F32 {
+                let values = file.f32(&key, &tensor.shape).expect("of the graph's shape");
+                assert!(values.iter().all(|value| value.is_finite()));
+            }
+        }
+    }
+}
