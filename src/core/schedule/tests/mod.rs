@@ -11,6 +11,7 @@ mod pace;
 mod streams;
 
 use super::*;
+use crate::core::chunk::Provenance;
 use crate::core::units::MS;
 
 const TICK: u64 = 5 * MS;
