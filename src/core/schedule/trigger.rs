@@ -120,10 +120,10 @@ impl Trigger {
                 tracking_max,
                 scene_max,
             } => {
-                // Written so that what is no number is a surprise.
-                if !(facts.tracking <= *tracking_max) {
+                // What is no number is a surprise too.
+                if facts.tracking.is_nan() || facts.tracking > *tracking_max {
                     Some(Reason::Tracking)
-                } else if !(facts.scene <= *scene_max) {
+                } else if facts.scene.is_nan() || facts.scene > *scene_max {
                     Some(Reason::Scene)
                 } else {
                     is_left(UNSURPRISED).then_some(Reason::Left)

@@ -259,7 +259,7 @@ fn numbers_that_are_none_move_nothing() {
 fn an_orientation_is_the_same_as_matrix_quaternion_and_vector() {
     let mut dice = Dice::new(2, 0);
     for _ in 0..500 {
-        let vector = scale(unit(&mut dice), dice.range(0.0, 3.14));
+        let vector = scale(unit(&mut dice), dice.range(0.0, 3.1));
         let turn = Turn::by(vector);
         for (found, wanted) in turn.vector().iter().zip(vector) {
             assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");
