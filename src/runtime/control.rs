@@ -54,6 +54,8 @@ pub struct Followed {
     pub steps: usize,
     /// From observation to hand-over in actions, the longest of late; 0 while nothing is known, as after a start.
     pub delay_steps: u16,
+    /// Until when it is followed at the latest.
+    pub until: Mono,
     /// How often following was begun: after arming, and after a person let go.
     pub begun: u32,
 }
@@ -71,6 +73,7 @@ impl Followed {
         };
         running.map_or(none, |chunk| Followed {
             begun,
+            until: schedule.follows_until().unwrap_or(Mono(0)),
             chunk_id: chunk.provenance().chunk_id,
             first_at: chunk.first_at(),
             period_ns: chunk.period_ns(),

@@ -329,6 +329,7 @@ impl Inference {
             first_at: plan.first_at,
             period_ns,
             actions: u16::try_from(rows_ns / period_ns + 1).unwrap_or(u16::MAX),
+            until: plan.until,
             delay_ns: plan.period_ns.saturating_mul(u64::from(plan.delay_steps)),
             tracking: if surprise {
                 self.tracking(plan, frame.captured, states)

@@ -9,7 +9,7 @@ use crate::core::units::Mono;
 
 /// How far ahead it is looked at least and at most.
 const AHEAD_MIN_NS: u64 = 200_000_000;
-const AHEAD_MAX_NS: u64 = 500_000_000;
+const AHEAD_MAX_NS: u64 = 1_000_000_000;
 /// Ways to join a plan that are tried at most: longer and longer, and slower and slower.
 const TURNS_LONGER: usize = 4;
 const TURNS_SLOWER: usize = 2;
@@ -32,7 +32,7 @@ pub(super) struct Way {
 /// Once a way is found to be so many times too fast it does not matter by how much.
 const HOPELESS: f64 = 3.0;
 /// Where a slower plan that waits for the robot is still so many times too fast, it is not a matter of pace.
-const PACELESS: f64 = 1.3;
+const PACELESS: f64 = 2.0;
 
 /// A way with how many times too fast it is.
 #[derive(Clone, Copy, Debug)]

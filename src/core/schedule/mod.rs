@@ -48,8 +48,7 @@ use merge::Plan;
 pub use pace::{InForce, Rates};
 use pace::{Most, Pace};
 use rtc::Delays;
-use seam::Bound;
-use seam::{Motion, Seam};
+use seam::{Bound, Motion, Seam};
 
 /// Which of the two plans is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -378,6 +377,12 @@ impl Schedule {
     #[must_use]
     pub fn running(&self) -> Option<&Chunk> {
         self.plan().map(|plan| &plan.raw)
+    }
+
+    /// Until when the plan is followed at the latest: one that is played slower is over when it was meant to be.
+    #[must_use]
+    pub fn follows_until(&self) -> Option<Mono> {
+        self.plan().map(|plan| self.plan_end(&plan.merged))
     }
 
     /// How fast the plan is played: plan seconds a second, at most 1.

@@ -57,6 +57,8 @@ pub struct Facts {
     pub period_ns: u64,
     /// Its actions.
     pub actions: u16,
+    /// It is not followed for longer: one that is played slower is over before its last action.
+    pub until: Mono,
     /// From observation to hand-over, the longest of late; 0 while nothing is known.
     pub delay_ns: u64,
     /// Largest way of a joint from where the plan has it, rad or m.
@@ -95,6 +97,7 @@ impl Trigger {
         let period_ns = facts.period_ns.max(1);
         let last = u64::from(facts.actions).saturating_sub(1);
         let end = facts.first_at.plus_ns(period_ns.saturating_mul(last));
+        let end = end.min(facts.until);
         if end <= now {
             return Some(Reason::NoPlan);
         }
@@ -117,7 +120,7 @@ impl Trigger {
                 tracking_max,
                 scene_max,
             } => {
-                // What is no number is a surprise.
+                // What is no number is a surprise too.
                 if facts.tracking.is_nan() || facts.tracking > *tracking_max {
                     Some(Reason::Tracking)
                 } else if facts.scene.is_nan() || facts.scene > *scene_max {
@@ -196,6 +199,7 @@ mod tests {
         first_at: Mono(1_000 * MS),
         period_ns: 50 * MS,
         actions: 16,
+        until: Mono(u64::MAX),
         delay_ns: 0,
         tracking: 0.0,
         scene: 0.0,
@@ -231,6 +235,21 @@ mod tests {
             let after = Mono(1_750 * MS);
             assert_eq!(trigger.due(after, Some(&PLAN)), Some(Reason::NoPlan));
         }
+    }
+
+    /// Slowed while the limits are tighter, it never gets to its last action.
+    #[test]
+    fn a_plan_that_is_played_slower_is_short() {
+        let slowed = Facts {
+            until: Mono(1_600 * MS),
+            ..PLAN
+        };
+        let queue = Trigger::Queue(Left::Actions(4));
+        assert_eq!(first(queue, &slowed), (400, Reason::Left));
+        assert_eq!(
+            queue.due(Mono(1_600 * MS), Some(&slowed)),
+            Some(Reason::NoPlan)
+        );
     }
 
     #[test]
