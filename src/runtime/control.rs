@@ -179,7 +179,7 @@ pub fn drive(
 }
 
 /// The control thread.
-pub fn run(mut schedule: Schedule, mut io: ControlIo, mut ticks: Ticks, seat: &Seat) {
+pub fn run(mut schedule: Box<Schedule>, mut io: ControlIo, mut ticks: Ticks, seat: &Seat) {
     let mut missed = 0;
     let mut obeyed_from = 0;
     let mut phase = PhaseLock::new(ticks.period_ns());

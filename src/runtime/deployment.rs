@@ -74,7 +74,7 @@ pub struct Deployment {
     /// For tokenising away from the inference thread.
     pub words: Words,
     /// The scheduler.
-    pub schedule: Schedule,
+    pub schedule: Box<Schedule>,
     /// The governor.
     pub governor: Governor,
     /// The streams.
@@ -151,7 +151,7 @@ impl Deployment {
             parity: policy.parity().clone(),
             engine,
             words: policy.words(),
-            schedule: Schedule::new(config.schedule()),
+            schedule: Box::new(Schedule::new(config.schedule())),
             governor,
             identities: Identities::of(&config.robot.name, &config.robot.joints),
             inference: Inference::new(policy, pace, settings, &kinds),

@@ -55,7 +55,7 @@ pub struct Lockstep {
     /// Width and height of each camera, the pacing one first.
     sizes: Vec<[usize; 2]>,
     inference: Inference,
-    schedule: Schedule,
+    schedule: Box<Schedule>,
     governor: Governor,
     framer: Framer,
     /// What was measured.
