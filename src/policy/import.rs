@@ -457,17 +457,7 @@ fn camera(
         ));
     };
     let feature = info.get("features").and_then(|features| features.get(key));
-    let sides: Vec<usize> = feature
-        .and_then(|feature| feature.get("shape"))
-        .and_then(Value::as_array)
-        .map(|sides| {
-            sides
-                .iter()
-                .filter_map(Value::as_u64)
-                .map(|side| side as usize)
-                .collect()
-        })
-        .unwrap_or_default();
+    let sides = whole_numbers(feature.and_then(|feature| feature.get("shape")));
     let order: Vec<&str> = feature
         .and_then(|feature| feature.get("names"))
         .and_then(Value::as_array)
@@ -555,4 +545,11 @@ pub(crate) fn frames_of(path: &Path, width: usize) -> Fallible<usize> {
             error.to_string(),
         )),
     }
+}
+
+/// The whole numbers of a list; none where there is no list.
+pub(super) fn whole_numbers(list: Option<&Value>) -> Vec<usize> {
+    let numbers = list.and_then(Value::as_array).into_iter().flatten();
+    let numbers = numbers.filter_map(Value::as_u64);
+    numbers.map(|number| number as usize).collect()
 }

@@ -2,7 +2,7 @@
 //! Components and statistics of a `policy_package`, read as its own readers read them.
 
 use crate::config::problem::Problem;
-use crate::policy::import::{Fallible, bytes, text};
+use crate::policy::import::{Fallible, bytes, text, whole_numbers};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, Value, json};
@@ -132,18 +132,7 @@ impl Resize {
             let found = text(component.args.get(key));
             Problem::one(format!("{}.{key}", component.at), expected, found)
         };
-        let sides: Vec<usize> = component
-            .args
-            .get("image_resolution")
-            .and_then(Value::as_array)
-            .map(|sides| {
-                sides
-                    .iter()
-                    .filter_map(Value::as_u64)
-                    .map(|side| side as usize)
-                    .collect()
-            })
-            .unwrap_or_default();
+        let sides = whole_numbers(component.args.get("image_resolution"));
         let [height, width] = sides[..] else {
             return Err(wrong("image_resolution", "[height, width]"));
         };

@@ -4,7 +4,7 @@
 //!
 //! The package says how pictures and states are fed and how the action is read, by components in the short form
 //! (`{"type": NAME, ...}`) or in the long one (`class_path` and `init_args` of `physicalai.inference`, version 0.3). Those that
-//! one graph and its numbers need are mapped ([`Picture`], [`Statistics`]); another component changes the numbers in a
+//! one graph and its numbers need are mapped (pictures, statistics); another component changes the numbers in a
 //! way that is not known here, and is refused by name. What no package says comes with the [`Request`]: the unit of a joint, how many
 //! actions a second, the size of a camera whose picture is resized, and the fixture.
 
@@ -12,7 +12,7 @@ use crate::config::problem::Problem;
 use crate::policy::folder::{hash, hex};
 use crate::policy::import::{
     Fallible, JointUnit, Probe, bytes, check_joints, conversions, frames_of, names, put, read_json,
-    text, write,
+    text, whole_numbers, write,
 };
 use crate::policy::import_package::{Component, Resize, Statistics, components, plain};
 use crate::ports::{Dtype, TensorSpec};
@@ -518,15 +518,7 @@ fn camera(
     let shape: Vec<usize> = known
         .iter()
         .find(|camera| camera.get("name").and_then(Value::as_str) == Some(role.as_str()))
-        .and_then(|camera| camera.get("shape")?.as_array())
-        .map(|sides| {
-            sides
-                .iter()
-                .filter_map(Value::as_u64)
-                .map(|side| side as usize)
-                .collect()
-        })
-        .unwrap_or_default();
+        .map_or_else(Vec::new, |camera| whole_numbers(camera.get("shape")));
     let said = request
         .sizes
         .iter()

@@ -3,7 +3,7 @@
 //!
 //! A plan that asks for more than the robot may do now (in the time after arming, at a share of its speed) is played
 //! slower, all joints by the same rate: the path stays what the policy meant and only time stretches. The rate is
-//! constant between two seams and chosen anew at each of them, for the plan and its seam together ([`super::ahead`]); what it
+//! constant between two seams and chosen anew at each of them, for the plan and its seam together (`ahead.rs`); what it
 //! changes in velocity and acceleration the seam fades like any other difference, so the setpoints stay C2. Where the
 //! robot would have to hurry after the plan, the plan is put off instead.
 //!
