@@ -13,10 +13,7 @@ use tendon::bench::process::{self, Clock, Settings};
 use tendon::config::{Config, LinkConfig};
 use tendon::core::units::Mono;
 use tendon::runtime::deployment::Identities;
-use tendon::runtime::{clock, demo, realtime};
-
-/// `SCHED_FIFO` priority of the motor controller's loop, where it is granted: above every thread of a runtime beside it.
-const MOTOR_FIFO: i32 = 88;
+use tendon::runtime::{clock, demo};
 
 /// Arguments of `tendon bench-robot`.
 #[derive(Debug, Args)]
@@ -88,8 +85,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         now: clock::now as fn() -> Mono,
         sleep_until: clock::sleep_until,
     };
-    // As a drive's own controller would come round whatever else the machine does. Camera and link stay as they are.
-    let _ = realtime::take_seat(MOTOR_FIFO, &[]);
     process::run(&link, &settings, clock, &ending, &camera_fault).map_err(Failure::failed)
 }
 
