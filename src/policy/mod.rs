@@ -13,6 +13,7 @@
 //! (scheduler, governor), how a graph is run (`engine`, handed in by the caller).
 
 mod agree;
+pub mod answer;
 pub mod binding;
 pub mod bundle;
 pub mod check;
