@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         cli::Verb::SchedSim(options) => cli::sched_sim::run(&options),
         cli::Verb::FaultSim(options) => cli::fault_sim::run(&options),
         cli::Verb::Doctor(options) => cli::doctor::run(&options),
+        cli::Verb::InferenceProcess(options) => cli::inference_process::run(&options),
         cli::Verb::Instruct(options) => cli::instruct::run(&options),
         cli::Verb::Mode(options) => cli::mode::run(&options),
         cli::Verb::Speed(options) => cli::speed::run(&options),

@@ -208,4 +208,8 @@ pub trait Engine: Send {
     /// # Errors
     /// [`EngineFault`]; the outputs then hold nothing to be used.
     fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault>;
+    /// Whether it will never run again in this process: what it needs is lost, such as a GPU's context.
+    fn lost(&self) -> bool {
+        false
+    }
 }

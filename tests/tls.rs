@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use tendon::config::{LinkConfig, Tls};
+use tendon::config::link::{LinkConfig, Tls};
 use tendon::link::robot_end::RobotEnd;
 use tendon::link::runtime_end::CommandSender;
 use tendon::link::session;

@@ -13,7 +13,7 @@ use crate::bench::lens::{Lens, PictureFault};
 use crate::bench::render::Camera;
 use crate::bench::robot::STEP_NS;
 use crate::bench::table::Table;
-use crate::config::LinkConfig;
+use crate::config::link::LinkConfig;
 use crate::core::action::Setpoint;
 use crate::core::governor::limits::Joint;
 use crate::core::observation::JointState;

@@ -3,7 +3,7 @@
 
 use crate::cli::Failure;
 use clap::Args;
-use tendon::config::{LinkConfig, Tls};
+use tendon::config::link::{LinkConfig, Tls};
 use tendon::link::{keys, operator_end, session};
 
 /// Where the running robot is.

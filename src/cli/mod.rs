@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod engine;
 pub mod events;
 pub mod fault_sim;
+pub mod inference_process;
 pub mod instruct;
 pub mod log;
 pub mod mode;
@@ -62,6 +63,9 @@ pub enum Verb {
     FaultSim(fault_sim::Options),
     /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.
     Doctor(doctor::Options),
+    /// What `run` starts with isolation = "process"; not for people.
+    #[command(hide = true)]
+    InferenceProcess(inference_process::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
     /// Tell or change a running robot's mode: standby, active, stop, reset.

@@ -4,7 +4,7 @@
 use crate::cli::Failure;
 use clap::Args;
 use std::path::PathBuf;
-use tendon::config::Tls;
+use tendon::config::link::Tls;
 use tendon::runtime::rtbench::{self, Lateness, Settings};
 use tendon::runtime::threads;
 

@@ -7,7 +7,7 @@ use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tendon::config::Config;
 use tendon::config::realtime::ROLES;
@@ -17,7 +17,9 @@ use tendon::runtime::crash::{self, Recorder};
 use tendon::runtime::crew::Crew;
 use tendon::runtime::demo::pause;
 use tendon::runtime::deployment::Deployment;
+use tendon::runtime::isolation::{self, How};
 use tendon::runtime::latch::LatchFile;
+use tendon::runtime::mind::Mind;
 use tendon::runtime::pipeline::{self, Memory};
 use tendon::runtime::service;
 use tendon::sync::heartbeat::Failing;
@@ -38,7 +40,7 @@ pub struct Options {
     unproven: super::Unproven,
 }
 
-fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
+pub(super) fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
     let (how, name) = text.split_once(':').unwrap_or((text, ""));
     let failing = match how {
         "panic" => Failing::Panic,
@@ -53,12 +55,12 @@ fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
 }
 
 /// At SIGUSR1, makes a thread fail. The signal reaches a thread that does nothing else.
-fn drill(crew: &Crew, name: &str, failing: Failing) -> Result<(), Failure> {
+pub(super) fn drill(crew: &Crew, name: &str, failing: Failing) -> Result<(), String> {
     let beat = crew.beats.iter().find(|(spec, _)| spec.name == name);
     let Some((_, beat)) = beat.cloned() else {
-        return Err(Failure::Usage(format!("--drill: no thread {name} runs")));
+        return Err(format!("--drill: no thread {name} runs"));
     };
-    let mut signals = Signals::new([SIGUSR1]).map_err(Failure::failed)?;
+    let mut signals = Signals::new([SIGUSR1]).map_err(|error| error.to_string())?;
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
             beat.fail(failing);
@@ -99,10 +101,41 @@ fn memory(robot: &str) -> Result<Memory, Failure> {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let ending = super::ending()?;
     let config = Config::load(&options.config).map_err(super::problems)?;
+    let miss = options.unproven.parity_miss();
+    // A thread of the inference process fails there.
+    let apart = |(name, _): &(&str, Failing)| ["inference", "capture"].contains(name);
+    let mut here = options.drill;
+    if !config.isolation.process {
+        let deployment = Deployment::load_with(config, miss).map_err(super::problems)?;
+        return drive(deployment, here, &ending);
+    }
+    let mut how = How {
+        config: options.config.clone(),
+        parity_miss: miss,
+        injected_delay_ns: 0,
+        arguments: Vec::new(),
+    };
+    if let Some((name, failing)) = here.take_if(|drill| apart(drill)) {
+        let how_it_fails = match failing {
+            Failing::Panic => "panic",
+            Failing::Hang => "hang",
+            Failing::Babble => "babble",
+        };
+        how.arguments = vec!["--drill".into(), format!("{how_it_fails}:{name}").into()];
+    }
+    let deployment = isolation::load(config, how).map_err(super::problems)?;
+    drive(deployment, here, &ending)
+}
+
+/// The pipeline of a deployment that is loaded, until `ending`.
+fn drive(
+    deployment: Deployment<impl Mind>,
+    failing: Option<(&'static str, Failing)>,
+    ending: &AtomicBool,
+) -> Result<(), Failure> {
+    let config = &deployment.config;
     let (page, link) = (config.page, config.link.clone());
     let robot = config.robot.name.clone();
-    let deployment =
-        Deployment::load_with(config, options.unproven.parity_miss()).map_err(super::problems)?;
     for miss in &deployment.parity.missed {
         eprintln!("tendon: the policy misses its parity fixture and was let through: {miss}");
     }
@@ -110,8 +143,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let memory = memory(&robot)?;
     let running =
         pipeline::start_recorded(deployment, &session, 0, Some(memory)).map_err(Failure::failed)?;
-    if let Some((name, failing)) = options.drill {
-        drill(&running.crew, name, failing)?;
+    if let Some((name, failing)) = failing {
+        drill(&running.crew, name, failing).map_err(Failure::Usage)?;
     }
     let page = match page {
         Some(listen) => Some(

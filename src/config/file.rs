@@ -34,6 +34,10 @@ impl<'de> Deserialize<'de> for Number {
 pub struct TendonFile {
     /// Path of `robot.toml`, relative to this file.
     pub robot: Spanned<String>,
+    /// "auto" (absent), "thread" or "process": where cameras and policy run.
+    pub isolation: Option<Spanned<String>>,
+    /// The program of the inference process, relative to this file; absent: this one.
+    pub inference_program: Option<Spanned<String>>,
     /// See [`PolicyTable`].
     pub policy: PolicyTable,
     /// See [`LinkTable`].

@@ -6,6 +6,7 @@
 pub mod camera;
 pub mod file;
 pub mod governor;
+pub mod link;
 pub mod problem;
 pub mod realtime;
 mod robot;
@@ -16,8 +17,9 @@ mod tests;
 mod trigger;
 pub mod urdf;
 
-use crate::config::camera::CameraConfig;
-use crate::config::file::{LinkTable, Located, PolicyTable, RobotFile, TendonFile};
+use crate::config::camera::{CameraConfig, CameraSource};
+use crate::config::file::{Located, PolicyTable, RobotFile, TendonFile};
+use crate::config::link::LinkConfig;
 use crate::config::problem::Problem;
 use crate::config::schedule::ScheduleConfig;
 use crate::config::space::Source;
@@ -113,28 +115,13 @@ impl PolicyConfig {
     }
 }
 
-/// How the motor controller is reached.
+/// Where cameras and policy run.
 #[derive(Clone, Debug, Default)]
-pub struct LinkConfig {
-    /// Endpoint to listen on, e.g. `tcp/127.0.0.1:7447`.
-    pub listen: Option<String>,
-    /// Endpoint to connect to.
-    pub connect: Option<String>,
-    /// User and password file: one of the two that are needed beyond loopback.
-    pub credentials: Option<(String, PathBuf)>,
-    /// Certificates: the other.
-    pub tls: Option<Tls>,
-}
-
-/// PEM files for mutual TLS.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// Of the authority that signed both ends'.
-    pub ca: PathBuf,
-    /// Ours.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
+pub struct Isolation {
+    /// In a process of their own, so that what fails there costs a hold.
+    pub process: bool,
+    /// Its program; absent: this one.
+    pub program: Option<PathBuf>,
 }
 
 /// The control loop.
@@ -153,6 +140,8 @@ pub struct Config {
     pub robot: Robot,
     /// The policy.
     pub policy: PolicyConfig,
+    /// Where it runs.
+    pub isolation: Isolation,
     /// The link.
     pub link: LinkConfig,
     /// The camera that the policy looks through.
@@ -264,7 +253,9 @@ impl Config {
         let control = check_control(written, &mut at);
         let (camera, more_cameras, skew_max_ns) = camera::check(written, folder, &mut at);
         let policy = check_policy(written, folder, &mut at);
-        let link = check_link(written, folder, &mut at);
+        let cameras = camera.iter().chain(&more_cameras);
+        let isolation = check_isolation(written, folder, &policy, cameras, &mut at);
+        let link = link::check(&written.link, &written.robot, folder, &mut at);
         let page = check_page(written, &mut at);
         let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
         let governor = governor::check(written, &mut at);
@@ -294,6 +285,7 @@ impl Config {
                 speed_percent: governor.speed_percent,
                 fallbacks: governor.fallbacks,
                 policy,
+                isolation,
                 link,
                 camera,
                 more_cameras,
@@ -439,123 +431,43 @@ fn check_engines(written: &TendonFile, at: &mut Located<'_>) -> Vec<EngineKind> 
     engines
 }
 
-fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> LinkConfig {
-    let link = &written.link;
-    if link.listen.is_none() && link.connect.is_none() {
-        at.push(
-            &written.robot,
-            "link",
-            "listen or connect, e.g. listen = \"tcp/127.0.0.1:7447\"",
-            "neither".into(),
-        );
-    }
-    let credentials = match (&link.user, &link.password_file) {
-        (Some(user), Some(file)) => Some((user.get_ref().clone(), folder.join(file.get_ref()))),
-        (None, None) => None,
-        (Some(given), None) => {
-            at.push(
-                given,
-                "link.password_file",
-                "a file beside link.user",
-                "nothing".into(),
-            );
-            None
-        }
-        (None, Some(given)) => {
-            at.push(
-                given,
-                "link.user",
-                "a name beside link.password_file",
-                "nothing".into(),
-            );
-            None
-        }
-    };
-    let tls = check_tls(link, folder, at);
-    for (key, endpoint) in [
-        ("link.listen", &link.listen),
-        ("link.connect", &link.connect),
-    ] {
-        let Some(endpoint) = endpoint else { continue };
-        if let Some(address) = endpoint.get_ref().strip_prefix("tls/") {
-            let port = address
-                .rsplit_once(':')
-                .map(|(_, port)| port.parse::<u16>());
-            if !matches!(port, Some(Ok(_))) {
+fn check_isolation<'a>(
+    written: &TendonFile,
+    folder: &Path,
+    policy: &PolicyConfig,
+    mut cameras: impl Iterator<Item = &'a CameraConfig>,
+    at: &mut Located<'_>,
+) -> Isolation {
+    // What is not written in Rust may take its process with it.
+    let native = policy.engines.iter().any(|kind| *kind != EngineKind::Cpu)
+        || cameras.any(|camera| matches!(camera.source, CameraSource::Gstreamer(_)));
+    let word = written.isolation.as_ref();
+    let process = match word.map_or("auto", |word| word.get_ref().as_str()) {
+        "auto" => native,
+        "process" => true,
+        "thread" => false,
+        other => {
+            let found = format!("\"{other}\"");
+            if let Some(word) = word {
                 at.push(
-                    endpoint,
-                    key,
-                    "an endpoint such as \"tls/tendon.local:7448\"",
-                    format!("\"{}\"", endpoint.get_ref()),
-                );
-            } else if tls.is_none() {
-                at.push(
-                    endpoint,
-                    key,
-                    "link.tls_ca, link.tls_certificate and link.tls_key beside it",
-                    "not all of them".into(),
+                    word,
+                    "isolation",
+                    "\"auto\", \"thread\" or \"process\"",
+                    found,
                 );
             }
-            continue;
+            false
         }
-        match endpoint.get_ref().strip_prefix("tcp/").map(str::parse::<SocketAddr>) {
-            Some(Ok(address)) if !address.ip().is_loopback() && credentials.is_none() => at.push(
-                endpoint,
-                key,
-                "a loopback address, or link.user and link.password_file beside it: what can move a robot over a network needs authentication",
-                format!("\"{}\"", endpoint.get_ref()),
-            ),
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => {
-                at.push(endpoint, key, "an endpoint such as \"tcp/127.0.0.1:7447\"", format!("\"{}\"", endpoint.get_ref()));
-            }
-        }
-    }
-    let text = |endpoint: &Option<toml::Spanned<String>>| {
-        endpoint.as_ref().map(|endpoint| endpoint.get_ref().clone())
     };
-    LinkConfig {
-        listen: text(&link.listen),
-        connect: text(&link.connect),
-        credentials,
-        tls,
+    let program = written.inference_program.as_ref();
+    if let Some(program) = program.filter(|_| !process) {
+        let expected = "isolation = \"process\" beside it";
+        at.push(program, "inference_program", expected, "none".into());
     }
-}
-
-/// All three files or none.
-fn check_tls(link: &LinkTable, folder: &Path, at: &mut Located<'_>) -> Option<Tls> {
-    let keys = [
-        ("link.tls_ca", &link.tls_ca),
-        ("link.tls_certificate", &link.tls_certificate),
-        ("link.tls_key", &link.tls_key),
-    ];
-    let given = keys.iter().find_map(|(_, file)| file.as_ref())?;
-    for (key, file) in keys {
-        if file.is_none() {
-            at.push(
-                given,
-                key,
-                "a file, as the others of link.tls_* are there",
-                "nothing".into(),
-            );
-        }
+    Isolation {
+        process,
+        program: program.map(|program| folder.join(program.get_ref())),
     }
-    if !cfg!(feature = "tls") {
-        at.push(
-            given,
-            "link.tls_*",
-            "a build with --features tls",
-            "one without".into(),
-        );
-    }
-    let path = |file: &Option<toml::Spanned<String>>| {
-        file.as_ref().map(|file| folder.join(file.get_ref()))
-    };
-    Some(Tls {
-        ca: path(&link.tls_ca)?,
-        certificate: path(&link.tls_certificate)?,
-        key: path(&link.tls_key)?,
-    })
 }
 
 fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> {

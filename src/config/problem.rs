@@ -2,9 +2,10 @@
 //! What is wrong with a file, in words: where, what was expected, what was found.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// One thing wrong with a file that somebody wrote. A checker collects all of them before it refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// File and key, e.g. `manifest.json: tendon.image.size[1]`.
     pub at: String,

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 
 /// Roles that may be given cores: the names of the threads of the pipeline.
-pub const ROLES: [&str; 7] = [
+pub const ROLES: [&str; 8] = [
     "capture",
+    "ferry",
     "inference",
     "control",
     "governor",

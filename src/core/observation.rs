@@ -100,6 +100,15 @@ impl StateHistory {
         }
     }
 
+    /// The states measured after `at` that are still kept, the oldest first.
+    pub fn since(&self, at: Mono) -> impl Iterator<Item = &JointState> {
+        let kept = self.pushed.min(STATE_HISTORY_MAX);
+        let order = (self.pushed - kept)..self.pushed;
+        order
+            .filter_map(|n| self.ring.get(n % STATE_HISTORY_MAX))
+            .filter(move |state| state.measured > at)
+    }
+
     /// The newest state judged against a maximum age.
     #[must_use]
     pub fn fresh(&self, now: Mono, age_max_ns: u64) -> Freshness<&JointState> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens a zenoh session for commands: one explicit endpoint, no discovery, short lease, small queues.
 
-use crate::config::LinkConfig;
+use crate::config::link::LinkConfig;
 use std::time::Duration;
 use zenoh::{Session, Wait};
 

@@ -42,6 +42,11 @@ impl Graph {
         }
     }
 
+    /// See [`Engine::lost`].
+    pub(crate) fn lost(&self) -> bool {
+        self.engine.lost()
+    }
+
     /// A camera's picture: `[height][width][3]` of the source.
     pub(crate) fn write_picture(&mut self, rgb: &[u8]) -> Result<(), WrongSize> {
         let tensor = self

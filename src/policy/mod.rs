@@ -286,6 +286,12 @@ impl Policy {
         self.graph.tells_presence()
     }
 
+    /// See [`Engine::lost`](crate::ports::Engine::lost).
+    #[must_use]
+    pub fn lost(&self) -> bool {
+        self.graph.lost()
+    }
+
     fn write_observation(&mut self, frame: &Frame, state: &JointState) -> Result<(), InferFault> {
         let binding = self.binding.as_ref().ok_or(InferFault::NotBound)?;
         if !self.instructed {

@@ -58,7 +58,7 @@ pub struct Parity {
 }
 
 /// How far one joint's targets are from the reference.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JointError {
     /// Its name.
     pub name: String,

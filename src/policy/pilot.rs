@@ -29,6 +29,7 @@ use crate::policy::text::{Instruction, InstructionFault, Text};
 use crate::policy::{EngineLoader, InferFault, InferTiming, LoadOptions, Policy};
 use crate::ports::Frame;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A gripper a little beyond its travel is at its end; further off, the numbers are of another convention (-1 to 1).
 const GRIPPER_SLACK: f32 = 0.5;
@@ -66,13 +67,18 @@ struct Several {
 }
 
 /// How sentences become instructions, away from the inference thread. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Words {
     /// Of a bundle of one graph.
     One(Text),
     /// Of a staged bundle.
     Staged(Speech),
+    /// Of a policy that another process runs.
+    Apart(Arc<EncodeApart>),
 }
+
+/// Has a sentence read by another process.
+pub type EncodeApart = dyn Fn(&str) -> Result<Instruction, InstructionFault> + Send + Sync;
 
 impl Words {
     /// A sentence as the policy reads it. Allocates.
@@ -83,6 +89,7 @@ impl Words {
         match self {
             Words::One(text) => text.encode(sentence),
             Words::Staged(speech) => speech.encode(sentence),
+            Words::Apart(encode) => encode(sentence),
         }
     }
 }
@@ -312,6 +319,15 @@ impl Pilot {
         match &self.kind {
             Kind::One(policy) => policy.tells_doubt(),
             Kind::Staged(several) => several.policy.tells_doubt(),
+        }
+    }
+
+    /// Whether an engine of it will never run again in this process.
+    #[must_use]
+    pub fn lost(&self) -> bool {
+        match &self.kind {
+            Kind::One(policy) => policy.lost(),
+            Kind::Staged(several) => several.policy.lost(),
         }
     }
 

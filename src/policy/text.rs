@@ -7,6 +7,7 @@
 
 use crate::config::problem::Problem;
 use crate::policy::prompt::PromptFault;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokenizers::Tokenizer;
 use tokenizers::models::ModelWrapper;
@@ -24,7 +25,7 @@ pub struct Text {
 }
 
 /// A sentence, ready for the policy.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Instruction {
     /// As the operator gave it.
     pub sentence: String,
@@ -70,6 +71,9 @@ pub enum InstructionFault {
         /// Sentences in the table.
         known: usize,
     },
+    /// Said by the process that tokenises, or of it.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 impl From<PromptFault> for InstructionFault {

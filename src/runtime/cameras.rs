@@ -15,6 +15,7 @@ use crate::link::session::LinkError;
 use crate::ports::{Frame, Source, SourceFault};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
+use crate::runtime::mind::OpenFar;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -204,23 +205,35 @@ pub struct Reach<'a> {
     pub pictures: Identity,
 }
 
-/// Opens the source of one camera.
+/// Opens a camera that is reached over the link.
 ///
 /// # Errors
 /// [`CameraOpenError`].
-pub fn open(config: &CameraConfig, reach: Reach<'_>) -> Result<Box<dyn Source>, CameraOpenError> {
-    let source: Box<dyn Source> = match asked(config) {
+pub fn open_over_link(
+    config: &CameraConfig,
+    reach: Reach<'_>,
+) -> Result<Box<dyn Source>, CameraOpenError> {
+    let size = [config.width, config.height];
+    let Reach {
+        session,
+        robot,
+        pictures,
+    } = reach;
+    let camera = LinkCamera::new(session, robot, &config.name, pictures, size, clock::now)?;
+    Ok(Box::new(camera))
+}
+
+/// Opens the source of one camera; `far` opens one that is reached over the link.
+///
+/// # Errors
+/// [`CameraOpenError`].
+pub fn open(
+    config: &CameraConfig,
+    far: &mut OpenFar<'_>,
+) -> Result<Box<dyn Source>, CameraOpenError> {
+    let source = match asked(config) {
         Some(asked) => open_here(config, &asked)?,
-        None => {
-            let size = [config.width, config.height];
-            let Reach {
-                session,
-                robot,
-                pictures,
-            } = reach;
-            let camera = LinkCamera::new(session, robot, &config.name, pictures, size, clock::now)?;
-            Box::new(camera)
-        }
+        None => far(config)?,
     };
     Ok(Box::new(Declared {
         source,

@@ -66,11 +66,11 @@ fn kind_code(kind: JointKind) -> u8 {
 }
 
 /// Everything that decides, ready to be stepped by threads or by simulated time.
-pub struct Deployment {
+pub struct Deployment<M = Inference> {
     /// The checked configuration.
     pub config: Config,
     /// The policy, bound to the robot.
-    pub inference: Inference,
+    pub mind: M,
     /// For tokenising away from the inference thread.
     pub words: Words,
     /// The scheduler.
@@ -85,6 +85,39 @@ pub struct Deployment {
     pub engine: Chosen,
     /// How the policy compares with its fixture. It misses it only if [`ParityMiss::Report`] was asked for.
     pub parity: Parity,
+}
+
+/// What of a deployment has nothing to do with its policy.
+pub struct Parts {
+    /// The scheduler.
+    pub schedule: Box<Schedule>,
+    /// The governor.
+    pub governor: Governor,
+    /// The streams.
+    pub identities: Identities,
+}
+
+impl Parts {
+    /// Those of a checked configuration.
+    ///
+    /// # Errors
+    /// A [`Problem`] if the limits cannot be governed.
+    pub fn new(config: &Config) -> Result<Parts, Vec<Problem>> {
+        let governed = Governor::new(config.limits.clone()).and_then(|governor| {
+            match config.robot.space.as_deref() {
+                Some(space) => governor.within(space.clone()),
+                None => Ok(governor),
+            }
+        });
+        let governor = governed.map_err(|bad| {
+            Problem::one("robot.toml", "limits that can be governed", bad.to_string())
+        })?;
+        Ok(Parts {
+            schedule: Box::new(Schedule::new(config.schedule())),
+            governor,
+            identities: Identities::of(&config.robot.name, &config.robot.joints),
+        })
+    }
 }
 
 impl Deployment {
@@ -130,19 +163,7 @@ impl Deployment {
             trigger: config.policy.trigger,
         };
         let kinds: Vec<JointKind> = joints.iter().map(|(_, kind)| *kind).collect();
-        let governed = Governor::new(config.limits.clone()).and_then(|governor| {
-            match config.robot.space.as_deref() {
-                Some(space) => governor.within(space.clone()),
-                None => Ok(governor),
-            }
-        });
-        let governor = governed.map_err(|bad| {
-            vec![Problem {
-                at: "robot.toml".into(),
-                expected: "limits that can be governed".into(),
-                found: bad.to_string(),
-            }]
-        })?;
+        let parts = Parts::new(&config)?;
         Ok(Deployment {
             policy_name: match policy.parity().missed.is_empty() {
                 true => policy.name().to_owned(),
@@ -151,10 +172,10 @@ impl Deployment {
             parity: policy.parity().clone(),
             engine,
             words: policy.words(),
-            schedule: Box::new(Schedule::new(config.schedule())),
-            governor,
-            identities: Identities::of(&config.robot.name, &config.robot.joints),
-            inference: Inference::new(policy, pace, settings, &kinds),
+            schedule: parts.schedule,
+            governor: parts.governor,
+            identities: parts.identities,
+            mind: Inference::new(policy, pace, settings, &kinds),
             config,
         })
     }

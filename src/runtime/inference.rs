@@ -24,6 +24,7 @@ use crate::sync::mailbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::thread::Thread;
 
 /// A state measured further than this from the frame's capture is not the state of that frame: four periods of a
 /// 200 Hz state.
@@ -218,6 +219,19 @@ impl Inference {
     /// What the policy remembers of what it saw and did is forgotten: another instruction, another scene.
     pub fn new_episode(&mut self) {
         self.policy.reset();
+    }
+
+    /// Its next chunk has the number after `chunk_id`: numbers go on where an inference that ended had come to.
+    #[must_use]
+    pub fn after_chunk(mut self, chunk_id: u32) -> Inference {
+        self.chunk_id = chunk_id;
+        self
+    }
+
+    /// First bytes of the hash of the bundle that it runs.
+    #[must_use]
+    pub fn bundle_hash(&self) -> u32 {
+        self.bundle_hash
     }
 
     /// Number of the first chunk that obeys the instruction in force.
@@ -430,6 +444,8 @@ pub struct InferenceIo {
     pub faults: Arc<AtomicU64>,
     /// Added to the making of each chunk, to see what a slower policy would do.
     pub injected_delay_ns: u64,
+    /// Woken when a chunk was made.
+    pub bell: Option<Thread>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -487,6 +503,9 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                     io.tap.record(sample);
                 }
                 io.insight.write(insight);
+                if let Some(bell) = &io.bell {
+                    bell.unpark();
+                }
             }
             Err(Refusal::NotDue | Refusal::NoInstruction) => {}
             Err(
@@ -497,6 +516,11 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
             ) => {
                 io.faults.fetch_add(1, Ordering::Relaxed);
             }
+        }
+        if inference.policy.lost() {
+            // Without a heartbeat from here on, whoever restarts processes does so.
+            log::error!("the policy's engine is lost for this process: inference ends");
+            return;
         }
         seat.beat.mark(clock::now());
     }

@@ -106,7 +106,7 @@ impl Lockstep {
                 .chain(&deployment.config.more_cameras)
                 .map(|camera| [camera.width, camera.height])
                 .collect(),
-            inference: deployment.inference,
+            inference: deployment.mind,
             schedule: deployment.schedule,
             governor: deployment.governor,
             framer: Framer::new(deployment.identities.commands),

@@ -40,6 +40,7 @@ pub struct Counters {
     pub control_allocations: Arc<AtomicU64>,
     pub chunks_refused: Arc<AtomicU64>,
     pub inference_faults: Arc<AtomicU64>,
+    pub inference_restarts: Arc<AtomicU64>,
     pub cameras: Arc<Vec<Watched>>,
     pub frames_apart: Arc<AtomicU64>,
     pub skew_widest_ns: Arc<AtomicU64>,

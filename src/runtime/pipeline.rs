@@ -8,7 +8,6 @@
 //!                       watchdog (heartbeats, supervisor) --decision--^
 //! ```
 
-use crate::core::camera::Health;
 use crate::core::governor::Proposal;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Permission, Supervisor};
@@ -17,8 +16,7 @@ use crate::link::keys;
 use crate::link::runtime_end::{Announcer, CommandSender, answer_requests, subscribe};
 use crate::link::session::LinkError;
 use crate::ports::Frame;
-use crate::runtime::cameras::{self, CameraOpenError, Gather, Reach, Watched};
-use crate::runtime::capture::{self, CaptureIo};
+use crate::runtime::cameras::{self, CameraOpenError, Reach, Watched};
 use crate::runtime::control::{self, ControlIo, Followed, Told};
 use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
@@ -26,8 +24,9 @@ use crate::runtime::deployment::Deployment;
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::events::Events;
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
-use crate::runtime::inference::{self, InferenceIo, Insight};
+use crate::runtime::inference::Insight;
 use crate::runtime::latch::LatchFile;
+use crate::runtime::mind::{Ends, Mind};
 use crate::runtime::operations::{Counters, Desk, DeskEnds, Levers, View};
 use crate::runtime::service::{self, ServiceIo};
 use crate::runtime::telemetry::{self, tap};
@@ -93,7 +92,7 @@ impl Drop for Running {
 /// # Errors
 /// [`StartError`].
 pub fn start(
-    deployment: Deployment,
+    deployment: Deployment<impl Mind>,
     session: &Session,
     injected_delay_ns: u64,
 ) -> Result<Running, StartError> {
@@ -114,7 +113,7 @@ pub struct Memory {
 /// # Errors
 /// [`StartError`].
 pub fn start_recorded(
-    deployment: Deployment,
+    deployment: Deployment<impl Mind>,
     session: &Session,
     injected_delay_ns: u64,
     memory: Option<Memory>,
@@ -122,7 +121,7 @@ pub fn start_recorded(
     let (recorder, latch) = memory.map(|memory| (memory.recorder, memory.latch)).unzip();
     let Deployment {
         config,
-        inference,
+        mind,
         words,
         schedule,
         governor,
@@ -147,17 +146,12 @@ pub fn start_recorded(
         .map(Watched::new)
         .collect();
     let cameras = Arc::new(watched);
-    let gather = Gather::new(&cameras, config.skew_max_ns);
     let counters = Counters {
-        frames_apart: Arc::clone(&gather.apart),
-        skew_widest_ns: Arc::clone(&gather.widest_ns),
         cameras,
         ..Counters::default()
     };
-    let beats: [Beat; 7] = std::array::from_fn(|_| Beat::new());
+    let beats: [Beat; 5] = std::array::from_fn(|_| Beat::new());
     let [
-        capture_beat,
-        inference_beat,
         control_beat,
         governor_beat,
         egress_beat,
@@ -167,7 +161,6 @@ pub fn start_recorded(
 
     // The cells between the threads.
     let black = Frame::black(config.camera.width, config.camera.height);
-    let (frames, frames_out) = mailbox(&black);
     let (picture, picture_out) = triple_buffer(&black);
     let (chunks, chunks_out) = rtrb::RingBuffer::new(CHUNKS);
     let nothing = Proposal {
@@ -193,7 +186,7 @@ pub fn start_recorded(
     let ((control_tap, c), (inference_tap, i), (egress_tap, e)) = (tap(), tap(), tap());
 
     // The desk: where the page, the command line and the demo ask and look.
-    let ends = DeskEnds {
+    let desk_ends = DeskEnds {
         decided: decided_out,
         shown: shown_out,
         insight: insight_out,
@@ -225,18 +218,9 @@ pub fn start_recorded(
         robot,
         pictures: identities.pictures,
     };
-    let camera = cameras::open(&config.camera, reach)?;
-    let mut more_cameras = Vec::new();
-    let mut others = Vec::new();
-    for (index, more) in config.more_cameras.iter().enumerate() {
-        let black = Frame::black(more.width, more.height);
-        let (beside, seen) = inference
-            .looks_through(index + 1)
-            .then(|| triple_buffer(&black))
-            .unzip();
-        others.push(seen);
-        more_cameras.push((more, beside, black, cameras::open(more, reach)?));
-    }
+    let mind = mind.open(&config, &mut |camera| {
+        cameras::open_over_link(camera, reach)
+    })?;
     let mut receiver =
         StateReceiver::new(identities.states).delayed_by(config.robot.state_delay_ns);
     let mut states = history;
@@ -328,55 +312,25 @@ pub fn start_recorded(
             control::run(schedule, control_io, ticks, &seat)
         })?,
     );
-    let inference_io = InferenceIo {
-        frames: frames_out,
-        gather,
-        others,
-        followed: followed_out,
+    let ends = Ends {
         states: inference_states,
+        followed: followed_out,
         instructions: instructions_out,
         chunks,
         insight,
+        picture,
         obeys_from,
-        tap: inference_tap,
+        cameras: Arc::clone(&counters.cameras),
+        frames_apart: Arc::clone(&counters.frames_apart),
+        skew_widest_ns: Arc::clone(&counters.skew_widest_ns),
         faults: Arc::clone(&counters.inference_faults),
+        restarts: Arc::clone(&counters.inference_restarts),
+        tap: inference_tap,
         injected_delay_ns,
+        bell: None,
         ending: Arc::clone(&ending),
     };
-    threads.push(crew.spawn(
-        threads::INFERENCE,
-        now,
-        inference_beat.clone(),
-        move |seat| inference::run(inference, inference_io, &seat),
-    )?);
-    let told = |index: usize| counters.cameras[index].clone();
-    let capture_io = CaptureIo {
-        frames: Some(frames),
-        beside: None,
-        shown: Some(picture),
-        told: told(0),
-        ending: Arc::clone(&ending),
-    };
-    let health = Health::new(config.camera.expected());
-    threads.push(
-        crew.spawn(threads::CAPTURE, now, capture_beat.clone(), move |seat| {
-            capture::run(camera, health, black, capture_io, &seat)
-        })?,
-    );
-    for (index, (more, beside, black, source)) in more_cameras.into_iter().enumerate() {
-        // The policy's or not: judged, and near the first one's in time, or there is no observation.
-        let io = CaptureIo {
-            frames: None,
-            beside,
-            shown: None,
-            told: told(index + 1),
-            ending: Arc::clone(&ending),
-        };
-        let health = Health::new(more.expected());
-        threads.push(crew.spawn(threads::CAPTURE, now, Beat::new(), move |seat| {
-            capture::run(source, health, black, io, &seat)
-        })?);
-    }
+    threads.extend(mind(ends, &mut crew, now)?);
     let joints: Vec<_> = config
         .robot
         .joints
@@ -429,7 +383,7 @@ pub fn start_recorded(
                     announcer.tell(&frame);
                 }
             };
-            telemetry::run(&told, ends, latch, tell, &telling, &seat);
+            telemetry::run(&told, desk_ends, latch, tell, &telling, &seat);
         },
     )?);
 

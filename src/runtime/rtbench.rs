@@ -5,7 +5,7 @@
 //!
 //! The loops of a phase run at the same time, so that each meets the same machine.
 
-use crate::config::{LinkConfig, Tls};
+use crate::config::link::{LinkConfig, Tls};
 use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
 use crate::core::units::{MS, Mono};

@@ -21,6 +21,12 @@ pub const CAPTURE: Spec = Spec {
     fifo: 45,
     beat_age_max_ns: 500 * MS,
 };
+/// Between control process and inference process, on either side; there only with isolation.
+pub const FERRY: Spec = Spec {
+    name: "ferry",
+    fifo: 50,
+    beat_age_max_ns: 500 * MS,
+};
 /// Newest frame to chunk. Beats before and after the engine runs; a hung engine shows after this time.
 pub const INFERENCE: Spec = Spec {
     name: "inference",
@@ -69,7 +75,8 @@ pub const SERVICE: Spec = Spec {
 const _: () = assert!(
     WATCHDOG.fifo > GOVERNOR.fifo && GOVERNOR.fifo > CONTROL.fifo && CONTROL.fifo > EGRESS.fifo
 );
-const _: () = assert!(EGRESS.fifo > CAPTURE.fifo && CAPTURE.fifo > INFERENCE.fifo);
+const _: () = assert!(EGRESS.fifo > FERRY.fifo && FERRY.fifo > CAPTURE.fifo);
+const _: () = assert!(CAPTURE.fifo > INFERENCE.fifo);
 
 /// Handed to each thread's body: its heartbeat, and whether it runs at the priority it asked for.
 #[derive(Clone, Debug)]

@@ -2,7 +2,10 @@
 //! The cells through which threads hand data on: wait-free for the writer, newest value wins.
 //!
 //! Latest-value buffers are the `triple_buffer` crate's, chunk queues are `rtrb`'s; what stands here is only what
-//! they lack: a wake with a deadline ([`mailbox`]) and a table of heartbeats ([`heartbeat`]). No `unsafe`.
+//! they lack: a wake with a deadline ([`mailbox`]), a table of heartbeats ([`heartbeat`]), and both kinds of cell between
+//! two processes ([`shared`], over memory of [`mapping`]). `unsafe` is in [`mapping`] alone.
 
 pub mod heartbeat;
 pub mod mailbox;
+pub mod mapping;
+pub mod shared;

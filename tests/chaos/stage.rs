@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tendon::bench::process::Request;
-use tendon::config::{Config, LinkConfig};
+use tendon::config::Config;
+use tendon::config::link::LinkConfig;
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::command::{self, COMMAND_LEN_MAX};
 use tendon::core::wire::state::{self, MotorMode, Report};
@@ -34,6 +35,8 @@ pub type Shared<T> = Arc<Mutex<Vec<T>>>;
 pub struct Sent {
     pub at: Mono,
     pub held: bool,
+    /// The chunk that it is made of; 0 for none.
+    pub chunk: u32,
 }
 
 /// Repeats of each fault: 2 in the normal run, more by `TENDON_CHAOS_REPEATS`.
@@ -67,6 +70,8 @@ pub struct Setting {
     pub notify: Option<(PathBuf, u64)>,
     /// Lines added to tendon.toml.
     pub toml: &'static str,
+    /// Cameras and policy in a process of their own.
+    pub isolated: bool,
     /// The `cgroup.procs` of a control group in which the runtime starts.
     pub group: Option<PathBuf>,
     /// Environment of both processes.
@@ -171,6 +176,12 @@ impl Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let (endpoint, tap) = (free_endpoint(), free_endpoint());
         let config = deploy(folder.path(), &endpoint, setting.toml);
+        if setting.isolated {
+            let text = std::fs::read_to_string(&config).expect("just written");
+            let text = text.replacen("\nrobot = ", "\nisolation = \"process\"\nrobot = ", 1);
+            assert!(text.contains("isolation"), "{text}");
+            std::fs::write(&config, text).expect("written");
+        }
         let state = setting
             .state
             .clone()
@@ -210,6 +221,7 @@ impl Stage {
                     let sent = Sent {
                         at: command.sent,
                         held: command.verdict >= HELD,
+                        chunk: command.provenance.chunk_id,
                     };
                     into.lock()
                         .unwrap_or_else(PoisonError::into_inner)

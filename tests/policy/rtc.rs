@@ -323,7 +323,7 @@ fn run(name: &str, rtc: Value) -> Shown {
     const PERIOD_NS: u64 = 50 * MS;
     const LATE_NS: u64 = 120 * MS;
     let Deployment {
-        mut inference,
+        mind: mut inference,
         mut schedule,
         config,
         ..

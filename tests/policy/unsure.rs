@@ -282,7 +282,7 @@ fn a_chunk_whose_answers_disagree_is_doubted() {
         });
         let mut deployment = deployed::deployment(&folder).expect("everything fits");
         deployment
-            .inference
+            .mind
             .instruct("touch the red block")
             .expect("a sentence");
         let mut states = StateHistory::default();
@@ -296,7 +296,7 @@ fn a_chunk_whose_answers_disagree_is_doubted() {
         (frame.seq, frame.captured, frame.received) = (1, now, now);
         let others = [Some(&frame), Some(&frame)];
         let (_, insight) = deployment
-            .inference
+            .mind
             .think(now, &frame, &others, &states, &Followed::default(), &|| now)
             .expect("a chunk");
         assert_eq!(insight.unsure_chunks, unsure_chunks);

@@ -42,16 +42,20 @@ impl Deployment {
         }
     }
 
-    fn run(&self, verb: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_tendon"))
+    fn command(&self, verb: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
+        command
             .args(verb)
             .arg("--config")
             .arg(self.folder.path().join("tendon.toml"))
             .env("TENDON_CUDA_LIB", &self.driver)
             .env("TENDON_TENSORRT_LIB", &self.tensorrt)
-            .env("TENDON_TRTEXEC", self.folder.path().join("trtexec"))
-            .output()
-            .expect("tendon runs");
+            .env("TENDON_TRTEXEC", self.folder.path().join("trtexec"));
+        command
+    }
+
+    fn run(&self, verb: &[&str]) -> (Option<i32>, String) {
+        let output = self.command(verb).output().expect("tendon runs");
         let said = [output.stdout, output.stderr].concat();
         (
             output.status.code(),
@@ -189,5 +193,53 @@ fn a_ladder_that_is_none_is_refused() {
             2,
             &["policy.engines", words],
         );
+    }
+}
+
+/// A ladder with a GPU on it runs apart: what moves the robot has none of the GPU's libraries in its memory, whichever rung
+/// is taken in the end.
+#[test]
+fn the_control_process_holds_no_library_of_the_gpu() {
+    let fakes = {
+        let fakes = machine();
+        (fakes.driver.clone(), fakes.tensorrt(Tables::Ten))
+    };
+    let ladder = Deployment::new("[\"tensorrt\", \"cpu\"]", Some(fakes.clone()));
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = socket.local_addr().expect("an address").port().to_string();
+    drop(socket);
+    let path = ladder.folder.path().join("tendon.toml");
+    let text = std::fs::read_to_string(&path).expect("written");
+    let (text, _) = text.split_once("[page]").expect("the bench has a page");
+    std::fs::write(&path, text.replace("7447", &port)).expect("written");
+    let log = ladder.folder.path().join("log");
+    let mut control = ladder
+        .command(&["run"])
+        .env("STATE_DIRECTORY", ladder.folder.path().join("state"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::fs::File::create(&log).expect("a log"))
+        .spawn()
+        .expect("tendon runs");
+    let mut told = String::new();
+    let out = control.stdout.take().expect("piped");
+    let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut told);
+    assert!(read.is_ok() && told.starts_with("standby"), "{told}");
+    let ours = std::fs::read_to_string(format!("/proc/{}/maps", control.id())).expect("read");
+    drop(control.kill());
+    drop(control.wait());
+    let log = std::fs::read_to_string(&log).expect("written");
+    assert!(
+        log.contains("not tensorrt: ") && log.contains("no engine for this stage"),
+        "{log}"
+    );
+    let name = fakes
+        .0
+        .file_name()
+        .expect("a file")
+        .to_string_lossy()
+        .into_owned();
+    assert!(ours.contains("tendon") && !ours.contains(&name), "{ours}");
+    for foreign in ["libcuda", "libnvinfer", "libgst", "libstdc++"] {
+        assert!(!ours.contains(foreign), "{foreign}: {ours}");
     }
 }

@@ -356,6 +356,7 @@ fn an_error_that_sticks_ends_the_engine_and_one_that_does_not_ends_one_run() {
     fakes.fail("", 0, 0);
     engine.run(&inputs(5.0), &mut found).expect("runs again");
     right(&found, 5.0);
+    assert!(!engine.lost());
     fakes.fail("cuEventSynchronize", 0, 700);
     engine.run(&inputs(0.0), &mut found).expect_err("fails");
     fakes.fail("", 0, 0);
@@ -364,7 +365,7 @@ fn an_error_that_sticks_ends_the_engine_and_one_that_does_not_ends_one_run() {
         .expect_err("lost for good")
         .to_string();
     assert!(
-        fault.contains("ILLEGAL_ADDRESS") && fault.contains("restart the process"),
+        fault.contains("ILLEGAL_ADDRESS") && fault.contains("started again") && engine.lost(),
         "{fault}"
     );
 }

@@ -492,6 +492,10 @@ impl Engine for TensorRt {
         &self.output_specs
     }
 
+    fn lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
     fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
         if let Some(why) = &self.lost {
             return Err(EngineFault(why.clone()));
@@ -521,7 +525,7 @@ impl Engine for TensorRt {
                 && cuda.sticky()
             {
                 self.lost = Some(format!(
-                    "the GPU's context is lost since {cuda}: bring the robot to standby and restart the process"
+                    "the GPU's context is lost since {cuda}: the process must be started again"
                 ));
             }
             return Err(EngineFault(fault.to_string()));

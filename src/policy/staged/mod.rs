@@ -333,6 +333,12 @@ impl Staged {
         limited || self.decoder.tells_doubt() || self.spread.is_some()
     }
 
+    /// See [`Engine::lost`](crate::ports::Engine::lost).
+    #[must_use]
+    pub fn lost(&self) -> bool {
+        self.run.lost()
+    }
+
     fn read(&mut self) -> Result<Answer<'_>, Fault> {
         let Staged {
             decoder,

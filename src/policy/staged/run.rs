@@ -58,6 +58,11 @@ pub(crate) struct Run {
 pub(crate) type Clock<'a> = &'a dyn Fn() -> u64;
 
 impl Run {
+    /// Whether an engine of it is; see [`Engine::lost`].
+    pub(crate) fn lost(&self) -> bool {
+        self.stages.iter().any(|stage| stage.engine.lost())
+    }
+
     /// `engines` are of the plan's stages, in their order in the file.
     pub(crate) fn new(plan: Plan, engines: Vec<Box<dyn Engine>>, constants: &[f32]) -> Run {
         let stages: Vec<Loaded> = plan

@@ -2,8 +2,9 @@
 //! Configuration, bundle, link and motor controller: what arming asks for.
 
 use super::Finding;
+use crate::config::Config;
+use crate::config::link::LinkConfig;
 use crate::config::problem::Problem;
-use crate::config::{Config, LinkConfig};
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::runtime_end::subscribe;
 use crate::link::session::{self, LinkError};

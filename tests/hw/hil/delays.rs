@@ -32,7 +32,8 @@ fn watch(
     reach: Reach<'_>,
     ending: &AtomicBool,
 ) -> Result<Vec<(Mono, f64)>, String> {
-    let mut source = cameras::open(camera, reach).map_err(|error| error.to_string())?;
+    let mut source = cameras::open(camera, &mut |camera| cameras::open_over_link(camera, reach))
+        .map_err(|error| error.to_string())?;
     let mut frame = Frame::black(camera.width, camera.height);
     let mut before: Option<(Mono, Vec<u8>)> = None;
     let mut changes = Vec::new();

@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The control process's side: starts the inference process, carries between it and the pipeline's cells, watches it, and
+//! starts it again with growing pauses when it ended, hangs or writes nonsense. Until it is back its cameras count as
+//! lost: the robot holds.
+
+use crate::config::Config;
+use crate::config::camera::CameraConfig;
+use crate::config::problem::Problem;
+use crate::core::governor::reaction::Cause;
+use crate::core::units::{MS, Mono};
+use crate::policy::ParityMiss;
+use crate::policy::text::Instruction;
+use crate::ports::{Frame, Source, SourceFault};
+use crate::runtime::cameras::CameraOpenError;
+use crate::runtime::clock;
+use crate::runtime::isolation::plane::{self, Near, Tally, Writer};
+use crate::runtime::isolation::talk::{self, Ask, Facts, Hello, Line, Tell};
+use crate::runtime::isolation::{How, VERB, Wire, digest, unlike};
+use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
+use crate::runtime::telemetry::Sample;
+use crate::runtime::threads::{self, Seat};
+use crate::sync::heartbeat::Beat;
+use crate::sync::mapping::Mapping;
+use crate::sync::shared::Broken;
+use rustix::event::{EventfdFlags, eventfd};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, mpsc};
+
+/// The ferry comes round this often, or when the bell rings.
+pub(super) const ROUND_MS: u64 = 2;
+/// A process whose ferry is silent for longer tells nothing of its cameras: they count as lost.
+const QUIET_NS: u64 = 150 * MS;
+/// A ferry of our own that came so late has no right to judge the other one's.
+const OWN_LATE_NS: u64 = 100 * MS;
+/// An engine may take so long to load.
+const LOADING_NS: u64 = 300_000 * MS;
+/// Pause before a process that ended is started again: doubled each time, to the second.
+const PAUSE_NS: u64 = 500 * MS;
+const PAUSE_MAX_NS: u64 = 30_000 * MS;
+/// One that ran for so long was well: the pauses begin anew.
+const WELL_NS: u64 = 60_000 * MS;
+/// The instruction in force was taken up at most so many chunks after the last one that was carried.
+const OBEYS_AHEAD: u32 = 64;
+/// How long it is given to end by itself.
+const END_NS: u64 = 1_000 * MS;
+
+/// An inference process and the memory that is shared with it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    near: Near,
+    /// It rings it when there is something to carry.
+    bell: OwnedFd,
+    /// One a camera that is reached over the link: rung when a picture was handed over.
+    bells: Vec<Option<OwnedFd>>,
+    started: Mono,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both say that it is gone already, or did what they should.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Process {
+    fn start(config: &Config, how: &How, was: Was) -> io::Result<(Process, Line)> {
+        let (memory, memory_fd) = Mapping::create(plane::words(config))?;
+        let bell =
+            || Ok::<_, io::Error>(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (ours, theirs) = UnixStream::pair()?;
+        let rung = bell()?;
+        let bells: Vec<Option<OwnedFd>> = plane::cameras(config)
+            .map(|camera| plane::is_far(camera).then(bell).transpose())
+            .collect::<io::Result<_>>()?;
+        let program = config.isolation.program.as_deref();
+        let mut command = Command::new(program.unwrap_or("/proc/self/exe".as_ref()));
+        command.arg(VERB).args(&how.arguments);
+        let louder = log::max_level() as usize;
+        command.args(std::iter::repeat_n(
+            "-v",
+            louder.saturating_sub(log::Level::Warn as usize),
+        ));
+        // It is not the service: it says nothing to the service manager, and nothing to who reads our output.
+        command
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC");
+        command.stdin(Stdio::from(OwnedFd::from(theirs)));
+        command.stdout(Stdio::from(io::stderr()));
+        let child = command.spawn()?;
+        let process = Process {
+            child,
+            near: Near::new(config, memory),
+            bell: rung,
+            bells,
+            started: clock::now(),
+        };
+        let hello = Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: how.config.clone(),
+            digest: digest(config),
+            allow_parity_miss: how.parity_miss == ParityMiss::Report,
+            bundle_hash: was.bundle_hash,
+            after_chunk: was.chunk,
+            injected_delay_ns: how.injected_delay_ns,
+        };
+        let fds = [&memory_fd, &process.bell].into_iter();
+        let fds: Vec<&OwnedFd> = fds.chain(process.bells.iter().flatten()).collect();
+        talk::greet(&ours, &hello, &fds)?;
+        Ok((process, Line::new(ours)))
+    }
+
+    /// The first start: waits until it is ready.
+    ///
+    /// # Errors
+    /// Every [`Problem`].
+    pub fn first(config: &Config, how: &How) -> Result<(Process, Line, Facts), Vec<Problem>> {
+        let wrong = |found: String| {
+            Problem::one(
+                "isolation = \"process\"",
+                "an inference process that loads the policy",
+                found,
+            )
+        };
+        let (mut process, mut line) = Process::start(config, how, Was::default())
+            .map_err(|error| wrong(error.to_string()))?;
+        while clock::now().since_ns(process.started) < LOADING_NS {
+            match line.hear(100) {
+                Ok(None) => {}
+                Ok(Some(Tell::Ready(facts))) => return Ok((process, line, facts)),
+                Ok(Some(Tell::Refused(problems))) => return Err(problems),
+                Ok(Some(Tell::Encoded { .. })) => return Err(unlike("an answer to no question")),
+                Err(error) => {
+                    let end = process.ended(clock::now());
+                    return Err(wrong(end.map_or_else(|| error.to_string(), how_it_ended)));
+                }
+            }
+        }
+        Err(wrong(format!(
+            "nothing within {} s",
+            LOADING_NS / MS / 1_000
+        )))
+    }
+
+    /// How it ended, where it does so within a moment: its socket is closed a little before.
+    fn ended(&mut self, now: Mono) -> Option<ExitStatus> {
+        while clock::now().since_ns(now) < 200 * MS {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            clock::sleep_until(clock::now().plus_ns(MS));
+        }
+        None
+    }
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    format!("it ended: {status}")
+}
+
+/// Silences a bell that has rung.
+pub(super) fn hush(bell: &OwnedFd) {
+    // One that does not ring says "again later": as good.
+    let _ = rustix::io::read(bell, &mut [0_u8; 8]);
+}
+
+/// Rings a bell.
+pub(super) fn ring(bell: &OwnedFd) {
+    // It fails where it has rung 2^64 times unheard.
+    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+}
+
+/// What an earlier process had come to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Was {
+    chunk: u32,
+    bundle_hash: Option<u32>,
+}
+
+/// A mind in another process, ready.
+#[derive(Debug)]
+pub struct Apart {
+    pub(super) how: How,
+    pub(super) wire: Wire,
+    pub(super) process: Process,
+    pub(super) bundle_hash: u32,
+}
+
+/// The cells of one camera over the link, for the thread that hears its pictures.
+type Handing = (Writer, OwnedFd);
+
+impl Mind for Apart {
+    fn open(self, config: &Config, far: &mut OpenFar<'_>) -> Result<Opened, CameraOpenError> {
+        let mut sources: Vec<Option<(CameraConfig, Box<dyn Source>)>> = Vec::new();
+        for camera in plane::cameras(config) {
+            let source = plane::is_far(camera).then(|| far(camera)).transpose()?;
+            sources.push(source.map(|source| (camera.clone(), source)));
+        }
+        let config = config.clone();
+        Ok(Box::new(move |ends, crew, now| {
+            let mut threads = Vec::new();
+            let mut handing = Vec::new();
+            for source in sources {
+                let Some((camera, source)) = source else {
+                    handing.push(None);
+                    continue;
+                };
+                let (sender, cells) = mpsc::channel();
+                handing.push(Some(sender));
+                let ending = Arc::clone(&ends.ending);
+                threads.push(crew.spawn(threads::CAPTURE, now, Beat::new(), move |seat| {
+                    hand_over(&camera, source, &cells, &ending, &seat)
+                })?);
+            }
+            let keeper = Keeper {
+                was: Was {
+                    chunk: 0,
+                    bundle_hash: Some(self.bundle_hash),
+                },
+                how: self.how,
+                wire: self.wire,
+                handing,
+                ends,
+                instruction: None,
+                untold: false,
+                sent: Mono(0),
+                failures: 0,
+                words: Vec::new(),
+                values: Vec::new(),
+                config,
+            };
+            let process = self.process;
+            threads.push(crew.spawn(threads::FERRY, now, Beat::new(), move |seat| {
+                keeper.run(process, &seat)
+            })?);
+            Ok(threads)
+        }))
+    }
+}
+
+/// Hears a camera over the link and hands its pictures to whichever process runs.
+fn hand_over(
+    camera: &CameraConfig,
+    mut source: Box<dyn Source>,
+    cells: &mpsc::Receiver<Handing>,
+    ending: &AtomicBool,
+    seat: &Seat,
+) {
+    let mut frame = Frame::black(camera.width, camera.height);
+    let nothing = Frame::black(0, 0);
+    let mut handing: Option<Handing> = None;
+    while !ending.load(Ordering::Relaxed) {
+        let now = clock::now();
+        seat.beat.mark(now);
+        handing = cells.try_iter().last().or(handing);
+        let picture = match source.next_frame(now.plus_ns(20 * MS), &mut frame) {
+            Ok(()) => &frame,
+            Err(SourceFault::Broken(_)) => &nothing,
+            Err(SourceFault::Timeout | SourceFault::Gone(_)) => continue,
+            Err(SourceFault::Closed(reason)) => {
+                log::warn!("camera {}: {reason}", camera.name);
+                return;
+            }
+        };
+        if let Some((writer, bell)) = &mut handing {
+            writer.put(|slot| plane::write_frame(picture, slot));
+            ring(bell);
+        }
+    }
+}
+
+enum State {
+    /// It runs.
+    Up(Box<Process>),
+    /// It loads the policy.
+    Loading(Box<Process>, Line),
+    /// There is none.
+    Down {
+        /// The next is started then.
+        again: Mono,
+    },
+}
+
+/// The thread that carries and watches.
+struct Keeper {
+    config: Config,
+    how: How,
+    wire: Wire,
+    handing: Vec<Option<mpsc::Sender<Handing>>>,
+    ends: Ends,
+    was: Was,
+    /// In force; and whether the process that runs has not heard it.
+    instruction: Option<Instruction>,
+    untold: bool,
+    /// Newest joint state that was handed over.
+    sent: Mono,
+    failures: u32,
+    words: Vec<u64>,
+    values: Vec<f32>,
+}
+
+impl Keeper {
+    fn run(mut self, process: Process, seat: &Seat) {
+        let mut state = self.up(process);
+        let mut last = clock::now();
+        // From when on the other ferry may be judged.
+        let mut fair = last;
+        while !self.ends.ending.load(Ordering::Relaxed) {
+            let now = clock::now();
+            seat.beat.mark(now);
+            if now.since_ns(last) > OWN_LATE_NS {
+                fair = now.plus_ns(threads::FERRY.beat_age_max_ns);
+            }
+            last = now;
+            if let Ok(instruction) = self.ends.instructions.try_recv() {
+                self.instruction = Some(instruction);
+                self.untold = true;
+            }
+            state = match state {
+                State::Up(process) => self.serve(process, now, fair),
+                State::Loading(process, line) => self.await_ready(process, line, now),
+                State::Down { again } if now >= again => self.start(now),
+                State::Down { again } => {
+                    clock::sleep_until(now.plus_ns(ROUND_MS * MS));
+                    State::Down { again }
+                }
+            };
+        }
+        self.end(state);
+    }
+
+    /// A process that is ready: it gets the pictures from now on, and the line.
+    fn up(&mut self, mut process: Process) -> State {
+        let cells = process.near.handed.iter_mut().zip(&mut process.bells);
+        for (sender, (writer, bell)) in self.handing.iter().zip(cells) {
+            if let (Some(sender), Some(writer), Some(bell)) = (sender, writer.take(), bell.take()) {
+                // A thread that has ended has said why.
+                drop(sender.send((writer, bell)));
+            }
+        }
+        self.untold = self.instruction.is_some();
+        self.sent = Mono(0);
+        Tally::Ferry.set(&process.near.tallies, clock::now().0);
+        State::Up(Box::new(process))
+    }
+
+    fn start(&mut self, now: Mono) -> State {
+        match Process::start(&self.config, &self.how, self.was) {
+            Ok((process, line)) => State::Loading(Box::new(process), line),
+            Err(error) => self.down(now, &format!("could not be started: {error}")),
+        }
+    }
+
+    fn await_ready(&mut self, mut process: Box<Process>, mut line: Line, now: Mono) -> State {
+        match line.hear(ROUND_MS) {
+            Ok(Some(Tell::Ready(_))) => {
+                log::warn!(
+                    "the inference process runs again, after {} ms of loading",
+                    now.since_ns(process.started) / MS
+                );
+                *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+                self.up(*process)
+            }
+            Ok(Some(Tell::Refused(problems))) => {
+                let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                self.down(now, &format!("refused to run: {}", words.join("; ")))
+            }
+            Ok(Some(Tell::Encoded { .. }) | None) => {
+                if now.since_ns(process.started) > LOADING_NS {
+                    return self.down(now, "did not load the policy in time");
+                }
+                State::Loading(process, line)
+            }
+            Err(error) => {
+                let end = process.ended(now);
+                let why = end.map_or_else(|| error.to_string(), |status| status.to_string());
+                self.down(now, &format!("ended while it loaded the policy: {why}"))
+            }
+        }
+    }
+
+    /// There is none any more: what it told is void, and the next comes after a pause.
+    fn down(&mut self, now: Mono, why: &str) -> State {
+        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.blind();
+        self.ends.restarts.fetch_add(1, Ordering::Relaxed);
+        let pause_ns = PAUSE_NS
+            .saturating_mul(1 << self.failures.min(16))
+            .min(PAUSE_MAX_NS);
+        self.failures = self.failures.saturating_add(1);
+        log::error!(
+            "the inference process {why}: the robot holds; it is started again in {} ms",
+            pause_ns / MS
+        );
+        State::Down {
+            again: now.plus_ns(pause_ns),
+        }
+    }
+
+    /// Cameras of which nothing is known.
+    fn blind(&self) {
+        for camera in self.ends.cameras.iter() {
+            camera
+                .fault
+                .store(Cause::CameraLost as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// One round of a process that runs.
+    fn serve(&mut self, mut process: Box<Process>, now: Mono, fair: Mono) -> State {
+        if self.failures > 0 && now.since_ns(process.started) > WELL_NS {
+            self.failures = 0;
+        }
+        let ferry = Mono(Tally::Ferry.get(&process.near.tallies));
+        let quiet = now.since_ns(ferry) > QUIET_NS;
+        let sound = self
+            .tell(&mut process.near)
+            .and_then(|()| self.hear(&mut process.near, quiet));
+        let tallies = &process.near.tallies;
+        let verdict = if sound.is_err() {
+            Some("wrote where or what it should not".to_owned())
+        } else if now < fair {
+            None
+        } else {
+            let all = [
+                (Tally::Ferry, threads::FERRY),
+                (Tally::Inference, threads::INFERENCE),
+                (Tally::Capture, threads::CAPTURE),
+            ];
+            let late = all.into_iter().find_map(|(tally, spec)| {
+                let beat = Mono(tally.get(tallies));
+                let silent_ns = now.since_ns(beat);
+                // A time that has not come yet is none that a thread has marked.
+                let ahead = beat > now.plus_ns(spec.beat_age_max_ns);
+                (beat != Mono(0) && (ahead || silent_ns > spec.beat_age_max_ns))
+                    .then_some((spec.name, silent_ns))
+            });
+            late.map(|(name, silent_ns)| {
+                format!(
+                    "hangs: its thread {name} has not come round for {} ms",
+                    silent_ns / MS
+                )
+            })
+        };
+        if let Some(why) = verdict {
+            drop(process);
+            return self.down(now, &why);
+        }
+        if talk::readable(&process.bell, ROUND_MS).unwrap_or(false) {
+            hush(&process.bell);
+        }
+        match process.child.try_wait() {
+            Ok(None) => State::Up(process),
+            Ok(Some(status)) => self.down(now, &format!("ended: {status}")),
+            Err(error) => self.down(now, &format!("cannot be watched: {error}")),
+        }
+    }
+
+    /// What goes over: joint states, the plan that is followed, an instruction.
+    fn tell(&mut self, near: &mut Near) -> Result<(), Broken> {
+        let mut sent = self.sent;
+        for state in self.ends.states.read().since(sent) {
+            plane::write_state(state, &mut self.words);
+            if !near.states.push(&self.words)? {
+                break;
+            }
+            sent = state.measured;
+        }
+        self.sent = sent;
+        if self.ends.followed.update() {
+            let followed = self.ends.followed.output_buffer();
+            near.followed
+                .put(|slot| plane::write_followed(followed, slot));
+        }
+        if self.untold
+            && let Some(instruction) = &self.instruction
+            // While a person waits for a sentence to be tokenised this one waits too.
+            && let Ok(mut wire) = self.wire.try_lock()
+            && let Some(line) = wire.as_mut()
+        {
+            self.untold = line.say(&Ask::Take(instruction.clone()), 50).is_err();
+        }
+        Ok(())
+    }
+
+    /// What comes back. Where a chunk is broken, who wrote it is not to be trusted any more. Of a `quiet` process
+    /// nothing is believed of its cameras.
+    fn hear(&mut self, near: &mut Near, quiet: bool) -> Result<(), Broken> {
+        let tallies = &near.tallies;
+        let ends = &mut self.ends;
+        let obeys = |ends: &Ends, after: u32| {
+            // It is the number after a chunk that was made, if perhaps not carried yet: no other is believed.
+            let told = u32::try_from(Tally::ObeysFrom.get(tallies)).unwrap_or(0);
+            if told.saturating_sub(after) <= OBEYS_AHEAD {
+                ends.obeys_from.fetch_max(told, Ordering::AcqRel);
+            }
+        };
+        // No more than the queue holds, so that a process gone mad does not keep this thread.
+        for _ in 0..crate::core::limits::CHUNKS_QUEUED_MAX {
+            if !near.chunks.pop(&mut self.words)? {
+                break;
+            }
+            let Some(made) = plane::read_made(&self.words, &mut self.values) else {
+                return Err(Broken);
+            };
+            // Before its first chunk is queued, as by the thread itself.
+            obeys(ends, self.was.chunk);
+            self.was.chunk = self.was.chunk.max(made.chunk.provenance().chunk_id);
+            // A full queue means that control is not coming round; the watchdog sees that by itself.
+            let _ = ends.chunks.push(made);
+        }
+        obeys(ends, self.was.chunk);
+        for _ in 0..crate::core::limits::CHUNKS_QUEUED_MAX {
+            if !near.samples.pop(&mut self.words)? {
+                break;
+            }
+            if let [chunk_id, landed, inference_ns] = self.words[..] {
+                ends.tap.record(Sample::Chunk {
+                    chunk_id: chunk_id as u32,
+                    landed: Mono(landed),
+                    inference_ns,
+                });
+            }
+        }
+        if let Some(insight) = near.insight.fresh().and_then(plane::read_insight) {
+            ends.insight.write(insight);
+        }
+        if let Some(slot) = near.picture.fresh()
+            && plane::read_frame(slot, ends.picture.input_buffer_mut())
+        {
+            ends.picture.publish();
+        }
+        ends.faults
+            .store(Tally::Faults.get(tallies), Ordering::Relaxed);
+        ends.frames_apart
+            .store(Tally::Apart.get(tallies), Ordering::Relaxed);
+        ends.skew_widest_ns
+            .store(Tally::Skew.get(tallies), Ordering::Relaxed);
+        for (n, camera) in ends.cameras.iter().enumerate() {
+            let told = u8::try_from(Tally::Fault(n).get(tallies)).unwrap_or(0);
+            let fault = if quiet { Cause::CameraLost as u8 } else { told };
+            camera
+                .newest_ns
+                .store(Tally::Newest(n).get(tallies), Ordering::Relaxed);
+            camera
+                .refused
+                .store(Tally::Refused(n).get(tallies), Ordering::Relaxed);
+            camera.fault.store(fault, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The pipeline ends: the process is told by the closed line, and given a moment.
+    fn end(self, state: State) {
+        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let State::Up(mut process) = state {
+            let deadline = clock::now().plus_ns(END_NS);
+            while clock::now() < deadline && matches!(process.child.try_wait(), Ok(None)) {
+                clock::sleep_until(clock::now().plus_ns(5 * MS));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The mind in a process of its own: cameras, engine and policy run in a child of this program, and what moves the robot
+//! runs here. A segmentation fault, a lost GPU context, the out-of-memory killer or a hang over there costs a hold, never
+//! the control loop.
+//!
+//! ```text
+//!  control process                                   inference process (`tendon inference-process`)
+//!    control, governor, egress, watchdog, link          capture threads, inference thread, engine
+//!        ^ same ends as without isolation                    ^ the same threads as without isolation
+//!      ferry  <== shared memory: chunks, states, plan ==>  ferry
+//!             <--- socket: instructions, facts ---->
+//! ```
+//!
+//! The same threads run on both sides with the same cells as in one process ([`Ends`](crate::runtime::mind::Ends)); the two ferries carry
+//! between the cells. [`plane`] says what lies where, [`talk`] what is said, [`keeper`] starts, feeds, watches and
+//! restarts, [`child`] is the other side. Each start gets new memory: what an earlier process left is not read.
+
+pub mod child;
+pub mod keeper;
+pub mod plane;
+pub mod talk;
+
+use crate::config::Config;
+use crate::config::problem::Problem;
+use crate::core::units::MS;
+use crate::policy::ParityMiss;
+use crate::policy::pilot::Words;
+use crate::policy::text::{Instruction, InstructionFault};
+use crate::ports::{Frame, Source, SourceFault};
+use crate::runtime::clock;
+use crate::runtime::deployment::{Deployment, Parts};
+use crate::runtime::isolation::keeper::{Apart, Process};
+use crate::runtime::isolation::talk::{Ask, Line, Tell};
+use sha2::{Digest, Sha256};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The child's verb on the command line.
+pub const VERB: &str = "inference-process";
+
+/// How the inference process is started, each time.
+#[derive(Clone, Debug)]
+pub struct How {
+    /// tendon.toml, which it reads too.
+    pub config: PathBuf,
+    /// What becomes of a policy that misses its fixture.
+    pub parity_miss: ParityMiss,
+    /// See [`Ends::injected_delay_ns`](crate::runtime::mind::Ends::injected_delay_ns).
+    pub injected_delay_ns: u64,
+    /// More arguments of its command line.
+    pub arguments: Vec<OsString>,
+}
+
+/// What a checked configuration says, in 64 letters: two processes that read the same files have the same.
+#[must_use]
+pub fn digest(config: &Config) -> String {
+    let hash = Sha256::digest(format!("{config:?}"));
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The line to the inference process that runs; none while it is being started.
+type Wire = Arc<Mutex<Option<Line>>>;
+
+/// Longest time that a person waits for a sentence to be tokenised.
+const ENCODE_NS: u64 = 1_000 * MS;
+
+/// Has a sentence tokenised over there.
+fn encode(wire: &Wire, sentence: &str) -> Result<Instruction, InstructionFault> {
+    let silent = |why: &str| InstructionFault::Elsewhere(format!("the inference process {why}"));
+    let mut wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = wire
+        .as_mut()
+        .ok_or_else(|| silent("is being started: say it again in a moment"))?;
+    let began = clock::now();
+    let id = began.0;
+    let ask = Ask::Encode {
+        id,
+        sentence: sentence.to_owned(),
+    };
+    line.say(&ask, 200)
+        .map_err(|error| silent(&format!("does not listen: {error}")))?;
+    loop {
+        let left_ns = began.plus_ns(ENCODE_NS).since_ns(clock::now());
+        if left_ns == 0 {
+            return Err(silent("does not answer"));
+        }
+        match line.hear(left_ns / MS + 1) {
+            Ok(Some(Tell::Encoded { id: of, outcome })) if of == id => {
+                return outcome.map_err(InstructionFault::Elsewhere);
+            }
+            // An answer that somebody has waited for in vain.
+            Ok(_) => {}
+            Err(error) => return Err(silent(&format!("is gone: {error}"))),
+        }
+    }
+}
+
+/// Starts the inference process of a deployment and waits until it has loaded the policy.
+///
+/// # Errors
+/// Every [`Problem`]: of the policy, as the process found them, or that it could not be started.
+pub fn load(config: Config, how: How) -> Result<Deployment<Apart>, Vec<Problem>> {
+    let parts = Parts::new(&config)?;
+    let (process, line, facts) = Process::first(&config, &how)?;
+    let bundle_hash = facts.bundle_hash;
+    let (policy_name, engine, parity) = facts
+        .read()
+        .ok_or_else(|| unlike("facts of another version"))?;
+    let wire: Wire = Arc::new(Mutex::new(Some(line)));
+    let asked = Arc::clone(&wire);
+    let words = Words::Apart(Arc::new(move |sentence: &str| encode(&asked, sentence)));
+    Ok(Deployment {
+        mind: Apart {
+            how,
+            wire,
+            process,
+            bundle_hash,
+        },
+        words,
+        schedule: parts.schedule,
+        governor: parts.governor,
+        identities: parts.identities,
+        policy_name,
+        engine,
+        parity,
+        config,
+    })
+}
+
+fn unlike(found: &str) -> Vec<Problem> {
+    Problem::one(
+        "isolation = \"process\"",
+        "an inference process of this very version",
+        found,
+    )
+}
+
+/// A camera whose pictures the other process hands over.
+struct Handed {
+    pictures: plane::Reader,
+    bell: std::os::fd::OwnedFd,
+}
+
+impl Source for Handed {
+    fn next_frame(
+        &mut self,
+        deadline: crate::core::units::Mono,
+        frame: &mut Frame,
+    ) -> Result<(), SourceFault> {
+        loop {
+            if let Some(slot) = self.pictures.fresh() {
+                return match plane::read_frame(slot, frame) {
+                    // What the link refused is told by a picture of nothing.
+                    true if frame.width > 0 => Ok(()),
+                    _ => Err(SourceFault::Broken("refused at the link")),
+                };
+            }
+            let left_ns = deadline.since_ns(clock::now());
+            if left_ns == 0 {
+                return Err(SourceFault::Timeout);
+            }
+            if talk::readable(&self.bell, left_ns.div_ceil(MS)).unwrap_or(false) {
+                keeper::hush(&self.bell);
+            }
+        }
+    }
+}
