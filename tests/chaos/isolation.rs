@@ -17,14 +17,17 @@ const PLAN_MS: u64 = 800 + 150 + 2 * TICK_MS;
 
 fn isolated(drill: Option<&str>) -> Setting {
     Setting {
-        isolated: true,
+        edits: vec![(
+            "\nrobot = ",
+            "\nisolation = \"process\"\nrobot = ".to_owned(),
+        )],
         drill: drill.map(str::to_owned),
         ..Setting::default()
     }
 }
 
 /// Child processes of the runtime.
-fn children_of(stage: &Stage) -> Vec<u32> {
+pub fn children_of(stage: &Stage) -> Vec<u32> {
     let parent = stage.runtime.id().to_string();
     let all = std::fs::read_dir("/proc").expect("a process table");
     let child = |entry: std::fs::DirEntry| {

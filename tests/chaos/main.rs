@@ -5,6 +5,7 @@
 //! What needs privileges (tmpfs, network namespaces) says so and is skipped without them.
 
 mod canary;
+mod growth;
 mod isolation;
 mod network;
 mod service;

@@ -70,8 +70,8 @@ pub struct Setting {
     pub notify: Option<(PathBuf, u64)>,
     /// Lines added to tendon.toml.
     pub toml: &'static str,
-    /// Cameras and policy in a process of their own.
-    pub isolated: bool,
+    /// What else is written otherwise in tendon.toml: this, by that.
+    pub edits: Vec<(&'static str, String)>,
     /// The `cgroup.procs` of a control group in which the runtime starts.
     pub group: Option<PathBuf>,
     /// Environment of both processes.
@@ -90,6 +90,8 @@ pub struct Stage {
     pub reports: Shared<Report>,
     pub commands: Shared<Sent>,
     pub state: PathBuf,
+    /// From its start to its first answer.
+    pub ready_ms: f64,
     at_runtime: Session,
     at_bench: Session,
 }
@@ -146,7 +148,9 @@ pub fn runtime(config: &Path, state: &Path, setting: &Setting) -> Command {
         }
     };
     command.arg("run").arg("--config").arg(config);
-    command.env("STATE_DIRECTORY", state).stdout(Stdio::null());
+    let out = std::fs::File::create(config.with_file_name("runtime.out"));
+    command.env("STATE_DIRECTORY", state);
+    command.stdout(out.expect("a file"));
     let log = config.with_file_name("runtime.log");
     let log = std::fs::File::options()
         .create(true)
@@ -176,12 +180,13 @@ impl Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let (endpoint, tap) = (free_endpoint(), free_endpoint());
         let config = deploy(folder.path(), &endpoint, setting.toml);
-        if setting.isolated {
-            let text = std::fs::read_to_string(&config).expect("just written");
-            let text = text.replacen("\nrobot = ", "\nisolation = \"process\"\nrobot = ", 1);
-            assert!(text.contains("isolation"), "{text}");
-            std::fs::write(&config, text).expect("written");
+        let mut text = std::fs::read_to_string(&config).expect("just written");
+        for (from, to) in &setting.edits {
+            assert!(text.contains(from), "{from}: {text}");
+            text = text.replacen(from, to, 1);
         }
+        std::fs::write(&config, text).expect("written");
+        let spawned = clock::now();
         let state = setting
             .state
             .clone()
@@ -239,7 +244,10 @@ impl Stage {
             state,
             at_runtime,
             at_bench,
+            ready_ms: 0.0,
         };
+        until("an answer", || stage.ask(keys::mode, "status").is_ok());
+        stage.ready_ms = ms(clock::now().since_ns(spawned));
         if !setting.no_arming {
             stage.until_granted(keys::instruction, "put the red block in the left bin");
             stage.arm();
@@ -290,6 +298,15 @@ impl Stage {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("runtime.log")).unwrap_or_default()
+    }
+
+    /// The line of its output that starts so.
+    pub fn said(&self, start: &str) -> Option<String> {
+        let out = std::fs::read_to_string(self.folder.path().join("runtime.out"));
+        let out = out.unwrap_or_default();
+        out.lines()
+            .find_map(|line| line.strip_prefix(start))
+            .map(str::to_owned)
     }
 
     /// The crash record, once it is there.
