@@ -6,6 +6,7 @@
 pub mod camera;
 pub mod file;
 pub mod governor;
+pub mod lines;
 pub mod link;
 pub mod problem;
 pub mod realtime;
@@ -164,6 +165,8 @@ pub struct Config {
     pub page: Option<SocketAddr>,
     /// What is asked of the kernel.
     pub realtime: realtime::Realtime,
+    /// Contacts that are wired to this machine.
+    pub lines: lines::LinesConfig,
 }
 
 impl Config {
@@ -260,6 +263,7 @@ impl Config {
         let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
         let governor = governor::check(written, &mut at);
         let realtime = realtime::check(written.realtime.as_ref(), &mut at);
+        let lines = lines::check(written.lines.as_ref(), &mut at);
         let mut problems = at.problems;
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
             Ok(read) => {
@@ -294,6 +298,7 @@ impl Config {
                 schedule,
                 page,
                 realtime,
+                lines,
             }),
             Some(_) | None => Err(problems),
         }

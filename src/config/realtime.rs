@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 
 /// Roles that may be given cores: the names of the threads of the pipeline.
-pub const ROLES: [&str; 8] = [
+pub const ROLES: [&str; 9] = [
     "capture",
     "ferry",
     "inference",
+    "lines",
     "control",
     "governor",
     "egress",

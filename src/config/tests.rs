@@ -420,3 +420,111 @@ fn the_jerk_limit_of_robot_toml_bounds_the_seams() {
     assert!((30.0..150.0).contains(&tight), "{tight}");
     assert!((200.0..1500.0).contains(&wide), "{wide}");
 }
+
+#[test]
+fn where_it_runs() {
+    let isolated = |word: &str| {
+        let text = TENDON.replacen("\nrobot = ", &format!("\n{word}\nrobot = "), 1);
+        Config::from_texts(&text, ROBOT, URDF, &folder()).map(|config| config.isolation.process)
+    };
+    assert_eq!(isolated(""), Ok(false), "all of it is Rust");
+    assert_eq!(isolated("isolation = \"auto\""), Ok(false));
+    assert_eq!(isolated("isolation = \"process\""), Ok(true));
+    let gpu = TENDON.replacen("rate_hz", "engines = [\"tensorrt\", \"cpu\"]\nrate_hz", 1);
+    let gpu = Config::from_texts(&gpu, ROBOT, URDF, &folder()).expect("a ladder");
+    assert!(
+        gpu.isolation.process,
+        "an engine that is not Rust runs apart"
+    );
+    let robot = "\nrobot = ";
+    for (word, wants) in [
+        (
+            "isolation = \"container\"",
+            ["isolation: expected \"auto\"", "\"container\""],
+        ),
+        (
+            "inference_program = \"x\"",
+            ["inference_program", "isolation = \"process\" beside it"],
+        ),
+    ] {
+        check_tendon(robot, &format!("\n{word}{robot}"), &wants);
+    }
+}
+
+#[test]
+fn wired_contacts() {
+    let lines = |text: &str| format!("[lines.emergency]\n{text}\n\n[control]");
+    for (text, wants) in [
+        ("", ["lines.emergency", "gpio or evdev"]),
+        ("gpio = []", ["lines.emergency.gpio", "one or two"]),
+        (
+            "gpio = [\"gpiochip0:3\"]",
+            ["lines.emergency.gpio", "/dev/gpiochipN:OFFSET"],
+        ),
+        (
+            "gpio = [\"/dev/gpiochip0:x\"]",
+            ["lines.emergency.gpio", "/dev/gpiochip0:x"],
+        ),
+        (
+            "evdev = \"/dev/input/event0\"",
+            ["lines.emergency.evdev", "no emergency stop"],
+        ),
+        (
+            "gpio = [\"/dev/gpiochip0:3\"]\nbias = \"pull-up\"",
+            ["lines.emergency.bias", "a cut wire read as open"],
+        ),
+        (
+            "gpio = [\"/dev/gpiochip0:3\"]\nbias = \"strong\"",
+            ["lines.emergency.bias", "\"as-is\""],
+        ),
+        (
+            "gpio = [\"/dev/gpiochip0:3\", \"/dev/gpiochip0:4\"]\npulse_ms = [8, 14]",
+            ["lines.emergency.pulse_ms", "one gpio line"],
+        ),
+        (
+            "gpio = [\"/dev/gpiochip0:3\"]\npulse_ms = [2, 14]",
+            ["lines.emergency.pulse_ms", "5 to 500"],
+        ),
+        (
+            "gpio = [\"/dev/gpiochip0:3\"]\nsettle_ms = -1",
+            ["lines.emergency.settle_ms", "0 to 1000"],
+        ),
+    ] {
+        check_tendon("[control]", &lines(text), &wants);
+    }
+    let deadman = |text: &str| format!("[lines.deadman]\n{text}\n\n[control]");
+    for (text, wants) in [
+        (
+            "evdev = \"/dev/input/event0\"",
+            ["lines.deadman.keys", "BTN_TR"],
+        ),
+        (
+            "evdev = \"/dev/input/event0\"\nkeys = [\"A\"]",
+            ["lines.deadman.keys", "kernel's names"],
+        ),
+        (
+            "evdev = \"/dev/input/event0\"\ngpio = [\"/dev/gpiochip0:3\"]",
+            ["lines.deadman.gpio", "not both"],
+        ),
+    ] {
+        check_tendon("[control]", &deadman(text), &wants);
+    }
+    let good = TENDON.replacen(
+        "[control]",
+        &lines("gpio = [\"/dev/gpiochip0:3\"]\nactive_low = true"),
+        1,
+    );
+    let good = Config::from_texts(&good, ROBOT, URDF, &folder()).expect("a contact");
+    let wire = good.lines.emergency.expect("there").wire;
+    assert!(
+        matches!(
+            &wire,
+            lines::Wire::Gpio {
+                bias: lines::Bias::PullUp,
+                active_low: true,
+                ..
+            }
+        ),
+        "{wire:?}"
+    );
+}

@@ -20,6 +20,7 @@ pub mod governor;
 pub mod intent;
 pub mod kinematics;
 pub mod limits;
+pub mod lines;
 pub mod observation;
 pub mod schedule;
 pub mod supervisor;

@@ -20,6 +20,7 @@ pub mod health;
 pub mod inference;
 pub mod isolation;
 pub mod latch;
+pub mod lines;
 pub mod lockstep;
 pub mod mind;
 mod onnxruntime_peer;

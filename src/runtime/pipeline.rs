@@ -17,6 +17,7 @@ use crate::link::runtime_end::{Announcer, CommandSender, answer_requests, subscr
 use crate::link::session::LinkError;
 use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Reach, Watched};
+use crate::runtime::clock;
 use crate::runtime::control::{self, ControlIo, Followed, Told};
 use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
@@ -26,13 +27,14 @@ use crate::runtime::events::Events;
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
 use crate::runtime::inference::Insight;
 use crate::runtime::latch::LatchFile;
+use crate::runtime::lines::{self, Wired};
 use crate::runtime::mind::{Ends, Mind};
 use crate::runtime::operations::{Counters, Desk, DeskEnds, Levers, View};
 use crate::runtime::service::{self, ServiceIo};
 use crate::runtime::telemetry::{self, tap};
+use crate::runtime::threads::{self, Seat};
 use crate::runtime::watchdog::{self, Watch, WatchIo};
 use crate::runtime::wheel::Wheel;
-use crate::runtime::{clock, threads};
 use crate::sync::heartbeat::Beat;
 use crate::sync::mailbox::mailbox;
 use std::sync::Arc;
@@ -196,7 +198,8 @@ pub fn start_recorded(
     };
     let obeys_from = Arc::new(AtomicU32::new(0));
     let (wheel, driver_out) = Wheel::new(identities.takeovers);
-    let wheel = Arc::new(wheel);
+    let wired = Arc::new(Wired::new(&config.lines));
+    let wheel = Arc::new(wheel.beside(Arc::clone(&wired)));
     let levers = Levers {
         instructions,
         requests,
@@ -261,6 +264,14 @@ pub fn start_recorded(
     // The threads, sinks first.
     let now = clock::now();
     let mut threads = Vec::new();
+    if config.lines.emergency.is_some() || config.lines.deadman.is_some() {
+        let (lines, ending) = (config.lines.clone(), Arc::clone(&ending));
+        let told = Arc::clone(&wired);
+        let body = move |seat: Seat| lines::run(&lines, &told, &ending, &seat);
+        threads.push(crew.spawn(threads::LINES, now, Beat::new(), body)?);
+        // Before its first word an emergency stop counts as pressed, and that would latch.
+        wired.settle(&config.lines);
+    }
     let egress_io = EgressIo {
         commands: commands_out,
         link: sender,

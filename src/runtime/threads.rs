@@ -15,6 +15,12 @@ pub struct Spec {
     pub beat_age_max_ns: u64,
 }
 
+/// Contacts wired to this machine, read each 2 ms; there only with `[lines]`.
+pub const LINES: Spec = Spec {
+    name: "lines",
+    fifo: 82,
+    beat_age_max_ns: 100 * MS,
+};
 /// Camera to newest frame. A camera that gives nothing still lets the thread come round each 100 ms.
 pub const CAPTURE: Spec = Spec {
     name: "capture",
@@ -73,7 +79,10 @@ pub const SERVICE: Spec = Spec {
 // Who may be starved by whom is decided here, at compile time: the nearer to the motor, the higher; the watchdog
 // above all; the policy, which may compute for long, below everything that moves the robot.
 const _: () = assert!(
-    WATCHDOG.fifo > GOVERNOR.fifo && GOVERNOR.fifo > CONTROL.fifo && CONTROL.fifo > EGRESS.fifo
+    WATCHDOG.fifo > LINES.fifo
+        && LINES.fifo > GOVERNOR.fifo
+        && GOVERNOR.fifo > CONTROL.fifo
+        && CONTROL.fifo > EGRESS.fifo
 );
 const _: () = assert!(EGRESS.fifo > FERRY.fifo && FERRY.fifo > CAPTURE.fifo);
 const _: () = assert!(CAPTURE.fifo > INFERENCE.fifo);

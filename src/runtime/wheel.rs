@@ -13,8 +13,9 @@ use crate::core::wire::Identity;
 use crate::core::wire::command::CommandReceiver;
 use crate::core::wire::reject::Reject;
 use crate::link::motor::START_TOLERANCE;
+use crate::runtime::lines::Wired;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use triple_buffer::triple_buffer;
 
 /// A setpoint of a person's device is followed for so long; then the device has fallen silent.
@@ -117,6 +118,8 @@ pub struct Wheel {
     inner: Mutex<Inner>,
     /// When the device must be heard again at the latest; 0 while none is waited for.
     device_due: AtomicU64,
+    /// Contacts wired to this machine.
+    wired: Option<Arc<Wired>>,
 }
 
 #[derive(Debug)]
@@ -139,8 +142,16 @@ impl Wheel {
         let wheel = Wheel {
             inner: Mutex::new(inner),
             device_due: AtomicU64::new(0),
+            wired: None,
         };
         (wheel, out)
+    }
+
+    /// The same where contacts are wired to this machine.
+    #[must_use]
+    pub fn beside(mut self, wired: Arc<Wired>) -> Wheel {
+        self.wired = Some(wired);
+        self
     }
 
     /// Who has it.
@@ -193,18 +204,22 @@ impl Wheel {
         Ok(())
     }
 
-    /// The lines that a person holds: while a device drives, its sending is the deadman switch.
+    /// The lines that a person holds: while a device drives, its sending is a deadman switch, beside one that is wired.
     #[must_use]
     pub fn lines(&self, now: Mono) -> Lines {
-        let deadman = match self.device_due.load(Ordering::Acquire) {
+        let wired = self.wired.as_ref();
+        let wired = wired.map_or(Lines::NOT_FITTED, |wired| wired.lines(now));
+        let device = match self.device_due.load(Ordering::Acquire) {
             0 => Deadman::NotFitted,
             due if now <= Mono(due) => Deadman::Held,
             _ => Deadman::Released,
         };
-        Lines {
-            deadman,
-            ..Lines::NOT_FITTED
-        }
+        let deadman = match (device, wired.deadman) {
+            (Deadman::NotFitted, one) | (one, Deadman::NotFitted) => one,
+            (Deadman::Held, Deadman::Held) => Deadman::Held,
+            (Deadman::Released, _) | (_, Deadman::Released) => Deadman::Released,
+        };
+        Lines { deadman, ..wired }
     }
 }
 

@@ -7,6 +7,7 @@
 mod canary;
 mod growth;
 mod isolation;
+mod lines;
 mod network;
 mod service;
 mod soak;

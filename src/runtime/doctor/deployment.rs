@@ -11,6 +11,7 @@ use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, Identities};
+use crate::runtime::lines;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -62,6 +63,16 @@ pub fn configuration(path: &Path) -> (Vec<Finding>, Option<Fitted>) {
             ),
         )),
         Err(problems) => findings.extend(bad("bundle", problems)),
+    }
+    let wired = config.lines.emergency.iter().chain(&config.lines.deadman);
+    let unreadable = lines::unreadable(&config.lines);
+    match (wired.count(), unreadable.is_empty()) {
+        (0, _) => {}
+        (_, true) => findings.push(Finding::good("lines", "each wired contact can be read")),
+        (_, false) => findings.extend(unreadable.into_iter().map(|why| {
+            let fix = "what docs/operating.md says of contacts; until then it counts as open, and nothing is armed";
+            Finding::bad("lines", why, fix)
+        })),
     }
     (findings, Some(Fitted { config, identities }))
 }

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Contacts wired to this machine: a thread reads them each 2 ms and tells governor and watchdog. What cannot be read is
+//! open, and so is what this thread has not read lately.
+//!
+//! A mirror, not a safety function: the robot's own emergency circuit must cut its power without this machine.
+
+mod evdev;
+mod gpio;
+
+use crate::config::lines::{ContactConfig, LinesConfig, Wire};
+use crate::core::governor::{Deadman, EmergencyLine, Lines};
+use crate::core::lines::{CHANNELS_MAX, Contact};
+use crate::core::units::{MS, Mono};
+use crate::runtime::clock::{self, Ticks};
+use crate::runtime::threads::Seat;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Between two readings: a stop is seen within this and a tick of the governor.
+const PERIOD_NS: u64 = 2 * MS;
+/// What was read longer ago is not believed: ten readings.
+const AGE_MAX_NS: u64 = 20 * MS;
+/// The thread's start and a device's opening.
+const STARTING_NS: u64 = 100 * MS;
+/// A device that went away is looked for this often.
+const AGAIN_NS: u64 = 500 * MS;
+
+/// Reads the channels of one contact.
+trait Channels: Send {
+    /// Whether each is closed; `None` where that cannot be read. No more than the contact has.
+    fn levels(&mut self) -> [Option<bool>; CHANNELS_MAX];
+    /// Whether it must be opened anew.
+    fn gone(&self) -> bool;
+}
+
+fn open(wire: &Wire) -> Result<Box<dyn Channels>, String> {
+    match wire {
+        Wire::Gpio {
+            lines,
+            bias,
+            active_low,
+        } => gpio::Gpio::open(lines, *bias, *active_low).map(|gpio| Box::new(gpio) as _),
+        Wire::Evdev { device, keys } => {
+            evdev::Keys::open(device, keys).map(|keys| Box::new(keys) as _)
+        }
+    }
+}
+
+/// What the wired contacts say, for any thread. All open until the first reading.
+#[derive(Debug)]
+pub struct Wired {
+    emergency: bool,
+    deadman: bool,
+    /// When each was last read closed; 0: it is open.
+    emergency_closed: AtomicU64,
+    deadman_held: AtomicU64,
+}
+
+impl Wired {
+    /// Those of a deployment.
+    #[must_use]
+    pub fn new(config: &LinesConfig) -> Wired {
+        Wired {
+            emergency: config.emergency.is_some(),
+            deadman: config.deadman.is_some(),
+            emergency_closed: AtomicU64::new(0),
+            deadman_held: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until all are closed, or could have been told to be.
+    pub fn settle(&self, config: &LinesConfig) {
+        let all = config.emergency.iter().chain(&config.deadman);
+        let longest_ns = all.map(|contact| contact.wiring.settles_within_ns()).max();
+        let deadline = clock::now().plus_ns(longest_ns.unwrap_or(0) + STARTING_NS);
+        loop {
+            let now = clock::now();
+            let lines = self.lines(now);
+            let open = lines.emergency == EmergencyLine::Open || lines.deadman == Deadman::Released;
+            if !open || now >= deadline {
+                return;
+            }
+            clock::sleep_until(now.plus_ns(PERIOD_NS));
+        }
+    }
+
+    /// What they say at `now`.
+    #[must_use]
+    pub fn lines(&self, now: Mono) -> Lines {
+        let closed = |at: &AtomicU64| {
+            let at = at.load(Ordering::Acquire);
+            at != 0 && now.since_ns(Mono(at)) <= AGE_MAX_NS
+        };
+        let emergency = match (self.emergency, closed(&self.emergency_closed)) {
+            (false, _) => EmergencyLine::NotFitted,
+            (true, true) => EmergencyLine::Closed,
+            (true, false) => EmergencyLine::Open,
+        };
+        let deadman = match (self.deadman, closed(&self.deadman_held)) {
+            (false, _) => Deadman::NotFitted,
+            (true, true) => Deadman::Held,
+            (true, false) => Deadman::Released,
+        };
+        Lines { emergency, deadman }
+    }
+}
+
+/// One contact and its wires.
+struct Watched {
+    name: &'static str,
+    wire: Wire,
+    contact: Contact,
+    channels: Option<Box<dyn Channels>>,
+    again: Mono,
+    /// What was last said of it in the log.
+    faulty: bool,
+}
+
+impl Watched {
+    fn new(name: &'static str, config: &ContactConfig) -> Watched {
+        Watched {
+            name,
+            wire: config.wire.clone(),
+            contact: Contact::new(config.wiring),
+            channels: None,
+            again: Mono(0),
+            faulty: false,
+        }
+    }
+
+    fn read(&mut self, now: Mono) -> bool {
+        if self.channels.is_none() && now >= self.again {
+            match open(&self.wire) {
+                Ok(channels) => {
+                    log::info!("lines.{}: read", self.name);
+                    self.channels = Some(channels);
+                }
+                Err(why) => {
+                    log::error!("lines.{}: {why}: it counts as open", self.name);
+                    self.again = now.plus_ns(AGAIN_NS);
+                }
+            }
+        }
+        let levels = match &mut self.channels {
+            Some(channels) => channels.levels(),
+            None => [None; CHANNELS_MAX],
+        };
+        if self
+            .channels
+            .as_ref()
+            .is_some_and(|channels| channels.gone())
+        {
+            log::error!("lines.{}: gone: it counts as open", self.name);
+            self.channels = None;
+            self.again = now.plus_ns(AGAIN_NS);
+        }
+        let closed = self.contact.read(now, levels);
+        if self.contact.faulty() && !self.faulty {
+            log::error!(
+                "lines.{}: its two channels disagree: a broken wire or a contact that sticks; open it wholly once",
+                self.name
+            );
+        }
+        self.faulty = self.contact.faulty();
+        closed
+    }
+}
+
+/// What of the deployment's contacts cannot be read, a line each; for `tendon doctor`.
+#[must_use]
+pub fn unreadable(config: &LinesConfig) -> Vec<String> {
+    let all = [
+        ("emergency", config.emergency.as_ref()),
+        ("deadman", config.deadman.as_ref()),
+    ];
+    let wired = all
+        .into_iter()
+        .filter_map(|(name, contact)| Some((name, contact?)));
+    wired
+        .filter_map(|(name, contact)| {
+            let why = match open(&contact.wire) {
+                Err(why) => why,
+                Ok(mut channels) => {
+                    let levels = channels.levels();
+                    let read = levels.iter().take(contact.wiring.channels);
+                    if read.copied().all(|level| level.is_some()) {
+                        return None;
+                    }
+                    "opened, and cannot be read".to_owned()
+                }
+            };
+            Some(format!("lines.{name}: {why}"))
+        })
+        .collect()
+}
+
+/// The thread.
+pub fn run(config: &LinesConfig, wired: &Arc<Wired>, ending: &AtomicBool, seat: &Seat) {
+    let watched = |name, contact: &Option<ContactConfig>| {
+        contact.as_ref().map(|contact| Watched::new(name, contact))
+    };
+    let mut emergency = watched("emergency", &config.emergency);
+    let mut deadman = watched("deadman", &config.deadman);
+    let mut ticks = Ticks::new(clock::now(), PERIOD_NS);
+    while !ending.load(Ordering::Relaxed) {
+        let now = ticks.wait().woke;
+        seat.beat.mark(now);
+        for (contact, cell) in [
+            (&mut emergency, &wired.emergency_closed),
+            (&mut deadman, &wired.deadman_held),
+        ] {
+            if let Some(contact) = contact {
+                let closed = contact.read(now);
+                cell.store(if closed { now.0 } else { 0 }, Ordering::Release);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Contacts wired to the runtime's machine, pressed, released, cut and unplugged. The kernel's part is played by a library
+//! (`fake_lines.c`); everything from the ioctl on is the real thing.
+
+use crate::stage::{Setting, Stage, locked, repeats, until};
+use crate::{TICK_MS, alone};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tendon::core::units::Mono;
+use tendon::core::wire::state::MotorMode;
+use tendon::link::keys;
+use tendon::runtime::{clock, demo};
+
+/// From a contact that opens to a command that holds: two readings, a tick each of governor and egress.
+const SEEN_MS: u64 = 2 * 2 + 2 * TICK_MS;
+
+const SENTENCE: &str = "put the red block in the left bin";
+
+struct Panel {
+    chip: PathBuf,
+    switch: PathBuf,
+    library: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Panel {
+    fn new() -> Panel {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("lines.so");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-o"])
+            .arg(&library)
+            .arg("tests/chaos/fake_lines.c")
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "a C compiler");
+        let panel = Panel {
+            chip: folder.path().join("gpiochip0"),
+            switch: folder.path().join("event0"),
+            library,
+            _folder: folder,
+        };
+        std::fs::write(&panel.chip, "0011").expect("written");
+        std::fs::write(&panel.switch, "1").expect("written");
+        panel
+    }
+
+    fn setting(&self, lines: String) -> Setting {
+        Setting {
+            edits: vec![("[schedule]", format!("{lines}\n\n[schedule]"))],
+            env: vec![("LD_PRELOAD", self.library.clone())],
+            no_arming: true,
+            ..Setting::default()
+        }
+    }
+
+    /// Two wires.
+    fn emergency(&self) -> Setting {
+        let chip = self.chip.display();
+        self.setting(format!(
+            "[lines.emergency]\ngpio = [\"{chip}:2\", \"{chip}:3\"]"
+        ))
+    }
+
+    fn deadman(&self) -> Setting {
+        let switch = self.switch.display();
+        self.setting(format!(
+            "[lines.deadman]\nevdev = \"{switch}\"\nkeys = [\"BTN_TR\"]"
+        ))
+    }
+}
+
+/// Sets levels in place; returns the time just before.
+fn set(file: &Path, at: u64, levels: &str) -> Mono {
+    let file = std::fs::File::options()
+        .write(true)
+        .open(file)
+        .expect("there");
+    let before = clock::now();
+    file.write_all_at(levels.as_bytes(), at).expect("written");
+    before
+}
+
+#[track_caller]
+fn follows(stage: &Stage) {
+    until("the robot follows", || {
+        locked(&stage.commands, |commands| {
+            commands.iter().rev().take(5).all(|sent| !sent.held)
+        })
+    });
+    demo::pause(150);
+}
+
+#[track_caller]
+fn refused(stage: &Stage, why: &str) {
+    let answer = stage.ask(keys::mode, "active");
+    assert!(
+        answer.as_ref().is_err_and(|said| said.contains(why)),
+        "{answer:?}, expected {why}"
+    );
+}
+
+#[test]
+fn a_deadman_switch_that_is_let_go_holds_the_robot_and_so_does_one_that_is_unplugged() {
+    let _alone = alone();
+    let panel = Panel::new();
+    let mut stage = Stage::new(&panel.deadman());
+    stage.until_granted(keys::instruction, SENTENCE);
+    // A switch that is tied down is none.
+    until("a refusal for the switch", || {
+        let answer = stage.ask(keys::mode, "active");
+        answer.is_err_and(|said| said.contains("released once"))
+    });
+    set(&panel.switch, 0, "0");
+    demo::pause(100);
+    refused(&stage, "deadman");
+    set(&panel.switch, 0, "1");
+    stage.arm();
+    for _ in 0..repeats() {
+        let from = set(&panel.switch, 0, "0");
+        stage.held_within("deadman let go", from, SEEN_MS);
+        demo::pause(100);
+        set(&panel.switch, 0, "1");
+        follows(&stage);
+        let from = set(&panel.switch, 0, "x");
+        stage.held_within("deadman unplugged", from, SEEN_MS);
+        demo::pause(100);
+        // It is looked for again twice a second.
+        set(&panel.switch, 0, "1");
+        follows(&stage);
+    }
+    assert!(
+        stage.log().contains("lines.deadman: gone"),
+        "{}",
+        stage.log()
+    );
+    stage.within_limits();
+}
+
+#[test]
+fn an_emergency_stop_latches_whichever_wire_opens_and_a_broken_one_must_be_opened_wholly() {
+    let _alone = alone();
+    let panel = Panel::new();
+    let mut stage = Stage::new(&panel.emergency());
+    stage.until_granted(keys::instruction, SENTENCE);
+    stage.arm();
+    for _ in 0..repeats() {
+        // Pressed: both channels.
+        let from = set(&panel.chip, 2, "00");
+        stage.held_within("emergency stop pressed", from, SEEN_MS);
+        refused(&stage, "latched");
+        let said = stage.ask(keys::mode, "reset");
+        assert!(said.is_err(), "reset while it is pressed: {said:?}");
+        // Let go, and nothing moves before a reset and an arming.
+        set(&panel.chip, 2, "11");
+        demo::pause(300);
+        refused(&stage, "latched");
+        let mode = locked(&stage.reports, |reports| {
+            reports.last().map(|report| report.mode)
+        });
+        assert_ne!(mode, Some(MotorMode::Following), "it goes on by itself");
+        stage.until_granted(keys::mode, "reset");
+        stage.arm();
+        // One wire breaks, and mends by itself: not trusted.
+        let from = set(&panel.chip, 3, "0");
+        stage.held_within("one wire of the emergency stop cut", from, SEEN_MS);
+        demo::pause(200);
+        set(&panel.chip, 3, "1");
+        demo::pause(100);
+        let said = stage.ask(keys::mode, "reset");
+        assert!(
+            said.is_err(),
+            "a contact whose channels disagreed: {said:?}"
+        );
+        assert!(
+            stage.log().contains("its two channels disagree"),
+            "{}",
+            stage.log()
+        );
+        set(&panel.chip, 2, "00");
+        demo::pause(50);
+        set(&panel.chip, 2, "11");
+        stage.until_granted(keys::mode, "reset");
+        stage.arm();
+    }
+    // The chip is gone.
+    let from = set(&panel.chip, 2, "xx");
+    stage.held_within("GPIO chip gone", from, SEEN_MS);
+    refused(&stage, "latched");
+    stage.within_limits();
+}
