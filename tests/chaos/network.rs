@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A bad network: `tc netem` on the loopback of a network namespace in which runtime, bench robot and this test run.
+//! A bad network: IP packets of the loopback of a network namespace, in which runtime, bench robot and this test run, are
+//! delayed, lost, repeated, reordered and corrupted (`bad_network.py`).
 //!
-//! The link is TCP, so what netem loses, repeats, reorders or corrupts arrives late instead: a lost segment costs a
+//! The link is TCP, so what is lost, reordered or corrupted on the way arrives late instead: a lost segment costs a
 //! retransmission of 200 ms. What must hold is the same for all: no command breaks a limit, a gap longer than the
 //! motor controller's patience is a stop, and nothing that stopped follows again before a person has said so.
 
 use crate::alone;
 use crate::stage::{Setting, Stage, locked, repeats};
-use std::process::Command;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use tendon::core::wire::state::MotorMode;
 use tendon::link::keys;
 use tendon::runtime::{clock, demo};
@@ -23,26 +26,16 @@ fn privileged(program: &str, arguments: &[&str]) -> bool {
 }
 
 /// Runs the named test of this program in a namespace of its own; says so when that cannot be done.
-fn inside(test: &str, needs_netem: bool) -> bool {
+fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
     let name = format!("tendon-chaos-{}", std::process::id());
     let made = privileged("ip", &["netns", "add", &name])
         && privileged("ip", &["-n", &name, "link", "set", "lo", "up"]);
-    let netem = [
-        "-n", &name, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "0ms",
-    ];
-    if !made || (needs_netem && !privileged("tc", &netem)) {
+    if !made {
         privileged("ip", &["netns", "del", &name]);
-        println!(
-            "SKIPPED: {test}: needs root, network namespaces{}",
-            if needs_netem {
-                ", tc and the kernel's sch_netem"
-            } else {
-                " and iproute2"
-            }
-        );
+        println!("SKIPPED: {test}: needs root, network namespaces and iproute2");
         return false;
     }
     let own = std::env::current_exe().expect("this program");
@@ -60,9 +53,46 @@ fn inside(test: &str, needs_netem: bool) -> bool {
     false
 }
 
-fn netem(rule: &[&str]) {
-    let set = [&["qdisc", "change", "dev", "lo", "root", "netem"], rule].concat();
-    assert!(privileged("tc", &set), "tc {set:?}");
+/// What makes the network bad, while it lives.
+struct Bad {
+    relay: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        drop(self.relay.kill());
+        drop(self.relay.wait());
+    }
+}
+
+impl Bad {
+    /// `None` where the kernel has no TUN device for us.
+    fn new() -> Option<Bad> {
+        let mut relay = Command::new("python3")
+            .arg("tests/chaos/bad_network.py")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let said = BufReader::new(relay.stdout.take()?);
+        let mut bad = Bad { relay, said };
+        (bad.line() == "ready").then_some(bad)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("read");
+        line.trim().to_owned()
+    }
+
+    /// From now on it does this to packets; returns what it did since it was last asked.
+    #[track_caller]
+    fn does(&mut self, rule: &Value) -> Value {
+        let stdin = self.relay.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{rule}").expect("written");
+        serde_json::from_str(&self.line()).expect("counts")
+    }
 }
 
 /// Once stopped, it does not follow in the same arming.
@@ -92,47 +122,59 @@ fn nothing_resumes(stage: &Stage, what: &str) -> usize {
 #[test]
 fn a_bad_network_stops_the_robot_and_never_moves_it_wrongly() {
     let _alone = alone();
-    if !inside(
-        "network::a_bad_network_stops_the_robot_and_never_moves_it_wrongly",
-        true,
-    ) {
+    if !inside("network::a_bad_network_stops_the_robot_and_never_moves_it_wrongly") {
         return;
     }
-    let rules: [(&str, &[&str]); 6] = [
-        ("delay 5 ms", &["delay", "5ms"]),
-        ("loss 5 %", &["loss", "5%"]),
-        ("loss 30 %", &["loss", "30%"]),
+    let Some(mut bad) = Bad::new() else {
+        println!("SKIPPED: a bad network: needs root, /dev/net/tun and python3");
+        return;
+    };
+    let rules = [
+        ("delay of 5 ms", json!({"delay_ms": 5}), "packets"),
         (
-            "reorder 25 % of 10 ms",
-            &["delay", "10ms", "reorder", "25%"],
+            "delay of 30 +- 10 ms",
+            json!({"delay_ms": 30, "jitter_ms": 10}),
+            "packets",
         ),
-        ("duplicate 20 %", &["duplicate", "20%"]),
-        ("corrupt 5 %", &["corrupt", "5%"]),
+        ("loss of 5 %", json!({"loss": 0.05}), "lost"),
+        ("loss of 30 %", json!({"loss": 0.3}), "lost"),
+        (
+            "reordering of 25 % by 10 ms",
+            json!({"delay_ms": 10, "reorder": 0.25}),
+            "reordered",
+        ),
+        (
+            "duplication of 20 %",
+            json!({"duplicate": 0.2}),
+            "duplicated",
+        ),
+        ("corruption of 5 %", json!({"corrupt": 0.05}), "corrupted"),
     ];
+    let nothing = json!({});
     let mut stage = Stage::new(&Setting::default());
-    for (what, rule) in (0..repeats().div_ceil(2)).flat_map(|_| rules) {
-        netem(rule);
-        demo::pause(1_000);
-        netem(&["delay", "0ms"]);
-        // Retransmissions that were on their way.
-        demo::pause(500);
-        let stops = nothing_resumes(&stage, what);
-        stage.within_limits();
-        println!("netem {what}: {stops} stops so far, 0 limit violations");
-        drop(stage.ask(keys::mode, "standby"));
-        demo::pause(400);
-        drop(stage.ask(keys::mode, "reset"));
-        stage.arm();
+    for _ in 0..repeats().div_ceil(2) {
+        for (what, rule, count) in &rules {
+            bad.does(rule);
+            demo::pause(1_000);
+            let did = bad.does(&nothing);
+            assert!(did[count].as_u64() > Some(5), "{what}: {did}");
+            // Retransmissions that were on their way.
+            demo::pause(500);
+            let stops = nothing_resumes(&stage, what);
+            stage.within_limits();
+            println!("{what}: {stops} stops so far, 0 limit violations; {did}");
+            drop(stage.ask(keys::mode, "standby"));
+            demo::pause(400);
+            drop(stage.ask(keys::mode, "reset"));
+            stage.arm();
+        }
     }
 }
 
 #[test]
 fn a_cable_that_is_cut_is_a_latched_stop_at_both_ends() {
     let _alone = alone();
-    if !inside(
-        "network::a_cable_that_is_cut_is_a_latched_stop_at_both_ends",
-        false,
-    ) {
+    if !inside("network::a_cable_that_is_cut_is_a_latched_stop_at_both_ends") {
         return;
     }
     for _ in 0..repeats() {
