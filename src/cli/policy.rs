@@ -17,7 +17,7 @@ use tendon::policy::parity::Parity;
 use tendon::policy::staged::bundle::{Opened, is_staged};
 use tendon::policy::staged::{Staged, describe as staged};
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
-use tendon::runtime::engines::cpu_engine;
+use tendon::runtime::engines::{self, cpu_engine};
 use tendon::runtime::policy_bench::{Report, Times, measure};
 use tendon::runtime::quantize::{Gate, quantize};
 
@@ -61,9 +61,9 @@ pub enum Verb {
         /// Compute threads of the engine.
         #[arg(long, default_value_t = 1)]
         threads: usize,
-        /// A Python with onnxruntime and numpy: the same graphs run there too, in turns.
-        #[arg(long, value_name = "PYTHON")]
-        onnxruntime: Option<PathBuf>,
+        /// The same graphs under ONNX Runtime as well, in turns: the library or its folder, or nothing to look for it.
+        #[arg(long, value_name = "LIBRARY", num_args = 0..=1, require_equals = true)]
+        onnxruntime: Option<Option<PathBuf>>,
         /// The report as JSON.
         #[arg(long)]
         json: bool,
@@ -205,8 +205,12 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
             onnxruntime,
             json,
         } => {
-            let report =
-                measure(dir, *runs, *threads, onnxruntime.as_deref()).map_err(super::problems)?;
+            let library = onnxruntime
+                .as_ref()
+                .map(|named| engines::onnxruntime(named.as_deref()))
+                .transpose()
+                .map_err(super::problems)?;
+            let report = measure(dir, *runs, *threads, library).map_err(super::problems)?;
             if *json {
                 println!(
                     "{}",

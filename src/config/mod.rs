@@ -46,11 +46,13 @@ pub enum EngineKind {
     Cpu,
     /// An NVIDIA GPU.
     TensorRt,
+    /// ONNX Runtime, if it is installed: on its CUDA provider where it has one, else on the processor.
+    Ort,
 }
 
 impl EngineKind {
     /// All of them.
-    pub const ALL: [EngineKind; 2] = [EngineKind::Cpu, EngineKind::TensorRt];
+    pub const ALL: [EngineKind; 3] = [EngineKind::Cpu, EngineKind::TensorRt, EngineKind::Ort];
 
     /// As tendon.toml writes it.
     #[must_use]
@@ -58,6 +60,30 @@ impl EngineKind {
         match self {
             EngineKind::Cpu => "cpu",
             EngineKind::TensorRt => "tensorrt",
+            EngineKind::Ort => "ort",
+        }
+    }
+}
+
+/// What ONNX Runtime may compute with, other than the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrtProvider {
+    /// CUDA.
+    Cuda,
+    /// TensorRT, which builds an engine at each start.
+    TensorRt,
+}
+
+impl OrtProvider {
+    /// All of them.
+    pub const ALL: [OrtProvider; 2] = [OrtProvider::Cuda, OrtProvider::TensorRt];
+
+    /// As tendon.toml writes it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            OrtProvider::Cuda => "cuda",
+            OrtProvider::TensorRt => "tensorrt",
         }
     }
 }
@@ -102,6 +128,8 @@ pub struct PolicyConfig {
     pub engine_cache: Option<PathBuf>,
     /// More for the builder of TensorRT engines; part of the engine's identity.
     pub trtexec_flags: Vec<String>,
+    /// What ONNX Runtime is asked for, in this order; the processor takes what is left, or all.
+    pub ort_providers: Vec<OrtProvider>,
 }
 
 impl PolicyConfig {
@@ -392,6 +420,7 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
             .as_ref()
             .map(|cache| folder.join(cache.get_ref())),
         trtexec_flags: policy.trtexec_flags.clone(),
+        ort_providers: check_ort_providers(policy, at),
     }
 }
 
@@ -427,16 +456,39 @@ fn check_engines(written: &TendonFile, at: &mut Located<'_>) -> Vec<EngineKind> 
             None => at.push(
                 list,
                 "policy.engines",
-                "\"tensorrt\" and \"cpu\", in the order in which they are to be tried",
+                "\"tensorrt\", \"ort\" and \"cpu\", in the order in which they are to be tried",
                 format!("\"{word}\""),
             ),
         }
     }
     if list.get_ref().is_empty() {
-        let expected = "at least one of \"tensorrt\" and \"cpu\"";
+        let expected = "at least one of \"tensorrt\", \"ort\" and \"cpu\"";
         at.push(list, "policy.engines", expected, "none".into());
     }
     engines
+}
+
+fn check_ort_providers(policy: &PolicyTable, at: &mut Located<'_>) -> Vec<OrtProvider> {
+    let Some(list) = &policy.ort_providers else {
+        return vec![OrtProvider::Cuda];
+    };
+    let mut providers = Vec::new();
+    for word in list.get_ref() {
+        let found = OrtProvider::ALL.into_iter();
+        match found
+            .filter(|kind| !providers.contains(kind))
+            .find(|kind| kind.word() == word)
+        {
+            Some(kind) => providers.push(kind),
+            None => at.push(
+                list,
+                "policy.ort_providers",
+                "\"cuda\" and \"tensorrt\", each once, or none of them for the processor alone",
+                format!("\"{word}\""),
+            ),
+        }
+    }
+    providers
 }
 
 fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> LinkConfig {

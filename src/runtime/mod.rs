@@ -20,7 +20,6 @@ pub mod health;
 pub mod inference;
 pub mod latch;
 pub mod lockstep;
-mod onnxruntime_peer;
 pub mod operations;
 pub mod page;
 pub mod phase;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon policy bench`: how long a bundle takes here, stage by stage, what it allocates and copies, and, where a Python
-//! with onnxruntime is named, what the same graphs take there in the same run, the two taking turns.
+//! `tendon policy bench`: how long a bundle takes here, stage by stage, what it allocates and copies, and, where it is asked
+//! for, what the same graphs take under ONNX Runtime in the same process, the two taking turns.
 //!
 //! The observation is grey noise and a state of zeros: how long a graph takes depends on shapes, not on what is in them.
 
@@ -9,19 +9,20 @@ use crate::config::problem::Problem;
 use crate::core::action::JointKind;
 use crate::core::limits::CAMERAS_MAX;
 use crate::core::observation::JointState;
+use crate::engine::ort::{Library, OrtEngine, OrtOptions};
 use crate::policy::manifest::Unit;
 use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::text::Instruction;
 use crate::policy::{LoadOptions, Policy};
-use crate::ports::Frame;
+use crate::ports::{Engine, Frame, StageSpec, Tensor};
 use crate::runtime::clock;
 use crate::runtime::engines::{self, cpu_engine};
-use crate::runtime::onnxruntime_peer::Peer;
 use crate::runtime::realtime::allocations_of_this_thread;
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs before anything counts.
 const WARM_UP: usize = 5;
@@ -122,10 +123,8 @@ enum Subject {
 }
 
 /// Grey noise.
-fn noise(size: usize) -> Vec<u8> {
-    (0..size)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
+fn noise(size: usize) -> impl Iterator<Item = u8> {
+    (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
 }
 
 impl Subject {
@@ -148,7 +147,7 @@ impl Subject {
             let cameras = file.cameras.iter();
             return Ok(Subject::Staged {
                 pictures: cameras
-                    .map(|camera| noise(camera.source_size.iter().product::<usize>() * 3))
+                    .map(|camera| noise(camera.source_size.iter().product::<usize>() * 3).collect())
                     .collect(),
                 state: vec![0.0; file.state.as_ref().map_or(0, |state| state.names.len())],
                 policy: Box::new(policy),
@@ -178,7 +177,7 @@ impl Subject {
         });
         let [width, height] = policy.bundle().image.source;
         let mut frame = Frame::black(width, height);
-        frame.rgb = noise(width * height * 3);
+        frame.rgb = noise(width * height * 3).collect();
         let state = JointState {
             joints: joints.len(),
             ..JointState::NEVER
@@ -245,21 +244,88 @@ impl Subject {
     }
 }
 
-/// Loads the bundle in `dir` and runs it `runs` times; with a Python that has onnxruntime, in turns with that.
+/// The same stages under ONNX Runtime, on the processor, on tensors of their own.
+struct Peer {
+    library: Arc<Library>,
+    stages: Vec<(OrtEngine, Vec<Tensor>, Vec<Tensor>)>,
+}
+
+impl Peer {
+    fn load(
+        library: Arc<Library>,
+        files: &[(StageSpec, PathBuf)],
+        threads: usize,
+    ) -> Result<Peer, Vec<Problem>> {
+        let options = OrtOptions {
+            threads,
+            providers: Vec::new(),
+        };
+        let load = |(spec, path): &(StageSpec, PathBuf)| {
+            let engine = OrtEngine::load(&library, path, spec, &options).map_err(|fault| {
+                Problem::one(
+                    format!("stage \"{}\"", spec.id),
+                    "a graph that ONNX Runtime loads",
+                    fault.to_string(),
+                )
+            })?;
+            let mut inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
+            for tensor in &mut inputs {
+                match tensor {
+                    Tensor::F32(values) => {
+                        for (value, byte) in values.iter_mut().zip(noise(usize::MAX)) {
+                            *value = f32::from(byte) * 0.002 - 0.25;
+                        }
+                    }
+                    Tensor::I32(values) => values.fill(1),
+                }
+            }
+            let outputs = spec.outputs.iter().map(Tensor::zeros).collect();
+            Ok((engine, inputs, outputs))
+        };
+        let stages = files
+            .iter()
+            .map(load)
+            .collect::<Result<_, Vec<Problem>>>()?;
+        Ok(Peer { library, stages })
+    }
+
+    /// Times of `count` runs of a stage, in nanoseconds.
+    fn times(&mut self, stage: usize, count: u32, into: &mut Histogram<u64>) -> Result<(), String> {
+        let Some((engine, inputs, outputs)) = self.stages.get_mut(stage) else {
+            return Ok(());
+        };
+        for _ in 0..count {
+            let began = clock::now();
+            engine
+                .run(inputs, outputs)
+                .map_err(|fault| fault.to_string())?;
+            into.saturating_record(clock::now().since_ns(began));
+        }
+        Ok(())
+    }
+}
+
+/// Loads the bundle in `dir` and runs it `runs` times; with ONNX Runtime's library, in turns with that.
 ///
 /// # Errors
-/// Every [`Problem`] of the bundle, or what the policy or the Python refused.
+/// Every [`Problem`] of the bundle, or what the policy or ONNX Runtime refused.
 pub fn measure(
     dir: &Path,
     runs: usize,
     threads: usize,
-    onnxruntime: Option<&Path>,
+    onnxruntime: Option<Arc<Library>>,
 ) -> Result<Report, Vec<Problem>> {
     let files = engines::stages(dir, Precision::Fp32)?;
     let mut subject = Subject::load(dir, threads)?;
-    let mut peer = match onnxruntime {
-        Some(python) => Some(Peer::start(python, &files, threads)?),
-        None => None,
+    let mut peer = onnxruntime
+        .map(|library| Peer::load(library, &files, threads))
+        .transpose()?;
+    let refused = |what: String| {
+        Problem::one(
+            dir.display().to_string(),
+            "an answer to an observation of noise",
+            what,
+        )
     };
     let (mut whole, mut outside) = (histogram(), histogram());
     let mut stages = vec![histogram(); files.len()];
@@ -269,13 +335,9 @@ pub fn measure(
     for run in 0..WARM_UP + runs.max(1) {
         let allocated = allocations_of_this_thread();
         let began = clock::now();
-        subject.show(run, &mut spent, &mut counts).map_err(|what| {
-            Problem::one(
-                dir.display().to_string(),
-                "an answer to an observation of noise",
-                what,
-            )
-        })?;
+        subject
+            .show(run, &mut spent, &mut counts)
+            .map_err(refused)?;
         let took = clock::now().since_ns(began);
         allocations = allocations_of_this_thread() - allocated;
         if run < WARM_UP {
@@ -290,9 +352,8 @@ pub fn measure(
             && (run + 1 - WARM_UP).is_multiple_of(TURN)
         {
             for (stage, (of, count)) in theirs.iter_mut().zip(&counts).enumerate() {
-                for ns in peer.times(stage, (*count).max(1) * TURN as u32)? {
-                    of.saturating_record(ns);
-                }
+                peer.times(stage, (*count).max(1) * TURN as u32, of)
+                    .map_err(refused)?;
             }
         }
     }
@@ -310,7 +371,7 @@ pub fn measure(
         outside_engine_budget_us: budget_us,
         within_budget: outside_engine.p50_us <= budget_us,
         outside_engine,
-        onnxruntime: peer.map(|peer| peer.version.clone()),
+        onnxruntime: peer.map(|peer| peer.library.version.clone()),
         stages: ran
             .map(|((((spec, _), ours), theirs), runs)| {
                 let (ours, runs) = (times(ours), (*runs).max(1));
