@@ -7,6 +7,7 @@
 
 pub mod history;
 pub mod kernel;
+mod lanes;
 pub mod resample;
 
 use crate::config::problem::Problem;
