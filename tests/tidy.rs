@@ -54,7 +54,7 @@ const UNSAFE_ROOMS: [&str; 11] = [
     "src/runtime/realtime.rs",
     "src/engine/ort/api.rs",
     "src/engine/ort/crew.rs",
-    "src/policy/picture/lanes.rs",
+    "src/policy/lanes.rs",
     "src/engine/tensorrt/cuda.rs",
     "src/engine/tensorrt/nvinfer.rs",
     "src/engine/tensorrt/cuda/memory.rs",

@@ -15,7 +15,7 @@ use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
 use crate::policy::bundle::Bundle;
 use crate::policy::pilot::Pilot;
 use crate::policy::staged::bundle::{Opened, is_staged};
-use crate::policy::{LoadOptions, ParityMiss};
+use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
 use crate::ports::{Engine, EngineFault, StageSpec};
 use crate::runtime::clock;
 use std::cell::RefCell;
@@ -162,27 +162,54 @@ fn try_rung(
         precision: config.precision,
         parity_miss,
     };
-    match engine {
-        EngineKind::Cpu => Pilot::load(&config.bundle, options, &cpu_engine(config.threads))
-            .map(|pilot| (pilot, Vec::new())),
-        EngineKind::Ort => {
-            let library = onnxruntime(None)?;
-            let wanted = OrtOptions {
-                threads: config.threads,
-                providers: config.ort_providers.iter().map(provider).collect(),
-            };
-            let remarks = RefCell::new(Vec::new());
-            let pilot = Pilot::load(
-                &config.bundle,
-                options,
-                &ort_engine(&library, &wanted, &remarks),
-            )?;
-            Ok((pilot, remarks.into_inner()))
-        }
-        EngineKind::TensorRt => {
-            let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
-            let tensorrt = |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
-            Pilot::load(&config.bundle, options, &tensorrt).map(|pilot| (pilot, Vec::new()))
+    let wanted = Wanted {
+        engine,
+        threads: config.threads,
+        providers: config.ort_providers.iter().map(provider).collect(),
+        plans: Some(config),
+    };
+    wanted.with(|loader| Pilot::load(&config.bundle, options, loader))
+}
+
+/// One kind of engine, and what it is told.
+pub(crate) struct Wanted<'a> {
+    pub(crate) engine: EngineKind,
+    /// Of the processor.
+    pub(crate) threads: usize,
+    /// Of ONNX Runtime.
+    pub(crate) providers: Vec<Provider>,
+    /// Where TensorRT's plans are; without, there is no TensorRT.
+    pub(crate) plans: Option<&'a PolicyConfig>,
+}
+
+impl Wanted<'_> {
+    /// Lets `load` load a policy with engines of this kind; with it, what they have to say about themselves.
+    pub(crate) fn with<T>(
+        &self,
+        load: impl FnOnce(&EngineLoader<'_>) -> Result<T, Vec<Problem>>,
+    ) -> Result<(T, Vec<String>), Vec<Problem>> {
+        match self.engine {
+            EngineKind::Cpu => load(&cpu_engine(self.threads)).map(|made| (made, Vec::new())),
+            EngineKind::Ort => {
+                let library = onnxruntime(None)?;
+                let options = OrtOptions {
+                    threads: self.threads,
+                    providers: self.providers.clone(),
+                };
+                let remarks = RefCell::new(Vec::new());
+                let made = load(&ort_engine(&library, &options, &remarks))?;
+                Ok((made, remarks.into_inner()))
+            }
+            EngineKind::TensorRt => {
+                let config = self.plans.ok_or_else(|| {
+                    let expected = "a tendon.toml, which says where plans are kept";
+                    Problem::one("engine \"tensorrt\"", expected, "none")
+                })?;
+                let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
+                let plans =
+                    |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
+                load(&plans).map(|made| (made, Vec::new()))
+            }
         }
     }
 }

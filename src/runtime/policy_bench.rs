@@ -4,8 +4,8 @@
 //!
 //! The observation is grey noise and a state of zeros: how long a graph takes depends on shapes, not on what is in them.
 
-use crate::config::Precision;
 use crate::config::problem::Problem;
+use crate::config::{EngineKind, PolicyConfig, Precision};
 use crate::core::action::JointKind;
 use crate::core::limits::CAMERAS_MAX;
 use crate::core::observation::JointState;
@@ -14,10 +14,10 @@ use crate::policy::manifest::Unit;
 use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::text::Instruction;
-use crate::policy::{LoadOptions, Policy};
+use crate::policy::{EngineLoader, LoadOptions, Policy};
 use crate::ports::{Engine, Frame, StageSpec, Tensor};
 use crate::runtime::clock;
-use crate::runtime::engines::{self, cpu_engine};
+use crate::runtime::engines::{self, Wanted};
 use crate::runtime::realtime::allocations_of_this_thread;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -39,6 +39,8 @@ pub struct Times {
     pub p95_us: f64,
     /// 99 of 100 are.
     pub p99_us: f64,
+    /// 999 of 1000 are.
+    pub p999_us: f64,
     /// The longest.
     pub max_us: f64,
 }
@@ -70,10 +72,18 @@ pub struct Report {
     pub family: String,
     /// Observations.
     pub runs: usize,
+    /// Which kind of engine ran.
+    pub engine: &'static str,
+    /// What it says about itself.
+    pub remarks: Vec<String>,
     /// Compute threads of the engine.
     pub threads: usize,
+    /// How long it was measured, seconds.
+    pub seconds: f64,
     /// From observation to chunk.
     pub whole: Times,
+    /// Its p50 in the first to the last quarter of the observations: what grows warm grows slow.
+    pub quarters_p50_us: [f64; 4],
     /// The same without the engine's run calls.
     pub outside_engine: Times,
     /// What may be spent there: 3 % of the whole or 100 us, whichever is larger, by p50.
@@ -101,6 +111,7 @@ fn times(of: &Histogram<u64>) -> Times {
         p50_us: us(of.value_at_quantile(0.5)),
         p95_us: us(of.value_at_quantile(0.95)),
         p99_us: us(of.value_at_quantile(0.99)),
+        p999_us: us(of.value_at_quantile(0.999)),
         max_us: us(of.max()),
     }
 }
@@ -128,7 +139,15 @@ fn noise(size: usize) -> impl Iterator<Item = u8> {
 }
 
 impl Subject {
-    fn load(dir: &Path, threads: usize) -> Result<Subject, Vec<Problem>> {
+    fn load(
+        dir: &Path,
+        precision: Precision,
+        engine: &EngineLoader<'_>,
+    ) -> Result<Subject, Vec<Problem>> {
+        let options = LoadOptions {
+            precision,
+            ..LoadOptions::default()
+        };
         let refused = |what: String| {
             Problem::one(
                 dir.display().to_string(),
@@ -136,9 +155,8 @@ impl Subject {
                 what,
             )
         };
-        let engine = cpu_engine(threads);
         if is_staged(dir) {
-            let mut policy = Staged::load(dir, LoadOptions::default(), &engine)?;
+            let mut policy = Staged::load(dir, options, engine)?;
             let sentence = policy.some_sentence();
             policy
                 .set_instruction(&sentence)
@@ -153,7 +171,7 @@ impl Subject {
                 policy: Box::new(policy),
             });
         }
-        let mut policy = Policy::load(dir, LoadOptions::default(), &engine)?;
+        let mut policy = Policy::load(dir, options, engine)?;
         let vector = policy.bundle().action.vector.clone();
         let joints: Vec<(&str, JointKind)> = vector
             .names
@@ -305,18 +323,45 @@ impl Peer {
     }
 }
 
-/// Loads the bundle in `dir` and runs it `runs` times; with ONNX Runtime's library, in turns with that.
+/// What is measured, and for how long.
+#[derive(Clone, Debug)]
+pub struct Job<'a> {
+    /// The bundle.
+    pub dir: &'a Path,
+    /// Observations, at least.
+    pub runs: usize,
+    /// Seconds, at least.
+    pub seconds: f64,
+    /// Compute threads.
+    pub threads: usize,
+    /// Which kind of engine.
+    pub engine: EngineKind,
+    /// The deployment whose plans TensorRT runs.
+    pub config: Option<&'a PolicyConfig>,
+}
+
+/// Loads the bundle and runs it; with ONNX Runtime's library, in turns with that.
 ///
 /// # Errors
 /// Every [`Problem`] of the bundle, or what the policy or ONNX Runtime refused.
-pub fn measure(
-    dir: &Path,
-    runs: usize,
-    threads: usize,
-    onnxruntime: Option<Arc<Library>>,
-) -> Result<Report, Vec<Problem>> {
-    let files = engines::stages(dir, Precision::Fp32)?;
-    let mut subject = Subject::load(dir, threads)?;
+pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Report, Vec<Problem>> {
+    let Job {
+        dir,
+        runs,
+        seconds,
+        threads,
+        engine,
+        config,
+    } = *job;
+    let precision = config.map_or(Precision::Fp32, |config| config.precision);
+    let files = engines::stages(dir, precision)?;
+    let wanted = Wanted {
+        engine,
+        threads,
+        providers: OrtOptions::default().providers,
+        plans: config,
+    };
+    let (mut subject, remarks) = wanted.with(|loader| Subject::load(dir, precision, loader))?;
     let mut peer = onnxruntime
         .map(|library| Peer::load(library, &files, threads))
         .transpose()?;
@@ -332,7 +377,13 @@ pub fn measure(
     let mut theirs = vec![histogram(); files.len()];
     let (mut spent, mut counts) = (vec![0; files.len()], vec![0; files.len()]);
     let mut allocations = 0;
-    for run in 0..WARM_UP + runs.max(1) {
+    let mut all: Vec<u64> = Vec::with_capacity(runs.max(1));
+    let started = clock::now();
+    let long_ns = (seconds.max(0.0) * 1e9) as u64;
+    for run in 0.. {
+        if run >= WARM_UP + runs.max(1) && clock::now().since_ns(started) >= long_ns {
+            break;
+        }
         let allocated = allocations_of_this_thread();
         let began = clock::now();
         subject
@@ -344,6 +395,7 @@ pub fn measure(
             continue;
         }
         whole.saturating_record(took);
+        all.push(took);
         outside.saturating_record(took.saturating_sub(spent.iter().sum()));
         for (stage, ns) in stages.iter_mut().zip(&spent) {
             stage.saturating_record(*ns);
@@ -358,16 +410,27 @@ pub fn measure(
         }
     }
     let (policy, family) = subject.names();
+    let seconds = clock::now().since_ns(started) as f64 * 1e-9;
     let (whole, outside_engine) = (times(&whole), times(&outside));
+    let quarter = |at: usize| {
+        let part = all.get(at * all.len() / 4..(at + 1) * all.len() / 4);
+        let mut part = part.unwrap_or_default().to_vec();
+        part.sort_unstable();
+        part.get(part.len() / 2).map_or(0.0, |ns| *ns as f64 / 1e3)
+    };
     let budget_us = (0.03 * whole.p50_us).max(100.0);
     let ran = files.iter().zip(&stages).zip(&theirs).zip(&counts);
     let ran = ran.filter(|(((_, ours), _), _)| ours.max() > 0);
     Ok(Report {
         policy,
         family,
-        runs: runs.max(1),
+        runs: all.len(),
+        engine: engine.word(),
+        remarks,
         threads,
+        seconds,
         whole,
+        quarters_p50_us: [0, 1, 2, 3].map(quarter),
         outside_engine_budget_us: budget_us,
         within_budget: outside_engine.p50_us <= budget_us,
         outside_engine,

@@ -2,6 +2,7 @@
 //! ONNX Runtime as an engine, under the real library: PyPI's wheel, fetched once, or what TENDON_ONNXRUNTIME_LIB names.
 //! Without either the tests that need it say so and pass (`TENDON_ORT=required`: fail).
 
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
@@ -10,6 +11,7 @@ use tendon::engine::ort::{Library, OrtEngine, OrtFault, OrtOptions, Provider};
 use tendon::policy::staged::Staged;
 use tendon::policy::{LoadOptions, Policy};
 use tendon::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
+use tendon::runtime::clock;
 use tendon::runtime::realtime::{CountingAllocator, allocations_of_this_thread};
 
 #[global_allocator]
@@ -63,8 +65,14 @@ fn real() -> Option<Arc<Library>> {
     }
 }
 
+/// The repository: where it was built, or where this program is run when it was built elsewhere.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if built.is_dir() {
+        built
+    } else {
+        Path::new(".")
+    }
 }
 
 fn processor(threads: usize) -> OrtOptions {
@@ -74,13 +82,25 @@ fn processor(threads: usize) -> OrtOptions {
     }
 }
 
+/// Whether a refusal of CUDA is a failure: `tests/gpu/run.sh` says so.
+fn must_have_cuda() -> bool {
+    std::env::var_os("TENDON_ORT_CUDA").is_some_and(|word| word == "required")
+}
+
 fn ort<'a>(
     library: &'a Arc<Library>,
     threads: usize,
 ) -> impl Fn(&Path, &StageSpec) -> Result<Box<dyn Engine>, EngineFault> + 'a {
     move |path, spec| {
-        OrtEngine::load(library, path, spec, &processor(threads))
-            .map(|engine| Box::new(engine) as Box<dyn Engine>)
+        let mut options = processor(threads);
+        if must_have_cuda() {
+            options.providers = vec![Provider::Cuda];
+        }
+        let engine = OrtEngine::load(library, path, spec, &options)?;
+        match engine.refused().first() {
+            Some((_, why)) => Err(EngineFault(why.clone())),
+            None => Ok(Box::new(engine) as Box<dyn Engine>),
+        }
     }
 }
 
@@ -125,16 +145,8 @@ struct Bound {
     outputs: Vec<Tensor>,
 }
 
-/// The graph as rten describes it, fed with what is neither zero nor even.
-fn stage(family: &str, file: &str) -> Bound {
-    let onnx = root().join("tests/families").join(family).join(file);
-    let (inputs, outputs) = tendon::engine::cpu::tensors_of(&onnx).expect("a graph");
-    let spec = StageSpec {
-        id: family.to_owned(),
-        inputs,
-        outputs,
-    };
-    let fed = |spec: &TensorSpec| match Tensor::zeros(spec) {
+fn fed(spec: &TensorSpec) -> Tensor {
+    match Tensor::zeros(spec) {
         Tensor::F32(values) => {
             let all = 0..values.len();
             Tensor::F32(
@@ -143,6 +155,17 @@ fn stage(family: &str, file: &str) -> Bound {
             )
         }
         Tensor::I32(values) => Tensor::I32(vec![1; values.len()]),
+    }
+}
+
+/// The graph as rten describes it, fed with what is neither zero nor even.
+fn stage(family: &str, file: &str) -> Bound {
+    let onnx = root().join("tests/families").join(family).join(file);
+    let (inputs, outputs) = tendon::engine::cpu::tensors_of(&onnx).expect("a graph");
+    let spec = StageSpec {
+        id: family.to_owned(),
+        inputs,
+        outputs,
     };
     Bound {
         inputs: spec.inputs.iter().map(fed).collect(),
@@ -468,7 +491,7 @@ fn the_bench_compares_in_turns() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(
         report["onnxruntime"]
             .as_str()
@@ -482,5 +505,116 @@ fn the_bench_compares_in_turns() {
                 .as_f64()
                 .is_some_and(|us| us > 0.0)
         );
+    }
+}
+
+/// p50, p95, p99 and the largest, in microseconds.
+fn spread(mut times_ns: Vec<u64>) -> Value {
+    times_ns.sort_unstable();
+    let us = |share: f64| times_ns[((times_ns.len() - 1) as f64 * share) as usize] as f64 * 1e-3;
+    json!({"p50_us": us(0.5), "p95_us": us(0.95), "p99_us": us(0.99), "max_us": us(1.0), "runs": times_ns.len()})
+}
+
+/// A stage of the graphs that `tests/gpu/smolvla_sized.py` made, which describes them in `spec.json`.
+fn made(folder: &Path, stage: &str) -> Bound {
+    let text = std::fs::read_to_string(folder.join("spec.json")).expect("spec.json");
+    let spec: Value = serde_json::from_str(&text).expect("JSON");
+    let list = |kind: &str| -> Vec<TensorSpec> {
+        let all = spec[stage][kind].as_array().expect("a list");
+        let side = |side: &Value| side.as_u64().expect("a side") as usize;
+        all.iter()
+            .map(|tensor| TensorSpec {
+                name: tensor[0].as_str().expect("a name").into(),
+                dtype: Dtype::F32,
+                shape: tensor[1]
+                    .as_array()
+                    .expect("a shape")
+                    .iter()
+                    .map(side)
+                    .collect(),
+            })
+            .collect()
+    };
+    let spec = StageSpec {
+        id: stage.into(),
+        inputs: list("inputs"),
+        outputs: list("outputs"),
+    };
+    Bound {
+        inputs: spec.inputs.iter().map(fed).collect(),
+        outputs: spec.outputs.iter().map(Tensor::zeros).collect(),
+        onnx: folder.join(format!("{stage}.onnx")),
+        spec,
+    }
+}
+
+/// Prefix once and ten steps of the action expert, as SmolVLA's chunk is made, on the providers that are here. Needs
+/// TENDON_ORT_GRAPHS, the folder of `tests/gpu/smolvla_sized.py`; TENDON_ORT_CUDA=required fails where CUDA is refused. Figures go
+/// to $OUT/ort.json.
+#[test]
+fn a_chunk_of_smolvlas_size() {
+    let Some(folder) = std::env::var_os("TENDON_ORT_GRAPHS").map(PathBuf::from) else {
+        println!("skipped: TENDON_ORT_GRAPHS names no folder of tests/gpu/smolvla_sized.py");
+        return;
+    };
+    let library = real().expect("ONNX Runtime");
+    let options = OrtOptions::default();
+    let (mut prefix, mut step) = (made(&folder, "prefix"), made(&folder, "step"));
+    let load = |bound: &Bound| {
+        let engine = OrtEngine::load(&library, &bound.onnx, &bound.spec, &options).expect("loads");
+        println!(
+            "{}: {:?}, refused {:?}",
+            bound.spec.id,
+            engine.granted(),
+            engine.refused()
+        );
+        assert!(
+            !must_have_cuda() || engine.granted() == [Provider::Cuda],
+            "{:?}",
+            engine.refused()
+        );
+        engine
+    };
+    let (mut seeing, mut acting) = (load(&prefix), load(&step));
+    let runs = if seeing.granted().is_empty() { 3 } else { 100 };
+    let (mut first, mut each, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..runs + 3 {
+        let began = clock::now();
+        seeing
+            .run(&prefix.inputs, &mut prefix.outputs)
+            .expect("runs");
+        let seen = clock::now();
+        // The keys and values are handed on by exchanging two buffers, as the runtime does it.
+        std::mem::swap(&mut prefix.outputs[0], &mut step.inputs[0]);
+        let mut before = seen;
+        for _ in 0..10 {
+            acting.run(&step.inputs, &mut step.outputs).expect("runs");
+            std::mem::swap(&mut step.outputs[0], &mut step.inputs[1]);
+            let now = clock::now();
+            if run >= 3 {
+                each.push(now.since_ns(before));
+            }
+            before = now;
+        }
+        std::mem::swap(&mut prefix.outputs[0], &mut step.inputs[0]);
+        if run >= 3 {
+            first.push(seen.since_ns(began));
+            whole.push(before.since_ns(began));
+        }
+    }
+    let actions = step.inputs[1].f32().expect("floats");
+    assert!(actions.iter().all(|value| value.is_finite()), "{actions:?}");
+    let (prefix, step, chunk) = (spread(first), spread(each), spread(whole));
+    let figures = json!({
+        "onnxruntime": library.version,
+        "on": seeing.granted().iter().map(|provider| provider.word()).collect::<Vec<_>>(),
+        "refused": seeing.refused().iter().map(|(_, why)| why).collect::<Vec<_>>(),
+        "through": "the host's memory, between all runs",
+        "prefix": prefix, "step": step, "chunk": chunk,
+    });
+    let text = serde_json::to_string_pretty(&figures).expect("JSON");
+    println!("{text}");
+    if let Some(out) = std::env::var_os("OUT").filter(|out| !out.is_empty()) {
+        std::fs::write(PathBuf::from(out).join("ort.json"), text + "\n").expect("OUT is a folder");
     }
 }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // A C library without a header.
 
 pub mod memory;
+pub mod picture;
 
 use super::LoadFault;
 use crate::engine::loader_words;

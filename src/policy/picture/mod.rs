@@ -7,10 +7,11 @@
 
 pub mod history;
 pub mod kernel;
-mod lanes;
 pub mod resample;
+mod way;
 
 use crate::config::problem::Problem;
+use crate::policy::lanes;
 use kernel::{Filter, Library};
 use resample::{CHANNELS, Resample};
 use schemars::JsonSchema;
@@ -382,16 +383,18 @@ impl Feed {
         };
         match self.layout {
             Axes::Nchw => {
-                let plane = (self.last.len() / CHANNELS).max(1);
-                let all = self
-                    .levels
-                    .iter()
-                    .flat_map(|levels| levels.iter().enumerate());
-                for (values, (at, [mul, add])) in tensor.chunks_exact_mut(plane).zip(all) {
-                    let from = channel(at);
-                    for (value, pixel) in values.iter_mut().zip(self.last.chunks_exact(CHANNELS)) {
-                        *value = pixel.get(from).copied().unwrap_or(0.0) * mul + add;
+                let sets = tensor.chunks_exact_mut(self.last.len().max(1));
+                for (values, levels) in sets.zip(&self.levels) {
+                    let mut mixed = *levels;
+                    if self.colour == Colour::Bgr {
+                        mixed.reverse();
                     }
+                    lanes::wide(Planes {
+                        last: &self.last,
+                        levels: mixed,
+                        blue_first: self.colour == Colour::Bgr,
+                        tensor: values,
+                    });
                 }
             }
             Axes::Nhwc => {
@@ -409,6 +412,37 @@ impl Feed {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A picture into three planes, each pixel read once.
+struct Planes<'a> {
+    last: &'a [f32],
+    /// Of red, green and blue, in this order.
+    levels: [[f32; 2]; CHANNELS],
+    blue_first: bool,
+    tensor: &'a mut [f32],
+}
+
+impl lanes::Work for Planes<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let plane = self.tensor.len() / CHANNELS;
+        let (first, rest) = self.tensor.split_at_mut(plane);
+        let (second, third) = rest.split_at_mut(plane);
+        let (red, blue) = if self.blue_first {
+            (third, first)
+        } else {
+            (first, third)
+        };
+        let [r, g, b] = self.levels;
+        let (pixels, _) = self.last.as_chunks::<CHANNELS>();
+        let planes = red.iter_mut().zip(second).zip(blue);
+        for (((red, green), blue), pixel) in planes.zip(pixels) {
+            *red = pixel[0] * r[0] + r[1];
+            *green = pixel[1] * g[0] + g[1];
+            *blue = pixel[2] * b[0] + b[1];
         }
     }
 }

@@ -7,8 +7,9 @@
 //! the inner loops is laid out so that a compiler makes vectors of it on any processor: every column has as many taps
 //! (those of weight zero add nothing), and four floats are summed a pixel.
 
+use crate::policy::lanes;
 use crate::policy::picture::kernel::{Axis, Filter, Library};
-use crate::policy::picture::lanes;
+use crate::ports::Taps;
 
 /// Colour channels.
 pub(crate) const CHANNELS: usize = 3;
@@ -209,6 +210,17 @@ impl Resample {
             rounds_between,
             rounds_after,
         }
+    }
+
+    /// What is summed, and whether it is rounded between the passes and at the end.
+    pub(crate) fn tables(&self) -> ([Taps; 2], [bool; 2]) {
+        let rows = Even::of(&self.rows, self.input[1]);
+        let taps = [&self.columns, &rows].map(|even| Taps {
+            count: even.taps,
+            starts: even.starts.clone(),
+            weights: even.weights.clone(),
+        });
+        (taps, [self.rounds_between, self.rounds_after])
     }
 
     /// Width and height of the input.
