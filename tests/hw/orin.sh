@@ -69,6 +69,7 @@ watch() {
 }
 
 mkdir -p "$OUT"
+rm -f "$OUT/table.md"
 say "machine"
 {
   echo "${model:-unknown model}"
@@ -112,7 +113,7 @@ for config in "$@"; do
   do_it "$tendon" engine build --config "$config"
   do_it "$tendon" check --config "$config"
   say "$name: cold start with the engine in its cache"
-  [ -n "$dry" ] || { sync; echo 3 >/proc/sys/vm/drop_caches; }
+  [ -n "$dry" ] || { sync; [ ! -w "$root/proc/sys/vm/drop_caches" ] || echo 3 >"$root/proc/sys/vm/drop_caches"; }
   began=$EPOCHREALTIME
   do_it "$tendon" check --config "$config" >/dev/null
   cold=$(python3 -c "print(f'{$EPOCHREALTIME - $began:.2f}')")
@@ -125,7 +126,7 @@ for config in "$@"; do
   watcher=$!
   "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds "$seconds" --json >"$OUT/$name.json"
   kill "$watcher"; wait "$watcher" 2>/dev/null || true; watcher=
-  python3 - "$OUT" "$name" "$cold" <<'END'
+  python3 - "$OUT" "$name" "$cold" "$bundle/manifest.json" <<'END'
 import csv, hashlib, json, pathlib, sys
 out, name, cold = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 report = json.loads((out / f"{name}.json").read_text())
@@ -135,13 +136,14 @@ mean = lambda part, at: sum(row[at] for row in part) / len(part)
 watts, first, last = mean(rows, 1) / 1000, rows[:quarter], rows[-quarter:]
 whole, each = report["whole"], [f"{value / 1000:.2f}" for value in report["quarters_p50_us"]]
 ms = lambda key: f"{whole[key] / 1000:.2f}"
-line = (f"| {report['policy']} | {ms('p50_us')} | {ms('p95_us')} | {ms('p99_us')} | {ms('p999_us')} | {ms('max_us')} "
+manifest = hashlib.sha256(pathlib.Path(sys.argv[4]).read_bytes()).hexdigest()[:12]
+line = (f"| {report['policy']} {manifest} | {ms('p50_us')} | {ms('p95_us')} | {ms('p99_us')} | {ms('p999_us')} | {ms('max_us')} "
         f"| {report['outside_engine']['p50_us']:.0f} / {report['outside_engine']['p99_us']:.0f} | {watts:.1f} "
         f"| {watts * report['seconds'] / report['runs'] * 1000:.0f} | {' '.join(each)} "
         f"| {mean(first, 2) / 1000:.0f} -> {mean(last, 2) / 1000:.0f} | {mean(first, 3) / 1e6:.0f} -> {mean(last, 3) / 1e6:.0f} | {cold} |")
 table = out / "table.md"
 if not table.exists():
-    table.write_text("| policy | p50 ms | p95 | p99 | p99.9 | max | outside the engine us, p50 / p99 | W | mJ an observation "
+    table.write_text("| policy and its manifest's SHA-256 | p50 ms | p95 | p99 | p99.9 | max | outside the engine us, p50 / p99 | W | mJ an observation "
                      "| p50 ms of each quarter | hottest C, first -> last quarter | GPU MHz | cold start s |\n" + "|---" * 13 + "|\n")
 table.write_text(table.read_text() + line + "\n")
 print(line)
