@@ -4,6 +4,7 @@
 //! as TOML, or holds an unknown key, is one problem with its line.
 
 pub mod camera;
+mod engines;
 pub mod file;
 pub mod governor;
 pub mod problem;
@@ -15,6 +16,8 @@ pub mod space;
 mod tests;
 mod trigger;
 pub mod urdf;
+
+pub use engines::{EngineKind, OrtProvider};
 
 use crate::config::camera::CameraConfig;
 use crate::config::file::{LinkTable, Located, PolicyTable, RobotFile, TendonFile};
@@ -37,55 +40,6 @@ pub enum Precision {
     Fp32,
     /// Quantised. On a CPU slower than `Fp32`; it runs there to check its numbers.
     Int8,
-}
-
-/// What runs the policy's graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineKind {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU.
-    TensorRt,
-    /// ONNX Runtime, if it is installed: on its CUDA provider where it has one, else on the processor.
-    Ort,
-}
-
-impl EngineKind {
-    /// All of them.
-    pub const ALL: [EngineKind; 3] = [EngineKind::Cpu, EngineKind::TensorRt, EngineKind::Ort];
-
-    /// As tendon.toml writes it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            EngineKind::Cpu => "cpu",
-            EngineKind::TensorRt => "tensorrt",
-            EngineKind::Ort => "ort",
-        }
-    }
-}
-
-/// What ONNX Runtime may compute with, other than the processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OrtProvider {
-    /// CUDA.
-    Cuda,
-    /// TensorRT, which builds an engine at each start.
-    TensorRt,
-}
-
-impl OrtProvider {
-    /// All of them.
-    pub const ALL: [OrtProvider; 2] = [OrtProvider::Cuda, OrtProvider::TensorRt];
-
-    /// As tendon.toml writes it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            OrtProvider::Cuda => "cuda",
-            OrtProvider::TensorRt => "tensorrt",
-        }
-    }
 }
 
 /// A robot's name and joints.
@@ -414,13 +368,13 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         help_after_chunks: policy.help_after_chunks.as_ref().map_or(10, |chunks| {
             at.within("policy.help_after_chunks", chunks, 1.0, 10_000.0) as u32
         }),
-        engines: check_engines(written, at),
+        engines: engines::check(written, at),
         engine_cache: policy
             .engine_cache
             .as_ref()
             .map(|cache| folder.join(cache.get_ref())),
         trtexec_flags: policy.trtexec_flags.clone(),
-        ort_providers: check_ort_providers(policy, at),
+        ort_providers: engines::check_providers(policy, at),
     }
 }
 
@@ -439,56 +393,6 @@ fn check_doubt(policy: &PolicyTable, at: &mut Located<'_>) -> Option<f32> {
         }
         (None, None) => None,
     }
-}
-
-fn check_engines(written: &TendonFile, at: &mut Located<'_>) -> Vec<EngineKind> {
-    let Some(list) = &written.policy.engines else {
-        return vec![EngineKind::Cpu];
-    };
-    let mut engines = Vec::new();
-    for word in list.get_ref() {
-        match EngineKind::ALL.into_iter().find(|kind| kind.word() == word) {
-            Some(kind) if engines.contains(&kind) => {
-                let found = format!("\"{word}\" again");
-                at.push(list, "policy.engines", "each engine once", found);
-            }
-            Some(kind) => engines.push(kind),
-            None => at.push(
-                list,
-                "policy.engines",
-                "\"tensorrt\", \"ort\" and \"cpu\", in the order in which they are to be tried",
-                format!("\"{word}\""),
-            ),
-        }
-    }
-    if list.get_ref().is_empty() {
-        let expected = "at least one of \"tensorrt\", \"ort\" and \"cpu\"";
-        at.push(list, "policy.engines", expected, "none".into());
-    }
-    engines
-}
-
-fn check_ort_providers(policy: &PolicyTable, at: &mut Located<'_>) -> Vec<OrtProvider> {
-    let Some(list) = &policy.ort_providers else {
-        return vec![OrtProvider::Cuda];
-    };
-    let mut providers = Vec::new();
-    for word in list.get_ref() {
-        let found = OrtProvider::ALL.into_iter();
-        match found
-            .filter(|kind| !providers.contains(kind))
-            .find(|kind| kind.word() == word)
-        {
-            Some(kind) => providers.push(kind),
-            None => at.push(
-                list,
-                "policy.ort_providers",
-                "\"cuda\" and \"tensorrt\", each once, or none of them for the processor alone",
-                format!("\"{word}\""),
-            ),
-        }
-    }
-    providers
 }
 
 fn check_link(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> LinkConfig {

@@ -11,12 +11,14 @@
 mod api;
 mod crew;
 pub mod find;
+mod session;
 
 pub use api::Library;
 
 use crate::engine::cpu::read_capped;
 use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
-use api::{Options, Session};
+use api::Options;
+use session::Session;
 use std::path::Path;
 use std::sync::Arc;
 

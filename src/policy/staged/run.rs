@@ -4,8 +4,11 @@
 //! What a stage gives to one reader is handed on by exchanging two buffers; [`Run::copied_bytes`] counts what was copied
 //! between stages all the same. What the policy is fed is written straight into the tensor of its first reader.
 
+#[path = "offered.rs"]
+mod offered;
+
 use crate::policy::staged::plan::{Part, Place, Plan, Rate, Source};
-use crate::ports::{Dtype, Engine, EngineFault, PictureWay, Tensor};
+use crate::ports::{Dtype, Engine, EngineFault, Tensor};
 use core::mem::swap;
 
 /// A stage with its tensors.
@@ -187,48 +190,13 @@ impl Run {
         }
     }
 
-    /// Offers a camera's way to the engine of the one stage that reads it whole; whether it makes the picture itself.
-    pub(crate) fn offer(&mut self, camera: usize, way: &PictureWay) -> Result<bool, EngineFault> {
-        let Some(target) = self.only_reader(camera) else {
-            return Ok(false);
-        };
-        let spec = self
-            .plan
-            .stages
-            .get(target.place.stage)
-            .and_then(|stage| stage.spec.inputs.get(target.place.tensor));
-        let whole = spec.is_some_and(|spec| spec.values() == target.part.len);
-        match self.stages.get_mut(target.place.stage) {
-            Some(stage) if whole => stage.engine.take_picture(target.place.tensor, way),
-            _ => Ok(false),
-        }
-    }
-
-    /// Where the bytes of a camera's picture go, if an engine makes its tensor itself.
-    pub(crate) fn picture(&mut self, camera: usize) -> Option<&mut [u8]> {
-        let Place { stage, tensor } = self.only_reader(camera)?.place;
-        self.stages.get_mut(stage)?.engine.picture(tensor)
-    }
-
-    fn only_reader(&self, camera: usize) -> Option<Target> {
-        let source = Source::Camera(camera);
-        let mut readers = self.targets.iter().filter(|(found, _)| *found == source);
-        match readers.next().map(|(_, targets)| &targets[..]) {
-            Some([target]) => Some(*target),
-            _ => None,
-        }
-    }
-
     /// Writes whole numbers, as floats where a reader takes floats.
     pub(crate) fn feed_whole(&mut self, source: Source, values: &[i32]) {
         let Some((_, targets)) = self.targets.iter().find(|(found, _)| *found == source) else {
             return;
         };
         for target in targets {
-            let tensor = self
-                .stages
-                .get_mut(target.place.stage)
-                .and_then(|stage| stage.inputs.get_mut(target.place.tensor));
+            let tensor = input_at(&mut self.stages, target.place);
             let range = target.part.start..target.part.start + target.part.len;
             match tensor {
                 Some(Tensor::F32(into)) => {
@@ -262,10 +230,7 @@ impl Run {
             return;
         };
         for target in targets {
-            let tensor = self
-                .stages
-                .get_mut(target.place.stage)
-                .and_then(|stage| stage.inputs.get_mut(target.place.tensor));
+            let tensor = input_at(&mut self.stages, target.place);
             let range = target.part.start..target.part.start + target.part.len;
             match tensor {
                 Some(Tensor::F32(into)) => into.get_mut(range).unwrap_or_default().fill(value),
@@ -420,9 +385,7 @@ impl Run {
                 let again = anew && input.carry.is_some();
                 if let (Source::Constant(constant), true) = (part.source, again) {
                     let fill = constants.get(constant).copied().unwrap_or(0.0);
-                    let tensor = stages
-                        .get_mut(index)
-                        .and_then(|stage| stage.inputs.get_mut(tensor));
+                    let tensor = input_at(stages, here);
                     match tensor {
                         Some(Tensor::F32(values)) => values.fill(fill),
                         Some(Tensor::I32(values)) => values.fill(fill as i32),
@@ -515,6 +478,10 @@ fn copy<T: Copy>(into: Option<&mut [T]>, from: Option<&[T]>) {
             *slot = *value;
         }
     }
+}
+
+fn input_at(stages: &mut [Loaded], place: Place) -> Option<&mut Tensor> {
+    stages.get_mut(place.stage)?.inputs.get_mut(place.tensor)
 }
 
 fn part_of(stages: &mut [Loaded], target: Target) -> Option<&mut [f32]> {
