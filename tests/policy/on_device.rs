@@ -126,11 +126,14 @@ fn taken(family: &str) -> usize {
 #[test]
 fn pictures_that_an_engine_makes_itself_keep_the_fixtures() {
     assert_eq!(taken("act"), 2);
-    assert_eq!(taken("humanoid"), 8);
     assert_eq!(taken("openvla"), 1);
-    // Of several frames: the processor's.
+    assert_eq!(taken("groot"), 1);
+    // Two of its three cameras may be missing.
+    assert_eq!(taken("pi0"), 1);
+    // Of several frames, or several cameras in one tensor: the processor's.
     assert_eq!(taken("diffusion"), 0);
-    let others = ["pi0", "smolvla", "openvla_oft", "groot", "bcz"];
+    assert_eq!(taken("humanoid"), 0);
+    let others = ["smolvla", "openvla_oft", "bcz"];
     let sum: usize = others.iter().map(|family| taken(family)).sum();
     assert!(sum > 0, "nobody took a picture");
 }
