@@ -192,6 +192,47 @@ impl Tensor {
     }
 }
 
+/// One direction of a resize: which inputs make each output, and with what weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taps {
+    /// Inputs that make an output.
+    pub count: usize,
+    /// First of them, for each output.
+    pub starts: Vec<usize>,
+    /// `[outputs][count]`.
+    pub weights: Vec<f32>,
+}
+
+/// A camera's way into a tensor as tables, for a device that makes it in one go. What the numbers are is fixed by the family;
+/// the same tables drive the processor's path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PictureWay {
+    /// Width and height of the picture, 8-bit RGB.
+    pub source: [usize; 2],
+    /// First byte that is looked at.
+    pub origin: usize,
+    /// Bytes to the next pixel and to the next row: negative where the picture is turned.
+    pub steps: [isize; 2],
+    /// Resize of a row; columns of the resized picture.
+    pub columns: Taps,
+    /// The same of a column.
+    pub rows: Taps,
+    /// To whole numbers of 0..=255 between the passes, columns first, and at the end.
+    pub rounds: [bool; 2],
+    /// Width and height of the tensor's picture.
+    pub size: [usize; 2],
+    /// From a pixel of the tensor's picture to one of the resized; what falls outside of that is `pad`.
+    pub shift: [isize; 2],
+    /// Fills the rest, of 0..255.
+    pub pad: f32,
+    /// Factor and addend of each channel, in the tensor's order; one set or several.
+    pub levels: Vec<[[f32; 2]; 3]>,
+    /// Whether the channels come last in the tensor.
+    pub channels_last: bool,
+    /// Whether blue is its first channel.
+    pub blue_first: bool,
+}
+
 /// An engine failed to load or run a stage. The message says which tensor or file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -211,5 +252,19 @@ pub trait Engine: Send {
     /// Whether it will never run again in this process: what it needs is lost, such as a GPU's context.
     fn lost(&self) -> bool {
         false
+    }
+
+    /// Offers to make input `input` of a camera's picture on the engine's own device; whether it takes the offer. If so, what
+    /// `run` is given for this input is not read, and the picture is, from where [`Engine::picture`] says.
+    ///
+    /// # Errors
+    /// [`EngineFault`]: it would, and its device refuses; the engine is then not to be used.
+    fn take_picture(&mut self, _input: usize, _way: &PictureWay) -> Result<bool, EngineFault> {
+        Ok(false)
+    }
+
+    /// Where the next run's picture for `input` is to be written, 8-bit RGB, if the engine makes it itself.
+    fn picture(&mut self, _input: usize) -> Option<&mut [u8]> {
+        None
     }
 }

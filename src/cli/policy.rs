@@ -4,8 +4,8 @@
 use crate::cli::Failure;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
-use tendon::config::Precision;
 use tendon::config::problem::Problem;
+use tendon::config::{Config, EngineKind, Precision};
 use tendon::engine::cpu::tensors_of;
 use tendon::policy::bundle::Bundle;
 use tendon::policy::describe::describe;
@@ -17,8 +17,8 @@ use tendon::policy::parity::Parity;
 use tendon::policy::staged::bundle::{Opened, is_staged};
 use tendon::policy::staged::{Staged, describe as staged};
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
-use tendon::runtime::engines::cpu_engine;
-use tendon::runtime::policy_bench::{Report, Times, measure};
+use tendon::runtime::engines::{self, cpu_engine};
+use tendon::runtime::policy_bench::{Job, Report, Times, measure};
 use tendon::runtime::quantize::{Gate, quantize};
 
 /// The verbs.
@@ -61,9 +61,18 @@ pub enum Verb {
         /// Compute threads of the engine.
         #[arg(long, default_value_t = 1)]
         threads: usize,
-        /// A Python with onnxruntime and numpy: the same graphs run there too, in turns.
-        #[arg(long, value_name = "PYTHON")]
-        onnxruntime: Option<PathBuf>,
+        /// Go on for at least so long.
+        #[arg(long, default_value_t = 0.0)]
+        seconds: f64,
+        /// Which engine: cpu, ort or tensorrt.
+        #[arg(long, default_value = "cpu", value_parser = engine_kind)]
+        engine: EngineKind,
+        /// A tendon.toml: its precision, and the plans that TensorRT needs.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The same graphs under ONNX Runtime as well, in turns: the library or its folder, or nothing to look for it.
+        #[arg(long, value_name = "LIBRARY", num_args = 0..=1, require_equals = true)]
+        onnxruntime: Option<Option<PathBuf>>,
         /// The report as JSON.
         #[arg(long)]
         json: bool,
@@ -202,11 +211,28 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
             dir,
             runs,
             threads,
+            seconds,
+            engine,
+            config,
             onnxruntime,
             json,
         } => {
-            let report =
-                measure(dir, *runs, *threads, onnxruntime.as_deref()).map_err(super::problems)?;
+            let config = config.as_deref().map(Config::load).transpose();
+            let config = config.map_err(super::problems)?;
+            let library = onnxruntime
+                .as_ref()
+                .map(|named| engines::onnxruntime(named.as_deref()))
+                .transpose()
+                .map_err(super::problems)?;
+            let job = Job {
+                dir,
+                runs: *runs,
+                seconds: *seconds,
+                threads: *threads,
+                engine: *engine,
+                config: config.as_ref().map(|config| &config.policy),
+            };
+            let report = measure(&job, library).map_err(super::problems)?;
             if *json {
                 println!(
                     "{}",
@@ -228,14 +254,28 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
     Ok(())
 }
 
+fn engine_kind(word: &str) -> Result<EngineKind, String> {
+    let mut all = EngineKind::ALL.into_iter();
+    all.find(|kind| kind.word() == word)
+        .ok_or_else(|| "expected cpu, ort or tensorrt".to_owned())
+}
+
 fn lines(report: &Report) -> String {
     let row = |name: &str, times: &Times| {
         format!(
-            "{name:16} p50 {:10.1} us   p95 {:10.1}   p99 {:10.1}   max {:10.1}\n",
-            times.p50_us, times.p95_us, times.p99_us, times.max_us
+            "{name:16} p50 {:10.1} us   p95 {:10.1}   p99 {:10.1}   p99.9 {:10.1}   max {:10.1}\n",
+            times.p50_us, times.p95_us, times.p99_us, times.p999_us, times.max_us
         )
     };
-    let mut out = row("whole", &report.whole) + &row("outside engine", &report.outside_engine);
+    let mut out = format!("engine {}", report.engine);
+    for remark in &report.remarks {
+        out += &format!("; {remark}");
+    }
+    out += &format!(
+        "; {} observations in {:.1} s, p50 of each quarter {:.0?} us\n",
+        report.runs, report.seconds, report.quarters_p50_us
+    );
+    out += &(row("whole", &report.whole) + &row("outside engine", &report.outside_engine));
     for stage in &report.stages {
         out += &row(&stage.id, &stage.times);
         if let (Some(theirs), Some(share)) = (&stage.onnxruntime_run, stage.of_onnxruntime) {

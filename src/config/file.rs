@@ -94,6 +94,8 @@ pub struct PolicyTable {
     /// More for the builder of TensorRT engines.
     #[serde(default)]
     pub trtexec_flags: Vec<String>,
+    /// Providers of ONNX Runtime in the order in which they are asked for; absent: "cuda".
+    pub ort_providers: Option<Spanned<Vec<String>>>,
     /// How far apart the pictures of one observation may be, with several cameras.
     pub max_skew_ms: Option<Spanned<Number>>,
 }

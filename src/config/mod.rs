@@ -4,6 +4,7 @@
 //! as TOML, or holds an unknown key, is one problem with its line.
 
 pub mod camera;
+mod engines;
 pub mod file;
 pub mod governor;
 pub mod lines;
@@ -17,6 +18,8 @@ pub mod space;
 mod tests;
 mod trigger;
 pub mod urdf;
+
+pub use engines::{EngineKind, OrtProvider};
 
 use crate::config::camera::{CameraConfig, CameraSource};
 use crate::config::file::{Located, PolicyTable, RobotFile, TendonFile};
@@ -40,29 +43,6 @@ pub enum Precision {
     Fp32,
     /// Quantised. On a CPU slower than `Fp32`; it runs there to check its numbers.
     Int8,
-}
-
-/// What runs the policy's graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineKind {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU.
-    TensorRt,
-}
-
-impl EngineKind {
-    /// All of them.
-    pub const ALL: [EngineKind; 2] = [EngineKind::Cpu, EngineKind::TensorRt];
-
-    /// As tendon.toml writes it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            EngineKind::Cpu => "cpu",
-            EngineKind::TensorRt => "tensorrt",
-        }
-    }
 }
 
 /// A robot's name and joints.
@@ -105,6 +85,8 @@ pub struct PolicyConfig {
     pub engine_cache: Option<PathBuf>,
     /// More for the builder of TensorRT engines; part of the engine's identity.
     pub trtexec_flags: Vec<String>,
+    /// What ONNX Runtime is asked for, in this order; the processor takes what is left, or all.
+    pub ort_providers: Vec<OrtProvider>,
 }
 
 impl PolicyConfig {
@@ -383,12 +365,13 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         help_after_chunks: policy.help_after_chunks.as_ref().map_or(10, |chunks| {
             at.within("policy.help_after_chunks", chunks, 1.0, 10_000.0) as u32
         }),
-        engines: check_engines(written, at),
+        engines: engines::check(written, at),
         engine_cache: policy
             .engine_cache
             .as_ref()
             .map(|cache| folder.join(cache.get_ref())),
         trtexec_flags: policy.trtexec_flags.clone(),
+        ort_providers: engines::check_providers(policy, at),
     }
 }
 
@@ -407,33 +390,6 @@ fn check_doubt(policy: &PolicyTable, at: &mut Located<'_>) -> Option<f32> {
         }
         (None, None) => None,
     }
-}
-
-fn check_engines(written: &TendonFile, at: &mut Located<'_>) -> Vec<EngineKind> {
-    let Some(list) = &written.policy.engines else {
-        return vec![EngineKind::Cpu];
-    };
-    let mut engines = Vec::new();
-    for word in list.get_ref() {
-        match EngineKind::ALL.into_iter().find(|kind| kind.word() == word) {
-            Some(kind) if engines.contains(&kind) => {
-                let found = format!("\"{word}\" again");
-                at.push(list, "policy.engines", "each engine once", found);
-            }
-            Some(kind) => engines.push(kind),
-            None => at.push(
-                list,
-                "policy.engines",
-                "\"tensorrt\" and \"cpu\", in the order in which they are to be tried",
-                format!("\"{word}\""),
-            ),
-        }
-    }
-    if list.get_ref().is_empty() {
-        let expected = "at least one of \"tensorrt\" and \"cpu\"";
-        at.push(list, "policy.engines", expected, "none".into());
-    }
-    engines
 }
 
 fn check_isolation<'a>(

@@ -176,7 +176,8 @@ impl Engine for CpuEngine {
     }
 }
 
-fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+/// A file's bytes, if it is no larger than that.
+pub(super) fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let meta = file
         .metadata()

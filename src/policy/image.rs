@@ -11,6 +11,8 @@
 //!
 //! [`Shrink`] is that function. [`Picture`] is the whole way of a frame into the graph: shrink, scale, channels first.
 
+use crate::policy::lanes;
+
 /// Colour channels of a pixel: red, green, blue.
 const CHANNELS: usize = 3;
 /// Side of the picture that the bench policy takes, in pixels.
@@ -20,20 +22,14 @@ const WEIGHT_BITS: u32 = 15;
 /// Eight bits of result and two of headroom leave 22 bits for the sum's fraction.
 const PRECISION_MAX: u32 = 22;
 
-/// Weights of one output row or column over the input.
-#[derive(Clone, Debug)]
-struct Taps {
-    /// First input row or column used.
-    start: usize,
-    /// Where this output's weights lie in [`Axis::weights`].
-    weights: core::ops::Range<usize>,
-}
-
 /// One direction of the separable resize.
 #[derive(Clone, Debug)]
 struct Axis {
-    taps: Vec<Taps>,
-    /// Fixed point with `precision` fractional bits.
+    /// Inputs that make an output.
+    count: usize,
+    /// First input row or column of each output.
+    starts: Vec<usize>,
+    /// `[outputs][count]`, fixed point with `precision` fractional bits.
     weights: Vec<i32>,
     precision: u32,
 }
@@ -70,29 +66,42 @@ impl Axis {
                 (largest * f64::from(1_u32 << (p + 1))).round() >= f64::from(1_u32 << WEIGHT_BITS)
             })
             .unwrap_or(PRECISION_MAX - 1);
+        let count = rows.iter().map(|(_, w)| w.len()).max().unwrap_or(0);
         let mut axis = Self {
-            taps: Vec::with_capacity(out_px),
-            weights: Vec::new(),
+            count,
+            starts: Vec::with_capacity(out_px),
+            weights: Vec::with_capacity(out_px * count),
             precision,
         };
-        for (start, row) in rows {
-            let from = axis.weights.len();
-            axis.weights.extend(
-                row.iter()
-                    .map(|w| (w * f64::from(1_u32 << precision)).round() as i32),
-            );
-            axis.taps.push(Taps {
-                start,
-                weights: from..axis.weights.len(),
+        for (first, row) in rows {
+            // As many for each, those that are added weighing nothing: a processor guesses the length of a loop better.
+            let start = first.min(in_px - count);
+            axis.starts.push(start);
+            let weigh = |w: f64| (w * f64::from(1_u32 << precision)).round() as i32;
+            let weights = (start..start + count).map(|at| {
+                let inside = at.checked_sub(first).and_then(|at| row.get(at));
+                inside.map_or(0, |weight| weigh(*weight))
             });
+            axis.weights.extend(weights);
         }
         axis
     }
 
-    fn round(&self, sum: i32) -> u8 {
-        (sum >> self.precision).clamp(0, 255) as u8
+    #[inline(always)]
+    fn round(&self, sum: i32) -> i32 {
+        (sum >> self.precision).clamp(0, 255)
     }
 
+    /// First input and weights of each output.
+    #[inline(always)]
+    fn taps(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        self.starts
+            .iter()
+            .copied()
+            .zip(self.weights.chunks_exact(self.count.max(1)))
+    }
+
+    #[inline(always)]
     fn half(&self) -> i32 {
         1 << (self.precision - 1)
     }
@@ -108,6 +117,11 @@ pub struct WrongSize {
     pub found: usize,
 }
 
+/// Numbers of a row that are summed in registers, row after row.
+const SPAN: usize = 32;
+/// A pixel of two rows, each of them filled up to four: eight sums fill a vector.
+const PAIR: usize = 8;
+
 /// Resizes RGB pictures of one size to another. Weights and buffers are made once.
 #[derive(Clone, Debug)]
 pub struct Shrink {
@@ -116,10 +130,12 @@ pub struct Shrink {
     in_width: usize,
     horizontal: Axis,
     vertical: Axis,
-    /// `[out_height][in_width][3]`: after the vertical pass, which comes first.
-    half_done: Vec<u8>,
-    /// `[in_width][3]`: sums of one row.
-    sums: Vec<i32>,
+    /// `[in_width][3]` and one number more, of two rows: after the vertical pass, which comes first.
+    half_done: [Vec<i32>; 2],
+    /// `[in_width][2][4]`: a pixel of both; the fourth number is thrown away.
+    pairs: Vec<[i32; PAIR]>,
+    /// `[out_width][3]`: a row that nobody wants.
+    spare: Vec<u8>,
 }
 
 impl Shrink {
@@ -132,14 +148,16 @@ impl Shrink {
             in_width > 0 && in_height > 0 && out_width > 0 && out_height > 0,
             "a picture has pixels"
         );
+        let row = vec![0; in_width * CHANNELS + 1];
         Self {
             in_bytes: in_width * in_height * CHANNELS,
             out_bytes: out_width * out_height * CHANNELS,
             in_width,
             horizontal: Axis::new(in_width, out_width),
             vertical: Axis::new(in_height, out_height),
-            half_done: vec![0; in_width * out_height * CHANNELS],
-            sums: vec![0; in_width * CHANNELS],
+            half_done: [row.clone(), row],
+            pairs: vec![[0; PAIR]; in_width],
+            spare: vec![0; out_width * CHANNELS],
         }
     }
 
@@ -159,60 +177,114 @@ impl Shrink {
                 return Err(WrongSize { expected, found });
             }
         }
-        self.shrink_rows(rgb);
-        self.shrink_columns(out);
+        lanes::wide(Pass {
+            shrink: self,
+            rgb,
+            out,
+        });
         Ok(())
     }
 
-    fn shrink_rows(&mut self, rgb: &[u8]) {
-        let stride = self.in_width * CHANNELS;
-        for (taps, done) in self
-            .vertical
-            .taps
-            .iter()
-            .zip(self.half_done.chunks_exact_mut(stride))
-        {
-            self.sums.fill(self.vertical.half());
-            let rows = rgb[taps.start * stride..].chunks_exact(stride);
-            for (&weight, row) in self.vertical.weights[taps.weights.clone()].iter().zip(rows) {
-                for (sum, &byte) in self.sums.iter_mut().zip(row) {
-                    *sum += weight * i32::from(byte);
+    /// One row of the output, before its columns are shrunk.
+    #[inline(always)]
+    fn shrink_rows(
+        vertical: &Axis,
+        (start, weights): (usize, &[i32]),
+        rgb: &[u8],
+        stride: usize,
+        done: &mut [i32],
+    ) {
+        let (spans, rest) = done[..stride].as_chunks_mut::<SPAN>();
+        let count = spans.len();
+        for (at, span) in spans.iter_mut().enumerate() {
+            let mut sum = [vertical.half(); SPAN];
+            let mut from = start * stride + at * SPAN;
+            for weight in weights {
+                let bytes = &rgb[from..from + SPAN];
+                for (sum, byte) in sum.iter_mut().zip(bytes) {
+                    *sum += weight * i32::from(*byte);
                 }
+                from += stride;
             }
-            for (byte, &sum) in done.iter_mut().zip(&self.sums) {
-                *byte = self.vertical.round(sum);
+            for (value, sum) in span.iter_mut().zip(sum) {
+                *value = vertical.round(sum);
             }
+        }
+        for (at, value) in rest.iter_mut().enumerate() {
+            let column = rgb[start * stride + count * SPAN + at..].iter();
+            let terms = weights.iter().zip(column.step_by(stride));
+            let sum: i32 = terms.map(|(weight, byte)| weight * i32::from(*byte)).sum();
+            *value = vertical.round(sum + vertical.half());
         }
     }
 
-    fn shrink_columns(&self, out: &mut [u8]) {
-        let in_stride = self.in_width * CHANNELS;
-        let out_stride = self.horizontal.taps.len() * CHANNELS;
-        for (row, out_row) in self
-            .half_done
-            .chunks_exact(in_stride)
-            .zip(out.chunks_exact_mut(out_stride))
-        {
-            for (taps, pixel) in self
-                .horizontal
-                .taps
-                .iter()
-                .zip(out_row.chunks_exact_mut(CHANNELS))
-            {
-                let mut sum = [self.horizontal.half(); CHANNELS];
-                let weights = &self.horizontal.weights[taps.weights.clone()];
-                for (&weight, rgb) in weights
-                    .iter()
-                    .zip(row[taps.start * CHANNELS..].chunks_exact(CHANNELS))
-                {
-                    sum[0] += weight * i32::from(rgb[0]);
-                    sum[1] += weight * i32::from(rgb[1]);
-                    sum[2] += weight * i32::from(rgb[2]);
-                }
-                for (byte, sum) in pixel.iter_mut().zip(sum) {
-                    *byte = self.horizontal.round(sum);
+    /// Two rows of the output.
+    #[inline(always)]
+    fn shrink_columns(
+        horizontal: &Axis,
+        pairs: &[[i32; PAIR]],
+        first: &mut [u8],
+        second: &mut [u8],
+    ) {
+        let (first, _) = first.as_chunks_mut::<CHANNELS>();
+        let (second, _) = second.as_chunks_mut::<CHANNELS>();
+        for (((start, weights), first), second) in horizontal.taps().zip(first).zip(second) {
+            let mut sum = [horizontal.half(); PAIR];
+            for (weight, values) in weights.iter().zip(&pairs[start..start + weights.len()]) {
+                for (sum, value) in sum.iter_mut().zip(values) {
+                    *sum += weight * value;
                 }
             }
+            let bytes = sum.map(|sum| horizontal.round(sum) as u8);
+            first.copy_from_slice(&bytes[..3]);
+            second.copy_from_slice(&bytes[4..7]);
+        }
+    }
+}
+
+/// One picture.
+struct Pass<'a> {
+    shrink: &'a mut Shrink,
+    rgb: &'a [u8],
+    out: &'a mut [u8],
+}
+
+impl lanes::Work for Pass<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Shrink {
+            in_width,
+            horizontal,
+            vertical,
+            half_done: [first, second],
+            pairs,
+            spare,
+            ..
+        } = self.shrink;
+        let stride = *in_width * CHANNELS;
+        let out_stride = horizontal.starts.len() * CHANNELS;
+        let mut all = vertical.taps();
+        for rows in self.out.chunks_mut(2 * out_stride) {
+            for done in [&mut *first, &mut *second] {
+                if let Some(taps) = all.next() {
+                    Shrink::shrink_rows(vertical, taps, self.rgb, stride, done);
+                }
+            }
+            let both = first
+                .windows(4)
+                .step_by(CHANNELS)
+                .zip(second.windows(4).step_by(CHANNELS));
+            for (pair, (a, b)) in pairs.iter_mut().zip(both) {
+                *pair = [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]];
+            }
+            // The last of an odd number of rows has no other.
+            let (above, below) = rows.split_at_mut(out_stride);
+            let below = if below.is_empty() {
+                &mut spare[..]
+            } else {
+                below
+            };
+            Shrink::shrink_columns(horizontal, pairs, above, below);
         }
     }
 }
@@ -318,6 +390,12 @@ mod tests {
     #[test]
     fn equals_fast_image_resize_when_stretching() {
         check((640, 480), (96, 96));
+    }
+    #[test]
+    fn equals_fast_image_resize_with_an_odd_number_of_rows_and_odd_widths() {
+        check((31, 33), (7, 5));
+        check((224, 224), (95, 97));
+        check((7, 3), (5, 9));
     }
     #[test]
     fn equals_fast_image_resize_when_enlarging() {

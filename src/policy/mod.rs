@@ -26,6 +26,7 @@ pub mod import;
 mod import_package;
 pub mod import_physicalai;
 pub mod import_statistics;
+mod lanes;
 mod load;
 pub mod manifest;
 pub mod means;

@@ -5,18 +5,20 @@
 //! Also making and looking into plans for TensorRT (`tendon engine`), which needs what loading needs.
 
 use crate::config::problem::Problem;
-use crate::config::{Config, EngineKind, PolicyConfig, Precision};
+use crate::config::{Config, EngineKind, OrtProvider, PolicyConfig, Precision};
 use crate::core::units::Mono;
 use crate::engine::cpu::{CpuEngine, CpuOptions};
+use crate::engine::ort::{Library, OrtEngine, OrtOptions, Provider};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
 use crate::policy::bundle::Bundle;
 use crate::policy::pilot::Pilot;
 use crate::policy::staged::bundle::{Opened, is_staged};
-use crate::policy::{LoadOptions, ParityMiss};
+use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
 use crate::ports::{Engine, EngineFault, StageSpec};
 use crate::runtime::clock;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 /// Which engine runs, and why not those that were wanted more.
@@ -26,6 +28,8 @@ pub struct Chosen {
     pub engine: EngineKind,
     /// What was tried before, and what spoke against it.
     pub passed: Vec<(EngineKind, String)>,
+    /// What the one that runs has to say about itself: which of ONNX Runtime's providers take part, and why others do not.
+    pub remarks: Vec<String>,
 }
 
 impl Chosen {
@@ -33,6 +37,9 @@ impl Chosen {
     #[must_use]
     pub fn words(&self) -> String {
         let mut words = self.engine.word().to_owned();
+        if !self.remarks.is_empty() {
+            words.push_str(&format!(" ({})", self.remarks.join("; ")));
+        }
         for (kind, why) in &self.passed {
             words.push_str(&format!("; not {}: {why}", kind.word()));
         }
@@ -52,7 +59,7 @@ pub fn load(
     let mut passed: Vec<(EngineKind, Vec<Problem>)> = Vec::new();
     for engine in &config.engines {
         match try_rung(config, *engine, parity_miss) {
-            Ok(policy) => {
+            Ok((policy, remarks)) => {
                 let passed = passed
                     .into_iter()
                     .map(|(kind, problems)| (kind, in_one_line(&problems)))
@@ -62,6 +69,7 @@ pub fn load(
                     Chosen {
                         engine: *engine,
                         passed,
+                        remarks,
                     },
                 ));
             }
@@ -106,22 +114,110 @@ pub fn cpu_engine(
     }
 }
 
+/// Makes engines of ONNX Runtime. What each says about its providers goes into `remarks`, once.
+fn ort_engine<'a>(
+    library: &'a std::sync::Arc<Library>,
+    options: &'a OrtOptions,
+    remarks: &'a RefCell<Vec<String>>,
+) -> impl Fn(&Path, &StageSpec) -> Result<Box<dyn Engine>, EngineFault> + 'a {
+    move |path, spec| {
+        let engine = OrtEngine::load(library, path, spec, options)?;
+        let granted = engine.granted().iter().map(|provider| provider.word());
+        let took: Vec<&str> = granted.chain(["the processor"]).collect();
+        let mut words = vec![format!("{library:?} on {}", took.join(", "))];
+        let refused = engine.refused().iter();
+        words.extend(refused.map(|(provider, why)| format!("not on {}: {why}", provider.word())));
+        let mut remarks = remarks.borrow_mut();
+        for word in words {
+            if !remarks.contains(&word) {
+                remarks.push(word);
+            }
+        }
+        Ok(Box::new(engine))
+    }
+}
+
+/// Opens ONNX Runtime, for what asks for it by name: the library that `named` names, or the first that is found.
+///
+/// # Errors
+/// One [`Problem`] that says where it was looked for and what to install.
+pub fn onnxruntime(named: Option<&Path>) -> Result<std::sync::Arc<Library>, Vec<Problem>> {
+    let from = std::env::var_os(crate::engine::ort::find::VARIABLE).map(PathBuf::from);
+    let from = from.filter(|path| !path.as_os_str().is_empty());
+    Library::open(named.or(from.as_deref())).map_err(|fault| {
+        Problem::one(
+            "this machine",
+            "ONNX Runtime 1.17 or later",
+            fault.to_string(),
+        )
+    })
+}
+
 fn try_rung(
     config: &PolicyConfig,
     engine: EngineKind,
     parity_miss: ParityMiss,
-) -> Result<Pilot, Vec<Problem>> {
+) -> Result<(Pilot, Vec<String>), Vec<Problem>> {
     let options = LoadOptions {
         precision: config.precision,
         parity_miss,
     };
-    match engine {
-        EngineKind::Cpu => Pilot::load(&config.bundle, options, &cpu_engine(config.threads)),
-        EngineKind::TensorRt => {
-            let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
-            let tensorrt = |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
-            Pilot::load(&config.bundle, options, &tensorrt)
+    let wanted = Wanted {
+        engine,
+        threads: config.threads,
+        providers: config.ort_providers.iter().map(provider).collect(),
+        plans: Some(config),
+    };
+    wanted.with(|loader| Pilot::load(&config.bundle, options, loader))
+}
+
+/// One kind of engine, and what it is told.
+pub(crate) struct Wanted<'a> {
+    pub(crate) engine: EngineKind,
+    /// Of the processor.
+    pub(crate) threads: usize,
+    /// Of ONNX Runtime.
+    pub(crate) providers: Vec<Provider>,
+    /// Where TensorRT's plans are; without, there is no TensorRT.
+    pub(crate) plans: Option<&'a PolicyConfig>,
+}
+
+impl Wanted<'_> {
+    /// Lets `load` load a policy with engines of this kind; with it, what they have to say about themselves.
+    pub(crate) fn with<T>(
+        &self,
+        load: impl FnOnce(&EngineLoader<'_>) -> Result<T, Vec<Problem>>,
+    ) -> Result<(T, Vec<String>), Vec<Problem>> {
+        match self.engine {
+            EngineKind::Cpu => load(&cpu_engine(self.threads)).map(|made| (made, Vec::new())),
+            EngineKind::Ort => {
+                let library = onnxruntime(None)?;
+                let options = OrtOptions {
+                    threads: self.threads,
+                    providers: self.providers.clone(),
+                };
+                let remarks = RefCell::new(Vec::new());
+                let made = load(&ort_engine(&library, &options, &remarks))?;
+                Ok((made, remarks.into_inner()))
+            }
+            EngineKind::TensorRt => {
+                let config = self.plans.ok_or_else(|| {
+                    let expected = "a tendon.toml, which says where plans are kept";
+                    Problem::one("engine \"tensorrt\"", expected, "none")
+                })?;
+                let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
+                let plans =
+                    |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
+                load(&plans).map(|made| (made, Vec::new()))
+            }
         }
+    }
+}
+
+fn provider(configured: &OrtProvider) -> Provider {
+    match configured {
+        OrtProvider::Cuda => Provider::Cuda,
+        OrtProvider::TensorRt => Provider::TensorRt,
     }
 }
 

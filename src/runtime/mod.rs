@@ -23,7 +23,6 @@ pub mod latch;
 pub mod lines;
 pub mod lockstep;
 pub mod mind;
-mod onnxruntime_peer;
 pub mod operations;
 pub mod page;
 pub mod phase;

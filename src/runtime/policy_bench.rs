@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon policy bench`: how long a bundle takes here, stage by stage, what it allocates and copies, and, where a Python
-//! with onnxruntime is named, what the same graphs take there in the same run, the two taking turns.
+//! `tendon policy bench`: how long a bundle takes here, stage by stage, what it allocates and copies, and, where it is asked
+//! for, what the same graphs take under ONNX Runtime in the same process, the two taking turns.
 //!
 //! The observation is grey noise and a state of zeros: how long a graph takes depends on shapes, not on what is in them.
 
-use crate::config::Precision;
 use crate::config::problem::Problem;
+use crate::config::{EngineKind, PolicyConfig, Precision};
 use crate::core::action::JointKind;
 use crate::core::limits::CAMERAS_MAX;
 use crate::core::observation::JointState;
+use crate::engine::ort::{Library, OrtEngine, OrtOptions};
 use crate::policy::manifest::Unit;
 use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::text::Instruction;
-use crate::policy::{LoadOptions, Policy};
-use crate::ports::Frame;
+use crate::policy::{EngineLoader, LoadOptions, Policy};
+use crate::ports::{Engine, Frame, StageSpec, Tensor};
 use crate::runtime::clock;
-use crate::runtime::engines::{self, cpu_engine};
-use crate::runtime::onnxruntime_peer::Peer;
+use crate::runtime::engines::{self, Wanted};
 use crate::runtime::realtime::allocations_of_this_thread;
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs before anything counts.
 const WARM_UP: usize = 5;
@@ -38,6 +39,8 @@ pub struct Times {
     pub p95_us: f64,
     /// 99 of 100 are.
     pub p99_us: f64,
+    /// 999 of 1000 are.
+    pub p999_us: f64,
     /// The longest.
     pub max_us: f64,
 }
@@ -69,10 +72,18 @@ pub struct Report {
     pub family: String,
     /// Observations.
     pub runs: usize,
+    /// Which kind of engine ran.
+    pub engine: &'static str,
+    /// What it says about itself.
+    pub remarks: Vec<String>,
     /// Compute threads of the engine.
     pub threads: usize,
+    /// How long it was measured, seconds.
+    pub seconds: f64,
     /// From observation to chunk.
     pub whole: Times,
+    /// Its p50 in the first to the last quarter of the observations: what grows warm grows slow.
+    pub quarters_p50_us: [f64; 4],
     /// The same without the engine's run calls.
     pub outside_engine: Times,
     /// What may be spent there: 3 % of the whole or 100 us, whichever is larger, by p50.
@@ -100,6 +111,7 @@ fn times(of: &Histogram<u64>) -> Times {
         p50_us: us(of.value_at_quantile(0.5)),
         p95_us: us(of.value_at_quantile(0.95)),
         p99_us: us(of.value_at_quantile(0.99)),
+        p999_us: us(of.value_at_quantile(0.999)),
         max_us: us(of.max()),
     }
 }
@@ -122,14 +134,20 @@ enum Subject {
 }
 
 /// Grey noise.
-fn noise(size: usize) -> Vec<u8> {
-    (0..size)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
+fn noise(size: usize) -> impl Iterator<Item = u8> {
+    (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
 }
 
 impl Subject {
-    fn load(dir: &Path, threads: usize) -> Result<Subject, Vec<Problem>> {
+    fn load(
+        dir: &Path,
+        precision: Precision,
+        engine: &EngineLoader<'_>,
+    ) -> Result<Subject, Vec<Problem>> {
+        let options = LoadOptions {
+            precision,
+            ..LoadOptions::default()
+        };
         let refused = |what: String| {
             Problem::one(
                 dir.display().to_string(),
@@ -137,9 +155,8 @@ impl Subject {
                 what,
             )
         };
-        let engine = cpu_engine(threads);
         if is_staged(dir) {
-            let mut policy = Staged::load(dir, LoadOptions::default(), &engine)?;
+            let mut policy = Staged::load(dir, options, engine)?;
             let sentence = policy.some_sentence();
             policy
                 .set_instruction(&sentence)
@@ -148,13 +165,13 @@ impl Subject {
             let cameras = file.cameras.iter();
             return Ok(Subject::Staged {
                 pictures: cameras
-                    .map(|camera| noise(camera.source_size.iter().product::<usize>() * 3))
+                    .map(|camera| noise(camera.source_size.iter().product::<usize>() * 3).collect())
                     .collect(),
                 state: vec![0.0; file.state.as_ref().map_or(0, |state| state.names.len())],
                 policy: Box::new(policy),
             });
         }
-        let mut policy = Policy::load(dir, LoadOptions::default(), &engine)?;
+        let mut policy = Policy::load(dir, options, engine)?;
         let vector = policy.bundle().action.vector.clone();
         let joints: Vec<(&str, JointKind)> = vector
             .names
@@ -178,7 +195,7 @@ impl Subject {
         });
         let [width, height] = policy.bundle().image.source;
         let mut frame = Frame::black(width, height);
-        frame.rgb = noise(width * height * 3);
+        frame.rgb = noise(width * height * 3).collect();
         let state = JointState {
             joints: joints.len(),
             ..JointState::NEVER
@@ -245,43 +262,140 @@ impl Subject {
     }
 }
 
-/// Loads the bundle in `dir` and runs it `runs` times; with a Python that has onnxruntime, in turns with that.
+/// The same stages under ONNX Runtime, on the processor, on tensors of their own.
+struct Peer {
+    library: Arc<Library>,
+    stages: Vec<(OrtEngine, Vec<Tensor>, Vec<Tensor>)>,
+}
+
+impl Peer {
+    fn load(
+        library: Arc<Library>,
+        files: &[(StageSpec, PathBuf)],
+        threads: usize,
+    ) -> Result<Peer, Vec<Problem>> {
+        let options = OrtOptions {
+            threads,
+            providers: Vec::new(),
+        };
+        let load = |(spec, path): &(StageSpec, PathBuf)| {
+            let engine = OrtEngine::load(&library, path, spec, &options).map_err(|fault| {
+                Problem::one(
+                    format!("stage \"{}\"", spec.id),
+                    "a graph that ONNX Runtime loads",
+                    fault.to_string(),
+                )
+            })?;
+            let mut inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
+            for tensor in &mut inputs {
+                match tensor {
+                    Tensor::F32(values) => {
+                        for (value, byte) in values.iter_mut().zip(noise(usize::MAX)) {
+                            *value = f32::from(byte) * 0.002 - 0.25;
+                        }
+                    }
+                    Tensor::I32(values) => values.fill(1),
+                }
+            }
+            let outputs = spec.outputs.iter().map(Tensor::zeros).collect();
+            Ok((engine, inputs, outputs))
+        };
+        let stages = files
+            .iter()
+            .map(load)
+            .collect::<Result<_, Vec<Problem>>>()?;
+        Ok(Peer { library, stages })
+    }
+
+    /// Times of `count` runs of a stage, in nanoseconds.
+    fn times(&mut self, stage: usize, count: u32, into: &mut Histogram<u64>) -> Result<(), String> {
+        let Some((engine, inputs, outputs)) = self.stages.get_mut(stage) else {
+            return Ok(());
+        };
+        for _ in 0..count {
+            let began = clock::now();
+            engine
+                .run(inputs, outputs)
+                .map_err(|fault| fault.to_string())?;
+            into.saturating_record(clock::now().since_ns(began));
+        }
+        Ok(())
+    }
+}
+
+/// What is measured, and for how long.
+#[derive(Clone, Debug)]
+pub struct Job<'a> {
+    /// The bundle.
+    pub dir: &'a Path,
+    /// Observations, at least.
+    pub runs: usize,
+    /// Seconds, at least.
+    pub seconds: f64,
+    /// Compute threads.
+    pub threads: usize,
+    /// Which kind of engine.
+    pub engine: EngineKind,
+    /// The deployment whose plans TensorRT runs.
+    pub config: Option<&'a PolicyConfig>,
+}
+
+/// Loads the bundle and runs it; with ONNX Runtime's library, in turns with that.
 ///
 /// # Errors
-/// Every [`Problem`] of the bundle, or what the policy or the Python refused.
-pub fn measure(
-    dir: &Path,
-    runs: usize,
-    threads: usize,
-    onnxruntime: Option<&Path>,
-) -> Result<Report, Vec<Problem>> {
-    let files = engines::stages(dir, Precision::Fp32)?;
-    let mut subject = Subject::load(dir, threads)?;
-    let mut peer = match onnxruntime {
-        Some(python) => Some(Peer::start(python, &files, threads)?),
-        None => None,
+/// Every [`Problem`] of the bundle, or what the policy or ONNX Runtime refused.
+pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Report, Vec<Problem>> {
+    let Job {
+        dir,
+        runs,
+        seconds,
+        threads,
+        engine,
+        config,
+    } = *job;
+    let precision = config.map_or(Precision::Fp32, |config| config.precision);
+    let files = engines::stages(dir, precision)?;
+    let wanted = Wanted {
+        engine,
+        threads,
+        providers: OrtOptions::default().providers,
+        plans: config,
+    };
+    let (mut subject, remarks) = wanted.with(|loader| Subject::load(dir, precision, loader))?;
+    let mut peer = onnxruntime
+        .map(|library| Peer::load(library, &files, threads))
+        .transpose()?;
+    let refused = |what: String| {
+        Problem::one(
+            dir.display().to_string(),
+            "an answer to an observation of noise",
+            what,
+        )
     };
     let (mut whole, mut outside) = (histogram(), histogram());
     let mut stages = vec![histogram(); files.len()];
     let mut theirs = vec![histogram(); files.len()];
     let (mut spent, mut counts) = (vec![0; files.len()], vec![0; files.len()]);
     let mut allocations = 0;
-    for run in 0..WARM_UP + runs.max(1) {
+    let mut all: Vec<u64> = Vec::with_capacity(runs.max(1));
+    let started = clock::now();
+    let long_ns = (seconds.max(0.0) * 1e9) as u64;
+    for run in 0.. {
+        if run >= WARM_UP + runs.max(1) && clock::now().since_ns(started) >= long_ns {
+            break;
+        }
         let allocated = allocations_of_this_thread();
         let began = clock::now();
-        subject.show(run, &mut spent, &mut counts).map_err(|what| {
-            Problem::one(
-                dir.display().to_string(),
-                "an answer to an observation of noise",
-                what,
-            )
-        })?;
+        subject
+            .show(run, &mut spent, &mut counts)
+            .map_err(refused)?;
         let took = clock::now().since_ns(began);
         allocations = allocations_of_this_thread() - allocated;
         if run < WARM_UP {
             continue;
         }
         whole.saturating_record(took);
+        all.push(took);
         outside.saturating_record(took.saturating_sub(spent.iter().sum()));
         for (stage, ns) in stages.iter_mut().zip(&spent) {
             stage.saturating_record(*ns);
@@ -290,27 +404,37 @@ pub fn measure(
             && (run + 1 - WARM_UP).is_multiple_of(TURN)
         {
             for (stage, (of, count)) in theirs.iter_mut().zip(&counts).enumerate() {
-                for ns in peer.times(stage, (*count).max(1) * TURN as u32)? {
-                    of.saturating_record(ns);
-                }
+                peer.times(stage, (*count).max(1) * TURN as u32, of)
+                    .map_err(refused)?;
             }
         }
     }
     let (policy, family) = subject.names();
+    let seconds = clock::now().since_ns(started) as f64 * 1e-9;
     let (whole, outside_engine) = (times(&whole), times(&outside));
+    let quarter = |at: usize| {
+        let part = all.get(at * all.len() / 4..(at + 1) * all.len() / 4);
+        let mut part = part.unwrap_or_default().to_vec();
+        part.sort_unstable();
+        part.get(part.len() / 2).map_or(0.0, |ns| *ns as f64 / 1e3)
+    };
     let budget_us = (0.03 * whole.p50_us).max(100.0);
     let ran = files.iter().zip(&stages).zip(&theirs).zip(&counts);
     let ran = ran.filter(|(((_, ours), _), _)| ours.max() > 0);
     Ok(Report {
         policy,
         family,
-        runs: runs.max(1),
+        runs: all.len(),
+        engine: engine.word(),
+        remarks,
         threads,
+        seconds,
         whole,
+        quarters_p50_us: [0, 1, 2, 3].map(quarter),
         outside_engine_budget_us: budget_us,
         within_budget: outside_engine.p50_us <= budget_us,
         outside_engine,
-        onnxruntime: peer.map(|peer| peer.version.clone()),
+        onnxruntime: peer.map(|peer| peer.library.version.clone()),
         stages: ran
             .map(|((((spec, _), ours), theirs), runs)| {
                 let (ours, runs) = (times(ours), (*runs).max(1));

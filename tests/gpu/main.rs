@@ -4,86 +4,55 @@
 //! says so and passes.
 
 use serde_json::{Value, json};
-use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tendon::core::units::Mono;
-use tendon::engine::tensorrt::cuda::memory::{DeviceBuffer, Kernel, PinnedBuffer};
+use tendon::engine::tensorrt::cuda::memory::{DeviceBuffer, PinnedBuffer};
+use tendon::engine::tensorrt::cuda::picture::PictureStage;
 use tendon::engine::tensorrt::cuda::{Context, CudaFault, Driver, Graph, Stream};
 use tendon::engine::tensorrt::nvinfer::{Library, Session};
 use tendon::engine::tensorrt::{Platform, Settings};
+use tendon::policy::picture::kernel::{Filter, Library as Resizer};
+use tendon::policy::picture::{Axes, CameraFile, Colour, Feed, Fit, Levels, PictureOp};
+use tendon::ports::PictureWay;
 use tendon::runtime::clock;
 
 /// A camera's picture.
-const PIXELS: usize = 640 * 480;
+const CAMERA: [usize; 2] = [640, 480];
+/// Side of what a policy is fed.
+const SIDE: usize = 224;
 /// Replays that are timed.
 const RUNS: usize = 2_000;
 
-/// 8-bit RGB, pixel after pixel -> three planes of floats, scaled. All arguments are 64 bits wide: source, destination,
-/// number of pixels, bits of the scale. PTX 6.0 is what the driver of any supported TensorRT takes.
-const PLANAR: &str = r"
-.version 6.0
-.target sm_50
-.address_size 64
-.visible .entry planar(.param .u64 src, .param .u64 dst, .param .u64 pixels, .param .u64 scale)
-{
-    .reg .pred %p<2>;
-    .reg .b16 %h<4>;
-    .reg .b32 %r<7>;
-    .reg .b64 %d<12>;
-    .reg .f32 %f<8>;
-    ld.param.u64 %d1, [src];
-    ld.param.u64 %d2, [dst];
-    ld.param.u64 %d3, [pixels];
-    ld.param.u64 %d4, [scale];
-    cvta.to.global.u64 %d1, %d1;
-    cvta.to.global.u64 %d2, %d2;
-    cvt.u32.u64 %r1, %d3;
-    cvt.u32.u64 %r2, %d4;
-    mov.b32 %f1, %r2;
-    mov.u32 %r3, %ctaid.x;
-    mov.u32 %r4, %ntid.x;
-    mov.u32 %r5, %tid.x;
-    mad.lo.u32 %r6, %r3, %r4, %r5;
-    setp.ge.u32 %p1, %r6, %r1;
-    @%p1 bra DONE;
-    mul.wide.u32 %d5, %r6, 3;
-    add.u64 %d6, %d1, %d5;
-    ld.global.u8 %h1, [%d6];
-    ld.global.u8 %h2, [%d6+1];
-    ld.global.u8 %h3, [%d6+2];
-    cvt.rn.f32.u16 %f2, %h1;
-    cvt.rn.f32.u16 %f3, %h2;
-    cvt.rn.f32.u16 %f4, %h3;
-    mul.rn.f32 %f5, %f2, %f1;
-    mul.rn.f32 %f6, %f3, %f1;
-    mul.rn.f32 %f7, %f4, %f1;
-    mul.wide.u32 %d7, %r6, 4;
-    add.u64 %d8, %d2, %d7;
-    mul.wide.u32 %d9, %r1, 4;
-    add.u64 %d10, %d8, %d9;
-    add.u64 %d11, %d10, %d9;
-    st.global.f32 [%d8], %f5;
-    st.global.f32 [%d10], %f6;
-    st.global.f32 [%d11], %f7;
-DONE:
-    ret;
-}
-";
-
-/// Exactly what the kernel computes: one rounding of one product.
-fn planar(rgb: &[u8], scale: f32) -> Vec<f32> {
-    let plane = |channel: usize| {
-        rgb.iter()
-            .skip(channel)
-            .step_by(3)
-            .map(move |byte| f32::from(*byte) * scale)
-    };
-    plane(0).chain(plane(1)).chain(plane(2)).collect()
+/// As `benches/picture.rs` has it: what the processor takes is measured there too.
+fn camera(filter: Filter, library: Resizer) -> CameraFile {
+    CameraFile {
+        role: "front".into(),
+        source_size: CAMERA,
+        ops: vec![PictureOp::Resize {
+            width: SIDE,
+            height: SIDE,
+            fit: Fit::Stretch,
+            filter,
+            library,
+            bytes: true,
+            pad: 0.0,
+        }],
+        levels: vec![Levels {
+            scale: 1.0 / 255.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }],
+        layout: Axes::Nchw,
+        color: Colour::Rgb,
+        history: 1,
+        spacing_ms: 0.0,
+        missing: None,
+    }
 }
 
 fn picture(seed: usize) -> Vec<u8> {
-    (0..PIXELS * 3)
+    (0..CAMERA[0] * CAMERA[1] * 3)
         .map(|at| ((at * 7 + at / 640 * 13 + seed * 31) % 256) as u8)
         .collect()
 }
@@ -116,39 +85,30 @@ fn finish(figures: &Value) {
     }
 }
 
-/// The same graph with copies, or on memory that the device reads and writes where it is.
+/// Picture to tensor and back to the host, recorded: with copies, or on memory that the device reads and writes where it is.
 struct Stage {
     stream: Stream,
     graph: Graph,
-    input: PinnedBuffer,
+    input: PictureStage,
     output: PinnedBuffer,
-    _device: Option<(DeviceBuffer, DeviceBuffer)>,
+    _tensor: Option<DeviceBuffer>,
 }
 
 impl Stage {
-    fn new(context: &Arc<Context>, kernel: &Kernel, scale: f32, mapped: bool) -> Stage {
+    fn new(context: &Arc<Context>, way: &PictureWay, mapped: bool) -> Stage {
         let stream = Stream::new(context).expect("a stream");
-        let input = PinnedBuffer::new(context, PIXELS * 3).expect("pinned memory");
-        let output = PinnedBuffer::new(context, PIXELS * 12).expect("pinned memory");
-        let device = (!mapped).then(|| {
-            (
-                DeviceBuffer::new(context, PIXELS * 3).expect("device memory"),
-                DeviceBuffer::new(context, PIXELS * 12).expect("device memory"),
-            )
-        });
+        let input =
+            PictureStage::new(context, &stream, way, mapped).expect("the driver takes the kernel");
+        let bytes = SIDE * SIDE * 12;
+        let output = PinnedBuffer::new(context, bytes).expect("pinned memory");
+        let tensor = (!mapped).then(|| DeviceBuffer::new(context, bytes).expect("device memory"));
+        let to = tensor
+            .as_ref()
+            .map_or(output.address(), DeviceBuffer::address);
         let work = || -> Result<(), CudaFault> {
-            let (from, to) = match &device {
-                Some((from, to)) => {
-                    stream.copy_in(from, &input)?;
-                    (from.address(), to.address())
-                }
-                None => (input.address(), output.address()),
-            };
-            let scale = u64::from(scale.to_bits());
-            let mut arguments = [from, to, PIXELS as u64, scale];
-            stream.launch_kernel(kernel, PIXELS as u32, &mut arguments)?;
-            match &device {
-                Some((_, to)) => stream.copy_out(&output, to),
+            input.put(&stream, to)?;
+            match &tensor {
+                Some(tensor) => stream.copy_out(&output, tensor),
                 None => Ok(()),
             }
         };
@@ -160,7 +120,7 @@ impl Stage {
             graph,
             input,
             output,
-            _device: device,
+            _tensor: tensor,
         }
     }
 
@@ -171,6 +131,44 @@ impl Stage {
         self.stream.launch(&self.graph).expect("launches");
         self.stream.wait().expect("ends");
     }
+}
+
+/// One kind of resize: the kernel beside the processor's path, its numbers and its time.
+fn resize(context: &Arc<Context>, maps_host: bool, filter: Filter, library: Resizer) -> Value {
+    let mut feed = Feed::new(&camera(filter, library), "camera").expect("a camera");
+    let way = feed.way().expect("one kernel");
+    let mut expected = vec![0.0_f32; feed.values()];
+    let mut figures = json!({});
+    for (name, mapped) in [("copied", false), ("mapped", true)] {
+        if mapped && !maps_host {
+            figures[name] = json!("the device cannot map the host's memory");
+            continue;
+        }
+        let mut stage = Stage::new(context, &way, mapped);
+        let (mut other, mut farthest) = (0, 0.0_f32);
+        for seed in 0..4 {
+            let rgb = picture(seed);
+            assert!(feed.fill(&rgb, &mut expected));
+            stage.run(Some(&rgb));
+            for (bytes, expected) in stage.output.bytes().chunks_exact(4).zip(&expected) {
+                let found = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                other += usize::from(found.to_bits() != expected.to_bits());
+                farthest = farthest.max((found - expected).abs());
+            }
+        }
+        assert!(farthest <= 1e-5, "{name}: {farthest} from the processor's");
+        let rgb = picture(9);
+        figures[name] = json!({
+            "values_with_other_bits": other,
+            "of": 4 * expected.len(),
+            "largest_difference": farthest,
+            "graph_replay": timed(|| stage.run(None)),
+            "input_update_and_graph": timed(|| stage.run(Some(&rgb))),
+        });
+    }
+    let rgb = picture(9);
+    figures["processor"] = timed(|| assert!(feed.fill(std::hint::black_box(&rgb), &mut expected)));
+    figures
 }
 
 #[test]
@@ -190,49 +188,21 @@ fn the_gpu() {
     };
     let device = driver.device(0).expect("a device");
     let context = driver.context(&device).expect("a context");
-    let image = CString::new(PLANAR).expect("text");
-    let kernel = Kernel::load(&context, &image, c"planar").expect("the driver takes the kernel");
-    let scale = 1.0 / 255.0_f32;
     let mut figures = json!({
         "device": device.name,
         "compute": format!("{}.{}", device.compute.0, device.compute.1),
         "cuda_driver": device.driver,
         "integrated": device.integrated,
-        "picture": "640x480 RGB to three planes of floats",
+        "picture": "640x480 RGB to 224x224 floats, channels first, normalised, and back to the host",
     });
-    for (name, mapped) in [("copied", false), ("mapped", true)] {
-        if mapped && !device.maps_host {
-            figures[name] = json!("the device cannot map the host's memory");
-            continue;
-        }
-        let mut stage = Stage::new(&context, &kernel, scale, mapped);
-        for seed in 0..4 {
-            let rgb = picture(seed);
-            stage.run(Some(&rgb));
-            let found: Vec<u32> = stage
-                .output
-                .bytes()
-                .chunks_exact(4)
-                .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-                .collect();
-            let expected: Vec<u32> = planar(&rgb, scale).into_iter().map(f32::to_bits).collect();
-            assert!(
-                found == expected,
-                "{name}: picture {seed} differs from the processor's"
-            );
-        }
-        let rgb = picture(9);
-        figures[name] = json!({
-            "bits": "as on the processor, four pictures",
-            "graph_replay": timed(|| stage.run(None)),
-            "input_update_and_graph": timed(|| stage.run(Some(&rgb))),
-        });
+    for (name, filter, library) in [
+        ("bilinear_pillow", Filter::Bilinear, Resizer::Pillow),
+        ("bicubic_pillow", Filter::Bicubic, Resizer::Pillow),
+        ("lanczos3_pillow", Filter::Lanczos3, Resizer::Pillow),
+        ("bilinear_opencv", Filter::Bilinear, Resizer::Opencv),
+    ] {
+        figures[name] = resize(&context, device.maps_host, filter, library);
     }
-    let rgb = picture(9);
-    figures["processor"] = timed(|| {
-        std::hint::black_box(planar(std::hint::black_box(&rgb), scale));
-    });
-    drop(kernel);
     figures["tensorrt"] = tensorrt(&settings);
     finish(&figures);
 }

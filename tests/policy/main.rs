@@ -17,6 +17,7 @@ mod import_statistics;
 mod intents;
 mod lerobot;
 mod on_bench;
+mod on_device;
 mod refusal;
 mod rtc;
 mod steers;

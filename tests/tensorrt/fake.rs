@@ -66,11 +66,13 @@ fn compile(source: &str, out: &str, more: &[&str]) -> PathBuf {
             "-O1",
             "-g",
             "-fPIC",
+            "-ffp-contract=off",
             "-shared",
             "-o",
         ])
         .args([&out, &source])
         .args(more)
+        .arg("-lm")
         .status()
         .expect("a C compiler");
     assert!(built.success(), "{}", source.display());

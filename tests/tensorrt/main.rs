@@ -9,6 +9,7 @@ mod building;
 mod fake;
 mod ladder;
 mod path;
+mod picture;
 mod real;
 
 #[global_allocator]

@@ -7,8 +7,10 @@
 #![allow(unsafe_code)] // A C library without a header.
 
 pub mod memory;
+pub mod picture;
 
 use super::LoadFault;
+use crate::engine::loader_words;
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use memory::{DeviceBuffer, Kernel, PinnedBuffer};
 use std::ffi::{CStr, c_char, c_void};
@@ -151,7 +153,7 @@ impl Driver {
         // names as the driver; whoever can write that can run code here anyway.
         let opened = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
         let handle = opened.map_err(|error| LoadFault::NoDriver {
-            looked: format!("{}: {error}", path.display()),
+            looked: format!("{}: {}", path.display(), loader_words(&error)),
         })?;
         let functions = Functions::find(&handle).map_err(|symbol| LoadFault::OldDriver {
             at: path.display().to_string(),

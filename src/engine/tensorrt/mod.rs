@@ -18,8 +18,9 @@ pub mod nvinfer;
 pub mod plan;
 pub mod slots;
 
-use crate::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
+use crate::ports::{Dtype, Engine, EngineFault, PictureWay, StageSpec, Tensor, TensorSpec};
 use cuda::memory::{DeviceBuffer, PinnedBuffer};
+use cuda::picture::PictureStage;
 use cuda::{Context, CudaFault, Device, Driver, Graph, Stream};
 use fit::{agree, spec_of};
 use nvinfer::{Library, Mode, Session};
@@ -229,6 +230,8 @@ struct Binding {
     pinned: PinnedBuffer,
     /// Absent when the device uses the pinned memory itself.
     device: Option<DeviceBuffer>,
+    /// Of an input that the device makes of a camera's picture.
+    picture: Option<PictureStage>,
 }
 
 /// A stage on the GPU. Fields in the order in which they are given back: the stream, which is waited for, first.
@@ -247,6 +250,8 @@ pub struct TensorRt {
     lost: Option<String>,
     /// Why there is no graph.
     plain: Option<String>,
+    /// How memory reaches the device.
+    memory: Memory,
 }
 
 impl std::fmt::Debug for TensorRt {
@@ -322,6 +327,7 @@ impl TensorRt {
             thread: None,
             lost: None,
             plain: None,
+            memory: platform.memory,
         };
         // The first run chooses kernels and makes what is made lazily: none of that may be recorded.
         engine.put()?;
@@ -385,9 +391,11 @@ fn put(
     inputs: &[Binding],
     outputs: &[Binding],
 ) -> Result<(), LoadFault> {
-    for Binding { pinned, device, .. } in inputs {
-        if let Some(device) = device {
-            stream.copy_in(device, pinned)?;
+    for input in inputs {
+        match (&input.picture, &input.device) {
+            (Some(picture), _) => picture.put(stream, input.address())?,
+            (None, Some(device)) => stream.copy_in(device, &input.pinned)?,
+            (None, None) => {}
         }
     }
     if !session.enqueue(stream.raw()) {
@@ -418,6 +426,7 @@ impl Binding {
             spec: spec.clone(),
             pinned,
             device,
+            picture: None,
         })
     }
 
@@ -518,7 +527,9 @@ impl Engine for TensorRt {
             self.thread = Some(thread);
         }
         for (binding, tensor) in self.inputs.iter_mut().zip(inputs) {
-            binding.write(tensor)?;
+            if binding.picture.is_none() {
+                binding.write(tensor)?;
+            }
         }
         if let Err(fault) = self.go() {
             if let LoadFault::Cuda(cuda) = &fault
@@ -534,5 +545,36 @@ impl Engine for TensorRt {
             binding.read(tensor)?;
         }
         Ok(())
+    }
+
+    fn take_picture(&mut self, input: usize, way: &PictureWay) -> Result<bool, EngineFault> {
+        let fault = |fault: LoadFault| EngineFault(fault.to_string());
+        let numbers = way.size[0] * way.size[1] * 3 * way.levels.len();
+        let Some(binding) = self
+            .inputs
+            .get_mut(input)
+            .filter(|binding| binding.spec.dtype == Dtype::F32 && binding.spec.values() == numbers)
+        else {
+            return Ok(false);
+        };
+        self.context
+            .make_current()
+            .map_err(|error| fault(error.into()))?;
+        let mapped = self.memory == Memory::Mapped;
+        let stage = PictureStage::new(&self.context, &self.stream, way, mapped).map_err(fault)?;
+        binding.picture = Some(stage);
+        // The graph holds a copy of what is no longer copied: once as it is, then recorded anew.
+        self.graph = None;
+        self.plain = None;
+        self.put().map_err(fault)?;
+        self.stream.wait().map_err(|error| fault(error.into()))?;
+        self.record();
+        self.go().map_err(fault)?;
+        Ok(true)
+    }
+
+    fn picture(&mut self, input: usize) -> Option<&mut [u8]> {
+        let stage = self.inputs.get_mut(input)?.picture.as_mut()?;
+        Some(stage.bytes())
     }
 }

@@ -14,6 +14,7 @@ pub mod callbacks;
 
 use super::slots::Slots;
 use super::{Layout, LoadFault};
+use crate::engine::loader_words;
 use callbacks::{Callback, Callbacks, Messages};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -78,7 +79,9 @@ impl Library {
             // names as TensorRT; whoever can write that can run code here anyway.
             match unsafe { Handle::open(Some(&candidate), RTLD_NOW | RTLD_LOCAL) } {
                 Ok(handle) => return Library::bind(candidate, handle),
-                Err(error) => reasons.push(format!("{}: {error}", candidate.display())),
+                Err(error) => {
+                    reasons.push(format!("{}: {}", candidate.display(), loader_words(&error)))
+                }
             }
         }
         Err(LoadFault::NoTensorRt {

@@ -7,7 +7,9 @@
 
 pub mod history;
 pub mod kernel;
+mod planes;
 pub mod resample;
+mod way;
 
 use crate::config::problem::Problem;
 use kernel::{Filter, Library};
@@ -372,43 +374,6 @@ impl Feed {
         }
         self.spread(tensor);
         true
-    }
-
-    fn spread(&self, tensor: &mut [f32]) {
-        let channel = |at: usize| match self.colour {
-            Colour::Rgb => at,
-            Colour::Bgr => CHANNELS - 1 - at,
-        };
-        match self.layout {
-            Axes::Nchw => {
-                let plane = (self.last.len() / CHANNELS).max(1);
-                let all = self
-                    .levels
-                    .iter()
-                    .flat_map(|levels| levels.iter().enumerate());
-                for (values, (at, [mul, add])) in tensor.chunks_exact_mut(plane).zip(all) {
-                    let from = channel(at);
-                    for (value, pixel) in values.iter_mut().zip(self.last.chunks_exact(CHANNELS)) {
-                        *value = pixel.get(from).copied().unwrap_or(0.0) * mul + add;
-                    }
-                }
-            }
-            Axes::Nhwc => {
-                let width = CHANNELS * self.levels.len();
-                for (out, pixel) in tensor
-                    .chunks_exact_mut(width)
-                    .zip(self.last.chunks_exact(CHANNELS))
-                {
-                    let all = self
-                        .levels
-                        .iter()
-                        .flat_map(|levels| levels.iter().enumerate());
-                    for (value, (at, [mul, add])) in out.iter_mut().zip(all) {
-                        *value = pixel.get(channel(at)).copied().unwrap_or(0.0) * mul + add;
-                    }
-                }
-            }
-        }
     }
 }
 

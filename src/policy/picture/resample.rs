@@ -7,15 +7,17 @@
 //! the inner loops is laid out so that a compiler makes vectors of it on any processor: every column has as many taps
 //! (those of weight zero add nothing), and four floats are summed a pixel.
 
+use crate::policy::lanes;
 use crate::policy::picture::kernel::{Axis, Filter, Library};
+use crate::ports::Taps;
 
 /// Colour channels.
 pub(crate) const CHANNELS: usize = 3;
 
-/// Taps that are summed in one piece where there are many.
-const BLOCK: usize = 4;
-/// Up to so many taps there is code for exactly that many.
-const FEW: usize = 8;
+/// Up to so many taps a row is shrunk by itself; with more, two rows together.
+const FEW: usize = 4;
+/// A pixel of two rows, each of them filled up to four.
+const PAIR: usize = 8;
 
 /// A resize of RGB pictures of one size to one other. Made once; running it allocates nothing.
 #[derive(Clone, Debug)]
@@ -27,11 +29,15 @@ pub struct Resample {
     rounds_between: bool,
     /// To bytes at the end.
     rounds_after: bool,
-    /// `[in_width][3]` of one row, and one number more.
-    wide: Vec<f32>,
-    /// `[kept][out_width][3]`: shrunk rows, row r at r modulo `kept`.
+    /// `[in_width][3]` of two rows, and one number more for each.
+    wide: [Vec<f32>; 2],
+    /// `[in_width][2][4]`: a pixel of both rows; the fourth number is thrown away. None where there are few taps.
+    pairs: Vec<[f32; PAIR]>,
+    /// `[kept][out_width * 3 + 1]`: shrunk rows, row r at r modulo `kept`.
     ring: Vec<f32>,
     kept: usize,
+    /// Where in the ring the rows of one output are.
+    places: Vec<usize>,
     /// `[out_width][3]`.
     sums: Vec<f32>,
 }
@@ -53,11 +59,7 @@ impl Even {
             .map(|(_, weights)| weights.len())
             .max()
             .unwrap_or(0);
-        let taps = if most > FEW {
-            most.next_multiple_of(BLOCK).min(input)
-        } else {
-            most
-        };
+        let taps = most;
         let mut even = Even {
             taps,
             starts: Vec::with_capacity(axis.len()),
@@ -76,26 +78,22 @@ impl Even {
     }
 
     /// One row of floats, and one number more than it has.
+    #[inline(always)]
     fn shrink(&self, wide: &[f32], out: &mut [f32]) {
         match self.taps {
             1 => self.shrink_by::<1>(wide, out),
             2 => self.shrink_by::<2>(wide, out),
             3 => self.shrink_by::<3>(wide, out),
-            4 => self.shrink_by::<4>(wide, out),
-            5 => self.shrink_by::<5>(wide, out),
-            6 => self.shrink_by::<6>(wide, out),
-            7 => self.shrink_by::<7>(wide, out),
-            FEW => self.shrink_by::<FEW>(wide, out),
-            _ => self.shrink_in_blocks(wide, out),
+            _ => self.shrink_by::<FEW>(wide, out),
         }
     }
 
-    /// Four numbers a pixel are summed, of which the fourth is the next pixel's red and is thrown away: processors like
-    /// four.
+    /// Four numbers a pixel are summed and written, of which the fourth is the next pixel's red and is written over: processors
+    /// like four. `out` is one number longer than the row.
+    #[inline(always)]
     fn shrink_by<const TAPS: usize>(&self, wide: &[f32], out: &mut [f32]) {
         let (weights, _) = self.weights.as_chunks::<TAPS>();
-        let (pixels, _) = out.as_chunks_mut::<CHANNELS>();
-        for ((start, weights), pixel) in self.starts.iter().zip(weights).zip(pixels) {
+        for (at, (start, weights)) in self.starts.iter().zip(weights).enumerate() {
             let first = start * CHANNELS;
             let Some(from) = wide.get(first..first + TAPS * CHANNELS + 1) else {
                 return;
@@ -109,36 +107,34 @@ impl Even {
                     *sum += weight * value;
                 }
             }
-            *pixel = [sum[0], sum[1], sum[2]];
+            put(out, at, &sum);
         }
     }
 
-    fn shrink_in_blocks(&self, wide: &[f32], out: &mut [f32]) {
-        const STEP: usize = BLOCK * CHANNELS;
-        let (pixels, _) = out.as_chunks_mut::<CHANNELS>();
-        let all = self.weights.chunks_exact(self.taps.max(1));
-        for ((start, weights), pixel) in self.starts.iter().zip(all).zip(pixels) {
-            let from = wide.get(start * CHANNELS..).unwrap_or_default();
-            let (blocks, rest) = weights.as_chunks::<BLOCK>();
-            let mut sum = [0.0_f32; 4];
-            for (weights, from) in blocks.iter().zip(from.windows(STEP + 1).step_by(STEP)) {
-                let Ok(from) = <&[f32; STEP + 1]>::try_from(from) else {
-                    return;
-                };
-                for (tap, weight) in weights.iter().enumerate() {
-                    for (lane, sum) in sum.iter_mut().enumerate() {
-                        *sum += weight * from[tap * CHANNELS + lane];
-                    }
-                }
-            }
-            let from = from.get(blocks.len() * STEP..).unwrap_or_default();
-            for (weight, values) in rest.iter().zip(from.windows(4).step_by(CHANNELS)) {
+    /// Two rows together: each weight is read once for both, and eight sums fill a vector.
+    #[inline(always)]
+    fn shrink_pair(&self, pairs: &[[f32; PAIR]], first: &mut [f32], second: &mut [f32]) {
+        let all = self.starts.iter().zip(self.weights.chunks_exact(self.taps));
+        for (at, (start, weights)) in all.enumerate() {
+            let from = pairs.get(*start..start + self.taps).unwrap_or_default();
+            let mut sum = [0.0_f32; PAIR];
+            for (weight, values) in weights.iter().zip(from) {
                 for (sum, value) in sum.iter_mut().zip(values) {
                     *sum += weight * value;
                 }
             }
-            *pixel = [sum[0], sum[1], sum[2]];
+            let (low, high) = sum.split_at(4);
+            put(first, at, low);
+            put(second, at, high);
         }
+    }
+}
+
+/// Writes a pixel and the number after it.
+#[inline(always)]
+fn put(out: &mut [f32], at: usize, four: &[f32]) {
+    if let Some(to) = out.get_mut(at * CHANNELS..at * CHANNELS + 4) {
+        to.copy_from_slice(four);
     }
 }
 
@@ -196,17 +192,35 @@ impl Resample {
             last = last.max(start + weights.len());
             kept = kept.max(last - start.min(last));
         }
+        // Rows come two by two, so one of them may be early.
+        let kept = kept + 1;
+        let row = vec![0.0; input[0] * CHANNELS + 1];
+        let columns = Even::of(&columns, input[0]);
+        let pairs = if columns.taps > FEW { input[0] } else { 0 };
         Resample {
-            wide: vec![0.0; input[0] * CHANNELS + 1],
-            ring: vec![0.0; kept * width],
+            wide: [row.clone(), row],
+            pairs: vec![[0.0; PAIR]; pairs],
+            ring: vec![0.0; kept * (width + 1)],
             kept,
+            places: Vec::with_capacity(kept),
             sums: vec![0.0; width],
-            columns: Even::of(&columns, input[0]),
+            columns,
             input,
             rows,
             rounds_between,
             rounds_after,
         }
+    }
+
+    /// What is summed, and whether it is rounded between the passes and at the end.
+    pub(crate) fn tables(&self) -> ([Taps; 2], [bool; 2]) {
+        let rows = Even::of(&self.rows, self.input[1]);
+        let taps = [&self.columns, &rows].map(|even| Taps {
+            count: even.taps,
+            starts: even.starts.clone(),
+            weights: even.weights.clone(),
+        });
+        (taps, [self.rounds_between, self.rounds_after])
     }
 
     /// Width and height of the input.
@@ -224,35 +238,40 @@ impl Resample {
     /// Resizes `rgb`, `[height][width][3]` of the input; gives each row of the result to `write` as floats of 0..255,
     /// whole numbers if the library gives bytes. A picture of another size gives nothing.
     pub fn run(&mut self, rgb: &[u8], mut write: impl FnMut(usize, &[f32])) {
-        let stride = self.input[0] * CHANNELS;
         let width = self.columns.starts.len() * CHANNELS;
-        if rgb.len() != stride * self.input[1] || width == 0 {
+        if rgb.len() != self.input[0] * CHANNELS * self.input[1] || width == 0 {
             return;
         }
+        lanes::wide(Pass {
+            resample: self,
+            rgb,
+            write: &mut write,
+        });
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, rgb: &[u8], write: &mut impl FnMut(usize, &[f32])) {
         let mut next = 0;
         for (at, (start, weights)) in self.rows.taps().enumerate() {
             next = next.max(start);
             while next < start + weights.len() {
-                let row = rgb.get(next * stride..(next + 1) * stride);
-                for (slot, byte) in self.wide.iter_mut().zip(row.unwrap_or_default()) {
-                    *slot = f32::from(*byte);
-                }
-                let place = next % self.kept * width;
-                let out = self.ring.get_mut(place..place + width).unwrap_or_default();
-                self.columns.shrink(&self.wide, out);
-                if self.rounds_between {
-                    to_bytes(out);
-                }
-                next += 1;
+                next += shrink_rows(
+                    rgb,
+                    next,
+                    self.input,
+                    &self.columns,
+                    &mut self.wide,
+                    &mut self.pairs,
+                    &mut self.ring,
+                    self.kept,
+                    self.rounds_between,
+                );
             }
-            self.sums.fill(0.0);
-            for (tap, weight) in weights.iter().enumerate() {
-                let place = (start + tap) % self.kept * width;
-                let row = self.ring.get(place..place + width).unwrap_or_default();
-                for (sum, value) in self.sums.iter_mut().zip(row) {
-                    *sum += weight * value;
-                }
-            }
+            let rows = start..start + weights.len();
+            self.places.clear();
+            self.places
+                .extend(rows.map(|row| row % self.kept * (self.sums.len() + 1)));
+            add_rows(&self.ring, &self.places, weights, &mut self.sums);
             if self.rounds_after {
                 to_bytes(&mut self.sums);
             }
@@ -261,8 +280,107 @@ impl Resample {
     }
 }
 
+/// One picture.
+struct Pass<'a, W> {
+    resample: &'a mut Resample,
+    rgb: &'a [u8],
+    write: &'a mut W,
+}
+
+impl<W: FnMut(usize, &[f32])> lanes::Work for Pass<'_, W> {
+    #[inline(always)]
+    fn run(self) {
+        self.resample.pass(self.rgb, self.write);
+    }
+}
+
+/// Shrinks the row `next` into its place in the ring, and with many taps the one after it as well; how many.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn shrink_rows(
+    rgb: &[u8],
+    next: usize,
+    input: [usize; 2],
+    columns: &Even,
+    wide: &mut [Vec<f32>; 2],
+    pairs: &mut [[f32; PAIR]],
+    ring: &mut [f32],
+    kept: usize,
+    rounds: bool,
+) -> usize {
+    let stride = input[0] * CHANNELS;
+    let width = columns.starts.len() * CHANNELS;
+    let count = if pairs.is_empty() {
+        1
+    } else {
+        2.min(input[1] - next)
+    };
+    for (row, wide) in wide.iter_mut().enumerate().take(count) {
+        let bytes = rgb.get((next + row) * stride..(next + row + 1) * stride);
+        for (slot, byte) in wide.iter_mut().zip(bytes.unwrap_or_default()) {
+            *slot = f32::from(*byte);
+        }
+    }
+    let [first, second] = wide;
+    let here = next % kept * (width + 1);
+    let there = (next + 1) % kept * (width + 1);
+    if pairs.is_empty() {
+        let out = ring.get_mut(here..=here + width).unwrap_or_default();
+        columns.shrink(first, out);
+    } else {
+        for ((pair, a), b) in pairs
+            .iter_mut()
+            .zip(first.windows(4).step_by(CHANNELS))
+            .zip(second.windows(4).step_by(CHANNELS))
+        {
+            *pair = [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]];
+        }
+        if let Ok([a, b]) = ring.get_disjoint_mut([here..=here + width, there..=there + width]) {
+            columns.shrink_pair(pairs, a, b);
+        }
+    }
+    if rounds {
+        for place in [here, there].into_iter().take(count) {
+            to_bytes(ring.get_mut(place..place + width).unwrap_or_default());
+        }
+    }
+    count
+}
+
+/// Numbers of a row that are summed in registers, row after row.
+const SPAN: usize = 32;
+
+/// The weighted sum of the rows of the ring that lie at `places`.
+#[inline(always)]
+fn add_rows(ring: &[f32], places: &[usize], weights: &[f32], sums: &mut [f32]) {
+    let (spans, rest) = sums.as_chunks_mut::<SPAN>();
+    let count = spans.len();
+    for (at, span) in spans.iter_mut().enumerate() {
+        let mut sum = [0.0_f32; SPAN];
+        for (place, weight) in places.iter().zip(weights) {
+            let from = place + at * SPAN;
+            let Some(values) = ring.get(from..from + SPAN) else {
+                return;
+            };
+            for (sum, value) in sum.iter_mut().zip(values) {
+                *sum += weight * value;
+            }
+        }
+        *span = sum;
+    }
+    rest.fill(0.0);
+    for (place, weight) in places.iter().zip(weights) {
+        let from = place + count * SPAN;
+        let values = ring.get(from..from + rest.len()).unwrap_or_default();
+        for (sum, value) in rest.iter_mut().zip(values) {
+            *sum += weight * value;
+        }
+    }
+}
+
 /// Nearest whole number of 0..=255, halves upwards. In floats all along: a cast to a byte and back is done one by one.
 #[allow(clippy::manual_clamp)] // Which is no byte where the value is no number.
+#[inline(always)]
 fn to_bytes(values: &mut [f32]) {
     /// A number below 2^22 that this is added to has no room for a fraction and is rounded.
     const WHOLE: f32 = 12_582_912.0;

@@ -320,7 +320,8 @@ fn assemble(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let run = Run::new(plan, engines, &constants);
+    let mut run = Run::new(plan, engines, &constants);
+    let on_device = offer(&file, &mut run, &feeds)?;
     let (turns, x, noise, seed) = turns(&file, &run)?;
     let decoder = Decoder::new(&file, run.plan(), x, &folder)?;
     let onward = Onward::new(&file, &run, x)?;
@@ -333,7 +334,9 @@ fn assemble(
         .cameras
         .iter()
         .zip(feeds)
-        .map(|(camera, feed)| Eye {
+        .zip(on_device)
+        .map(|((camera, feed), on_device)| Eye {
+            on_device,
             history: (camera.history > 1).then(|| {
                 let spacing_ns = (camera.spacing_ms * 1e6) as u64;
                 (
@@ -393,6 +396,29 @@ fn assemble(
         file,
     };
     Ok((staged, folder))
+}
+
+/// Lets the engines make what they can of the cameras' pictures themselves: of one frame, which is always there.
+fn offer(file: &StagedFile, run: &mut Run, feeds: &[Feed]) -> Result<Vec<bool>, Vec<Problem>> {
+    let cameras = file.cameras.iter().zip(feeds).enumerate();
+    cameras
+        .map(|(index, (camera, feed))| {
+            if camera.history > 1 || camera.missing.is_some() {
+                return Ok(false);
+            }
+            let Some(way) = feed.way() else {
+                return Ok(false);
+            };
+            run.offer(index, &way).map_err(|fault| {
+                let path = at(&format!("tendon.cameras[{index}]"));
+                Problem::one(
+                    path,
+                    "a picture that the engine's device prepares",
+                    fault.to_string(),
+                )
+            })
+        })
+        .collect()
 }
 
 fn words(folder: &Folder, file: Option<&TextFile>) -> Result<Words, Vec<Problem>> {

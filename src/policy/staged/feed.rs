@@ -14,6 +14,8 @@ pub(super) struct Eye {
     pub(super) history: Option<(History, Vec<f32>)>,
     pub(super) seen: Vec<bool>,
     pub(super) marks: Vec<i32>,
+    /// The engine makes the tensor of the camera's bytes.
+    pub(super) on_device: bool,
 }
 
 impl Staged {
@@ -80,6 +82,7 @@ impl Staged {
                 history,
                 seen,
                 marks,
+                on_device,
             } = eye;
             let fill = missing.unwrap_or(0.0);
             match (picture, history) {
@@ -90,10 +93,14 @@ impl Staged {
                 }
                 (Some(picture), None) => {
                     seen.fill(true);
-                    // Lengths were checked above and at load.
-                    self.run.feed(Source::Camera(camera), |slot| {
-                        let _ = feed.fill(picture, slot);
-                    });
+                    if *on_device && let Some(bytes) = self.run.picture(camera) {
+                        bytes.copy_from_slice(picture);
+                    } else {
+                        // Lengths were checked above and at load.
+                        self.run.feed(Source::Camera(camera), |slot| {
+                            let _ = feed.fill(picture, slot);
+                        });
+                    }
                 }
                 (Some(picture), Some((history, newest))) => {
                     let _ = feed.fill(picture, newest);

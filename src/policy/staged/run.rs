@@ -4,6 +4,9 @@
 //! What a stage gives to one reader is handed on by exchanging two buffers; [`Run::copied_bytes`] counts what was copied
 //! between stages all the same. What the policy is fed is written straight into the tensor of its first reader.
 
+#[path = "offered.rs"]
+mod offered;
+
 use crate::policy::staged::plan::{Part, Place, Plan, Rate, Source};
 use crate::ports::{Dtype, Engine, EngineFault, Tensor};
 use core::mem::swap;
@@ -198,10 +201,7 @@ impl Run {
             return;
         };
         for target in targets {
-            let tensor = self
-                .stages
-                .get_mut(target.place.stage)
-                .and_then(|stage| stage.inputs.get_mut(target.place.tensor));
+            let tensor = input_at(&mut self.stages, target.place);
             let range = target.part.start..target.part.start + target.part.len;
             match tensor {
                 Some(Tensor::F32(into)) => {
@@ -235,10 +235,7 @@ impl Run {
             return;
         };
         for target in targets {
-            let tensor = self
-                .stages
-                .get_mut(target.place.stage)
-                .and_then(|stage| stage.inputs.get_mut(target.place.tensor));
+            let tensor = input_at(&mut self.stages, target.place);
             let range = target.part.start..target.part.start + target.part.len;
             match tensor {
                 Some(Tensor::F32(into)) => into.get_mut(range).unwrap_or_default().fill(value),
@@ -393,9 +390,7 @@ impl Run {
                 let again = anew && input.carry.is_some();
                 if let (Source::Constant(constant), true) = (part.source, again) {
                     let fill = constants.get(constant).copied().unwrap_or(0.0);
-                    let tensor = stages
-                        .get_mut(index)
-                        .and_then(|stage| stage.inputs.get_mut(tensor));
+                    let tensor = input_at(stages, here);
                     match tensor {
                         Some(Tensor::F32(values)) => values.fill(fill),
                         Some(Tensor::I32(values)) => values.fill(fill as i32),
@@ -488,6 +483,10 @@ fn copy<T: Copy>(into: Option<&mut [T]>, from: Option<&[T]>) {
             *slot = *value;
         }
     }
+}
+
+fn input_at(stages: &mut [Loaded], place: Place) -> Option<&mut Tensor> {
+    stages.get_mut(place.stage)?.inputs.get_mut(place.tensor)
 }
 
 fn part_of(stages: &mut [Loaded], target: Target) -> Option<&mut [f32]> {

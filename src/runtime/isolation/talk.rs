@@ -86,6 +86,8 @@ pub struct Facts {
     pub engine: String,
     /// What does not, and why.
     pub passed: Vec<(String, String)>,
+    /// See [`Chosen::remarks`].
+    pub remarks: Vec<String>,
     /// See [`Parity`].
     pub frames: usize,
     /// See [`Parity`].
@@ -113,6 +115,7 @@ impl Facts {
             passed: passed
                 .map(|(kind, why)| (kind.word().to_owned(), why.clone()))
                 .collect(),
+            remarks: engine.remarks.clone(),
             frames: parity.frames,
             cosine: parity.cosine,
             error_fraction: parity.error_fraction,
@@ -132,6 +135,7 @@ impl Facts {
             passed: passed
                 .map(|(word, why)| Some((kind(&word)?, why)))
                 .collect::<Option<_>>()?,
+            remarks: self.remarks,
         };
         let parity = Parity {
             frames: self.frames,

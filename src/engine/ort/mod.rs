@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! ONNX Runtime as an engine: whatever version is installed, found at run time, on the processor or, where its library
+//! has them, through its CUDA and TensorRT providers.
+//!
+//! Inputs and outputs are the caller's own tensors, bound once; a run allocates nothing of ours (ONNX Runtime's own
+//! C++ does). A provider that was asked for and is refused is told with ONNX Runtime's reason, and the processor runs the
+//! graph: whether that is good enough is the ladder's business.
+//!
+//! Not here: what the numbers mean, and hashes (`policy`).
+
+mod api;
+mod crew;
+pub mod find;
+mod session;
+
+pub use api::Library;
+
+use crate::engine::cpu::read_capped;
+use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
+use api::Options;
+use session::Session;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Largest ONNX file that is read: that of a message of protocol buffers.
+pub const FILE_BYTES_MAX: u64 = (2 << 30) - 1;
+
+/// More compute threads than this no robot's computer has; beyond it is a slip of the finger.
+const THREADS_MAX: usize = 64;
+
+/// No engine of this kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrtFault {
+    /// No library.
+    #[error(
+        "no ONNX Runtime: looked for {looked}; install it (pip install onnxruntime, or onnxruntime-gpu for CUDA), or name the library or its folder in {variable}"
+    )]
+    Missing {
+        /// Where, and what the system said.
+        looked: String,
+        /// Which variable names it.
+        variable: &'static str,
+    },
+    /// A library of another kind.
+    #[error("{at}: expected ONNX Runtime, found a library without OrtGetApiBase")]
+    Foreign {
+        /// Its path.
+        at: String,
+    },
+    /// Older than any that was tried.
+    #[error("{at}: expected ONNX Runtime 1.17 or later, found {version}; install a newer one")]
+    Old {
+        /// Its path.
+        at: String,
+        /// Its own word.
+        version: String,
+    },
+    /// A call that it refused.
+    #[error("{call}: ONNX Runtime says: {said}")]
+    Call {
+        /// Its function.
+        call: &'static str,
+        /// Its own words.
+        said: String,
+    },
+    /// The graph contradicts the bundle.
+    #[error("{found}")]
+    Graph {
+        /// Every difference.
+        found: String,
+    },
+}
+
+/// Who computes, other than the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// CUDA, with cuDNN and cuBLAS.
+    Cuda,
+    /// TensorRT, which builds an engine when the graph is loaded: that takes minutes.
+    TensorRt,
+}
+
+impl Provider {
+    /// All of them.
+    pub const ALL: [Provider; 2] = [Provider::Cuda, Provider::TensorRt];
+
+    /// As tendon.toml writes it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Provider::Cuda => "cuda",
+            Provider::TensorRt => "tensorrt",
+        }
+    }
+
+    /// As ONNX Runtime names it.
+    fn theirs(self) -> &'static str {
+        match self {
+            Provider::Cuda => "CUDAExecutionProvider",
+            Provider::TensorRt => "TensorrtExecutionProvider",
+        }
+    }
+}
+
+/// How a graph is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrtOptions {
+    /// Threads that compute on the processor, 1 or more.
+    pub threads: usize,
+    /// Providers to ask for, in this order; the processor takes what they do not.
+    pub providers: Vec<Provider>,
+}
+
+impl Default for OrtOptions {
+    fn default() -> Self {
+        OrtOptions {
+            threads: 1,
+            providers: vec![Provider::Cuda],
+        }
+    }
+}
+
+/// One stage, loaded and proven by one run on zeros.
+pub struct OrtEngine {
+    session: Session,
+    spec: StageSpec,
+    granted: Vec<Provider>,
+    refused: Vec<(Provider, String)>,
+}
+
+impl std::fmt::Debug for OrtEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OrtEngine")
+            .field("spec", &self.spec)
+            .field("granted", &self.granted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OrtEngine {
+    /// Reads `path`, asks for the providers, compares the tensors with `spec` and runs once on zeros.
+    ///
+    /// Weights must stand in the file itself: data beside it is not followed, as no hash would cover it.
+    ///
+    /// # Errors
+    /// [`EngineFault`] names the file and everything that differs.
+    pub fn load(
+        library: &Arc<Library>,
+        path: &Path,
+        spec: &StageSpec,
+        wanted: &OrtOptions,
+    ) -> Result<OrtEngine, EngineFault> {
+        let fault = |text: String| EngineFault(format!("{}: {text}", path.display()));
+        let graph = read_capped(path, FILE_BYTES_MAX).map_err(fault)?;
+        let mut engine = OrtEngine::build(library, &graph, spec, wanted)
+            .map_err(|found| fault(found.to_string()))?;
+        drop(graph);
+        let inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
+        let mut outputs: Vec<Tensor> = spec.outputs.iter().map(Tensor::zeros).collect();
+        engine
+            .run(&inputs, &mut outputs)
+            .map_err(|EngineFault(text)| fault(format!("first run on zeros: {text}")))?;
+        Ok(engine)
+    }
+
+    fn build(
+        library: &Arc<Library>,
+        graph: &[u8],
+        spec: &StageSpec,
+        wanted: &OrtOptions,
+    ) -> Result<OrtEngine, OrtFault> {
+        let mut options = Options::new(library, wanted.threads.clamp(1, THREADS_MAX))?;
+        let built_with = library.providers()?;
+        let (mut granted, mut refused) = (Vec::new(), Vec::new());
+        for provider in &wanted.providers {
+            if !built_with.iter().any(|name| name == provider.theirs()) {
+                let has = built_with.join(", ");
+                let words = format!("{library:?} was built with {has} only");
+                refused.push((*provider, words));
+                continue;
+            }
+            match options.ask(*provider) {
+                Ok(()) => granted.push(*provider),
+                Err(why) => refused.push((*provider, why.to_string())),
+            }
+        }
+        let session = Session::load(graph, spec, options, !granted.is_empty())?;
+        Ok(OrtEngine {
+            session,
+            spec: spec.clone(),
+            granted,
+            refused,
+        })
+    }
+
+    /// Providers that were asked for and took part.
+    #[must_use]
+    pub fn granted(&self) -> &[Provider] {
+        &self.granted
+    }
+
+    /// Providers that were asked for and are not here, each with ONNX Runtime's reason.
+    #[must_use]
+    pub fn refused(&self) -> &[(Provider, String)] {
+        &self.refused
+    }
+}
+
+impl Engine for OrtEngine {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.spec.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.spec.outputs
+    }
+
+    fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
+        self.session.run(inputs, outputs)
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An engine that makes its pictures itself is given the camera's bytes, and the families' fixtures hold with it: here one
+//! that works the offered tables out pixel by pixel and lets the CPU engine run.
+
+use crate::families::folder;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tendon::engine::cpu::{CpuEngine, CpuOptions};
+use tendon::policy::LoadOptions;
+use tendon::policy::staged::Staged;
+use tendon::ports::{Engine, EngineFault, PictureWay, StageSpec, Tensor, TensorSpec};
+
+struct Device {
+    inner: CpuEngine,
+    /// For each input its way and the camera's bytes, if it was taken.
+    taken: Vec<Option<(PictureWay, Vec<u8>)>>,
+    count: Arc<AtomicUsize>,
+}
+
+fn byte(value: f32) -> f32 {
+    (value.clamp(0.0, 255.0) + 0.5).floor()
+}
+
+/// The meaning of a way, written down as plainly as can be.
+fn made(way: &PictureWay, rgb: &[u8]) -> Vec<f32> {
+    let [width, height] = way.size;
+    let channels = 3 * way.levels.len();
+    let mut tensor = vec![0.0; width * height * channels];
+    for at in 0..width * height {
+        let column = (at % width) as isize + way.shift[0];
+        let row = (at / width) as isize + way.shift[1];
+        let inside = (0..way.columns.starts.len() as isize).contains(&column)
+            && (0..way.rows.starts.len() as isize).contains(&row);
+        let mut pixel = [way.pad; 3];
+        if inside {
+            let (column, row) = (column as usize, row as usize);
+            for (colour, value) in pixel.iter_mut().enumerate() {
+                let mut sum = 0.0;
+                for down in 0..way.rows.count {
+                    let mut line = 0.0;
+                    for across in 0..way.columns.count {
+                        let x = (way.columns.starts[column] + across) as isize;
+                        let y = (way.rows.starts[row] + down) as isize;
+                        let place = way.origin as isize + x * way.steps[0] + y * way.steps[1];
+                        let weight = way.columns.weights[column * way.columns.count + across];
+                        line += weight * f32::from(rgb[place as usize + colour]);
+                    }
+                    if way.rounds[0] {
+                        line = byte(line);
+                    }
+                    sum += way.rows.weights[row * way.rows.count + down] * line;
+                }
+                *value = if way.rounds[1] { byte(sum) } else { sum };
+            }
+        }
+        for channel in 0..channels {
+            let colour = if way.blue_first {
+                2 - channel % 3
+            } else {
+                channel % 3
+            };
+            let [factor, addend] = way.levels[channel / 3][channel % 3];
+            let place = if way.channels_last {
+                at * channels + channel
+            } else {
+                channel * width * height + at
+            };
+            tensor[place] = pixel[colour] * factor + addend;
+        }
+    }
+    tensor
+}
+
+impl Engine for Device {
+    fn inputs(&self) -> &[TensorSpec] {
+        self.inner.inputs()
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        self.inner.outputs()
+    }
+
+    fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
+        let mut inputs = inputs.to_vec();
+        for (input, taken) in inputs.iter_mut().zip(&self.taken) {
+            if let Some((way, rgb)) = taken {
+                *input = Tensor::F32(made(way, rgb));
+            }
+        }
+        self.inner.run(&inputs, outputs)
+    }
+
+    fn take_picture(&mut self, input: usize, way: &PictureWay) -> Result<bool, EngineFault> {
+        let bytes = vec![0; way.source[0] * way.source[1] * 3];
+        self.taken[input] = Some((way.clone(), bytes));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn picture(&mut self, input: usize) -> Option<&mut [u8]> {
+        self.taken[input].as_mut().map(|(_, rgb)| &mut rgb[..])
+    }
+}
+
+/// Loads a family with such engines, its fixture included; how many pictures they took.
+fn taken(family: &str) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    let load = |path: &Path, spec: &StageSpec| {
+        Ok(Box::new(Device {
+            inner: CpuEngine::load(path, spec, CpuOptions::default())?,
+            taken: vec![None; spec.inputs.len()],
+            count: Arc::clone(&count),
+        }) as Box<dyn Engine>)
+    };
+    let policy = Staged::load(&folder(family), LoadOptions::default(), &load);
+    let policy = policy.unwrap_or_else(|problems| panic!("{family}: {problems:?}"));
+    println!(
+        "{family}: {} pictures, {}",
+        count.load(Ordering::Relaxed),
+        policy.parity()
+    );
+    count.load(Ordering::Relaxed)
+}
+
+#[test]
+fn pictures_that_an_engine_makes_itself_keep_the_fixtures() {
+    assert_eq!(taken("act"), 2);
+    assert_eq!(taken("openvla"), 1);
+    assert_eq!(taken("groot"), 1);
+    // Two of its three cameras may be missing.
+    assert_eq!(taken("pi0"), 1);
+    // Of several frames, or several cameras in one tensor: the processor's.
+    assert_eq!(taken("diffusion"), 0);
+    assert_eq!(taken("humanoid"), 0);
+    let others = ["smolvla", "openvla_oft", "bcz"];
+    let sum: usize = others.iter().map(|family| taken(family)).sum();
+    assert!(sum > 0, "nobody took a picture");
+}
