@@ -2,6 +2,7 @@
 //! `tendon.toml` and `robot.toml` as written, and the words for what is wrong with them: file, line, key.
 
 use crate::config::GRIPPER;
+use crate::config::derate::DerateTable;
 use crate::config::lines::LinesTable;
 use crate::config::problem::Problem;
 use crate::config::realtime::RealtimeTable;
@@ -55,6 +56,8 @@ pub struct TendonFile {
     pub page: Option<PageTable>,
     /// See [`RealtimeTable`]; absent: what the kernel grants is taken, and told.
     pub realtime: Option<RealtimeTable>,
+    /// See [`DerateTable`]; absent: the machine's health slows nothing.
+    pub derate: Option<DerateTable>,
     /// See [`LinesTable`]; absent: none is wired to this machine.
     pub lines: Option<LinesTable>,
 }

@@ -4,6 +4,7 @@
 //! as TOML, or holds an unknown key, is one problem with its line.
 
 pub mod camera;
+pub mod derate;
 mod engines;
 pub mod file;
 pub mod governor;
@@ -149,6 +150,8 @@ pub struct Config {
     pub realtime: realtime::Realtime,
     /// Contacts that are wired to this machine.
     pub lines: lines::LinesConfig,
+    /// How the machine's health slows the robot.
+    pub derate: derate::DerateConfig,
 }
 
 impl Config {
@@ -245,6 +248,7 @@ impl Config {
         let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
         let governor = governor::check(written, &mut at);
         let realtime = realtime::check(written.realtime.as_ref(), &mut at);
+        let derate = derate::check(written.derate.as_ref(), &mut at);
         let lines = lines::check(written.lines.as_ref(), &mut at);
         let mut problems = at.problems;
         let robot = match file::parse::<RobotFile>(robot_name, robot_text) {
@@ -281,6 +285,7 @@ impl Config {
                 page,
                 realtime,
                 lines,
+                derate,
             }),
             Some(_) | None => Err(problems),
         }

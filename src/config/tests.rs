@@ -452,6 +452,36 @@ fn where_it_runs() {
 }
 
 #[test]
+fn a_machine_that_is_hot() {
+    let derate = |text: &str| format!("[derate]\n{text}\n\n[control]");
+    for (text, wants) in [
+        (
+            "temperature_c = []",
+            ["derate.temperature_c", "1 to 8 pairs"],
+        ),
+        (
+            "temperature_c = [[80, 100], [70, 50]]",
+            ["derate.temperature_c", "readings rising"],
+        ),
+        (
+            "temperature_c = [[80, 120]]",
+            ["derate.temperature_c", "[80, 120]"],
+        ),
+        (
+            "power_w = [[20, 100], [30, 50]]",
+            ["derate.power_rail", "beside it"],
+        ),
+        ("power_rail = \"VDD_IN\"", ["derate.power_w", "a curve"]),
+        (
+            "over_current_percent = 101",
+            ["derate.over_current_percent", "0 to 100"],
+        ),
+    ] {
+        check_tendon("[control]", &derate(text), &wants);
+    }
+}
+
+#[test]
 fn wired_contacts() {
     let lines = |text: &str| format!("[lines.emergency]\n{text}\n\n[control]");
     for (text, wants) in [

@@ -16,6 +16,7 @@
 pub mod action;
 pub mod camera;
 pub mod chunk;
+pub mod derate;
 pub mod governor;
 pub mod intent;
 pub mod kinematics;

@@ -35,6 +35,8 @@ pub struct GovernorIo {
     pub emergency_stop: Arc<AtomicBool>,
     /// Thousandths by which the robot is slowed.
     pub slowed: Arc<AtomicU32>,
+    /// The same by the machine's health: the slower one counts.
+    pub derated: Arc<AtomicU32>,
     /// The lines that a person holds.
     pub wheel: Arc<Wheel>,
     /// To egress.
@@ -138,10 +140,12 @@ pub fn run(mut governor: Governor, mut io: GovernorIo, period_ns: u64, seat: &Se
             // One period further; after a long gap, now: what was missed is not made up for.
             None => covered = covered.plus_ns(period_ns).max(now.minus_ns(period_ns)),
         }
+        let slowed = [&io.slowed, &io.derated].map(|cell| cell.load(Ordering::Relaxed));
+        let slowed = slowed.into_iter().fold(0, u32::max);
         let people = People {
             lines: io.wheel.lines(now),
             emergency_stop: io.emergency_stop.load(Ordering::Acquire),
-            speed_scale: 1.0 - f64::from(io.slowed.load(Ordering::Relaxed)) * 1e-3,
+            speed_scale: 1.0 - f64::from(slowed) * 1e-3,
         };
         let (output, told) = tick(
             &mut governor,

@@ -9,6 +9,7 @@ pub mod crash;
 pub mod crew;
 pub mod demo;
 pub mod deployment;
+pub mod derate;
 pub mod doctor;
 pub mod egress;
 pub mod engines;

@@ -35,6 +35,7 @@ pub struct Counters {
     pub emergency_stop: Arc<AtomicBool>,
     pub interventions: Arc<AtomicU64>,
     pub slowed: Arc<AtomicU32>,
+    pub derated: Arc<AtomicU32>,
     pub takeovers_refused: Arc<AtomicU64>,
     pub governor_allocations: Arc<AtomicU64>,
     pub control_allocations: Arc<AtomicU64>,
@@ -319,9 +320,15 @@ impl Desk {
                 .store(slowed(percent), Ordering::Relaxed);
         }
         let slowed = self.counters.slowed.load(Ordering::Relaxed);
+        let percent = |slowed: u32| f64::from(1000_u32.saturating_sub(slowed)) / 10.0;
+        let derated = self.counters.derated.load(Ordering::Relaxed);
+        let by_health = match derated > slowed {
+            true => format!("; {} % by the machine's health", percent(derated)),
+            false => String::new(),
+        };
         Ok(format!(
-            "{} % of the speed limits",
-            f64::from(1000_u32.saturating_sub(slowed)) / 10.0
+            "{} % of the speed limits{by_health}",
+            percent(slowed)
         ))
     }
 

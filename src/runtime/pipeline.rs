@@ -22,6 +22,7 @@ use crate::runtime::control::{self, ControlIo, Followed, Told};
 use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
+use crate::runtime::derate;
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::events::Events;
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
@@ -291,6 +292,7 @@ pub fn start_recorded(
         decisions: decisions_out,
         emergency_stop: Arc::clone(&counters.emergency_stop),
         slowed: Arc::clone(&counters.slowed),
+        derated: Arc::clone(&counters.derated),
         wheel: Arc::clone(&wheel),
         commands,
         told,
@@ -398,6 +400,12 @@ pub fn start_recorded(
         },
     )?);
 
+    if !config.derate.is_empty() {
+        let (curves, ending) = (config.derate.clone(), Arc::clone(&ending));
+        let derated = Arc::clone(&counters.derated);
+        let body = move |seat: Seat| derate::run(&curves, &derated, &ending, &seat);
+        threads.push(crew.spawn(threads::DERATE, now, Beat::new(), body)?);
+    }
     if recorder.is_some() && service::listens() {
         let io = ServiceIo {
             beats: crew.beats.clone(),

@@ -69,6 +69,12 @@ pub const TELEMETRY: Spec = Spec {
     fifo: 0,
     beat_age_max_ns: 2_000 * MS,
 };
+/// The machine's health, once a second; there only with `[derate]`.
+pub const DERATE: Spec = Spec {
+    name: "derate",
+    fifo: 0,
+    beat_age_max_ns: 10_000 * MS,
+};
 /// Heartbeats to the service manager. Above the policy, which may compute for long: a busy policy is no restart.
 pub const SERVICE: Spec = Spec {
     name: "service",

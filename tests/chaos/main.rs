@@ -21,7 +21,7 @@ use std::time::Duration;
 use tendon::core::units::Mono;
 use tendon::core::wire::state::MotorMode;
 use tendon::link::{keys, motor};
-use tendon::runtime::demo;
+use tendon::runtime::{clock, demo};
 
 /// One at a time: a fault must not be another test's disturbance.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -33,6 +33,8 @@ pub fn alone() -> MutexGuard<'static, ()> {
 const SILENCE_MS: u64 = motor::SILENCE_NS / 1_000_000 + 2;
 /// A control period of the bench deployment.
 const TICK_MS: u64 = 5;
+/// The highest velocity limit of the bench robot's joints.
+const FASTEST_RAD_S: f64 = 3.5;
 /// The watchdog's period.
 const WATCH_MS: u64 = 10;
 
@@ -251,6 +253,52 @@ fn a_flood_of_log_lines_that_nobody_reads_stops_nobody() {
         let lines = String::from_utf8_lossy(&lines);
         assert!(lines.contains("of a flood"), "{thread}: {lines}");
     }
+}
+
+/// The kernel's files of a machine that gets hot and cools down.
+#[test]
+fn a_machine_that_is_hot_slows_the_robot() {
+    let _alone = alone();
+    let root = tempfile::tempdir().expect("a folder");
+    let zone = root.path().join("sys/class/thermal/thermal_zone0");
+    std::fs::create_dir_all(&zone).expect("made");
+    std::fs::write(zone.join("type"), "cpu-thermal\n").expect("written");
+    let heat =
+        |milli: u32| std::fs::write(zone.join("temp"), format!("{milli}\n")).expect("written");
+    heat(50_000);
+    let curve = "[derate]\ntemperature_c = [[80, 100], [90, 10]]\n\n[schedule]".to_owned();
+    let setting = Setting {
+        edits: vec![("[schedule]", curve)],
+        env: vec![("TENDON_SYSFS", root.path().to_owned())],
+        ..Setting::default()
+    };
+    let stage = Stage::new(&setting);
+    let speed = || stage.ask(keys::speed, "").unwrap_or_default();
+    assert_eq!(speed(), "100 % of the speed limits");
+    heat(90_000);
+    stage::until("the robot is slowed", || {
+        speed().contains("; 10 % by the machine's health")
+    });
+    // What the limits in force allow is on record at the motor controller: a tenth of the fastest joint's.
+    demo::pause(1_500);
+    let (from, fastest) = (clock::now(), 0.1 * FASTEST_RAD_S);
+    demo::pause(1_500);
+    let most = |from: Mono| {
+        locked(&stage.reports, |reports| {
+            let since = reports.iter().filter(|report| report.state.measured > from);
+            let speeds = since.flat_map(|report| report.state.velocity);
+            speeds.map(f64::abs).fold(0.0, f64::max)
+        })
+    };
+    let (before, after) = (most(Mono(0)), most(from));
+    println!("fastest joint: {before:.3} rad/s, at 10 %: {after:.3} of {fastest:.3}");
+    assert!(
+        before > fastest && after <= fastest * 1.05,
+        "{before}, {after} of {fastest}"
+    );
+    heat(50_000);
+    stage::until("it is let go slowly", || speed().contains("; 25 % by"));
+    stage.within_limits();
 }
 
 #[test]

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The machine's health as a share of the speed limits, once a second: see [`core::derate`](crate::core::derate).
+
+use crate::config::derate::DerateConfig;
+use crate::core::derate::Derate;
+use crate::core::units::{MS, Mono};
+use crate::runtime::clock;
+use crate::runtime::health::{Health, Tree};
+use crate::runtime::threads::Seat;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+const PERIOD_NS: u64 = 1_000 * MS;
+/// The thread looks this often whether the pipeline ends.
+const LOOK_NS: u64 = 100 * MS;
+/// A throttle counter that has moved counts for so long.
+const OVER_CURRENT_NS: u64 = 10_000 * MS;
+
+/// What of the machine is watched, and since when it throttles.
+#[derive(Debug)]
+struct Watch<'a> {
+    config: &'a DerateConfig,
+    throttled: u64,
+    until: Mono,
+    derate: Derate,
+}
+
+impl Watch<'_> {
+    /// The share in force after a reading. What is declared and cannot be read allows what its curve's worst point does.
+    fn step(&mut self, now: Mono, health: &Health) -> f64 {
+        let mut allowed: f64 = 1.0;
+        if let Some(curve) = &self.config.temperature {
+            let hottest = health.temperatures.iter().map(|zone| zone.now_c);
+            allowed = allowed.min(curve.at(hottest.reduce(f64::max).unwrap_or(f64::NAN)));
+        }
+        if let Some((name, curve)) = &self.config.power {
+            let rail = health.rails.iter().find(|rail| rail.name == *name);
+            allowed = allowed.min(curve.at(rail.map_or(f64::NAN, |rail| rail.power_w)));
+        }
+        if let Some(share) = self.config.over_current {
+            let throttled = health.over_current.iter().map(|events| events.count).sum();
+            if self.derate.begun() && throttled != self.throttled {
+                self.until = now.plus_ns(OVER_CURRENT_NS);
+            }
+            self.throttled = throttled;
+            if now < self.until {
+                allowed = allowed.min(share);
+            }
+        }
+        self.derate.step(now, allowed)
+    }
+}
+
+/// The thread. `slowed` is in thousandths, as [`Counters::slowed`](crate::runtime::operations::Counters).
+pub fn run(config: &DerateConfig, slowed: &Arc<AtomicU32>, ending: &AtomicBool, seat: &Seat) {
+    let root = std::env::var_os("TENDON_SYSFS");
+    let tree = root.map_or_else(Tree::machine, |root| Tree::at(Path::new(&root)));
+    let mut watch = Watch {
+        config,
+        throttled: 0,
+        until: Mono(0),
+        derate: Derate::default(),
+    };
+    let mut due = clock::now();
+    while !ending.load(Ordering::Relaxed) {
+        let now = clock::now();
+        seat.beat.mark(now);
+        if now >= due {
+            due = now.plus_ns(PERIOD_NS);
+            let share = watch.step(now, &Health::read(&tree));
+            // Rounded towards slower.
+            let after = (1000.0 - share * 1000.0).ceil() as u32;
+            let before = slowed.swap(after, Ordering::Relaxed);
+            if after > before {
+                log::warn!(
+                    "the machine's health allows {:.0} % of the speed limits ([derate])",
+                    share * 100.0
+                );
+            }
+        }
+        clock::sleep_until(now.plus_ns(LOOK_NS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::derate::Curve;
+    use crate::runtime::health::{Events, Rail, Temperature};
+
+    fn health(temperatures: &[f64], power_w: Option<f64>, count: u64) -> Health {
+        Health {
+            temperatures: temperatures
+                .iter()
+                .map(|now_c| Temperature {
+                    name: "zone".into(),
+                    now_c: *now_c,
+                    trip_c: None,
+                })
+                .collect(),
+            rails: power_w
+                .map(|power_w| Rail {
+                    name: "VDD_IN".into(),
+                    power_w,
+                })
+                .into_iter()
+                .collect(),
+            over_current: vec![Events {
+                name: "oc1".into(),
+                count,
+            }],
+            ..Health::default()
+        }
+    }
+
+    #[test]
+    fn the_worst_of_what_is_declared_counts_and_what_cannot_be_read_is_the_worst() {
+        let curve = |points: &[(f64, f64)]| Curve::new(points).expect("a curve");
+        let config = DerateConfig {
+            temperature: Some(curve(&[(80.0, 1.0), (100.0, 0.5)])),
+            power: Some(("VDD_IN".into(), curve(&[(20.0, 1.0), (30.0, 0.2)]))),
+            over_current: Some(0.3),
+        };
+        // Each from the start: what rises, rises slowly.
+        let share = |health: &Health| {
+            let mut watch = Watch {
+                config: &config,
+                throttled: 0,
+                until: Mono(0),
+                derate: Derate::default(),
+            };
+            watch.step(Mono(1), health)
+        };
+        for (health, wants, why) in [
+            (health(&[40.0, 60.0], Some(10.0), 5), 1.0, "cool"),
+            (health(&[40.0, 90.0], Some(10.0), 5), 0.75, "the hottest"),
+            (health(&[90.0], Some(30.0), 5), 0.2, "the worst of two"),
+            (health(&[], Some(10.0), 5), 0.5, "no zone answers"),
+            (health(&[40.0], None, 5), 0.2, "no such rail"),
+        ] {
+            assert!((share(&health) - wants).abs() < 1e-9, "{why}: {}", share(&health));
+        }
+    }
+
+    #[test]
+    fn a_throttle_counter_that_moves_slows_for_ten_seconds() {
+        let config = DerateConfig {
+            over_current: Some(0.5),
+            ..DerateConfig::default()
+        };
+        let mut watch = Watch {
+            config: &config,
+            throttled: 0,
+            until: Mono(0),
+            derate: Derate::default(),
+        };
+        let mut at =
+            |s: u64, count| watch.step(Mono(1 + s * 1_000 * MS), &health(&[], None, count));
+        assert_eq!(at(0, 7), 1.0, "what was counted before is past");
+        assert_eq!(at(1, 8), 0.5);
+        assert_eq!(at(9, 8), 0.5);
+        assert!(at(12, 8) > 0.5);
+    }
+}
