@@ -4,8 +4,10 @@
 use crate::config::GRIPPER;
 use crate::config::derate::DerateTable;
 use crate::config::lines::LinesTable;
+use crate::config::link::LinkTable;
 use crate::config::problem::Problem;
 use crate::config::realtime::RealtimeTable;
+use crate::config::watchdog::WatchdogTable;
 use crate::core::governor::limits::JointLimits;
 use crate::core::units::MS;
 use serde::Deserialize;
@@ -58,6 +60,8 @@ pub struct TendonFile {
     pub realtime: Option<RealtimeTable>,
     /// See [`DerateTable`]; absent: the machine's health slows nothing.
     pub derate: Option<DerateTable>,
+    /// See [`WatchdogTable`]; absent: the machine's own is not ours to ping.
+    pub watchdog: Option<WatchdogTable>,
     /// See [`LinesTable`]; absent: none is wired to this machine.
     pub lines: Option<LinesTable>,
 }
@@ -101,26 +105,6 @@ pub struct PolicyTable {
     pub ort_providers: Option<Spanned<Vec<String>>>,
     /// How far apart the pictures of one observation may be, with several cameras.
     pub max_skew_ms: Option<Spanned<Number>>,
-}
-
-/// `[link]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkTable {
-    /// Endpoint to listen on.
-    pub listen: Option<Spanned<String>>,
-    /// Endpoint to connect to.
-    pub connect: Option<Spanned<String>>,
-    /// User name, needed beyond loopback.
-    pub user: Option<Spanned<String>>,
-    /// File whose first line is the password, relative to this file.
-    pub password_file: Option<Spanned<String>>,
-    /// Mutual TLS: the authority's certificate, relative to this file.
-    pub tls_ca: Option<Spanned<String>>,
-    /// Our certificate.
-    pub tls_certificate: Option<Spanned<String>>,
-    /// Its key.
-    pub tls_key: Option<Spanned<String>>,
 }
 
 /// `[camera]`, or a list of `[[camera]]`.

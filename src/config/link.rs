@@ -1,10 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `[link]` of `tendon.toml`: how the motor controller is reached, and what proves who is there.
 
-use crate::config::file::{LinkTable, Located};
+use crate::config::file::Located;
+use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
+
+/// `[link]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTable {
+    /// Endpoint to listen on.
+    pub listen: Option<Spanned<String>>,
+    /// Endpoint to connect to.
+    pub connect: Option<Spanned<String>>,
+    /// User name, needed beyond loopback.
+    pub user: Option<Spanned<String>>,
+    /// File whose first line is the password, relative to this file.
+    pub password_file: Option<Spanned<String>>,
+    /// Mutual TLS: the authority's certificate, relative to this file.
+    pub tls_ca: Option<Spanned<String>>,
+    /// Our certificate.
+    pub tls_certificate: Option<Spanned<String>>,
+    /// Its key.
+    pub tls_key: Option<Spanned<String>>,
+}
 
 /// How the motor controller is reached.
 #[derive(Clone, Debug, Default)]

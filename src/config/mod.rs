@@ -19,6 +19,7 @@ pub mod space;
 mod tests;
 mod trigger;
 pub mod urdf;
+pub mod watchdog;
 
 pub use engines::{EngineKind, OrtProvider};
 
@@ -150,6 +151,8 @@ pub struct Config {
     pub realtime: realtime::Realtime,
     /// Contacts that are wired to this machine.
     pub lines: lines::LinesConfig,
+    /// The machine's hardware watchdog, if it is ours to ping.
+    pub watchdog: Option<watchdog::WatchdogConfig>,
     /// How the machine's health slows the robot.
     pub derate: derate::DerateConfig,
 }
@@ -248,6 +251,7 @@ impl Config {
         let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
         let governor = governor::check(written, &mut at);
         let realtime = realtime::check(written.realtime.as_ref(), &mut at);
+        let watchdog = watchdog::check(written.watchdog.as_ref(), &mut at);
         let derate = derate::check(written.derate.as_ref(), &mut at);
         let lines = lines::check(written.lines.as_ref(), &mut at);
         let mut problems = at.problems;
@@ -286,6 +290,7 @@ impl Config {
                 realtime,
                 lines,
                 derate,
+                watchdog,
             }),
             Some(_) | None => Err(problems),
         }

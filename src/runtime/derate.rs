@@ -139,7 +139,11 @@ mod tests {
             (health(&[], Some(10.0), 5), 0.5, "no zone answers"),
             (health(&[40.0], None, 5), 0.2, "no such rail"),
         ] {
-            assert!((share(&health) - wants).abs() < 1e-9, "{why}: {}", share(&health));
+            assert!(
+                (share(&health) - wants).abs() < 1e-9,
+                "{why}: {}",
+                share(&health)
+            );
         }
     }
 

@@ -38,4 +38,5 @@ pub mod service;
 pub mod telemetry;
 pub mod threads;
 pub mod watchdog;
+pub mod watchdog_device;
 pub mod wheel;

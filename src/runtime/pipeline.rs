@@ -35,6 +35,7 @@ use crate::runtime::service::{self, ServiceIo};
 use crate::runtime::telemetry::{self, tap};
 use crate::runtime::threads::{self, Seat};
 use crate::runtime::watchdog::{self, Watch, WatchIo};
+use crate::runtime::watchdog_device::WatchdogDevice;
 use crate::runtime::wheel::Wheel;
 use crate::sync::heartbeat::Beat;
 use crate::sync::mailbox::mailbox;
@@ -67,6 +68,9 @@ pub enum StartError {
         "realtime.mode = \"require\", and the kernel does not grant what was asked for:\n  {0}"
     )]
     Realtime(String),
+    /// The hardware watchdog.
+    #[error("watchdog.device: {0}")]
+    Watchdog(String),
 }
 
 /// A running pipeline. Dropping it ends it: bring the robot to rest first ([`Desk::come_to_rest`]).
@@ -406,8 +410,13 @@ pub fn start_recorded(
         let body = move |seat: Seat| derate::run(&curves, &derated, &ending, &seat);
         threads.push(crew.spawn(threads::DERATE, now, Beat::new(), body)?);
     }
-    if recorder.is_some() && service::listens() {
+    let hardware = config.watchdog.as_ref().map(|watchdog| {
+        WatchdogDevice::open(&watchdog.device, watchdog.timeout_s).map_err(StartError::Watchdog)
+    });
+    let hardware = hardware.transpose()?;
+    if hardware.is_some() || (recorder.is_some() && service::listens()) {
         let io = ServiceIo {
+            device: hardware,
             beats: crew.beats.clone(),
             mode: Arc::clone(&counters.mode),
             recorder,
@@ -415,7 +424,7 @@ pub fn start_recorded(
         };
         let beat = Beat::new();
         threads.push(crew.spawn(threads::SERVICE, now, beat, move |seat| {
-            service::run(&io, &seat)
+            service::run(io, &seat)
         })?);
     }
 

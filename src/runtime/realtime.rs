@@ -180,6 +180,23 @@ pub fn priority_limit() -> u64 {
     limit(libc::RLIMIT_RTPRIO)
 }
 
+/// Asks a hardware watchdog for a timeout in seconds and returns what its driver made of it.
+///
+/// # Errors
+/// What the driver says; a file that is no watchdog says that it is none.
+pub fn watchdog_timeout(device: &std::fs::File, seconds: u32) -> std::io::Result<u32> {
+    use std::os::fd::AsRawFd;
+    /// `WDIOC_SETTIMEOUT` of linux/watchdog.h: `_IOWR('W', 6, int)`.
+    const SET_TIMEOUT: libc::Ioctl = 0xC004_5706_u32 as libc::Ioctl;
+    let mut timeout = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the request reads and writes one int, for which `timeout` is a valid place as long as the call lasts.
+    let rc = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT, &mut timeout) };
+    match rc {
+        0 => Ok(timeout.unsigned_abs()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 fn limit(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -9,6 +9,7 @@ use crate::core::units::{MS, Mono};
 use crate::runtime::clock;
 use crate::runtime::crash::Recorder;
 use crate::runtime::threads::{Seat, Spec};
+use crate::runtime::watchdog_device::WatchdogDevice;
 use crate::sync::heartbeat::Beat;
 use sd_notify::NotifyState;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct ServiceIo {
     pub mode: Arc<AtomicU8>,
     /// Who was late is written here.
     pub recorder: Option<Arc<Recorder>>,
+    /// The machine's own watchdog, pinged beside.
+    pub device: Option<WatchdogDevice>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -51,10 +54,15 @@ fn late(beats: &[(Spec, Beat)], now: Mono) -> Option<(Spec, u64)> {
 }
 
 /// The service thread.
-pub fn run(io: &ServiceIo, seat: &Seat) {
+pub fn run(mut io: ServiceIo, seat: &Seat) {
     let watchdog = sd_notify::watchdog_enabled();
     // Twice as often as systemd recommends: one late round is no restart.
-    let period_ns = watchdog.map_or(IDLE_NS, |limit| (as_ns(limit) / 4).clamp(MS, IDLE_NS));
+    let asked_ns = watchdog.map_or(IDLE_NS, |limit| as_ns(limit) / 4);
+    let device_ns = io
+        .device
+        .as_ref()
+        .map_or(IDLE_NS, |device| u64::from(device.timeout_s()) * 250 * MS);
+    let period_ns = asked_ns.min(device_ns).clamp(MS, IDLE_NS);
     let mut told = None;
     let mut silent_since: Option<Mono> = None;
     while !io.ending.load(Ordering::Relaxed) {
@@ -73,6 +81,9 @@ pub fn run(io: &ServiceIo, seat: &Seat) {
                 if watchdog.is_some() {
                     tell(&[NotifyState::Watchdog]);
                 }
+                if let Some(device) = &mut io.device {
+                    device.ping();
+                }
             }
             Some((spec, age_ns)) => {
                 let since = *silent_since.get_or_insert(now);
@@ -89,6 +100,9 @@ pub fn run(io: &ServiceIo, seat: &Seat) {
             }
         }
         clock::sleep_until(now.plus_ns(period_ns));
+    }
+    if let Some(device) = io.device {
+        device.close();
     }
 }
 

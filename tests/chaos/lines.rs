@@ -2,7 +2,7 @@
 //! Contacts wired to the runtime's machine, pressed, released, cut and unplugged. The kernel's part is played by a library
 //! (`fake_lines.c`); everything from the ioctl on is the real thing.
 
-use crate::stage::{Setting, Stage, locked, repeats, until};
+use crate::stage::{Setting, Stage, ended, locked, repeats, signal, until};
 use crate::{TICK_MS, alone};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -188,4 +188,67 @@ fn an_emergency_stop_latches_whichever_wire_opens_and_a_broken_one_must_be_opene
     stage.held_within("GPIO chip gone", from, SEEN_MS);
     refused(&stage, "latched");
     stage.within_limits();
+}
+
+/// What no service manager watches, the machine does: pinged while all threads come round, no more when one hangs, let go
+/// at a good end.
+#[test]
+fn a_hardware_watchdog_is_pinged_while_every_thread_comes_round() {
+    let _alone = alone();
+    let panel = Panel::new();
+    let device = panel.chip.with_file_name("watchdog");
+    let setting = |drill: Option<&str>| {
+        std::fs::write(&device, "").expect("written");
+        let table = format!(
+            "[watchdog]\ndevice = \"{}\"\ntimeout_s = 1",
+            device.display()
+        );
+        Setting {
+            drill: drill.map(str::to_owned),
+            ..panel.setting(table)
+        }
+    };
+    let pings = || std::fs::read(&device).expect("there");
+    let mut stage = Stage::new(&setting(None));
+    let before = pings().len();
+    demo::pause(2_100);
+    // A timeout of 2 s, as the driver made of it: a ping each 500 ms, or oftener.
+    assert!(pings().len() >= before + 4, "{:?}", pings());
+    signal(&stage.runtime, "TERM");
+    assert_eq!(
+        ended(&mut stage.runtime, std::time::Duration::from_secs(5)),
+        Some(0)
+    );
+    assert_eq!(pings().last(), Some(&b'V'), "let go");
+    drop(stage);
+
+    let stage = Stage::new(&setting(Some("hang:control")));
+    signal(&stage.runtime, "USR1");
+    demo::pause(300);
+    let after = pings().len();
+    demo::pause(1_500);
+    assert_eq!(
+        pings().len(),
+        after,
+        "a thread hangs, and the machine is told that all is well"
+    );
+    drop(stage);
+
+    // A file that is no watchdog.
+    let mut unarmed = setting(None);
+    unarmed.env.clear();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = crate::stage::deploy(folder.path(), "tcp/127.0.0.1:7", "");
+    let text = std::fs::read_to_string(&config).expect("written");
+    let (from, to) = &unarmed.edits[0];
+    std::fs::write(&config, text.replacen(from, to, 1)).expect("written");
+    let said = crate::stage::runtime(&config, folder.path(), &unarmed)
+        .status()
+        .expect("it runs");
+    assert_eq!(said.code(), Some(1));
+    let log = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
+    assert!(
+        log.contains("watchdog.device: ") && log.contains("nobody else has open"),
+        "{log}"
+    );
 }
