@@ -23,6 +23,7 @@
 mod ahead;
 mod answer;
 mod config;
+mod curb;
 pub mod curve;
 pub mod grip;
 mod join;
@@ -41,6 +42,7 @@ use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
 pub use answer::{Absence, Intake, Step};
 pub use config::{Config, OnInstruction};
+use curb::Curb;
 use grip::Grip;
 use ladder::{Ladder, Rung, Slowing};
 pub use merge::Merge;
@@ -77,13 +79,17 @@ pub struct Schedule {
     bounds: heapless::Vec<Bound, JOINTS_MAX>,
     /// What plan and seam together may.
     most: heapless::Vec<Most, JOINTS_MAX>,
+    /// What a step may.
+    curbs: heapless::Vec<Curb, JOINTS_MAX>,
+    /// The last step was curbed: the motion goes on from where that led.
+    curbed: bool,
     /// When the plan ahead is to be held against the limits again.
     look_at: Mono,
     slowing: Option<Slowing>,
     ended: bool,
     last: Option<Motion>,
-    /// What was emitted at the two ticks before that.
-    trail: [[f64; JOINTS_MAX]; 2],
+    /// What was emitted at the three ticks before that.
+    trail: [[f64; JOINTS_MAX]; 3],
     /// Nothing was proposed since the reset: wherever it is, it stands there. What tells where that is may be noisy.
     standing: bool,
     grip: Grip,
@@ -127,6 +133,12 @@ impl Schedule {
                 .iter()
                 .map(|limits| limits.most(InForce::FULL))
                 .collect(),
+            curbs: config
+                .limits
+                .iter()
+                .map(|limits| Curb::of(limits, InForce::FULL, config.period_ns as f64 * 1e-9))
+                .collect(),
+            curbed: false,
             config,
             plans: (Plan::blank(), Plan::blank()),
             active: Active::Neither,
@@ -141,7 +153,7 @@ impl Schedule {
             slowing: None,
             ended: false,
             last: None,
-            trail: [[0.0; JOINTS_MAX]; 2],
+            trail: [[0.0; JOINTS_MAX]; 3],
             standing: true,
             grip: Grip::default(),
             resting_from: None,
@@ -170,7 +182,8 @@ impl Schedule {
         self.slowing = None;
         self.ended = false;
         self.last = Some(Motion::resting(at));
-        self.trail = [at.position; 2];
+        self.trail = [at.position; 3];
+        self.curbed = false;
         self.standing = true;
         self.grip.reset(&at.position);
         self.cut = NEVER;
@@ -203,10 +216,16 @@ impl Schedule {
             self.look_at = Mono(0);
         }
         self.in_force = in_force;
-        let slots = self.bounds.iter_mut().zip(&mut self.most);
-        for ((bound, most), limits) in slots.zip(&self.config.limits) {
+        let period_s = self.config.period_ns as f64 * 1e-9;
+        let slots = self
+            .bounds
+            .iter_mut()
+            .zip(&mut self.most)
+            .zip(&mut self.curbs);
+        for (((bound, most), curb), limits) in slots.zip(&self.config.limits) {
             *bound = limits.bound(in_force);
             *most = limits.most(in_force);
+            *curb = Curb::of(limits, in_force, period_s);
         }
     }
 
@@ -295,18 +314,19 @@ impl Schedule {
     pub fn step(&mut self, now: Mono, held_at: Option<&Setpoint>) -> Step {
         if let Some(actual) = held_at {
             if self.standing {
-                self.trail = [actual.position; 2];
+                self.trail = [actual.position; 3];
             }
-            let [first, second] = &self.trail;
+            let [_, first, second] = &self.trail;
             let positions = [first, second, &actual.position];
             let period_s = self.config.period_ns as f64 * 1e-9;
             self.last = Some(Motion::through(positions, &self.config.kinds, period_s));
             self.grip.was_told(&actual.position);
             self.slowing = None;
+            self.curbed = false;
         }
         if let Some(last) = &self.last {
-            let [_, second] = self.trail;
-            self.trail = [second, *last.position()];
+            let [_, second, third] = self.trail;
+            self.trail = [second, third, *last.position()];
         }
         let lost_ns = self.pace.pass(now);
         self.put_off(lost_ns);
@@ -326,6 +346,7 @@ impl Schedule {
         let provenance = chunk.provenance();
         let action = now.since_ns(chunk.first_at()) / chunk.period_ns().max(1);
         let action = action.min(chunk.steps() as u64 - 1) as u16;
+        let mut rests = false;
         let (rung, motion) = if now <= self.plan_end(chunk) {
             let mut motion = self.planned(chunk, &self.way(), now, 0);
             self.grip_ahead(&mut motion, chunk, now);
@@ -333,7 +354,10 @@ impl Schedule {
             (if fresh { Rung::Fresh } else { Rung::Tail }, Some(motion))
         } else {
             match self.slow(now) {
-                Some(motion) => (Rung::Slowing, Some(motion)),
+                Some((motion, over)) => {
+                    rests = over;
+                    (Rung::Slowing, Some(motion))
+                }
                 None => (Rung::Hold, None),
             }
         };
@@ -345,6 +369,11 @@ impl Schedule {
                 Absence::Ended
             });
         };
+        let curbed = self.curb(&mut motion);
+        if rests && !curbed {
+            self.ended = true;
+            self.ran_out();
+        }
         self.grip.tell(&mut motion, &self.config.kinds, now);
         self.last = Some(motion);
         self.standing = false;
@@ -414,8 +443,8 @@ impl Schedule {
         chunk.last_at().min(self.end).min(expiry).min(self.cut)
     }
 
-    /// The way to rest, begun at the last tick; none once the joints are at rest.
-    fn slow(&mut self, now: Mono) -> Option<Motion> {
+    /// The way to rest, begun at the last tick, and whether it is over; none once the joints are at rest.
+    fn slow(&mut self, now: Mono) -> Option<(Motion, bool)> {
         if self.ended {
             return None;
         }
@@ -429,12 +458,7 @@ impl Schedule {
         let slowing = self
             .slowing
             .get_or_insert_with(|| Slowing::begin(last, from, &self.bounds));
-        let (motion, over) = slowing.at(now, &self.config.kinds);
-        if over {
-            self.ended = true;
-            self.ran_out();
-        }
-        Some(motion)
+        Some(slowing.at(now, &self.config.kinds))
     }
 
     /// The joints came to rest, and not because the policy wanted them to.
@@ -468,7 +492,8 @@ impl Schedule {
             self.pace.set(now, 1.0);
             return;
         }
-        if !(due || held || self.must_change_pace(now)) {
+        let anew = due || held || self.must_change_pace(now);
+        if !(anew || self.curbed) {
             return;
         }
         let Some(last) = &self.last else {
@@ -476,7 +501,11 @@ impl Schedule {
             return;
         };
         let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-        self.join(&before, now, gentle_max_ns.min(self.between_ns));
+        if anew {
+            self.join(&before, now, gentle_max_ns.min(self.between_ns));
+        } else {
+            self.go_on(&before, now);
+        }
     }
 
     /// The gripper's event that beginning at `now` would step over: what is told ahead is stepped over earlier.

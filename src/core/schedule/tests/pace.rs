@@ -44,7 +44,7 @@ proptest! {
     // From one seed: the promise is not kept for every plan. Some one draw in a thousand exceeds its velocity, and no test
     // that fails by chance tells more than that.
     #![proptest_config(ProptestConfig {
-        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        cases: std::env::var("DRAWS").ok().and_then(|x| x.parse().ok()).unwrap_or(256),
         ..ProptestConfig::default()
     })]
     /// A plan that is up to four times too fast, under any share of the limits that may grow: it keeps to
@@ -156,14 +156,14 @@ fn swings(asked: Swing, kept: Kept) -> Result<(), TestCaseError> {
             let a = (q - 2.0 * before[2] + before[1]) / (dt * dt);
             let j = (q - 3.0 * before[2] + 3.0 * before[1] - before[0]) / (dt * dt * dt);
             prop_assert!(
-                v.abs() <= kept.velocity * in_force.velocity,
+                v.abs() <= kept.velocity * (1.0 + 1e-6) * in_force.velocity,
                 "{v} at {ms} ms"
             );
             prop_assert!(
-                a.abs() <= 1.05 * 10.0 * in_force.acceleration,
+                a.abs() <= (1.0 + 1e-6) * 10.0 * in_force.acceleration,
                 "{a} at {ms} ms"
             );
-            prop_assert!(j.abs() <= 1.1 * 500.0, "{j} at {ms} ms");
+            prop_assert!(j.abs() <= (1.0 + 1e-6) * 500.0, "{j} at {ms} ms");
             positions.push(q);
         }
     }
@@ -210,4 +210,33 @@ fn a_plan_that_is_played_slower_is_over_when_it_was_meant_to_be() {
         !stop.is_empty() && absent == Some(Absence::Ended),
         "it slows"
     );
+}
+
+#[test]
+#[ignore]
+fn count_failures() {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    let n: u32 = std::env::var("DRAWS").unwrap().parse().unwrap();
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let strategy = (
+        0.1f64..0.8,
+        0.2f64..2.0,
+        (12u64..80).prop_map(|x| 5 * x),
+        (0.5f64..1.0, 0.5f64..1.0),
+        0u64..6000,
+        prop::sample::select(vec![Merge::Replace, Merge::Blend { blend_ns: 100 * MS }]),
+    );
+    let mut fails = std::collections::BTreeMap::<String, u32>::new();
+    for _ in 0..n {
+        let (reach, speed, delay_ms, shares, grows_ms, rule) = strategy.new_tree(&mut runner).unwrap().current();
+        let asked = Swing { reach, speed, delay_ms, shares, grows_ms, rule };
+        if let Err(e) = swings(asked, ALL) {
+            let text = e.to_string();
+            let kind = if text.contains(" of ") { "way" } else { "limit" };
+            let count = fails.entry(kind.into()).or_default();
+            *count += 1;
+            if *count < 12 { println!("{text} {asked:?}"); }
+        }
+    }
+    println!("{fails:?} of {n}");
 }
