@@ -217,7 +217,11 @@ mod tests {
         let way = |tick: f64| 0.2 * (1.0 - libm::cos(4.0 * T * tick));
         for tick in 3..1_000 {
             let at = |back: f64| way(f64::from(tick) - back);
-            assert_eq!(curb.kept([at(3.0), at(2.0), at(1.0)], at(0.0)), None, "{tick}");
+            assert_eq!(
+                curb.kept([at(3.0), at(2.0), at(1.0)], at(0.0)),
+                None,
+                "{tick}"
+            );
         }
     }
 }

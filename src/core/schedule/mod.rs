@@ -6,11 +6,12 @@
 //! observed begins with its first action: the plan was made for exactly that pose. Where an old and a new chunk overlap a rule decides the plan
 //! ([`merge`]). Between two actions the joints follow a C2 curve through the actions ([`curve`]); whenever the plan
 //! changes, the difference to what was being done is faded out by a motion whose jerk is bounded ([`seam`]). So the
-//! setpoints are C2 whatever the rule. A plan that asks for more than the limits in force is played slower ([`pace`]).
+//! setpoints are C2 whatever the rule. A plan that asks for more than the limits in force is played slower ([`pace`]), and
+//! no step that they forbid is proposed (`curb.rs`).
 //! When the plan ends the joints are slowed to rest ([`ladder`]), then nothing is
 //! said and the governor holds: nothing here repeats or catches up.
 //!
-//! It does not: enforce limits (the governor; what is proposed keeps to them where the plan can be played slower), decide whether the robot may move (the supervisor), know how old the
+//! It does not: enforce limits (the governor; what is proposed keeps to velocity, acceleration and jerk, not to positions and the space), decide whether the robot may move (the supervisor), know how old the
 //! joint state is (the governor).
 //!
 //! ```text
@@ -554,46 +555,11 @@ impl Schedule {
         self.ladder.stretched_ns = self.ladder.stretched_ns.saturating_add(lost_ns);
     }
 
-    /// Shifts the next chunk so that its action `event` comes when the seam to it is over.
-    fn wait_for(&mut self, event: usize, now: Mono) {
-        let Some(last) = &self.last else { return };
-        let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-        let there = curve::sample(&self.next, &self.config.kinds, self.next.at(event))
-            .at_rate(self.pace.rate());
-        let lead_ns = self.seam_between(&before, &there, now, 0).length_ns();
-        let way_ns = self.next.period_ns().saturating_mul(event as u64);
-        self.move_next(now.plus_ns(lead_ns).minus_ns(way_ns).min(now));
-    }
-
     /// Places the next chunk anew: it is meant to be over later by as much.
     fn move_next(&mut self, first_at: Mono) {
         let later_ns = first_at.since_ns(self.next.first_at());
         self.next_end = self.next_end.plus_ns(later_ns);
         self.next.move_to(first_at);
-    }
-
-    /// The seam from `before`, which the last tick's motion leads to, to `after`.
-    fn seam_between(&self, before: &Motion, after: &Motion, now: Mono, gentle_max_ns: u64) -> Seam {
-        let least_ns = match self.config.merge {
-            Merge::Blend { blend_ns } => blend_ns,
-            Merge::Replace
-            | Merge::Ensemble { .. }
-            | Merge::Aggregate(_)
-            | Merge::Smooth { .. } => self.config.period_ns,
-        };
-        let length_ns = if before.at_rest() {
-            least_ns.max(self.config.start_ns)
-        } else {
-            // What was begun gently goes on so; without a bound each seam would be longer than the one before.
-            least_ns.max(self.seam.left_ns(now).min(self.config.start_ns))
-        };
-        Seam::between(
-            before,
-            after,
-            now,
-            [length_ns, gentle_max_ns],
-            (&self.config.kinds, &self.bounds),
-        )
     }
 
     fn take_next(&mut self, now: Mono) {
