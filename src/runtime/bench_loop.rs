@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `{"plan": {"episodes": 40, "seed": 7}}` | `{"specs": [...]}`, each a scene for `set` |
 //! | `{"set": {...}}` | `{"at": {"positions": [...], "done": false, "over": false, "elapsed_s": 0}}` |
-//! | `"observe"` | `{"said": {"actions": [[...], ...], "period_ms": 50, "first_ms": 50}}`: joint targets, the first due so long after now |
+//! | `"observe"` | `{"said": {"actions": [[...], ...], "period_ms": 50, "first_ms": 50}}`: joint targets, the first due so long after now; or `{"not_due": {}}` |
 //! | `{"step": [[...], ...]}` | `{"at": {...}}` after as many control periods; targets in rad, the gripper 0..1 |
 
 use crate::bench::arm::JOINTS;
@@ -25,9 +25,12 @@ use crate::runtime::clock;
 use crate::runtime::control::Followed;
 use crate::runtime::deployment::Deployment;
 use crate::runtime::evaluation;
-use crate::runtime::inference::Inference;
+use crate::runtime::inference::{Inference, Refusal};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
+
+/// Between two scenes.
+const BETWEEN_NS: u64 = 1_000 * MS;
 
 /// What is asked.
 #[derive(Clone, Debug, Deserialize)]
@@ -74,6 +77,8 @@ pub enum Answer {
         /// From the picture to the first.
         first_ms: f64,
     },
+    /// The policy is not asked more often than is configured: look again later.
+    NotDue {},
 }
 
 /// Why a line could not be answered.
@@ -123,7 +128,7 @@ pub fn serve(
     let period_ns = deployment.config.control.period_ns;
     let cameras = 1 + deployment.config.more_cameras.len();
     let mut inference = deployment.inference;
-    let mut now = Mono(1_000 * MS);
+    let mut now = Mono(0);
     let mut world: Option<World> = None;
     for (index, line) in input.lines().enumerate() {
         let asked: Ask = serde_json::from_str(&line?).map_err(|error| LoopFault::Line {
@@ -133,7 +138,8 @@ pub fn serve(
         let answer = match asked {
             Ask::Plan { episodes, seed } => Answer::Specs(evaluation::plan(episodes, seed)),
             Ask::Set(spec) => {
-                now = now.plus_ns(period_ns);
+                // The policy is due at once.
+                now = now.plus_ns(BETWEEN_NS);
                 let new = world.insert(World::new(&spec, cameras, now));
                 inference.new_episode();
                 inference.instruct(new.episode.sentence())?;
@@ -222,9 +228,12 @@ impl World {
             *slot = Some(frame);
         }
         let nothing = Followed::default();
-        let (chunk, _) = inference
-            .think(now, first, &others, &self.states, &nothing, &clock::now)
-            .map_err(|refusal| LoopFault::NoPlan(refusal.to_string()))?;
+        let thought = inference.think(now, first, &others, &self.states, &nothing, &clock::now);
+        let chunk = match thought {
+            Ok((chunk, _)) => chunk,
+            Err(Refusal::NotDue) => return Ok(Answer::NotDue {}),
+            Err(refusal) => return Err(LoopFault::NoPlan(refusal.to_string())),
+        };
         Ok(Answer::Said {
             actions: (0..chunk.steps())
                 .map(|step| chunk.action(step).to_vec())

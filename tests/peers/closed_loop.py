@@ -46,7 +46,10 @@ class Robot:
         self.at = self.stands["positions"]
 
     def observe(self):
+        """A plan; None where the policy was asked less than its 100 ms ago."""
         said = self.bench.ask("observe")
+        if "actions" not in said:
+            return None
         assert said["period_ms"] == ACTION_MS, said["period_ms"]
         return {"captured_ms": self.ms, "actions_rad": said["actions"]}
 
@@ -84,6 +87,7 @@ def goes_on(robot, peer, late_ms):
             coming = None
         if not coming:
             coming = robot.observe()
+        if coming and "arrives_ms" not in coming:
             coming["arrives_ms"] = robot.ms + late_ms
             # As their clients stamp what they send: the latest action done, and where the queue stands.
             coming["step"] = max(getattr(peer, "latest", 0), 0)
