@@ -180,6 +180,14 @@ impl Schedule {
             .is_some_and(|plan| self.excess(&plan.merged, &self.way(), now, 1.0) > 1.0)
     }
 
+    /// When the next chunk may take over. One that is played slower is not waited for longer than one that is not, or newer ones
+    /// would take its place until the old plan is over; up to one action early the curve leads to its first.
+    pub(super) fn due_at(&self) -> Mono {
+        let lost_ns = self.pace.lost_since(self.next.provenance().captured);
+        let early_ns = lost_ns.min(self.next.period_ns());
+        self.next.first_at().minus_ns(early_ns)
+    }
+
     /// Shifts the next chunk so that its action `event` comes when the seam to it is over.
     pub(super) fn wait_for(&mut self, event: usize, now: Mono) {
         let Some(last) = &self.last else { return };

@@ -476,7 +476,7 @@ impl Schedule {
         if self.waiting && (self.next_end <= now || expiry < now) {
             self.waiting = false;
         }
-        let due = self.waiting && self.next.first_at() <= now && self.not_before <= now;
+        let due = self.waiting && self.due_at() <= now && self.not_before <= now;
         let mut gentle_max_ns = u64::MAX;
         if due {
             let observed = self.next.provenance().captured;

@@ -185,3 +185,46 @@ fn a_plan_that_is_played_slower_is_over_when_it_was_meant_to_be() {
         "it slows"
     );
 }
+
+/// At a tenth of its speed the robot takes half a second to a plan's first action. It does not go on with an old plan until then,
+/// while ever newer ones wait.
+#[test]
+fn a_robot_that_is_slowed_still_follows_the_newest_plan() {
+    let mut slowed = config(Merge::Replace);
+    for limits in &mut slowed.limits {
+        limits.velocity_max = 1.0;
+    }
+    let mut schedule = Schedule::new(slowed);
+    schedule.limits_in_force(InForce {
+        velocity: 0.1,
+        acceleration: 1.0,
+    });
+    schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+    let (mut last, mut seen) = (0.0, 0.0);
+    for ms in (100..5_000u64).step_by(5) {
+        if ms % 100 == 20 {
+            // Observed 20 ms ago, from where the robot was: its first action is due 50 ms after that.
+            let id = (ms / 100) as u32;
+            let newest = line(id, ms - 20, seen as f32, 1.0);
+            assert_eq!(schedule.offer(Mono(ms * MS), &newest), Intake::Taken);
+        }
+        if let Step::Setpoint {
+            setpoint,
+            provenance,
+            ..
+        } = schedule.step(Mono(ms * MS), None)
+        {
+            let captured = provenance.captured.0 / MS;
+            assert!(
+                ms < 1_000 || ms - captured <= 250,
+                "{ms} ms: of {captured} ms"
+            );
+            last = setpoint.position[0];
+        }
+        if ms % 100 == 0 {
+            seen = last;
+        }
+    }
+    assert_eq!(schedule.ladder().ran_out, 0);
+    assert!((0.35..0.49).contains(&last), "4.8 s at 0.1 rad/s: {last}");
+}
