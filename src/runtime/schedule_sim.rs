@@ -79,7 +79,7 @@ pub struct Trace {
     pub positions_rad: Vec<Option<f64>>,
     /// Ticks at which a chunk took over.
     pub seams: Vec<usize>,
-    /// Ticks after the first without a plan to follow.
+    /// Ticks without a plan to follow, from the first until the last chunk came.
     pub stalled_ticks: usize,
     /// Actions of the first chunk that were never done.
     pub skipped_at_start: usize,
@@ -375,6 +375,8 @@ pub fn run(
         skipped_at_start: 0,
         bench: None,
     };
+    let arrives = scenario.arrivals.iter().map(|arrival| arrival.arrives_ms);
+    let last_ms = arrives.max().unwrap_or(0);
     let (mut followed, mut last) = (0, None);
     for tick in 0..RUN_MS / TICK_MS {
         let now = Mono(tick * TICK_MS * MS);
@@ -401,9 +403,9 @@ pub fn run(
             }
         }
         let held = schedule.ladder();
-        trace.stalled_ticks += usize::from(
-            held.hold_ns + held.slowing_ns > held_before.hold_ns + held_before.slowing_ns,
-        );
+        let stalls = held.hold_ns + held.slowing_ns > held_before.hold_ns + held_before.slowing_ns;
+        // After the last chunk there is nothing to go on with.
+        trace.stalled_ticks += usize::from(stalls && tick * TICK_MS <= last_ms);
         trace.positions_rad.push(last);
     }
     Ok(trace)

@@ -183,7 +183,9 @@ def run(index, scenario, peer, synchronous=False):
         if offered and len(actions) > 1:
             seams.append(ms // TICK_MS)
     first = next(i for i, action in enumerate(actions) if action is not None)
-    stalled = sum(action is None for action in actions[first:]) * (ACTION_MS // TICK_MS)
+    # After the last chunk there is nothing to go on with.
+    last = scenario["arrivals"][-1]["arrives_ms"] // ACTION_MS
+    stalled = sum(action is None for action in actions[first : last + 1]) * (ACTION_MS // TICK_MS)
     held, knots = None, []
     for action in actions:
         held = action if action is not None else held
