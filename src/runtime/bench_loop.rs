@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `{"plan": {"episodes": 40, "seed": 7}}` | `{"specs": [...]}`, each a scene for `set` |
 //! | `{"set": {...}}` | `{"at": {"positions": [...], "done": false, "over": false, "elapsed_s": 0}}` |
-//! | `"observe"` | `{"said": {"actions": [[...], ...], "period_ms": 50, "first_ms": 50}}`: joint targets, the first due so long after now; or `{"not_due": {}}` |
+//! | `"observe"` | `{"said": {"actions": [[...], ...], "period_ms": 50, "first_ms": 50}}`: joint targets, the first due so long after now (0: it is the pose that was seen); or `{"not_due": {}}` |
 //! | `{"step": [[...], ...]}` | `{"at": {...}}` after as many control periods; targets in rad, the gripper 0..1 |
 
 use crate::bench::arm::JOINTS;
@@ -280,8 +280,12 @@ mod tests {
         assert_eq!(found[0]["specs"], specs);
         let start = found[1]["at"]["positions"][0].as_f64().expect("a number");
         let said = &found[2]["said"];
-        assert_eq!(said["actions"].as_array().map(Vec::len), Some(16));
-        assert_eq!(said["period_ms"], 50.0);
+        // The pose that was seen, and sixteen actions.
+        assert_eq!(said["actions"].as_array().map(Vec::len), Some(17));
+        assert_eq!(
+            (&said["period_ms"], &said["first_ms"]),
+            (&50.0.into(), &0.0.into())
+        );
 
         // Its servos follow: a second on a ramp ends where that ends.
         let targets: Vec<[f64; JOINTS + 1]> = (1..=200)

@@ -51,7 +51,9 @@ class Robot:
         if "actions" not in said:
             return None
         assert said["period_ms"] == ACTION_MS, said["period_ms"]
-        return {"captured_ms": self.ms, "actions_rad": said["actions"]}
+        # The pose that was seen, with which Tendon's plans of this policy begin, is no action of it.
+        seen = 1 if said["first_ms"] == 0 else 0
+        return {"captured_ms": self.ms, "actions_rad": said["actions"][seen:]}
 
     def go(self, action, ticks=TICKS):
         """Straight to `action` in so many ticks; nowhere without one."""
