@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `tendon sched-sim`: the scheduler alone, every merge rule over the same streams of chunks.
 
-use crate::cli::Failure;
 use crate::cli::demo::find_bundle;
+use crate::cli::{Failure, problems};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use tendon::runtime::schedule_plot;
+use tendon::runtime::deployment::Deployment;
 use tendon::runtime::schedule_sim::{self, Measured, OnBench, Scenario, Trace};
+use tendon::runtime::{bench_loop, demo, schedule_plot};
 
 /// Arguments of `tendon sched-sim`.
 #[derive(Debug, Args)]
@@ -30,9 +31,19 @@ pub struct Options {
     /// Measure also what other software made of those streams.
     #[arg(long, value_name = "FILE")]
     peers: Option<PathBuf>,
-    /// Run so many episodes of the demo under each rule and delay without jitter and loss as well.
+    /// Run so many episodes of the demo as well, under each rule and delay that --bench-rules and --bench-delays name.
     #[arg(long, value_name = "N")]
     episodes: Option<u32>,
+    /// The rules for them; without it, all.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    bench_rules: Vec<String>,
+    /// Their injected delays of inference, ms.
+    #[arg(long, value_name = "MS", value_delimiter = ',', default_values_t = [0, 150, 300])]
+    bench_delays: Vec<u64>,
+    /// Serve the demo's world and policy to a loop of another program: JSON lines on standard input and output; nothing else
+    /// is done.
+    #[arg(long, hide = true)]
+    bench_loop: bool,
     /// The policy bundle for them. Without it: as for the demo.
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
@@ -48,6 +59,9 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     if let Some(path) = &options.record {
         return record(options, path);
+    }
+    if options.bench_loop {
+        return serve(options);
     }
     let mut scenarios = schedule_sim::scenarios(options.seed);
     if let Some(path) = &options.recorded {
@@ -112,6 +126,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The demo's world and policy for another loop.
+fn serve(options: &Options) -> Result<(), Failure> {
+    let bundle = find_bundle(options.bundle.as_deref())?;
+    let config = demo::bench_config(&bundle, false).map_err(problems)?;
+    let deployment = Deployment::load(config).map_err(problems)?;
+    let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    bench_loop::serve(deployment, input, output).map_err(Failure::failed)
+}
+
 /// Chunks of the demo's policy under some delays.
 fn record(options: &Options, path: &Path) -> Result<(), Failure> {
     let bundle = find_bundle(options.bundle.as_deref())?;
@@ -144,11 +167,15 @@ fn run_on_bench(
     for row in measured
         .iter_mut()
         .filter(|row| row.jitter_ms == 0 && row.loss == 0.0)
+        .filter(|row| options.bench_delays.contains(&row.delay_ms))
     {
         let rules = schedule_sim::rules();
         let Some((_, merge)) = rules
             .iter()
             .find(|(name, _)| row.name == format!("tendon {name}"))
+            .filter(|(name, _)| {
+                options.bench_rules.is_empty() || options.bench_rules.contains(name)
+            })
         else {
             continue;
         };

@@ -11,15 +11,14 @@ use crate::core::chunk::{Chunk, ChunkFault, Provenance};
 use crate::core::schedule::merge::{Aggregate, Order};
 use crate::core::schedule::{Config, Merge, OnInstruction, Rates, Schedule, Step};
 use crate::core::units::{MS, Mono};
-use crate::policy::ParityMiss;
 use crate::runtime::demo::{self, DemoError};
 use crate::runtime::deployment::Deployment;
+use crate::runtime::evaluation;
 use crate::runtime::lockstep::Lockstep;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 /// Control period.
 pub const TICK_MS: u64 = 5;
@@ -80,10 +79,13 @@ pub struct Trace {
     pub positions_rad: Vec<Option<f64>>,
     /// Ticks at which a chunk took over.
     pub seams: Vec<usize>,
-    /// Ticks after the first without a plan to follow.
+    /// Ticks without a plan to follow, from the first until the last chunk came.
     pub stalled_ticks: usize,
     /// Actions of the first chunk that were never done.
     pub skipped_at_start: usize,
+    /// What the same did on the bench, where that was run.
+    #[serde(default)]
+    pub bench: Option<OnBench>,
 }
 
 /// A trace, measured. Steps are from tick to tick, the largest of all seams.
@@ -115,21 +117,23 @@ pub struct Measured {
     pub skipped_at_start: usize,
     /// From the change of the scene; only `waves` has one.
     pub reaction_ms: Option<u64>,
-    /// The rule on the bench, where that was asked for: with the demo's policy instead of the stream.
+    /// The same on the bench, where that was asked for: with the demo's policy instead of the stream.
     pub bench: Option<OnBench>,
 }
 
-/// Episodes of the demo in simulated time, under a merge rule and an injected delay of inference.
-#[derive(Clone, Debug, Serialize)]
+/// Episodes of the demo in simulated time, under an injected delay of inference.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OnBench {
     /// How many were run.
     pub episodes: u32,
     /// Share of them done as asked.
     pub success_rate: f64,
-    /// Plans that ran out.
+    /// Mean simulated time of those that were done.
+    pub done_after_s: f64,
+    /// Times that there was nothing to do.
     pub stalls: u64,
-    /// Ticks that the governor changed.
-    pub interventions: u64,
+    /// Ticks that the governor changed; nothing where none was between.
+    pub interventions: Option<u64>,
 }
 
 /// Runs the demo under a rule.
@@ -144,13 +148,23 @@ pub fn on_bench(
 ) -> Result<OnBench, DemoError> {
     let mut config = demo::bench_config(bundle, false)?;
     config.schedule.merge = merge;
-    let never = AtomicBool::new(false);
-    let report = demo::lockstep(config, episodes, seed, delay_ms, ParityMiss::Refuse, &never)?;
+    let mut pipeline = Lockstep::new(Deployment::load(config)?, delay_ms * MS);
+    let (mut done, mut after_s) = (0u32, 0.0);
+    for spec in evaluation::plan(episodes, seed) {
+        let outcome = pipeline.episode(&spec, &mut |_| {})?;
+        done += u32::from(outcome.named_done);
+        after_s += if outcome.named_done {
+            outcome.elapsed_s
+        } else {
+            0.0
+        };
+    }
     Ok(OnBench {
-        episodes: report.episodes,
-        success_rate: report.success_rate,
-        stalls: report.ladder.stalls,
-        interventions: report.governor_interventions,
+        episodes,
+        success_rate: f64::from(done) / f64::from(episodes.max(1)),
+        done_after_s: after_s / f64::from(done.max(1)),
+        stalls: pipeline.measures.figures().ladder.stalls,
+        interventions: Some(pipeline.interventions),
     })
 }
 
@@ -359,7 +373,10 @@ pub fn run(
         seams: Vec::new(),
         stalled_ticks: 0,
         skipped_at_start: 0,
+        bench: None,
     };
+    let arrives = scenario.arrivals.iter().map(|arrival| arrival.arrives_ms);
+    let last_ms = arrives.max().unwrap_or(0);
     let (mut followed, mut last) = (0, None);
     for tick in 0..RUN_MS / TICK_MS {
         let now = Mono(tick * TICK_MS * MS);
@@ -386,9 +403,9 @@ pub fn run(
             }
         }
         let held = schedule.ladder();
-        trace.stalled_ticks += usize::from(
-            held.hold_ns + held.slowing_ns > held_before.hold_ns + held_before.slowing_ns,
-        );
+        let stalls = held.hold_ns + held.slowing_ns > held_before.hold_ns + held_before.slowing_ns;
+        // After the last chunk there is nothing to go on with.
+        trace.stalled_ticks += usize::from(stalls && tick * TICK_MS <= last_ms);
         trace.positions_rad.push(last);
     }
     Ok(trace)
@@ -462,7 +479,7 @@ pub fn measure(scenario: &Scenario, trace: &Trace) -> Measured {
         jerk_rms_rad_s3: (jerk.iter().map(|jerk| jerk * jerk).sum::<f64>()
             / jerk.len().max(1) as f64)
             .sqrt(),
-        bench: None,
+        bench: trace.bench.clone(),
         stalled_ms: trace.stalled_ticks as u64 * TICK_MS,
         skipped_at_start: trace.skipped_at_start,
         reaction_ms,
@@ -505,6 +522,7 @@ mod tests {
             seams: vec![50],
             stalled_ticks: 0,
             skipped_at_start: 0,
+            bench: None,
         };
         let found = measure(&scenario, &trace);
         assert!((found.seam_dq_rad - 0.01).abs() < 1e-12);

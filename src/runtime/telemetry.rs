@@ -252,6 +252,8 @@ pub struct Rungs {
     pub hold_s: f64,
     /// By how much plans were played slower to keep to the limits in force.
     pub stretched_s: f64,
+    /// Time in which a proposed step was curbed, as no way to play the plan was found that keeps to the limits in force.
+    pub curbed_s: f64,
     /// Times that a plan ran out before its successor came: a stall.
     pub stalls: u64,
     /// Chunks that were dropped because they came later than they were made for.
@@ -267,6 +269,7 @@ impl Rungs {
             slowing_s: seconds(ladder.slowing_ns),
             hold_s: seconds(ladder.hold_ns),
             stretched_s: seconds(ladder.stretched_ns),
+            curbed_s: seconds(ladder.curbed_ns),
             stalls: ladder.ran_out,
             outrun: ladder.outrun,
         }

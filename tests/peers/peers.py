@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the chunk handling that others publish on Tendon's streams: peers.py PACKAGES streams.json > traces.json.
+"""Runs the chunk handling that others publish on Tendon's streams: peers.py PACKAGES streams.json [TENDON EPISODES] > traces.json.
 
 Their own files are loaded from PACKAGES and called; around them stands what their own loops do: one action each 50 ms,
 nothing when the queue is empty. Their loops send an action and wait; here the joint goes straight from one action to the
 next at 200 Hz, as the interpolation of lerobot-rollout does, which is kinder than a step.
+
+With a built TENDON each of them also drives the demo's robot by the demo's policy, for so many EPISODES (closed_loop.py).
 """
 
 import importlib.util
@@ -13,6 +15,7 @@ import re
 import sys
 import types
 
+import closed_loop
 import numpy as np
 
 TICK_MS, ACTION_MS, RUN_MS = 5, 50, 30_000
@@ -27,7 +30,12 @@ class Tensor(np.ndarray):
 
 
 def tensor(values):
-    return np.asarray(values, dtype=np.float32).reshape(-1, 1).view(Tensor)
+    return rows(values).view(Tensor)
+
+
+def rows(values):
+    """Actions in rows, also those of a single joint."""
+    return np.asarray(values, dtype=np.float32).reshape(len(values), -1)
 
 
 def load(name, path, stubs=()):
@@ -73,8 +81,7 @@ class Rtc:
         return delay
 
     def pop(self, _):
-        action = self.queue.get()
-        return None if action is None else float(action[0])
+        return self.queue.get()
 
 
 class Aggregated:
@@ -86,11 +93,11 @@ class Aggregated:
     def offer(self, arrival, _):
         first = arrival["step"]
         fresh = {}
-        for index, value in enumerate(arrival["actions_rad"]):
+        for index, value in enumerate(rows(arrival["actions_rad"])):
             step = first + index
             if step > self.latest:
                 old = self.queue.get(step)
-                fresh[step] = value if old is None else float(self.mix(old, value))
+                fresh[step] = value if old is None else self.mix(old, value)
         self.queue = fresh
         return 0
 
@@ -107,17 +114,18 @@ class Lerp:
     name = "physicalai 0.3.0 LerpSmoother"
 
     def __init__(self, smoothers):
-        self.smoother, self.left = smoothers.LerpSmoother(), np.zeros((0, 1), np.float32)
+        self.smoother, self.left = smoothers.LerpSmoother(), None
 
     def offer(self, arrival, _):
-        chunk = np.asarray(arrival["actions_rad"], np.float32).reshape(-1, 1)
-        self.left = self.smoother.merge(self.left, chunk)
+        chunk = rows(arrival["actions_rad"])
+        left = chunk[:0] if self.left is None else self.left
+        self.left = self.smoother.merge(left, chunk)
         return 0
 
     def pop(self, _):
-        if not len(self.left):
+        if self.left is None or not len(self.left):
             return None
-        action, self.left = float(self.left[0, 0]), self.left[1:]
+        action, self.left = self.left[0], self.left[1:]
         return action
 
 
@@ -131,15 +139,14 @@ class DualTrack:
         self.cursor = self.queue.get_action_index
 
     def offer(self, arrival, _):
-        chunk = np.asarray(arrival["actions_rad"], np.float32).reshape(-1, 1)
+        chunk = rows(arrival["actions_rad"])
         began = arrival.get("cursor", self.cursor())
         dropped = max(0, self.cursor() - began)
         self.queue.merge(chunk, chunk, began)
         return dropped
 
     def pop(self, _):
-        action = self.queue.pop()
-        return None if action is None else float(action[0])
+        return self.queue.pop()
 
 
 def run(index, scenario, peer, synchronous=False):
@@ -172,11 +179,13 @@ def run(index, scenario, peer, synchronous=False):
                     break
                 arrival.setdefault("cursor", peer.cursor())
         action = peer.pop(ms)
-        actions.append(action)
+        actions.append(None if action is None else float(action[0]))
         if offered and len(actions) > 1:
             seams.append(ms // TICK_MS)
     first = next(i for i, action in enumerate(actions) if action is not None)
-    stalled = sum(action is None for action in actions[first:]) * (ACTION_MS // TICK_MS)
+    # After the last chunk there is nothing to go on with.
+    last = scenario["arrivals"][-1]["arrives_ms"] // ACTION_MS
+    stalled = sum(action is None for action in actions[first : last + 1]) * (ACTION_MS // TICK_MS)
     held, knots = None, []
     for action in actions:
         held = action if action is not None else held
@@ -198,14 +207,21 @@ def run(index, scenario, peer, synchronous=False):
 
 def main():
     queue, mixes, smoothers, dual = peers(sys.argv[1])
+    # Each with how it is made anew for an episode, and whether it waits for each plan.
+    made = [(lambda: Rtc(queue), False), (lambda: DualTrack(dual), False), (lambda: Lerp(smoothers), False)]
+    made += [(lambda name=name, mix=mix: Aggregated(name, mix), False) for name, mix in mixes.items()]
+    made += [(lambda: Lerp(smoothers), True)]
     traces = []
-    for index, scenario in enumerate(json.load(open(sys.argv[2]))):
-        traces.append(run(index, scenario, Rtc(queue)))
-        traces.append(run(index, scenario, DualTrack(dual)))
-        traces.append(run(index, scenario, Lerp(smoothers)))
-        for name, mix in mixes.items():
-            traces.append(run(index, scenario, Aggregated(name, mix)))
-        traces.append(run(index, scenario, Lerp(smoothers), synchronous=True))
+    scenarios = json.load(open(sys.argv[2]))
+    for index, scenario in enumerate(scenarios):
+        for make, synchronous in made:
+            traces.append(run(index, scenario, make(), synchronous))
+    if len(sys.argv) > 4:
+        found = closed_loop.judged(sys.argv[3], int(sys.argv[4]), made)
+        for trace in traces:
+            scenario = scenarios[trace["scenario"]]
+            plain = scenario["jitter_ms"] == 0 and scenario["loss"] == 0
+            trace["bench"] = found.get((trace["name"], scenario["delay_ms"])) if plain else None
     json.dump(traces, sys.stdout)
 
 

@@ -37,6 +37,9 @@ enum Between {
 struct Look {
     /// From now, seconds.
     at_s: f64,
+    /// Since the look before, and 1 over it; no look is at the place of another.
+    way_s: f64,
+    per_way: f64,
     spot: Spot,
     between: Between,
 }
@@ -72,18 +75,23 @@ impl Course {
     }
 
     /// Looks over `ahead_s` in ticks of `tick_s`, the seam being over after `seam_s`.
-    fn looks(&self, ahead_s: f64, seam_s: f64, tick_s: f64) -> Looks {
-        let mut looks = Looks::new();
+    /// Filled in place: it is too large to be handed about.
+    fn look(&self, looks: &mut Looks, ahead_s: f64, seam_s: f64, tick_s: f64) {
+        looks.clear();
         let end_s = ahead_s.min((self.last - self.from) / self.per_s);
         let look_s = LOOK_S.max(LOOK_SHARE * ahead_s);
+        let mut before_s = 0.0;
         let mut push = |at_s: f64, between: Between| {
-            let spot = self.spot(at_s);
+            let way_s = at_s - before_s;
             // As many as there is room for: the furthest ahead are the least urgent.
             let _ = looks.push(Look {
                 at_s,
-                spot,
+                way_s,
+                per_way: 1.0 / way_s,
+                spot: self.spot(at_s),
                 between,
             });
+            before_s = at_s;
         };
         push(0.0, Between::Nothing);
         let (mut from_s, mut first) = (0.0, Between::Nothing);
@@ -107,7 +115,6 @@ impl Course {
             }
             (from_s, first) = (to_s, Between::Mean);
         }
-        looks
     }
 }
 
@@ -126,20 +133,21 @@ impl Schedule {
         let ahead_s = self.ahead_ns(&way.seam, now) as f64 * 1e-9;
         let seam_s = way.seam.left_ns(now) as f64 * 1e-9;
         let tick_s = self.config.period_ns as f64 * 1e-9;
-        let looks = course.looks(ahead_s, seam_s, tick_s);
+        let mut looks = Looks::new();
+        course.look(&mut looks, ahead_s, seam_s, tick_s);
 
         let joints = self.config.kinds.len();
-        let fades = Fades::of(&way.seam, joints, now);
+        let mut fades = Fades::none();
+        fades.read(&way.seam, joints, now);
         // The look at its end is from before it; the next is half a tick after.
         let fades_until_s = seam_s + 0.25 * tick_s;
-        let mut found = [Found::default(); JOINTS_MAX];
-        let mut excess = 0.0_f64;
+        let mut before = [(0.0, 0.0); JOINTS_MAX];
+        let mut worst = Worst::default();
         for piece in looks.chunk_by(|a, b| a.spot.piece == b.spot.piece) {
             let Some(first) = piece.first() else { continue };
             let rows = first.spot.rows(chunk);
-            let [mut speed, mut force, mut jerk] = [0.0_f64; 3];
-            let joints = self.config.kinds.iter().enumerate().zip(&mut found);
-            for ((joint, kind), found) in joints {
+            let joints = self.config.kinds.iter().enumerate().zip(&mut before);
+            for ((joint, kind), before) in joints {
                 if *kind == JointKind::Gripper {
                     continue;
                 }
@@ -155,18 +163,17 @@ impl Schedule {
                             *rate += more;
                         }
                     }
-                    found.look(look.at_s, rates, look.between, most.coast);
+                    if look.at_s > 0.0 {
+                        worst.look(look, rates, *before, &most);
+                    }
+                    *before = (rates[1], rates[2]);
                 }
-                speed = speed.max(found.speed * most.per_velocity);
-                force = force.max(found.force * most.per_acceleration);
-                jerk = jerk.max(found.jerk * most.per_jerk);
             }
-            excess = speed.max(libm::sqrt(force)).max(libm::cbrt(jerk));
-            if excess > enough {
+            if worst.is_beyond(enough) {
                 break;
             }
         }
-        excess
+        worst.excess()
     }
 
     fn most_in_force(&self, joint: usize) -> Most {
@@ -182,22 +189,24 @@ struct Fades {
 }
 
 impl Fades {
-    fn of(seam: &Seam, joints: usize, now: Mono) -> Fades {
-        let length_s = seam.length_ns() as f64 * 1e-9;
-        let mut fades = Fades {
+    fn none() -> Fades {
+        Fades {
             rates: heapless::Vec::new(),
             from: 0.0,
             per_s: 0.0,
-        };
+        }
+    }
+
+    fn read(&mut self, seam: &Seam, joints: usize, now: Mono) {
+        let length_s = seam.length_ns() as f64 * 1e-9;
         if seam.left_ns(now) > 0 {
-            fades.per_s = 1.0 / length_s;
-            fades.from = 1.0 - seam.left_ns(now) as f64 * 1e-9 * fades.per_s;
+            self.per_s = 1.0 / length_s;
+            self.from = 1.0 - seam.left_ns(now) as f64 * 1e-9 * self.per_s;
             for joint in 0..joints {
                 // Not more joints than there may be.
-                let _ = fades.rates.push(seam.rates(joint));
+                let _ = self.rates.push(seam.rates(joint));
             }
         }
-        fades
     }
 
     fn of_joint(&self, joint: usize) -> Option<&RatesOver> {
@@ -209,46 +218,66 @@ impl Fades {
     }
 }
 
-/// The most that was found of one joint, and the last look at it.
+/// The most that was found of any joint, in what may be planned for.
 #[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    at_s: f64,
-    rates: [f64; 3],
+struct Worst {
     speed: f64,
     force: f64,
     jerk: f64,
 }
 
-impl Found {
+impl Worst {
+    /// `before`: acceleration and jerk at the look before.
+    ///
     /// Velocity is judged also as what is left of it once the acceleration is taken back at the most jerk,
     /// `v + a |a| / 2 j`, which the governor keeps below the limit; `coast` is 1 / 2 j.
-    fn look(&mut self, at_s: f64, rates: [f64; 3], between: Between, coast: f64) {
-        let ([v, a, j], [_, a_before, j_before]) = (rates, self.rates);
-        match between {
+    fn look(
+        &mut self,
+        look: &Look,
+        [v, a, j]: [f64; 3],
+        (a_before, j_before): (f64, f64),
+        most: &Most,
+    ) {
+        match look.between {
             Between::Nothing => {}
             Between::Mean => {
-                let mean = (a - a_before) / (at_s - self.at_s);
-                self.jerk = self.jerk.max(mean.abs());
+                let mean = (a - a_before) * look.per_way;
+                self.jerk = self.jerk.max(mean.abs() * most.per_jerk);
             }
             Between::Peak => {
-                let mean = (a - a_before) / (at_s - self.at_s);
-                // Control points of the parabola, and of its integral, between which each stays (Bernstein).
-                let way_s = at_s - self.at_s;
+                // Control points of the parabola, and of its integral, between which each stays (Bernstein): mostly they tell
+                // that nothing there is worse than what was found.
+                let mean = (a - a_before) * look.per_way;
                 let middle = 3.0 * mean - j_before - j;
-                self.jerk = self.jerk.max(peak(j_before, middle, j));
-                let (near, far) = (a_before + way_s * j_before / 3.0, a - way_s * j / 3.0);
-                if near.abs().max(far.abs()) > self.force {
-                    let bow = [j_before, middle, j].map(|j| j * way_s);
-                    self.force = self.force.max(crest(a_before, bow));
+                let bound = j_before.abs().max(j.abs()).max(middle.abs());
+                if bound * most.per_jerk > self.jerk {
+                    let peak = peak(j_before, middle, j);
+                    self.jerk = self.jerk.max(peak * most.per_jerk);
+                }
+                let third_s = look.way_s * (1.0 / 3.0);
+                let (near, far) = (a_before + third_s * j_before, a - third_s * j);
+                if near.abs().max(far.abs()) * most.per_acceleration > self.force {
+                    let bow = [j_before, middle, j].map(|j| j * look.way_s);
+                    let crest = crest(a_before, bow);
+                    self.force = self.force.max(crest * most.per_acceleration);
                 }
             }
         }
-        if at_s > 0.0 {
-            let left = v + coast * a * a.abs();
-            self.speed = self.speed.max(v.abs()).max(left.abs());
-            self.force = self.force.max(a.abs());
-        }
-        (self.at_s, self.rates) = (at_s, rates);
+        let left = v + most.coast * a * a.abs();
+        self.speed = self.speed.max(v.abs().max(left.abs()) * most.per_velocity);
+        self.force = self.force.max(a.abs() * most.per_acceleration);
+    }
+
+    /// Whether it is more than `enough`.
+    fn is_beyond(&self, enough: f64) -> bool {
+        self.speed > enough || self.force > enough * enough || self.jerk > enough * enough * enough
+    }
+
+    /// How many times too fast.
+    fn excess(&self) -> f64 {
+        self.speed
+            .max(libm::sqrt(self.force))
+            .max(libm::cbrt(self.jerk))
     }
 }
 
@@ -325,7 +354,8 @@ mod tests {
             per_s: 20.0,
             last: 15.0,
         };
-        let looks = course.looks(0.4, 0.07, 0.005);
+        let mut looks = Looks::new();
+        course.look(&mut looks, 0.4, 0.07, 0.005);
         let all: Vec<f64> = looks.iter().map(|look| look.at_s).collect();
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
         assert!((all.last().expect("looks") - 0.4).abs() < 1e-12);
@@ -343,17 +373,15 @@ mod tests {
             per_s: 20.0,
             last: 15.0,
         };
-        let pieces: Vec<isize> = early
-            .looks(0.4, 0.0, 0.005)
-            .iter()
-            .map(|look| look.spot.piece)
-            .collect();
+        early.look(&mut looks, 0.4, 0.0, 0.005);
+        let pieces: Vec<isize> = looks.iter().map(|look| look.spot.piece).collect();
         assert!(pieces.contains(&-1) && pieces.contains(&4), "{pieces:?}");
         let over = Course {
             from: 15.0,
             per_s: 20.0,
             last: 15.0,
         };
-        assert_eq!(over.looks(0.4, 0.0, 0.005).len(), 1);
+        over.look(&mut looks, 0.4, 0.0, 0.005);
+        assert_eq!(looks.len(), 1);
     }
 }

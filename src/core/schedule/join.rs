@@ -3,7 +3,7 @@
 
 use super::pace;
 use super::seam::{Motion, Seam};
-use super::{Schedule, curve};
+use super::{Merge, Schedule, curve};
 use crate::core::chunk::Chunk;
 use crate::core::units::Mono;
 
@@ -83,9 +83,11 @@ impl Schedule {
 
     fn found(&self, from: &From<'_>) -> Way {
         let meant = self.tried(from, 1.0, [0; 2], HOPELESS);
-        if meant.excess <= 1.0 {
+        let meant_fits = meant.excess <= 1.0;
+        if meant_fits && meant.way.seam.length_ns() <= AHEAD_MAX_NS {
             return meant.way;
         }
+        // A fade that lasts beyond what is looked at hides a plan which is too fast by itself.
         let alone = Way {
             seam: Seam::NONE,
             ..meant.way
@@ -97,7 +99,14 @@ impl Schedule {
         } else {
             meant
         };
-        let mut best = meant.or(slower);
+        let mut best = if meant_fits { slower } else { meant.or(slower) };
+        let least = |best: Tried| {
+            if best.excess > 1.0 {
+                best.or(meant).way
+            } else {
+                best.way
+            }
+        };
         let mut last = slower;
         for turn in 0..TURNS_LONGER {
             if best.excess <= 1.0 {
@@ -114,7 +123,7 @@ impl Schedule {
             last = self.tried(from, rate, [late_ns, least_ns], best.excess);
             best = best.or(last);
             if best.excess > PACELESS {
-                return best.way;
+                return least(best);
             }
         }
         last = slower;
@@ -126,7 +135,7 @@ impl Schedule {
             last = self.tried(from, rate, [0; 2], best.excess);
             best = best.or(last);
         }
-        best.way
+        least(best)
     }
 
     /// The plan put off by `late_ns`, with a seam of at least `least_ns`; exceeding by more than `enough`, it is as good as any
@@ -169,6 +178,55 @@ impl Schedule {
         self.look_at = now.plus_ns(self.ahead_ns(&self.seam, now) / 2);
         self.plan()
             .is_some_and(|plan| self.excess(&plan.merged, &self.way(), now, 1.0) > 1.0)
+    }
+
+    /// When the next chunk may take over. One that is played slower is not waited for longer than one that is not, or newer ones
+    /// would take its place until the old plan is over; up to one action early the curve leads to its first.
+    pub(super) fn due_at(&self) -> Mono {
+        let lost_ns = self.pace.lost_since(self.next.provenance().captured);
+        let early_ns = lost_ns.min(self.next.period_ns());
+        self.next.first_at().minus_ns(early_ns)
+    }
+
+    /// Shifts the next chunk so that its action `event` comes when the seam to it is over.
+    pub(super) fn wait_for(&mut self, event: usize, now: Mono) {
+        let Some(last) = &self.last else { return };
+        let before = last.advanced(self.config.period_ns as f64 * 1e-9);
+        let there = curve::sample(&self.next, &self.config.kinds, self.next.at(event))
+            .at_rate(self.pace.rate());
+        let lead_ns = self.seam_between(&before, &there, now, 0).length_ns();
+        let way_ns = self.next.period_ns().saturating_mul(event as u64);
+        self.move_next(now.plus_ns(lead_ns).minus_ns(way_ns).min(now));
+    }
+
+    /// The seam from `before`, which the last tick's motion leads to, to `after`.
+    pub(super) fn seam_between(
+        &self,
+        before: &Motion,
+        after: &Motion,
+        now: Mono,
+        gentle_max_ns: u64,
+    ) -> Seam {
+        let least_ns = match self.config.merge {
+            Merge::Blend { blend_ns } => blend_ns,
+            Merge::Replace
+            | Merge::Ensemble { .. }
+            | Merge::Aggregate(_)
+            | Merge::Smooth { .. } => self.config.period_ns,
+        };
+        let length_ns = if before.at_rest() {
+            least_ns.max(self.config.start_ns)
+        } else {
+            // What was begun gently goes on so; without a bound each seam would be longer than the one before.
+            least_ns.max(self.seam.left_ns(now).min(self.config.start_ns))
+        };
+        Seam::between(
+            before,
+            after,
+            now,
+            [length_ns, gentle_max_ns],
+            (&self.config.kinds, &self.bounds),
+        )
     }
 
     pub(super) fn way(&self) -> Way {

@@ -40,6 +40,8 @@ pub struct Ladder {
     pub hold_ns: u64,
     /// By how much plans were stretched to keep to the limits in force.
     pub stretched_ns: u64,
+    /// Time in which some joint's step was curbed, as no way was found that keeps to the limits in force.
+    pub curbed_ns: u64,
     /// Times that a plan ran out before its successor came.
     pub ran_out: u64,
     /// Chunks that were dropped because they came later than they were made for.
@@ -56,9 +58,15 @@ impl Ladder {
             slowing_ns: self.slowing_ns.saturating_sub(before.slowing_ns),
             hold_ns: self.hold_ns.saturating_sub(before.hold_ns),
             stretched_ns: self.stretched_ns.saturating_sub(before.stretched_ns),
+            curbed_ns: self.curbed_ns.saturating_sub(before.curbed_ns),
             ran_out: self.ran_out.saturating_sub(before.ran_out),
             outrun: self.outrun.saturating_sub(before.outrun),
         }
+    }
+
+    /// One control period in which a step was curbed.
+    pub fn curbed(&mut self, period_ns: u64) {
+        self.curbed_ns = self.curbed_ns.saturating_add(period_ns);
     }
 
     /// One control period on `rung`.

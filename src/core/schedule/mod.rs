@@ -6,11 +6,12 @@
 //! observed begins with its first action: the plan was made for exactly that pose. Where an old and a new chunk overlap a rule decides the plan
 //! ([`merge`]). Between two actions the joints follow a C2 curve through the actions ([`curve`]); whenever the plan
 //! changes, the difference to what was being done is faded out by a motion whose jerk is bounded ([`seam`]). So the
-//! setpoints are C2 whatever the rule. A plan that asks for more than the limits in force is played slower ([`pace`]).
+//! setpoints are C2 whatever the rule. A plan that asks for more than the limits in force is played slower ([`pace`]), and
+//! no step that they forbid is proposed (`curb.rs`).
 //! When the plan ends the joints are slowed to rest ([`ladder`]), then nothing is
 //! said and the governor holds: nothing here repeats or catches up.
 //!
-//! It does not: enforce limits (the governor; what is proposed keeps to them where the plan can be played slower), decide whether the robot may move (the supervisor), know how old the
+//! It does not: enforce limits (the governor; what is proposed keeps to velocity, acceleration and jerk, not to positions and the space), decide whether the robot may move (the supervisor), know how old the
 //! joint state is (the governor).
 //!
 //! ```text
@@ -23,6 +24,7 @@
 mod ahead;
 mod answer;
 mod config;
+mod curb;
 pub mod curve;
 pub mod grip;
 mod join;
@@ -41,6 +43,7 @@ use crate::core::limits::JOINTS_MAX;
 use crate::core::units::Mono;
 pub use answer::{Absence, Intake, Step};
 pub use config::{Config, OnInstruction};
+use curb::Curb;
 use grip::Grip;
 use ladder::{Ladder, Rung, Slowing};
 pub use merge::Merge;
@@ -77,13 +80,17 @@ pub struct Schedule {
     bounds: heapless::Vec<Bound, JOINTS_MAX>,
     /// What plan and seam together may.
     most: heapless::Vec<Most, JOINTS_MAX>,
+    /// What a step may.
+    curbs: heapless::Vec<Curb, JOINTS_MAX>,
+    /// The last step was curbed: the motion goes on from where that led.
+    curbed: bool,
     /// When the plan ahead is to be held against the limits again.
     look_at: Mono,
     slowing: Option<Slowing>,
     ended: bool,
     last: Option<Motion>,
-    /// What was emitted at the two ticks before that.
-    trail: [[f64; JOINTS_MAX]; 2],
+    /// What was emitted at the three ticks before that.
+    trail: [[f64; JOINTS_MAX]; 3],
     /// Nothing was proposed since the reset: wherever it is, it stands there. What tells where that is may be noisy.
     standing: bool,
     grip: Grip,
@@ -127,6 +134,12 @@ impl Schedule {
                 .iter()
                 .map(|limits| limits.most(InForce::FULL))
                 .collect(),
+            curbs: config
+                .limits
+                .iter()
+                .map(|limits| Curb::of(limits, InForce::FULL, config.period_ns as f64 * 1e-9))
+                .collect(),
+            curbed: false,
             config,
             plans: (Plan::blank(), Plan::blank()),
             active: Active::Neither,
@@ -141,7 +154,7 @@ impl Schedule {
             slowing: None,
             ended: false,
             last: None,
-            trail: [[0.0; JOINTS_MAX]; 2],
+            trail: [[0.0; JOINTS_MAX]; 3],
             standing: true,
             grip: Grip::default(),
             resting_from: None,
@@ -170,7 +183,8 @@ impl Schedule {
         self.slowing = None;
         self.ended = false;
         self.last = Some(Motion::resting(at));
-        self.trail = [at.position; 2];
+        self.trail = [at.position; 3];
+        self.curbed = false;
         self.standing = true;
         self.grip.reset(&at.position);
         self.cut = NEVER;
@@ -203,10 +217,16 @@ impl Schedule {
             self.look_at = Mono(0);
         }
         self.in_force = in_force;
-        let slots = self.bounds.iter_mut().zip(&mut self.most);
-        for ((bound, most), limits) in slots.zip(&self.config.limits) {
+        let period_s = self.config.period_ns as f64 * 1e-9;
+        let slots = self
+            .bounds
+            .iter_mut()
+            .zip(&mut self.most)
+            .zip(&mut self.curbs);
+        for (((bound, most), curb), limits) in slots.zip(&self.config.limits) {
             *bound = limits.bound(in_force);
             *most = limits.most(in_force);
+            *curb = Curb::of(limits, in_force, period_s);
         }
     }
 
@@ -295,18 +315,19 @@ impl Schedule {
     pub fn step(&mut self, now: Mono, held_at: Option<&Setpoint>) -> Step {
         if let Some(actual) = held_at {
             if self.standing {
-                self.trail = [actual.position; 2];
+                self.trail = [actual.position; 3];
             }
-            let [first, second] = &self.trail;
+            let [_, first, second] = &self.trail;
             let positions = [first, second, &actual.position];
             let period_s = self.config.period_ns as f64 * 1e-9;
             self.last = Some(Motion::through(positions, &self.config.kinds, period_s));
             self.grip.was_told(&actual.position);
             self.slowing = None;
+            self.curbed = false;
         }
         if let Some(last) = &self.last {
-            let [_, second] = self.trail;
-            self.trail = [second, *last.position()];
+            let [_, second, third] = self.trail;
+            self.trail = [second, third, *last.position()];
         }
         let lost_ns = self.pace.pass(now);
         self.put_off(lost_ns);
@@ -326,6 +347,7 @@ impl Schedule {
         let provenance = chunk.provenance();
         let action = now.since_ns(chunk.first_at()) / chunk.period_ns().max(1);
         let action = action.min(chunk.steps() as u64 - 1) as u16;
+        let mut rests = false;
         let (rung, motion) = if now <= self.plan_end(chunk) {
             let mut motion = self.planned(chunk, &self.way(), now, 0);
             self.grip_ahead(&mut motion, chunk, now);
@@ -333,7 +355,10 @@ impl Schedule {
             (if fresh { Rung::Fresh } else { Rung::Tail }, Some(motion))
         } else {
             match self.slow(now) {
-                Some(motion) => (Rung::Slowing, Some(motion)),
+                Some((motion, over)) => {
+                    rests = over;
+                    (Rung::Slowing, Some(motion))
+                }
                 None => (Rung::Hold, None),
             }
         };
@@ -345,6 +370,11 @@ impl Schedule {
                 Absence::Ended
             });
         };
+        let curbed = self.curb(&mut motion);
+        if rests && !curbed {
+            self.ended = true;
+            self.ran_out();
+        }
         self.grip.tell(&mut motion, &self.config.kinds, now);
         self.last = Some(motion);
         self.standing = false;
@@ -414,8 +444,8 @@ impl Schedule {
         chunk.last_at().min(self.end).min(expiry).min(self.cut)
     }
 
-    /// The way to rest, begun at the last tick; none once the joints are at rest.
-    fn slow(&mut self, now: Mono) -> Option<Motion> {
+    /// The way to rest, begun at the last tick, and whether it is over; none once the joints are at rest.
+    fn slow(&mut self, now: Mono) -> Option<(Motion, bool)> {
         if self.ended {
             return None;
         }
@@ -429,12 +459,7 @@ impl Schedule {
         let slowing = self
             .slowing
             .get_or_insert_with(|| Slowing::begin(last, from, &self.bounds));
-        let (motion, over) = slowing.at(now, &self.config.kinds);
-        if over {
-            self.ended = true;
-            self.ran_out();
-        }
-        Some(motion)
+        Some(slowing.at(now, &self.config.kinds))
     }
 
     /// The joints came to rest, and not because the policy wanted them to.
@@ -451,7 +476,7 @@ impl Schedule {
         if self.waiting && (self.next_end <= now || expiry < now) {
             self.waiting = false;
         }
-        let due = self.waiting && self.next.first_at() <= now && self.not_before <= now;
+        let due = self.waiting && self.due_at() <= now && self.not_before <= now;
         let mut gentle_max_ns = u64::MAX;
         if due {
             let observed = self.next.provenance().captured;
@@ -468,7 +493,8 @@ impl Schedule {
             self.pace.set(now, 1.0);
             return;
         }
-        if !(due || held || self.must_change_pace(now)) {
+        let anew = due || held || self.must_change_pace(now);
+        if !(anew || self.curbed) {
             return;
         }
         let Some(last) = &self.last else {
@@ -476,7 +502,11 @@ impl Schedule {
             return;
         };
         let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-        self.join(&before, now, gentle_max_ns.min(self.between_ns));
+        if anew {
+            self.join(&before, now, gentle_max_ns.min(self.between_ns));
+        } else {
+            self.go_on(&before, now);
+        }
     }
 
     /// The gripper's event that beginning at `now` would step over: what is told ahead is stepped over earlier.
@@ -525,46 +555,11 @@ impl Schedule {
         self.ladder.stretched_ns = self.ladder.stretched_ns.saturating_add(lost_ns);
     }
 
-    /// Shifts the next chunk so that its action `event` comes when the seam to it is over.
-    fn wait_for(&mut self, event: usize, now: Mono) {
-        let Some(last) = &self.last else { return };
-        let before = last.advanced(self.config.period_ns as f64 * 1e-9);
-        let there = curve::sample(&self.next, &self.config.kinds, self.next.at(event))
-            .at_rate(self.pace.rate());
-        let lead_ns = self.seam_between(&before, &there, now, 0).length_ns();
-        let way_ns = self.next.period_ns().saturating_mul(event as u64);
-        self.move_next(now.plus_ns(lead_ns).minus_ns(way_ns).min(now));
-    }
-
     /// Places the next chunk anew: it is meant to be over later by as much.
     fn move_next(&mut self, first_at: Mono) {
         let later_ns = first_at.since_ns(self.next.first_at());
         self.next_end = self.next_end.plus_ns(later_ns);
         self.next.move_to(first_at);
-    }
-
-    /// The seam from `before`, which the last tick's motion leads to, to `after`.
-    fn seam_between(&self, before: &Motion, after: &Motion, now: Mono, gentle_max_ns: u64) -> Seam {
-        let least_ns = match self.config.merge {
-            Merge::Blend { blend_ns } => blend_ns,
-            Merge::Replace
-            | Merge::Ensemble { .. }
-            | Merge::Aggregate(_)
-            | Merge::Smooth { .. } => self.config.period_ns,
-        };
-        let length_ns = if before.at_rest() {
-            least_ns.max(self.config.start_ns)
-        } else {
-            // What was begun gently goes on so; without a bound each seam would be longer than the one before.
-            least_ns.max(self.seam.left_ns(now).min(self.config.start_ns))
-        };
-        Seam::between(
-            before,
-            after,
-            now,
-            [length_ns, gentle_max_ns],
-            (&self.config.kinds, &self.bounds),
-        )
     }
 
     fn take_next(&mut self, now: Mono) {

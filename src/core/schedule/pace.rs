@@ -68,7 +68,7 @@ const SHARE_MIN: f64 = 0.02;
 impl Rates {
     /// What of these is in force.
     #[must_use]
-    fn of(&self, in_force: InForce) -> Rates {
+    pub(super) fn of(&self, in_force: InForce) -> Rates {
         Rates {
             velocity_max: self.velocity_max * in_force.velocity.max(SHARE_MIN),
             acceleration_max: self.acceleration_max * in_force.acceleration.max(SHARE_MIN),

@@ -53,7 +53,10 @@ fn a_gripper_that_closes_does_not_make_the_arms_seam_last() {
     .collect();
     let mut schedule = Schedule::new(config);
     let chunk = |id, captured_ms, closed: f32| {
-        let values: Vec<f32> = (1..=16).flat_map(|i| [0.05 * i as f32, closed]).collect();
+        let seen = 1e-3 * (captured_ms - 100) as f32;
+        let values: Vec<f32> = (1..=16)
+            .flat_map(|i| [seen + 0.05 * i as f32, closed])
+            .collect();
         let provenance = Provenance {
             chunk_id: id,
             captured: Mono(captured_ms * MS),
@@ -69,7 +72,7 @@ fn a_gripper_that_closes_does_not_make_the_arms_seam_last() {
         .expect("a good chunk")
     };
     schedule.offer(Mono(200 * MS), &chunk(1, 100, 0.0));
-    schedule.step(Mono(200 * MS), None);
+    follow(&mut schedule, 200, 305);
     schedule.offer(Mono(305 * MS), &chunk(2, 200, 1.0));
     schedule.step(Mono(305 * MS), None);
     assert!(

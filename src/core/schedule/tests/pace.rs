@@ -23,30 +23,7 @@ fn swing(id: u32, captured_ms: u64, [reach, omega]: [f64; 2], behind_ms: f64) ->
     Chunk::new(captured, 50 * MS, 2, &values, provenance).expect("a good chunk")
 }
 
-/// What a swing must keep to: share of the velocity in force, and of its way there and back.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    velocity: f64,
-    way: f64,
-}
-
-const ALL: Kept = Kept {
-    velocity: 1.0,
-    way: 1.8,
-};
-/// What is known to be kept by nearly any draw up to 300 ms late. See docs/decisions.md for what is not.
-const NEARLY: Kept = Kept {
-    velocity: 1.05,
-    way: 1.0,
-};
-
 proptest! {
-    // From one seed: the promise is not kept for every plan. Some one draw in a thousand exceeds its velocity, and no test
-    // that fails by chance tells more than that.
-    #![proptest_config(ProptestConfig {
-        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
-        ..ProptestConfig::default()
-    })]
     /// A plan that is up to four times too fast, under any share of the limits that may grow: it keeps to
     /// them at every tick, goes where the plan goes, and never runs out.
     #[test]
@@ -58,23 +35,23 @@ proptest! {
         grows_ms in 0u64..6000,
         rule in prop::sample::select(vec![Merge::Replace, Merge::Blend { blend_ns: 100 * MS }]),
     ) {
-        swings(Swing { reach, speed, delay_ms, shares, grows_ms, rule }, ALL)?;
+        swings(Swing { reach, speed, delay_ms, shares, grows_ms, rule })?;
     }
 }
 
-proptest! {
-    /// The same, drawn freely and up to 300 ms late, against wider bounds: nothing worse than what is known.
-    #[test]
-    fn no_plan_that_is_too_fast_goes_far_beyond(
-        reach in 0.1f64..0.8,
-        speed in 0.2f64..2.0,
-        delay_ms in (12u64..60).prop_map(|x| 5 * x),
-        shares in (0.5f64..1.0, 0.5f64..1.0),
-        grows_ms in 0u64..6000,
-        rule in prop::sample::select(vec![Merge::Replace, Merge::Blend { blend_ns: 100 * MS }]),
-    ) {
-        swings(Swing { reach, speed, delay_ms, shares, grows_ms, rule }, NEARLY)?;
-    }
+/// A fade that lasts longer than what is looked at once hid that the plan behind it was too fast: it was joined at full rate, was
+/// left again and again, and the robot got to a third of the way in six seconds.
+#[test]
+fn a_long_fade_does_not_hide_a_plan_that_is_too_fast() {
+    let swing = Swing {
+        reach: 0.6941,
+        speed: 1.9636,
+        delay_ms: 395,
+        shares: (0.6657, 0.526),
+        grows_ms: 5993,
+        rule: Merge::Blend { blend_ns: 100 * MS },
+    };
+    swings(swing).expect("there and back");
 }
 
 /// The plan's first actions once asked for 591 of 500 rad/s3, between two looks at it.
@@ -88,12 +65,12 @@ fn a_plan_with_a_kink_at_its_first_action_is_played_slower_too() {
         grows_ms: 4605,
         rule: Merge::Replace,
     };
-    swings(swing, ALL).expect("within the limits");
+    swings(swing).expect("within the limits");
     let blended = Swing {
         rule: Merge::Blend { blend_ns: 100 * MS },
         ..swing
     };
-    swings(blended, ALL).expect("within the limits");
+    swings(blended).expect("within the limits");
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +83,7 @@ struct Swing {
     rule: Merge,
 }
 
-fn swings(asked: Swing, kept: Kept) -> Result<(), TestCaseError> {
+fn swings(asked: Swing) -> Result<(), TestCaseError> {
     let Swing {
         reach,
         speed,
@@ -155,15 +132,12 @@ fn swings(asked: Swing, kept: Kept) -> Result<(), TestCaseError> {
             let v = (q - before[2]) / dt;
             let a = (q - 2.0 * before[2] + before[1]) / (dt * dt);
             let j = (q - 3.0 * before[2] + 3.0 * before[1] - before[0]) / (dt * dt * dt);
-            prop_assert!(
-                v.abs() <= kept.velocity * in_force.velocity,
-                "{v} at {ms} ms"
-            );
-            prop_assert!(
-                a.abs() <= 1.05 * 10.0 * in_force.acceleration,
-                "{a} at {ms} ms"
-            );
-            prop_assert!(j.abs() <= 1.1 * 500.0, "{j} at {ms} ms");
+            // But for rounding, in the differences that the governor sees.
+            let hair = 1.0 + 1e-6;
+            prop_assert!(v.abs() <= hair * in_force.velocity, "{v} at {ms} ms");
+            let force = 10.0 * in_force.acceleration;
+            prop_assert!(a.abs() <= hair * force, "{a} at {ms} ms");
+            prop_assert!(j.abs() <= hair * 500.0, "{j} at {ms} ms");
             positions.push(q);
         }
     }
@@ -172,7 +146,7 @@ fn swings(asked: Swing, kept: Kept) -> Result<(), TestCaseError> {
     // It does go there.
     let most = positions.iter().fold(0.0_f64, |most, q| most.max(*q));
     prop_assert!(
-        most > kept.way * reach || omega * 4.0 < std::f64::consts::PI,
+        most > 1.8 * reach || omega * 4.0 < std::f64::consts::PI,
         "{most} of {reach}"
     );
     Ok(())
@@ -210,4 +184,47 @@ fn a_plan_that_is_played_slower_is_over_when_it_was_meant_to_be() {
         !stop.is_empty() && absent == Some(Absence::Ended),
         "it slows"
     );
+}
+
+/// At a tenth of its speed the robot takes half a second to a plan's first action. It does not go on with an old plan until then,
+/// while ever newer ones wait.
+#[test]
+fn a_robot_that_is_slowed_still_follows_the_newest_plan() {
+    let mut slowed = config(Merge::Replace);
+    for limits in &mut slowed.limits {
+        limits.velocity_max = 1.0;
+    }
+    let mut schedule = Schedule::new(slowed);
+    schedule.limits_in_force(InForce {
+        velocity: 0.1,
+        acceleration: 1.0,
+    });
+    schedule.reset(&Setpoint::at_rest(&[0.0, 0.0]));
+    let (mut last, mut seen) = (0.0, 0.0);
+    for ms in (100..5_000u64).step_by(5) {
+        if ms % 100 == 20 {
+            // Observed 20 ms ago, from where the robot was: its first action is due 50 ms after that.
+            let id = (ms / 100) as u32;
+            let newest = line(id, ms - 20, seen as f32, 1.0);
+            assert_eq!(schedule.offer(Mono(ms * MS), &newest), Intake::Taken);
+        }
+        if let Step::Setpoint {
+            setpoint,
+            provenance,
+            ..
+        } = schedule.step(Mono(ms * MS), None)
+        {
+            let captured = provenance.captured.0 / MS;
+            assert!(
+                ms < 1_000 || ms - captured <= 250,
+                "{ms} ms: of {captured} ms"
+            );
+            last = setpoint.position[0];
+        }
+        if ms % 100 == 0 {
+            seen = last;
+        }
+    }
+    assert_eq!(schedule.ladder().ran_out, 0);
+    assert!((0.35..0.49).contains(&last), "4.8 s at 0.1 rad/s: {last}");
 }

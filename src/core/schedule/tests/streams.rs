@@ -4,100 +4,46 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Steps `schedule` to `now` and holds what it says against the tick before.
-///
-/// Between two ticks the acceleration may change by the bound's jerk and by what the plan's own curve does; at a
-/// hand-over it may not change at all. Position and velocity must be the integrals.
-fn checked_step(
-    schedule: &mut Schedule,
-    now: Mono,
-    newest: &mut Mono,
-) -> Result<(), TestCaseError> {
-    let before = schedule.last;
-    let plan_before = schedule
-        .plan()
-        .map(|plan| plan.merged.provenance().chunk_id);
-    let period_ns = schedule.config.period_ns;
-    let dt = period_ns as f64 * 1e-9;
-    let Step::Setpoint {
-        provenance,
-        setpoint,
-        ..
-    } = schedule.step(now, None)
-    else {
-        return Ok(());
-    };
-    prop_assert!(setpoint.position.iter().all(|p| p.is_finite()));
-    prop_assert!(provenance.captured >= *newest, "an older observation");
-    *newest = provenance.captured;
-    let expiry = provenance
-        .captured
-        .plus_ns(schedule.config.chunk_age_max_ns);
-    prop_assert!(
-        schedule.slowing.is_some() || now <= expiry,
-        "a stale action"
-    );
-    let (Some(before), Some(after)) = (before, schedule.last) else {
-        return Ok(());
-    };
-    let plan = &schedule.plan().expect("a plan").merged;
-    // At a hand-over, and wherever else a seam begins: the pace may have changed there.
-    let begun = schedule.seam_ns() > 0 && schedule.seam.left_ns(now) == schedule.seam_ns();
-    let handed_over = begun || plan_before != Some(plan.provenance().chunk_id);
-    let kinds = &schedule.config.kinds;
-    let rate = schedule.rate();
-    let curve = |at| curve::sample(plan, kinds, at).at_rate(rate);
-    let way_ns = (rate * period_ns as f64) as u64;
-    let (from, to) = (curve(now.minus_ns(way_ns)), curve(now));
-    // A mixed plan falls back to the newest chunk where the older one ends, as the published rules do; caught there by a
-    // seam, it has accelerations that no joint has, for which the longest seam and the longest stop are too short.
-    let cut_short = schedule
-        .slowing
-        .is_some_and(|slowing| slowing.is_cut_short())
-        || schedule.seam_ns() > 9_900 * MS;
-    let whole = handed_over || schedule.slowing.is_some();
-    for (((a, b), c), d) in before
-        .joints()
-        .zip(after.joints())
-        .zip(from.joints())
-        .zip(to.joints())
-    {
-        // What the scheduler adds to the plan's own curve, which is C2 by itself; at a hand-over and while slowing
-        // the whole motion.
-        let [a, b] = if whole {
-            [a, b]
-        } else {
-            [
-                [a[0] - c[0], a[1] - c[1], a[2] - c[2]],
-                [b[0] - d[0], b[1] - d[1], b[2] - d[2]],
-            ]
+/// What was said until now.
+#[derive(Default)]
+struct Heard {
+    newest: Mono,
+    /// At the last three ticks; a robot that is told nothing stands.
+    positions: [[f64; 2]; 3],
+}
+
+impl Heard {
+    /// Steps `schedule` to `now` and holds what it says against what was said before: whatever comes, the differences of the
+    /// positions from tick to tick are within the joints' acceleration and jerk.
+    fn step(&mut self, schedule: &mut Schedule, now: Mono) -> Result<(), TestCaseError> {
+        let dt = schedule.config.period_ns as f64 * 1e-9;
+        let [first, second, third] = self.positions;
+        let position = match schedule.step(now, None) {
+            Step::None(_) => third,
+            Step::Setpoint {
+                provenance,
+                setpoint,
+                ..
+            } => {
+                prop_assert!(setpoint.position.iter().all(|p| p.is_finite()));
+                prop_assert!(provenance.captured >= self.newest, "an older observation");
+                self.newest = provenance.captured;
+                let age_max_ns = schedule.config.chunk_age_max_ns;
+                let expiry = provenance.captured.plus_ns(age_max_ns);
+                let slows = schedule.slowing.is_some() || schedule.curbed;
+                prop_assert!(slows || now <= expiry, "a stale action");
+                [setpoint.position[0], setpoint.position[1]]
+            }
         };
-        let changed = (b[2] - a[2]).abs();
-        let most = if handed_over {
-            0.0
-        } else {
-            1.01 * BOUND.jerk_max * dt
-        };
-        prop_assert!(
-            changed <= most + 1e-6 || cut_short,
-            "acceleration {} to {}",
-            a[2],
-            b[2]
-        );
-        // The trapezium is exact but for what the jerk does within a tick.
-        let jerk = changed.max(BOUND.jerk_max * dt) / dt;
-        let moved = b[0] - a[0] - 0.5 * dt * (a[1] + b[1]);
-        prop_assert!(
-            moved.abs() <= jerk * dt.powi(3) + 1e-9,
-            "position off its velocity by {moved}"
-        );
-        let sped = b[1] - a[1] - 0.5 * dt * (a[2] + b[2]);
-        prop_assert!(
-            sped.abs() <= jerk * dt * dt + 1e-9,
-            "velocity off by {sped}"
-        );
+        for (((q0, q1), q2), q3) in first.iter().zip(second).zip(third).zip(position) {
+            let a = (q3 - 2.0 * q2 + q1) / (dt * dt);
+            let j = (q3 - 3.0 * q2 + 3.0 * q1 - q0) / (dt * dt * dt);
+            prop_assert!(a.abs() <= LIMITS.acceleration_max + 1e-6, "{a} rad/s2");
+            prop_assert!(j.abs() <= LIMITS.jerk_max + 1e-3, "{j} rad/s3");
+        }
+        self.positions = [second, third, position];
+        Ok(())
     }
-    Ok(())
 }
 
 /// A chunk on its way: capture, delay, copies, start, slope, steps, spoilt.
@@ -160,7 +106,7 @@ proptest! {
         let chunks: Vec<(u64, u8, Chunk)> = sent.iter().enumerate()
             .filter_map(|(id, s)| Some(((s.0 + s.1) / 5, s.2, sent_chunk(id, *s)?)))
             .collect();
-        let mut newest = Mono(0);
+        let mut heard = Heard::default();
         for tick in 0..1300u64 {
             let now = Mono(tick * TICK);
             if tick == instructed_ms / 5 {
@@ -176,7 +122,7 @@ proptest! {
                     schedule.offer(now, chunk);
                 }
             }
-            checked_step(&mut schedule, now, &mut newest)?;
+            heard.step(&mut schedule, now)?;
         }
     }
 }
@@ -195,7 +141,7 @@ fn two_days_without_a_slip() {
             .wrapping_add(1442695040888963407);
         (state >> 33) % below
     };
-    let (mut newest, mut waiting, mut taken) = (Mono(0), None, 0u32);
+    let (mut heard, mut waiting, mut taken) = (Heard::default(), None, 0u32);
     for tick in 1..48 * 3600 * 50u64 {
         let now = Mono(tick * 20 * MS);
         if tick.is_multiple_of(7) && draw(10) > 0 {
@@ -214,7 +160,7 @@ fn two_days_without_a_slip() {
         if let Some((_, chunk)) = waiting.take_if(|(at, _)| *at <= tick) {
             taken += u32::from(schedule.offer(now, &chunk) == Intake::Taken);
         }
-        checked_step(&mut schedule, now, &mut newest).expect("a smooth step");
+        heard.step(&mut schedule, now).expect("a smooth step");
     }
     assert!(taken > 100_000, "{taken}");
     let ladder = schedule.ladder();
