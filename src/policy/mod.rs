@@ -287,7 +287,7 @@ impl Policy {
         self.graph.tells_presence()
     }
 
-    /// See [`Engine::lost`](crate::ports::Engine::lost).
+    /// See [`Engine::lost`].
     #[must_use]
     pub fn lost(&self) -> bool {
         self.graph.lost()

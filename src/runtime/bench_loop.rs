@@ -127,7 +127,7 @@ pub fn serve(
 ) -> Result<(), LoopFault> {
     let period_ns = deployment.config.control.period_ns;
     let cameras = 1 + deployment.config.more_cameras.len();
-    let mut inference = deployment.inference;
+    let mut inference = deployment.mind;
     let mut now = Mono(0);
     let mut world: Option<World> = None;
     for (index, line) in input.lines().enumerate() {
