@@ -157,7 +157,8 @@ fn read_stats(bundle: &Bundle, stats: &StatsFile, names: &[String]) -> Result<St
     Stats::read(&file, &stats.file, &stats.key, names)
 }
 
-fn read_text(bundle: &Bundle) -> Result<Text, Vec<Problem>> {
+/// The bundle's tokenizer.
+pub(crate) fn read_text(bundle: &Bundle) -> Result<Text, Vec<Problem>> {
     let name = &bundle.text.tokenizer;
     let bytes = bundle
         .folder()

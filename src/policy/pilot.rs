@@ -16,20 +16,20 @@ use crate::core::observation::JointState;
 use crate::core::units::Mono;
 use crate::policy::answer::Plan;
 use crate::policy::binding::{Binding, Named};
+use crate::policy::bundle::Bundle;
 use crate::policy::decode::post::Post;
 use crate::policy::manifest::{Unit, at};
 use crate::policy::means::{self, Body};
 use crate::policy::parity::Parity;
-use crate::policy::staged::bundle::is_staged;
+use crate::policy::staged::bundle::{Opened, is_staged};
 use crate::policy::staged::manifest::ActionFile;
 use crate::policy::staged::onward::Running;
 use crate::policy::staged::words::Speech;
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::text::{Instruction, InstructionFault, Text};
-use crate::policy::{EngineLoader, InferFault, InferTiming, LoadOptions, Policy};
+use crate::policy::{EngineLoader, InferFault, InferTiming, LoadOptions, Policy, load};
 use crate::ports::Frame;
 use std::path::Path;
-use std::sync::Arc;
 
 /// A gripper a little beyond its travel is at its end; further off, the numbers are of another convention (-1 to 1).
 const GRIPPER_SLACK: f32 = 0.5;
@@ -67,20 +67,33 @@ struct Several {
 }
 
 /// How sentences become instructions, away from the inference thread. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Words {
     /// Of a bundle of one graph.
     One(Text),
     /// Of a staged bundle.
     Staged(Speech),
-    /// Of a policy that another process runs.
-    Apart(Arc<EncodeApart>),
 }
 
-/// Has a sentence read by another process.
-pub type EncodeApart = dyn Fn(&str) -> Result<Instruction, InstructionFault> + Send + Sync;
-
 impl Words {
+    /// Those of the bundle in `dir`, without its engines; and the first bytes of its hash, as of [`Pilot::short_hash`].
+    ///
+    /// # Errors
+    /// Every [`Problem`] found.
+    pub fn read(dir: &Path) -> Result<(Words, u32), Vec<Problem>> {
+        if is_staged(dir) {
+            let opened = Opened::open(dir)?;
+            let [a, b, c, d, ..] = *opened.hash();
+            Ok((
+                Words::Staged(opened.speech()?),
+                u32::from_be_bytes([a, b, c, d]),
+            ))
+        } else {
+            let bundle = Bundle::open(dir)?;
+            Ok((Words::One(load::read_text(&bundle)?), bundle.short_hash()))
+        }
+    }
+
     /// A sentence as the policy reads it. Allocates.
     ///
     /// # Errors
@@ -89,7 +102,6 @@ impl Words {
         match self {
             Words::One(text) => text.encode(sentence),
             Words::Staged(speech) => speech.encode(sentence),
-            Words::Apart(encode) => encode(sentence),
         }
     }
 }

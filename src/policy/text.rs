@@ -71,9 +71,6 @@ pub enum InstructionFault {
         /// Sentences in the table.
         known: usize,
     },
-    /// Said by the process that tokenises, or of it.
-    #[error("{0}")]
-    Elsewhere(String),
 }
 
 impl From<PromptFault> for InstructionFault {

@@ -97,6 +97,26 @@ pub fn read(bytes: &[u8]) -> Result<(PackageFile, StagedFile), Vec<Problem>> {
 }
 
 impl Opened {
+    /// SHA-256 of its manifest.
+    #[must_use]
+    pub fn hash(&self) -> &crate::policy::folder::Hash {
+        &self.hash
+    }
+
+    /// How it reads sentences.
+    ///
+    /// # Errors
+    /// What is wrong with its tokenizer or table.
+    pub fn speech(&self) -> Result<Speech, Vec<Problem>> {
+        let words = words(&self.folder, self.file.text.as_ref())?;
+        let joints = self
+            .file
+            .state
+            .as_ref()
+            .map_or(0, |state| state.names.len());
+        Ok(Speech::new(words, joints))
+    }
+
     /// Opens and checks a folder.
     ///
     /// # Errors

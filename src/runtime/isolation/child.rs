@@ -15,7 +15,7 @@ use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
 use crate::runtime::inference::Insight;
 use crate::runtime::isolation::plane::{self, Far, Tally};
-use crate::runtime::isolation::talk::{self, Ask, Facts, Hello, Line, Tell};
+use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Take, Tell};
 use crate::runtime::isolation::{Handed, digest, keeper, unlike};
 use crate::runtime::mind::{Ends, Mind};
 use crate::runtime::telemetry::{Sample, tap};
@@ -67,7 +67,7 @@ pub fn run(started: impl FnOnce(&Crew) -> Result<(), String>) -> Result<(), Chil
     drop(std::fs::write("/proc/self/oom_score_adj", OOM_SCORE));
     let mut line = Line::new(socket);
     match Running::start(&hello, fds, started) {
-        Ok((mut running, facts)) => {
+        Ok((running, facts)) => {
             line.say(&Tell::Ready(facts), 1_000)
                 .map_err(ChildFault::Alone)?;
             running.listen(&mut line);
@@ -82,7 +82,6 @@ pub fn run(started: impl FnOnce(&Crew) -> Result<(), String>) -> Result<(), Chil
 }
 
 struct Running {
-    words: crate::policy::pilot::Words,
     instructions: mpsc::SyncSender<crate::policy::text::Instruction>,
     ending: Arc<AtomicBool>,
 }
@@ -132,12 +131,7 @@ impl Running {
             &deployment.engine,
             &deployment.parity,
         );
-        let Deployment {
-            config,
-            mind,
-            words,
-            ..
-        } = deployment;
+        let Deployment { config, mind, .. } = deployment;
         let mut fds = fds.into_iter();
         let (Some(memory), Some(bell)) = (fds.next(), fds.next()) else {
             return Err(refuse("no descriptors".to_owned()));
@@ -234,32 +228,18 @@ impl Running {
         drop(watching.set(crew.beats.clone()));
         started(&crew).map_err(refuse)?;
         let running = Running {
-            words,
             instructions,
             ending,
         };
         Ok((running, facts))
     }
 
-    /// Answers until the line is closed.
-    fn listen(&mut self, line: &mut Line) {
-        loop {
-            let said = match line.hear(1_000) {
-                Ok(None) => continue,
-                Ok(Some(Ask::Take(instruction))) => {
-                    // A thread that does not take them up is seen by its heartbeat.
-                    drop(self.instructions.try_send(instruction));
-                    continue;
-                }
-                Ok(Some(Ask::Encode { id, sentence })) => {
-                    let outcome = self.words.encode(&sentence);
-                    let outcome = outcome.map_err(|fault| fault.to_string());
-                    line.say(&Tell::Encoded { id, outcome }, 1_000)
-                }
-                Err(error) => Err(error),
-            };
-            if said.is_err() {
-                break;
+    /// Takes in instructions until the line is closed.
+    fn listen(self, line: &mut Line) {
+        while let Ok(said) = line.hear(1_000) {
+            if let Some(Take(instruction)) = said {
+                // A thread that does not take them up is seen by its heartbeat.
+                drop(self.instructions.try_send(instruction));
             }
         }
         // Cameras are closed by their threads.

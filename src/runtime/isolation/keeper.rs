@@ -14,8 +14,8 @@ use crate::ports::{Frame, Source, SourceFault};
 use crate::runtime::cameras::CameraOpenError;
 use crate::runtime::clock;
 use crate::runtime::isolation::plane::{self, Near, Tally, Writer};
-use crate::runtime::isolation::talk::{self, Ask, Facts, Hello, Line, Tell};
-use crate::runtime::isolation::{How, VERB, Wire, digest, unlike};
+use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Take, Tell};
+use crate::runtime::isolation::{How, VERB, digest};
 use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
 use crate::runtime::telemetry::Sample;
 use crate::runtime::threads::{self, Seat};
@@ -26,9 +26,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 
 /// The ferry comes round this often, or when the bell rings.
 pub(super) const ROUND_MS: u64 = 2;
@@ -69,7 +70,11 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn start(config: &Config, how: &How, was: Was) -> io::Result<(Process, Line)> {
+    /// Starts one; it then loads the policy.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn start(config: &Config, how: &How, was: Was) -> io::Result<(Process, Line)> {
         let (memory, memory_fd) = Mapping::create(plane::words(config))?;
         let bell =
             || Ok::<_, io::Error>(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -90,6 +95,8 @@ impl Process {
         command
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_USEC");
+        // A Ctrl-C is for the control process, which brings the robot to rest first.
+        command.process_group(0);
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(Stdio::from(io::stderr()));
         let child = command.spawn()?;
@@ -119,29 +126,21 @@ impl Process {
     ///
     /// # Errors
     /// Every [`Problem`].
-    pub fn first(config: &Config, how: &How) -> Result<(Process, Line, Facts), Vec<Problem>> {
-        let wrong = |found: String| {
-            Problem::one(
-                "isolation = \"process\"",
-                "an inference process that loads the policy",
-                found,
-            )
-        };
-        let (mut process, mut line) = Process::start(config, how, Was::default())
-            .map_err(|error| wrong(error.to_string()))?;
-        while clock::now().since_ns(process.started) < LOADING_NS {
+    pub fn first_word(&mut self, line: &mut Line) -> Result<Facts, Vec<Problem>> {
+        while clock::now().since_ns(self.started) < LOADING_NS {
             match line.hear(100) {
                 Ok(None) => {}
-                Ok(Some(Tell::Ready(facts))) => return Ok((process, line, facts)),
+                Ok(Some(Tell::Ready(facts))) => return Ok(facts),
                 Ok(Some(Tell::Refused(problems))) => return Err(problems),
-                Ok(Some(Tell::Encoded { .. })) => return Err(unlike("an answer to no question")),
                 Err(error) => {
-                    let end = process.ended(clock::now());
-                    return Err(wrong(end.map_or_else(|| error.to_string(), how_it_ended)));
+                    let end = self.ended(clock::now());
+                    return Err(no_process(
+                        end.map_or_else(|| error.to_string(), how_it_ended),
+                    ));
                 }
             }
         }
-        Err(wrong(format!(
+        Err(no_process(format!(
             "nothing within {} s",
             LOADING_NS / MS / 1_000
         )))
@@ -157,6 +156,14 @@ impl Process {
         }
         None
     }
+}
+
+pub(super) fn no_process(found: String) -> Vec<Problem> {
+    Problem::one(
+        "isolation = \"process\"",
+        "an inference process that loads the policy",
+        found,
+    )
 }
 
 fn how_it_ended(status: ExitStatus) -> String {
@@ -177,16 +184,18 @@ pub(super) fn ring(bell: &OwnedFd) {
 
 /// What an earlier process had come to.
 #[derive(Clone, Copy, Debug, Default)]
-struct Was {
-    chunk: u32,
-    bundle_hash: Option<u32>,
+pub struct Was {
+    /// Its last chunk.
+    pub chunk: u32,
+    /// First bytes of its bundle's hash.
+    pub bundle_hash: Option<u32>,
 }
 
 /// A mind in another process, ready.
 #[derive(Debug)]
 pub struct Apart {
     pub(super) how: How,
-    pub(super) wire: Wire,
+    pub(super) line: Line,
     pub(super) process: Process,
     pub(super) bundle_hash: u32,
 }
@@ -223,7 +232,6 @@ impl Mind for Apart {
                     bundle_hash: Some(self.bundle_hash),
                 },
                 how: self.how,
-                wire: self.wire,
                 handing,
                 ends,
                 instruction: None,
@@ -234,9 +242,9 @@ impl Mind for Apart {
                 values: Vec::new(),
                 config,
             };
-            let process = self.process;
+            let (process, line) = (self.process, self.line);
             threads.push(crew.spawn(threads::FERRY, now, Beat::new(), move |seat| {
-                keeper.run(process, &seat)
+                keeper.run(process, line, &seat)
             })?);
             Ok(threads)
         }))
@@ -276,7 +284,7 @@ fn hand_over(
 
 enum State {
     /// It runs.
-    Up(Box<Process>),
+    Up(Box<Process>, Line),
     /// It loads the policy.
     Loading(Box<Process>, Line),
     /// There is none.
@@ -290,7 +298,6 @@ enum State {
 struct Keeper {
     config: Config,
     how: How,
-    wire: Wire,
     handing: Vec<Option<mpsc::Sender<Handing>>>,
     ends: Ends,
     was: Was,
@@ -305,8 +312,8 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, process: Process, seat: &Seat) {
-        let mut state = self.up(process);
+    fn run(mut self, process: Process, line: Line, seat: &Seat) {
+        let mut state = self.up(Box::new(process), line);
         let mut last = clock::now();
         // From when on the other ferry may be judged.
         let mut fair = last;
@@ -322,7 +329,7 @@ impl Keeper {
                 self.untold = true;
             }
             state = match state {
-                State::Up(process) => self.serve(process, now, fair),
+                State::Up(process, line) => self.serve(process, line, now, fair),
                 State::Loading(process, line) => self.await_ready(process, line, now),
                 State::Down { again } if now >= again => self.start(now),
                 State::Down { again } => {
@@ -335,7 +342,7 @@ impl Keeper {
     }
 
     /// A process that is ready: it gets the pictures from now on, and the line.
-    fn up(&mut self, mut process: Process) -> State {
+    fn up(&mut self, mut process: Box<Process>, line: Line) -> State {
         let cells = process.near.handed.iter_mut().zip(&mut process.bells);
         for (sender, (writer, bell)) in self.handing.iter().zip(cells) {
             if let (Some(sender), Some(writer), Some(bell)) = (sender, writer.take(), bell.take()) {
@@ -346,7 +353,7 @@ impl Keeper {
         self.untold = self.instruction.is_some();
         self.sent = Mono(0);
         Tally::Ferry.set(&process.near.tallies, clock::now().0);
-        State::Up(Box::new(process))
+        State::Up(process, line)
     }
 
     fn start(&mut self, now: Mono) -> State {
@@ -363,14 +370,13 @@ impl Keeper {
                     "the inference process runs again, after {} ms of loading",
                     now.since_ns(process.started) / MS
                 );
-                *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
-                self.up(*process)
+                self.up(process, line)
             }
             Ok(Some(Tell::Refused(problems))) => {
                 let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 self.down(now, &format!("refused to run: {}", words.join("; ")))
             }
-            Ok(Some(Tell::Encoded { .. }) | None) => {
+            Ok(None) => {
                 if now.since_ns(process.started) > LOADING_NS {
                     return self.down(now, "did not load the policy in time");
                 }
@@ -386,7 +392,6 @@ impl Keeper {
 
     /// There is none any more: what it told is void, and the next comes after a pause.
     fn down(&mut self, now: Mono, why: &str) -> State {
-        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.blind();
         self.ends.restarts.fetch_add(1, Ordering::Relaxed);
         let pause_ns = PAUSE_NS
@@ -412,14 +417,14 @@ impl Keeper {
     }
 
     /// One round of a process that runs.
-    fn serve(&mut self, mut process: Box<Process>, now: Mono, fair: Mono) -> State {
+    fn serve(&mut self, mut process: Box<Process>, mut line: Line, now: Mono, fair: Mono) -> State {
         if self.failures > 0 && now.since_ns(process.started) > WELL_NS {
             self.failures = 0;
         }
         let ferry = Mono(Tally::Ferry.get(&process.near.tallies));
         let quiet = now.since_ns(ferry) > QUIET_NS;
         let sound = self
-            .tell(&mut process.near)
+            .tell(&mut process.near, &mut line)
             .and_then(|()| self.hear(&mut process.near, quiet));
         let tallies = &process.near.tallies;
         let verdict = if sound.is_err() {
@@ -455,14 +460,14 @@ impl Keeper {
             hush(&process.bell);
         }
         match process.child.try_wait() {
-            Ok(None) => State::Up(process),
+            Ok(None) => State::Up(process, line),
             Ok(Some(status)) => self.down(now, &format!("ended: {status}")),
             Err(error) => self.down(now, &format!("cannot be watched: {error}")),
         }
     }
 
     /// What goes over: joint states, the plan that is followed, an instruction.
-    fn tell(&mut self, near: &mut Near) -> Result<(), Broken> {
+    fn tell(&mut self, near: &mut Near, line: &mut Line) -> Result<(), Broken> {
         let mut sent = self.sent;
         for state in self.ends.states.read().since(sent) {
             plane::write_state(state, &mut self.words);
@@ -479,11 +484,8 @@ impl Keeper {
         }
         if self.untold
             && let Some(instruction) = &self.instruction
-            // While a person waits for a sentence to be tokenised this one waits too.
-            && let Ok(mut wire) = self.wire.try_lock()
-            && let Some(line) = wire.as_mut()
         {
-            self.untold = line.say(&Ask::Take(instruction.clone()), 50).is_err();
+            self.untold = line.say(&Take(instruction.clone()), 50).is_err();
         }
         Ok(())
     }
@@ -557,8 +559,8 @@ impl Keeper {
 
     /// The pipeline ends: the process is told by the closed line, and given a moment.
     fn end(self, state: State) {
-        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if let State::Up(mut process) = state {
+        if let State::Up(mut process, line) = state {
+            drop(line);
             let deadline = clock::now().plus_ns(END_NS);
             while clock::now() < deadline && matches!(process.child.try_wait(), Ok(None)) {
                 clock::sleep_until(clock::now().plus_ns(5 * MS));

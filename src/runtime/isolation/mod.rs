@@ -25,16 +25,13 @@ use crate::config::problem::Problem;
 use crate::core::units::MS;
 use crate::policy::ParityMiss;
 use crate::policy::pilot::Words;
-use crate::policy::text::{Instruction, InstructionFault};
 use crate::ports::{Frame, Source, SourceFault};
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, Parts};
-use crate::runtime::isolation::keeper::{Apart, Process};
-use crate::runtime::isolation::talk::{Ask, Line, Tell};
+use crate::runtime::isolation::keeper::{Apart, Process, Was};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// The child's verb on the command line.
 pub const VERB: &str = "inference-process";
@@ -59,61 +56,27 @@ pub fn digest(config: &Config) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The line to the inference process that runs; none while it is being started.
-type Wire = Arc<Mutex<Option<Line>>>;
-
-/// Longest time that a person waits for a sentence to be tokenised.
-const ENCODE_NS: u64 = 1_000 * MS;
-
-/// Has a sentence tokenised over there.
-fn encode(wire: &Wire, sentence: &str) -> Result<Instruction, InstructionFault> {
-    let silent = |why: &str| InstructionFault::Elsewhere(format!("the inference process {why}"));
-    let mut wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
-    let line = wire
-        .as_mut()
-        .ok_or_else(|| silent("is being started: say it again in a moment"))?;
-    let began = clock::now();
-    let id = began.0;
-    let ask = Ask::Encode {
-        id,
-        sentence: sentence.to_owned(),
-    };
-    line.say(&ask, 200)
-        .map_err(|error| silent(&format!("does not listen: {error}")))?;
-    loop {
-        let left_ns = began.plus_ns(ENCODE_NS).since_ns(clock::now());
-        if left_ns == 0 {
-            return Err(silent("does not answer"));
-        }
-        match line.hear(left_ns / MS + 1) {
-            Ok(Some(Tell::Encoded { id: of, outcome })) if of == id => {
-                return outcome.map_err(InstructionFault::Elsewhere);
-            }
-            // An answer that somebody has waited for in vain.
-            Ok(_) => {}
-            Err(error) => return Err(silent(&format!("is gone: {error}"))),
-        }
-    }
-}
-
 /// Starts the inference process of a deployment and waits until it has loaded the policy.
 ///
 /// # Errors
 /// Every [`Problem`]: of the policy, as the process found them, or that it could not be started.
 pub fn load(config: Config, how: How) -> Result<Deployment<Apart>, Vec<Problem>> {
     let parts = Parts::new(&config)?;
-    let (process, line, facts) = Process::first(&config, &how)?;
-    let bundle_hash = facts.bundle_hash;
+    let (mut process, mut line) = Process::start(&config, &how, Was::default())
+        .map_err(|error| keeper::no_process(error.to_string()))?;
+    // Meanwhile: who takes in sentences is here, and waits for nobody.
+    let (words, bundle_hash) = Words::read(&config.policy.bundle)?;
+    let facts = process.first_word(&mut line)?;
+    if facts.bundle_hash != bundle_hash {
+        return Err(unlike("another bundle: it was changed at this moment"));
+    }
     let (policy_name, engine, parity) = facts
         .read()
         .ok_or_else(|| unlike("facts of another version"))?;
-    let wire: Wire = Arc::new(Mutex::new(Some(line)));
-    let asked = Arc::clone(&wire);
-    let words = Words::Apart(Arc::new(move |sentence: &str| encode(&asked, sentence)));
     Ok(Deployment {
         mind: Apart {
             how,
-            wire,
+            line,
             process,
             bundle_hash,
         },

@@ -45,34 +45,17 @@ pub struct Hello {
     pub injected_delay_ns: u64,
 }
 
-/// To the inference process.
+/// To the inference process: obey this.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Ask {
-    /// Tokenise this.
-    Encode {
-        /// Comes back with the answer.
-        id: u64,
-        /// The sentence.
-        sentence: String,
-    },
-    /// Obey this.
-    Take(Instruction),
-}
+pub struct Take(pub Instruction);
 
-/// From the inference process.
+/// From the inference process, once.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Tell {
     /// Everything is loaded and runs.
     Ready(Facts),
     /// It cannot run.
     Refused(Vec<Problem>),
-    /// An answer.
-    Encoded {
-        /// Of the question.
-        id: u64,
-        /// The instruction, or what is wrong with the sentence.
-        outcome: Result<Instruction, String>,
-    },
 }
 
 /// What the control process must know of the policy.
@@ -164,14 +147,6 @@ impl Line {
             socket,
             read: Vec::new(),
         }
-    }
-
-    /// Another handle of the same socket, to wait at it.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn handle(&self) -> io::Result<OwnedFd> {
-        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// Says something. Waits at most `timeout_ms` where the other end does not listen.
