@@ -39,6 +39,7 @@ pub mod staged;
 pub mod stats;
 pub mod tensors;
 pub mod text;
+pub mod words;
 
 use crate::config::Precision;
 use crate::config::problem::Problem;

@@ -16,18 +16,17 @@ use crate::core::observation::JointState;
 use crate::core::units::Mono;
 use crate::policy::answer::Plan;
 use crate::policy::binding::{Binding, Named};
-use crate::policy::bundle::Bundle;
 use crate::policy::decode::post::Post;
 use crate::policy::manifest::{Unit, at};
 use crate::policy::means::{self, Body};
 use crate::policy::parity::Parity;
-use crate::policy::staged::bundle::{Opened, is_staged};
+use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::manifest::ActionFile;
 use crate::policy::staged::onward::Running;
-use crate::policy::staged::words::Speech;
 use crate::policy::staged::{Observation, Staged};
-use crate::policy::text::{Instruction, InstructionFault, Text};
-use crate::policy::{EngineLoader, InferFault, InferTiming, LoadOptions, Policy, load};
+use crate::policy::text::Instruction;
+use crate::policy::words::Words;
+use crate::policy::{EngineLoader, InferFault, InferTiming, LoadOptions, Policy};
 use crate::ports::Frame;
 use std::path::Path;
 
@@ -64,46 +63,6 @@ struct Several {
     targets: Vec<f32>,
     /// By joint, order of robot.toml.
     spread: Vec<f32>,
-}
-
-/// How sentences become instructions, away from the inference thread. Cheap to clone.
-#[derive(Clone, Debug)]
-pub enum Words {
-    /// Of a bundle of one graph.
-    One(Text),
-    /// Of a staged bundle.
-    Staged(Speech),
-}
-
-impl Words {
-    /// Those of the bundle in `dir`, without its engines; and the first bytes of its hash, as of [`Pilot::short_hash`].
-    ///
-    /// # Errors
-    /// Every [`Problem`] found.
-    pub fn read(dir: &Path) -> Result<(Words, u32), Vec<Problem>> {
-        if is_staged(dir) {
-            let opened = Opened::open(dir)?;
-            let [a, b, c, d, ..] = *opened.hash();
-            Ok((
-                Words::Staged(opened.speech()?),
-                u32::from_be_bytes([a, b, c, d]),
-            ))
-        } else {
-            let bundle = Bundle::open(dir)?;
-            Ok((Words::One(load::read_text(&bundle)?), bundle.short_hash()))
-        }
-    }
-
-    /// A sentence as the policy reads it. Allocates.
-    ///
-    /// # Errors
-    /// [`InstructionFault`], in words for the operator.
-    pub fn encode(&self, sentence: &str) -> Result<Instruction, InstructionFault> {
-        match self {
-            Words::One(text) => text.encode(sentence),
-            Words::Staged(speech) => speech.encode(sentence),
-        }
-    }
 }
 
 /// A camera that the policy looks through.

@@ -15,7 +15,8 @@ use crate::core::wire::{Identity, Kind, data_id, schema_id};
 use crate::policy::ParityMiss;
 use crate::policy::means::Body;
 use crate::policy::parity::Parity;
-use crate::policy::pilot::{Pace, Pilot, Words};
+use crate::policy::pilot::{Pace, Pilot};
+use crate::policy::words::Words;
 use crate::runtime::engines::{self, Chosen};
 use crate::runtime::inference::{self, Inference};
 

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::core::units::MS;
 use crate::policy::ParityMiss;
-use crate::policy::pilot::Words;
+use crate::policy::words::Words;
 use crate::ports::{Frame, Source, SourceFault};
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, Parts};
