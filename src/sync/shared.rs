@@ -268,7 +268,8 @@ mod tests {
             // More written than there is room for; more read than was written; an entry longer than its place.
             shared[0].store(bad.max(4), Ordering::Relaxed);
             assert_eq!(consumer.pop(&mut got), Err(Broken));
-            shared[1].store(bad, Ordering::Relaxed);
+            // (One less than nothing read is one that waits, as after a wrap.)
+            shared[1].store(bad.min(1 << 63), Ordering::Relaxed);
             assert_eq!(producer.push(&[1, 2, 3, 4]), Err(Broken));
             shared[0].store(1, Ordering::Relaxed);
             shared[2].store(bad.max(5), Ordering::Relaxed);
