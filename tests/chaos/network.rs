@@ -11,10 +11,13 @@ use crate::stage::{Setting, Stage, locked, repeats};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use tendon::bench::process::Request;
 use tendon::core::wire::state::MotorMode;
 use tendon::link::keys;
 use tendon::runtime::{clock, demo};
 
+/// What the bench robot begins with.
+const SCENE: u64 = 7;
 /// Set for the copy of this program that runs inside the namespace.
 const INSIDE: &str = "TENDON_CHAOS_INSIDE";
 
@@ -166,6 +169,8 @@ fn a_bad_network_stops_the_robot_and_never_moves_it_wrongly() {
             drop(stage.ask(keys::mode, "standby"));
             demo::pause(400);
             drop(stage.ask(keys::mode, "reset"));
+            // A robot that has done what it was asked does not move.
+            drop(stage.ask_bench(&Request::Set(demo::scene(SCENE))));
             stage.arm();
         }
     }
