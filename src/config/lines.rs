@@ -181,6 +181,8 @@ fn check_contact(
             channels,
             settle_ns,
             apart_ns,
+            // An emergency stop is closed from the first moment on, and its opening latches.
+            renewed: name == "deadman",
         },
     })
 }

@@ -6,6 +6,9 @@
 //! channels that disagree for longer than a contact takes to move are a broken wire or a welded contact: open, until both
 //! have been seen open together (the re-test of safety relays, EN ISO 13849-1 on two-channel inputs). A pulsed channel is
 //! closed while it keeps changing at the rate it should: a wire that is stuck, at either level, is open.
+//!
+//! A switch that a person holds ([`Wiring::renewed`]) and that could not be read must be seen open before it counts again:
+//! what comes back closed was plugged in, not pressed.
 
 use crate::core::units::Mono;
 
@@ -39,6 +42,8 @@ pub struct Wiring {
     pub settle_ns: u64,
     /// Two channels may disagree for so long.
     pub apart_ns: u64,
+    /// Once it could not be read, it must be read open before it is closed again.
+    pub renewed: bool,
 }
 
 impl Wiring {
@@ -63,6 +68,8 @@ pub struct Contact {
     apart_since: Option<Mono>,
     /// The channels have disagreed for too long and were not seen open together since.
     faulty: bool,
+    /// It could not be read and was not seen open since.
+    lost: bool,
     pulse: Pulse,
 }
 
@@ -70,7 +77,10 @@ pub struct Contact {
 #[derive(Clone, Copy, Debug, Default)]
 struct Pulse {
     level: Option<bool>,
-    changed: Option<Mono>,
+    /// When its level was first read or last changed.
+    since: Option<Mono>,
+    /// The half period that now passes began with a change that was seen.
+    whole: bool,
     good: u32,
 }
 
@@ -83,6 +93,7 @@ impl Contact {
             closed_since: None,
             apart_since: None,
             faulty: false,
+            lost: false,
             pulse: Pulse::default(),
         }
     }
@@ -95,7 +106,16 @@ impl Contact {
             (Coding::Level, 0 | 1) => first == Some(true),
             (Coding::Level, _) => self.both(now, first, second),
         };
-        if !closed {
+        let mut wired = levels.iter().take(self.wiring.channels.max(1));
+        if wired.clone().any(Option::is_none) {
+            self.lost = self.wiring.renewed;
+        } else {
+            self.lost &= !match self.wiring.coding {
+                Coding::Level => wired.all(|level| *level == Some(false)),
+                Coding::Pulsed { max_ns, .. } => self.pulse.still(now, max_ns),
+            };
+        }
+        if !closed || self.lost {
             self.closed_since = None;
             return false;
         }
@@ -127,17 +147,21 @@ impl Pulse {
             *self = Pulse::default();
             return false;
         };
-        let since_ns = self.changed.map_or(0, |changed| now.since_ns(changed));
+        let since_ns = now.since_ns(*self.since.get_or_insert(now));
         if self.level.replace(level) == Some(!level) {
             // The first change begins a half period and ends none that was seen whole.
-            let whole = self.changed.replace(now).is_some();
-            let good = whole && (min_ns..=max_ns).contains(&since_ns);
+            let good = self.whole && (min_ns..=max_ns).contains(&since_ns);
             self.good = if good { self.good.saturating_add(1) } else { 0 };
+            (self.since, self.whole) = (Some(now), true);
         } else if since_ns > max_ns {
-            self.good = 0;
-            self.changed = None;
+            (self.good, self.whole) = (0, false);
         }
         self.good >= PULSES
+    }
+
+    /// Whether its level was read and does not change.
+    fn still(&self, now: Mono, max_ns: u64) -> bool {
+        self.since.is_some_and(|since| now.since_ns(since) > max_ns)
     }
 }
 
@@ -152,6 +176,7 @@ mod tests {
         channels: 1,
         settle_ns: 20 * MS,
         apart_ns: 50 * MS,
+        renewed: false,
     };
     const TWO: Wiring = Wiring { channels: 2, ..ONE };
     const PULSED: Wiring = Wiring {
@@ -200,6 +225,37 @@ mod tests {
             !contact.read(at(52), [None, None]),
             "a wire that cannot be read is cut"
         );
+    }
+
+    #[test]
+    fn a_switch_that_comes_back_closed_must_be_let_go_once() {
+        for channels in [1, 2] {
+            let mut contact = Contact::new(Wiring {
+                channels,
+                renewed: true,
+                ..ONE
+            });
+            let mut read = |ms, level| contact.read(at(ms), [level; 2]);
+            assert!(!read(0, CLOSED) && read(20, CLOSED));
+            assert!(!read(950, None) && !read(951, CLOSED) && !read(2_000, CLOSED));
+            assert!(!read(2_010, OPEN) && !read(2_020, CLOSED) && read(2_040, CLOSED));
+        }
+        let mut contact = Contact::new(Wiring {
+            renewed: true,
+            ..PULSED
+        });
+        let held = |contact: &mut Contact, ms: std::ops::Range<u64>, half_ms| -> Vec<bool> {
+            let wave = |ms: u64| [Some(ms / half_ms % 2 == 1), None];
+            ms.map(|ms| contact.read(at(ms), wave(ms))).collect()
+        };
+        assert_eq!(held(&mut contact, 0..100, 10).last(), Some(&true));
+        assert!(!contact.read(at(100), [None; 2]));
+        assert!(
+            !held(&mut contact, 101..300, 10).contains(&true),
+            "it came back by itself"
+        );
+        assert!(!held(&mut contact, 300..400, 1_000).contains(&true));
+        assert_eq!(held(&mut contact, 400..500, 10).last(), Some(&true));
     }
 
     #[test]

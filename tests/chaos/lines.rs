@@ -125,8 +125,18 @@ fn a_deadman_switch_that_is_let_go_holds_the_robot_and_so_does_one_that_is_unplu
         let from = set(&panel.switch, 0, "x");
         stage.held_within("deadman unplugged", from, SEEN_MS);
         demo::pause(100);
-        // It is looked for again twice a second.
+        // It is looked for again twice a second; that it is found held is not a hand that closes it.
         set(&panel.switch, 0, "1");
+        demo::pause(1_000);
+        locked(&stage.commands, |commands| {
+            let late = commands.iter().rev().take(50);
+            assert!(late.clone().all(|sent| sent.held), "it went on by itself");
+        });
+        set(&panel.switch, 0, "0");
+        demo::pause(50);
+        set(&panel.switch, 0, "1");
+        // Away for too long, it has ended the arming.
+        stage.arm();
         follows(&stage);
     }
     assert!(
