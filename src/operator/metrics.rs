@@ -70,6 +70,11 @@ pub(super) fn text(now: &Snapshot) -> String {
         family(&mut out, name, counter, help);
         sample(&mut out, name, None, value);
     }
+    for fault in &now.faults {
+        let name = format!("tendon_{}_total", fault.name);
+        family(&mut out, &name, counter, fault.help);
+        sample(&mut out, &name, None, fault.value);
+    }
     for (name, help, value) in [
         (
             "tendon_plan_tail_seconds_total",

@@ -75,6 +75,20 @@ pub struct Snapshot {
     pub governor_interventions: u64,
     /// Heap allocations on the control thread since it was armed; ought to be 0.
     pub allocations: u64,
+    /// What was refused, failed or was started again since start.
+    pub faults: Vec<Count>,
+}
+
+/// Something that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Count {
+    /// In metrics: `tendon_NAME_total`.
+    pub name: &'static str,
+    /// What it is, a sentence.
+    #[serde(skip)]
+    pub help: &'static str,
+    /// How often.
+    pub value: u64,
 }
 
 /// A camera picture, in a buffer that the page keeps and hands in again.

@@ -43,6 +43,11 @@ impl Operator for Fake {
             frame_to_command_ms: 41.7,
             tick_lateness_us: 62.0,
             commands_sent: (t * 100.0) as u64,
+            faults: vec![Count {
+                name: "states_refused",
+                help: "Frames of the motor controller that were refused.",
+                value: 3,
+            }],
             ..Snapshot::default()
         }
     }
@@ -278,6 +283,7 @@ fn events_are_snapshots_in_json() {
     let json: serde_json::Value = serde_json::from_str(text.split("\n\n").next().unwrap()).unwrap();
     assert_eq!(json["mode"], "active");
     assert_eq!(json["joints"].as_array().unwrap().len(), 7);
+    assert_eq!(json["faults"][0]["value"], 3);
 }
 
 #[test]
@@ -295,6 +301,9 @@ fn metrics_are_lines_of_prometheus() {
         "tendon_mode{mode=\"active\"} 1",
         "# TYPE tendon_late_ticks_total counter",
         "tendon_inference_ms 18.4",
+        "# HELP tendon_states_refused_total Frames of the motor controller that were refused.",
+        "# TYPE tendon_states_refused_total counter",
+        "tendon_states_refused_total 3",
     ] {
         assert!(answer.lines().any(|l| l == line), "{line} in {answer}");
     }

@@ -9,6 +9,7 @@ use crate::core::governor::reaction::Cause;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
 use crate::core::wire::state::Report;
+use crate::operator::Count;
 use crate::policy::text::Instruction;
 use crate::policy::words::Words;
 use crate::ports::Frame;
@@ -56,6 +57,53 @@ fn slowed(percent: f64) -> u32 {
 }
 
 impl Counters {
+    /// What was refused, failed or was started again, for who looks.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Count> {
+        let of = |name, help, cell: &AtomicU64| Count {
+            name,
+            help,
+            value: cell.load(Ordering::Relaxed),
+        };
+        vec![
+            of(
+                "link_faults",
+                "Commands that the link did not take.",
+                &self.link_faults,
+            ),
+            of(
+                "states_refused",
+                "Frames of the motor controller that were refused.",
+                &self.states_refused,
+            ),
+            of(
+                "takeovers_refused",
+                "Frames of a person's device that were refused.",
+                &self.takeovers_refused,
+            ),
+            of(
+                "chunks_refused",
+                "Chunks that the scheduler did not take.",
+                &self.chunks_refused,
+            ),
+            of(
+                "inference_faults",
+                "Times that the policy failed or was refused its input, since its process began.",
+                &self.inference_faults,
+            ),
+            of(
+                "inference_restarts",
+                "Times that the inference process had to be started again.",
+                &self.inference_restarts,
+            ),
+            of(
+                "pictures_apart",
+                "Pictures without one of their moment from another camera, since the policy's process began.",
+                &self.frames_apart,
+            ),
+        ]
+    }
+
     /// Capture time of the newest good picture of the policy's camera; 0 before the first.
     #[must_use]
     pub fn newest_frame_ns(&self) -> u64 {

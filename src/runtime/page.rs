@@ -45,6 +45,7 @@ impl Operator for Desk {
             stalled_s: figures.ladder.slowing_s + figures.ladder.hold_s,
             governor_interventions: self.counters.interventions.load(Ordering::Relaxed),
             allocations: self.allocations(),
+            faults: self.counters.faults(),
         }
     }
 
