@@ -8,7 +8,7 @@ use crate::config::problem::Problem;
 use crate::config::{Config, EngineKind, OrtProvider, PolicyConfig, Precision};
 use crate::core::units::Mono;
 use crate::engine::cpu::{CpuEngine, CpuOptions};
-use crate::engine::ort::{Library, OrtEngine, OrtOptions, Provider};
+use crate::engine::ort::{Library, OrtEngine, OrtOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
@@ -165,7 +165,7 @@ fn try_rung(
     let wanted = Wanted {
         engine,
         threads: config.threads,
-        providers: config.ort_providers.iter().map(provider).collect(),
+        providers: config.ort_providers.clone(),
         plans: Some(config),
     };
     wanted.with(|loader| Pilot::load(&config.bundle, options, loader))
@@ -177,7 +177,7 @@ pub(crate) struct Wanted<'a> {
     /// Of the processor.
     pub(crate) threads: usize,
     /// Of ONNX Runtime.
-    pub(crate) providers: Vec<Provider>,
+    pub(crate) providers: Vec<OrtProvider>,
     /// Where TensorRT's plans are; without, there is no TensorRT.
     pub(crate) plans: Option<&'a PolicyConfig>,
 }
@@ -211,13 +211,6 @@ impl Wanted<'_> {
                 load(&plans).map(|made| (made, Vec::new()))
             }
         }
-    }
-}
-
-fn provider(configured: &OrtProvider) -> Provider {
-    match configured {
-        OrtProvider::Cuda => Provider::Cuda,
-        OrtProvider::TensorRt => Provider::TensorRt,
     }
 }
 

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
+use tendon::config::OrtProvider;
 use tendon::engine::cpu::{CpuEngine, CpuOptions};
-use tendon::engine::ort::{Library, OrtEngine, OrtFault, OrtOptions, Provider};
+use tendon::engine::ort::{Library, OrtEngine, OrtFault, OrtOptions};
 use tendon::policy::staged::Staged;
 use tendon::policy::{LoadOptions, Policy};
 use tendon::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
@@ -94,7 +95,7 @@ fn ort<'a>(
     move |path, spec| {
         let mut options = processor(threads);
         if must_have_cuda() {
-            options.providers = vec![Provider::Cuda];
+            options.providers = vec![OrtProvider::Cuda];
         }
         let engine = OrtEngine::load(library, path, spec, &options)?;
         match engine.refused().first() {
@@ -297,7 +298,7 @@ fn a_provider_that_is_not_here_is_told_and_the_processor_runs() {
     let bound = act();
     let wanted = OrtOptions {
         threads: 1,
-        providers: vec![Provider::TensorRt, Provider::Cuda],
+        providers: vec![OrtProvider::TensorRt, OrtProvider::Cuda],
     };
     let engine = OrtEngine::load(&library, &bound.onnx, &bound.spec, &wanted).expect("loads");
     println!(
@@ -569,7 +570,7 @@ fn a_chunk_of_smolvlas_size() {
             engine.refused()
         );
         assert!(
-            !must_have_cuda() || engine.granted() == [Provider::Cuda],
+            !must_have_cuda() || engine.granted() == [OrtProvider::Cuda],
             "{:?}",
             engine.refused()
         );

@@ -6,10 +6,11 @@
 //! asked for as of version 17, so any library from 1.17 on gives it.
 #![allow(unsafe_code)] // A C library without a header.
 
+use crate::config::OrtProvider;
 use crate::engine::loader_words;
+use crate::engine::ort::OrtFault;
 use crate::engine::ort::crew::{self, Crew};
 use crate::engine::ort::find::{VARIABLE, candidates};
-use crate::engine::ort::{OrtFault, Provider};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use ort_sys::{OrtApi, OrtApiBase, OrtEnv, OrtLoggingLevel, OrtSessionOptions, OrtStatusPtr};
 use std::ffi::{CStr, c_char, c_void};
@@ -258,10 +259,10 @@ impl Options {
     ///
     /// # Errors
     /// [`OrtFault`]: the library was built without it, or what it needs is not here.
-    pub fn ask(&mut self, provider: Provider) -> Result<(), OrtFault> {
+    pub fn ask(&mut self, provider: OrtProvider) -> Result<(), OrtFault> {
         let api = self.library.api;
         match provider {
-            Provider::Cuda => {
+            OrtProvider::Cuda => {
                 let mut wanted = null_mut();
                 // SAFETY: writes a pointer that is given back below.
                 let status = unsafe { (api.CreateCUDAProviderOptions)(&mut wanted) };
@@ -275,7 +276,7 @@ impl Options {
                 };
                 self.library.done("AppendExecutionProvider_CUDA", asked)
             }
-            Provider::TensorRt => {
+            OrtProvider::TensorRt => {
                 let mut wanted = null_mut();
                 // SAFETY: writes a pointer that is given back below.
                 let status = unsafe { (api.CreateTensorRTProviderOptions)(&mut wanted) };

@@ -15,6 +15,7 @@ mod session;
 
 pub use api::Library;
 
+use crate::config::OrtProvider;
 use crate::engine::cpu::read_capped;
 use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use api::Options;
@@ -71,34 +72,11 @@ pub enum OrtFault {
     },
 }
 
-/// Who computes, other than the processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    /// CUDA, with cuDNN and cuBLAS.
-    Cuda,
-    /// TensorRT, which builds an engine when the graph is loaded: that takes minutes.
-    TensorRt,
-}
-
-impl Provider {
-    /// All of them.
-    pub const ALL: [Provider; 2] = [Provider::Cuda, Provider::TensorRt];
-
-    /// As tendon.toml writes it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Provider::Cuda => "cuda",
-            Provider::TensorRt => "tensorrt",
-        }
-    }
-
-    /// As ONNX Runtime names it.
-    fn theirs(self) -> &'static str {
-        match self {
-            Provider::Cuda => "CUDAExecutionProvider",
-            Provider::TensorRt => "TensorrtExecutionProvider",
-        }
+/// As ONNX Runtime names it.
+fn theirs(provider: OrtProvider) -> &'static str {
+    match provider {
+        OrtProvider::Cuda => "CUDAExecutionProvider",
+        OrtProvider::TensorRt => "TensorrtExecutionProvider",
     }
 }
 
@@ -108,14 +86,14 @@ pub struct OrtOptions {
     /// Threads that compute on the processor, 1 or more.
     pub threads: usize,
     /// Providers to ask for, in this order; the processor takes what they do not.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<OrtProvider>,
 }
 
 impl Default for OrtOptions {
     fn default() -> Self {
         OrtOptions {
             threads: 1,
-            providers: vec![Provider::Cuda],
+            providers: vec![OrtProvider::Cuda],
         }
     }
 }
@@ -124,8 +102,8 @@ impl Default for OrtOptions {
 pub struct OrtEngine {
     session: Session,
     spec: StageSpec,
-    granted: Vec<Provider>,
-    refused: Vec<(Provider, String)>,
+    granted: Vec<OrtProvider>,
+    refused: Vec<(OrtProvider, String)>,
 }
 
 impl std::fmt::Debug for OrtEngine {
@@ -173,7 +151,7 @@ impl OrtEngine {
         let built_with = library.providers()?;
         let (mut granted, mut refused) = (Vec::new(), Vec::new());
         for provider in &wanted.providers {
-            if !built_with.iter().any(|name| name == provider.theirs()) {
+            if !built_with.iter().any(|name| name == theirs(*provider)) {
                 let has = built_with.join(", ");
                 let words = format!("{library:?} was built with {has} only");
                 refused.push((*provider, words));
@@ -195,13 +173,13 @@ impl OrtEngine {
 
     /// Providers that were asked for and took part.
     #[must_use]
-    pub fn granted(&self) -> &[Provider] {
+    pub fn granted(&self) -> &[OrtProvider] {
         &self.granted
     }
 
     /// Providers that were asked for and are not here, each with ONNX Runtime's reason.
     #[must_use]
-    pub fn refused(&self) -> &[(Provider, String)] {
+    pub fn refused(&self) -> &[(OrtProvider, String)] {
         &self.refused
     }
 }
