@@ -10,6 +10,7 @@ use tendon::core::units::Mono;
 use tendon::ports::Frame;
 use tendon::runtime::control::Made;
 use tendon::runtime::demo;
+use tendon::runtime::isolation::codec;
 use tendon::runtime::isolation::plane::{self, Far, Near};
 use tendon::sync::mapping::Mapping;
 
@@ -36,10 +37,10 @@ fn carry(criterion: &mut Criterion) {
         };
         criterion.bench_function(name, |bench| {
             bench.iter(|| {
-                plane::write_made(black_box(&made), &mut words);
+                codec::write_made(black_box(&made), &mut words);
                 assert_eq!(far.chunks.push(&words), Ok(true));
                 assert_eq!(near.chunks.pop(&mut words), Ok(true));
-                black_box(plane::read_made(&words, &mut values)).expect("whole")
+                black_box(codec::read_made(&words, &mut values)).expect("whole")
             });
         });
     }
@@ -47,19 +48,19 @@ fn carry(criterion: &mut Criterion) {
     state.joints = 7;
     criterion.bench_function("state of 7 joints", |bench| {
         bench.iter(|| {
-            plane::write_state(black_box(&state), &mut words);
+            codec::write_state(black_box(&state), &mut words);
             assert_eq!(near.states.push(&words), Ok(true));
             assert_eq!(far.states.pop(&mut words), Ok(true));
-            black_box(plane::read_state(&words)).expect("whole")
+            black_box(codec::read_state(&words)).expect("whole")
         });
     });
     let (frame, mut read) = (Frame::black(640, 480), Frame::black(640, 480));
     criterion.bench_function("picture 640x480", |bench| {
         bench.iter(|| {
             far.picture
-                .put(|slot| plane::write_frame(black_box(&frame), slot));
+                .put(|slot| codec::write_frame(black_box(&frame), slot));
             let slot = near.picture.fresh().expect("fresh");
-            assert!(plane::read_frame(slot, &mut read));
+            assert!(codec::read_frame(slot, &mut read));
         });
     });
 }

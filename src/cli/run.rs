@@ -112,7 +112,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut how = How {
         config: options.config.clone(),
         parity_miss: miss,
-        injected_delay_ns: 0,
         arguments: Vec::new(),
     };
     if let Some((name, failing)) = here.take_if(|drill| apart(drill)) {

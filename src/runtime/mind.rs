@@ -54,7 +54,7 @@ pub struct Ends {
     pub restarts: Arc<AtomicU64>,
     /// Figures.
     pub tap: Tap,
-    /// Added to the making of each chunk, to see what a slower policy would do.
+    /// Added to the making of each chunk, to see what a slower policy would do; by a mind of this process alone.
     pub injected_delay_ns: u64,
     /// Woken when a chunk was made; for who does not come round by itself in time.
     pub bell: Option<Thread>,

@@ -2,18 +2,20 @@
 //! The inference process: the same threads as without isolation, and a ferry that carries between their cells and the
 //! shared memory. It ends when the control process does, and when one of its threads has failed.
 
+use crate::capture::OpenFault;
 use crate::config::Config;
 use crate::config::problem::Problem;
 use crate::core::observation::StateHistory;
 use crate::core::units::MS;
 use crate::policy::ParityMiss;
 use crate::ports::{Frame, Source};
-use crate::runtime::cameras::Watched;
+use crate::runtime::cameras::{CameraOpenError, Watched};
 use crate::runtime::clock;
 use crate::runtime::control::{Followed, Made};
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
 use crate::runtime::inference::Insight;
+use crate::runtime::isolation::codec;
 use crate::runtime::isolation::plane::{self, Far, Tally};
 use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Take, Tell};
 use crate::runtime::isolation::{Handed, digest, keeper, unlike};
@@ -205,15 +207,21 @@ impl Running {
             faults: Arc::clone(faults),
             restarts: Arc::default(),
             tap,
-            injected_delay_ns: hello.injected_delay_ns,
+            injected_delay_ns: 0,
             bell: Some(thread.thread().clone()),
             ending: Arc::clone(&ending),
         };
         let mind = mind.after_chunk(hello.after_chunk);
-        let opened = mind.open(&config, &mut |_| {
+        let opened = mind.open(&config, &mut |camera_config| {
             let camera: Option<Box<dyn Source>> = handed.next().map(|one| Box::new(one) as _);
-            // As many as there are cameras over the link.
-            Ok(camera.unwrap_or_else(|| Box::new(Nothing)))
+            camera.ok_or_else(|| CameraOpenError::Open {
+                name: camera_config.name.clone(),
+                fault: OpenFault::Wrong {
+                    at: "the control process".to_owned(),
+                    expected: "a camera of the link, handed over".to_owned(),
+                    found: "none".to_owned(),
+                },
+            })
         });
         let opened = opened.map_err(|error| refuse(error.to_string()))?;
         opened(ends, &mut crew, now).map_err(|error| refuse(error.to_string()))?;
@@ -245,19 +253,6 @@ impl Running {
         // Cameras are closed by their threads.
         self.ending.store(true, Ordering::Relaxed);
         clock::sleep_until(clock::now().plus_ns(100 * MS));
-    }
-}
-
-/// No camera.
-struct Nothing;
-
-impl Source for Nothing {
-    fn next_frame(
-        &mut self,
-        _: crate::core::units::Mono,
-        _: &mut Frame,
-    ) -> Result<(), crate::ports::SourceFault> {
-        Err(crate::ports::SourceFault::Closed("it was not handed over"))
     }
 }
 
@@ -304,7 +299,7 @@ impl Ferry {
     fn take(&mut self) -> Result<(), Broken> {
         let mut news = false;
         while self.far.states.pop(&mut self.words)? {
-            if let Some(state) = plane::read_state(&self.words) {
+            if let Some(state) = codec::read_state(&self.words) {
                 self.history.push(&state);
                 news = true;
             }
@@ -313,7 +308,7 @@ impl Ferry {
             self.states.input_buffer_mut().clone_from(&self.history);
             self.states.publish();
         }
-        if let Some(followed) = self.far.followed.fresh().and_then(plane::read_followed) {
+        if let Some(followed) = self.far.followed.fresh().and_then(codec::read_followed) {
             self.followed.write(followed);
         }
         Ok(())
@@ -325,7 +320,7 @@ impl Ferry {
             // Read after its chunk, told before it: see `Ends::obeys_from`.
             let obeys_from = self.obeys_from.load(Ordering::Acquire);
             Tally::ObeysFrom.set(&self.far.tallies, u64::from(obeys_from));
-            plane::write_made(&made, &mut self.words);
+            codec::write_made(&made, &mut self.words);
             // A full queue means that the other ferry is not coming round; then so is control.
             rings |= self.far.chunks.push(&self.words)?;
         }
@@ -344,13 +339,13 @@ impl Ferry {
             let insight = self.insight.output_buffer();
             self.far
                 .insight
-                .put(|slot| plane::write_insight(insight, slot));
+                .put(|slot| codec::write_insight(insight, slot));
         }
         if self.picture.update() {
             let picture = self.picture.output_buffer();
             self.far
                 .picture
-                .put(|slot| plane::write_frame(picture, slot));
+                .put(|slot| codec::write_frame(picture, slot));
         }
         if rings {
             keeper::ring(&self.bell);

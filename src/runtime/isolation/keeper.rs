@@ -13,6 +13,7 @@ use crate::policy::text::Instruction;
 use crate::ports::{Frame, Source, SourceFault};
 use crate::runtime::cameras::CameraOpenError;
 use crate::runtime::clock;
+use crate::runtime::isolation::codec;
 use crate::runtime::isolation::plane::{self, Near, Tally, Writer};
 use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Take, Tell};
 use crate::runtime::isolation::{How, VERB, digest};
@@ -46,6 +47,10 @@ const PAUSE_MAX_NS: u64 = 30_000 * MS;
 const WELL_NS: u64 = 60_000 * MS;
 /// The instruction in force was taken up at most so many chunks after the last one that was carried.
 const OBEYS_AHEAD: u32 = 64;
+/// Longest time for an instruction to be taken by the socket, which is empty but for the ones before it.
+const SAYING_MS: u64 = 50;
+/// Why it is ended when the shared memory is not as the two ends leave it.
+const SCRIBBLED: &str = "wrote where or what it should not";
 /// How long it is given to end by itself.
 const END_NS: u64 = 1_000 * MS;
 
@@ -84,7 +89,8 @@ impl Process {
             .map(|camera| plane::is_far(camera).then(bell).transpose())
             .collect::<io::Result<_>>()?;
         let program = config.isolation.program.as_deref();
-        let mut command = Command::new(program.unwrap_or("/proc/self/exe".as_ref()));
+        let program = program.unwrap_or("/proc/self/exe".as_ref());
+        let mut command = Command::new(program);
         command.arg(VERB).args(&how.arguments);
         let louder = log::max_level() as usize;
         command.args(std::iter::repeat_n(
@@ -99,7 +105,9 @@ impl Process {
         command.process_group(0);
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(Stdio::from(io::stderr()));
-        let child = command.spawn()?;
+        let child = command
+            .spawn()
+            .map_err(|error| io::Error::other(format!("{}: {error}", program.display())))?;
         let process = Process {
             child,
             near: Near::new(config, memory),
@@ -114,7 +122,6 @@ impl Process {
             allow_parity_miss: how.parity_miss == ParityMiss::Report,
             bundle_hash: was.bundle_hash,
             after_chunk: was.chunk,
-            injected_delay_ns: how.injected_delay_ns,
         };
         let fds = [&memory_fd, &process.bell].into_iter();
         let fds: Vec<&OwnedFd> = fds.chain(process.bells.iter().flatten()).collect();
@@ -276,7 +283,7 @@ fn hand_over(
             }
         };
         if let Some((writer, bell)) = &mut handing {
-            writer.put(|slot| plane::write_frame(picture, slot));
+            writer.put(|slot| codec::write_frame(picture, slot));
             ring(bell);
         }
     }
@@ -423,12 +430,13 @@ impl Keeper {
         }
         let ferry = Mono(Tally::Ferry.get(&process.near.tallies));
         let quiet = now.since_ns(ferry) > QUIET_NS;
-        let sound = self
-            .tell(&mut process.near, &mut line)
-            .and_then(|()| self.hear(&mut process.near, quiet));
+        let sound = self.tell(&mut process.near, &mut line).and_then(|()| {
+            let heard = self.hear(&mut process.near, quiet);
+            heard.map_err(|Broken| SCRIBBLED)
+        });
         let tallies = &process.near.tallies;
-        let verdict = if sound.is_err() {
-            Some("wrote where or what it should not".to_owned())
+        let verdict = if let Err(why) = sound {
+            Some(why.to_owned())
         } else if now < fair {
             None
         } else {
@@ -466,12 +474,13 @@ impl Keeper {
         }
     }
 
-    /// What goes over: joint states, the plan that is followed, an instruction.
-    fn tell(&mut self, near: &mut Near, line: &mut Line) -> Result<(), Broken> {
+    /// What goes over: joint states, the plan that is followed, an instruction. A line to which not all of an instruction
+    /// could be written is of no use any more.
+    fn tell(&mut self, near: &mut Near, line: &mut Line) -> Result<(), &'static str> {
         let mut sent = self.sent;
         for state in self.ends.states.read().since(sent) {
-            plane::write_state(state, &mut self.words);
-            if !near.states.push(&self.words)? {
+            codec::write_state(state, &mut self.words);
+            if !near.states.push(&self.words).map_err(|Broken| SCRIBBLED)? {
                 break;
             }
             sent = state.measured;
@@ -480,12 +489,14 @@ impl Keeper {
         if self.ends.followed.update() {
             let followed = self.ends.followed.output_buffer();
             near.followed
-                .put(|slot| plane::write_followed(followed, slot));
+                .put(|slot| codec::write_followed(followed, slot));
         }
         if self.untold
             && let Some(instruction) = &self.instruction
         {
-            self.untold = line.say(&Take(instruction.clone()), 50).is_err();
+            let said = line.say(&Take(instruction.clone()), SAYING_MS);
+            said.map_err(|_| "does not take in what it is told")?;
+            self.untold = false;
         }
         Ok(())
     }
@@ -507,7 +518,7 @@ impl Keeper {
             if !near.chunks.pop(&mut self.words)? {
                 break;
             }
-            let Some(made) = plane::read_made(&self.words, &mut self.values) else {
+            let Some(made) = codec::read_made(&self.words, &mut self.values) else {
                 return Err(Broken);
             };
             // Before its first chunk is queued, as by the thread itself.
@@ -529,11 +540,11 @@ impl Keeper {
                 });
             }
         }
-        if let Some(insight) = near.insight.fresh().and_then(plane::read_insight) {
+        if let Some(insight) = near.insight.fresh().and_then(codec::read_insight) {
             ends.insight.write(insight);
         }
         if let Some(slot) = near.picture.fresh()
-            && plane::read_frame(slot, ends.picture.input_buffer_mut())
+            && codec::read_frame(slot, ends.picture.input_buffer_mut())
         {
             ends.picture.publish();
         }

@@ -12,10 +12,11 @@
 //! ```
 //!
 //! The same threads run on both sides with the same cells as in one process ([`Ends`](crate::runtime::mind::Ends)); the two ferries carry
-//! between the cells. [`plane`] says what lies where, [`talk`] what is said, [`keeper`] starts, feeds, watches and
+//! between the cells. [`plane`] says what lies where, [`codec`] how it is written, [`talk`] what is said, [`keeper`] starts, feeds, watches and
 //! restarts, [`child`] is the other side. Each start gets new memory: what an earlier process left is not read.
 
 pub mod child;
+pub mod codec;
 pub mod keeper;
 pub mod plane;
 pub mod talk;
@@ -43,8 +44,6 @@ pub struct How {
     pub config: PathBuf,
     /// What becomes of a policy that misses its fixture.
     pub parity_miss: ParityMiss,
-    /// See [`Ends::injected_delay_ns`](crate::runtime::mind::Ends::injected_delay_ns).
-    pub injected_delay_ns: u64,
     /// More arguments of its command line.
     pub arguments: Vec<OsString>,
 }
@@ -113,7 +112,7 @@ impl Source for Handed {
     ) -> Result<(), SourceFault> {
         loop {
             if let Some(slot) = self.pictures.fresh() {
-                return match plane::read_frame(slot, frame) {
+                return match codec::read_frame(slot, frame) {
                     // What the link refused is told by a picture of nothing.
                     true if frame.width > 0 => Ok(()),
                     _ => Err(SourceFault::Broken("refused at the link")),

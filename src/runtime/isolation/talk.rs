@@ -41,8 +41,6 @@ pub struct Hello {
     pub bundle_hash: Option<u32>,
     /// The last chunk that was made before.
     pub after_chunk: u32,
-    /// See [`Ends::injected_delay_ns`](crate::runtime::mind::Ends::injected_delay_ns).
-    pub injected_delay_ns: u64,
 }
 
 /// To the inference process: obey this.
