@@ -285,14 +285,14 @@ impl Stage {
         )
     }
 
-    /// Asks for the mode until it starts with `words`.
+    /// Asks for the mode until it starts with `words`; what it says then.
     #[track_caller]
-    fn until_it_is(&self, words: &str) {
+    fn comes_to_be(&self, words: &str) -> String {
         let began = Instant::now();
         loop {
             let (_, said) = self.say("mode", "status");
             if said.starts_with(words) {
-                return;
+                return said;
             }
             assert!(
                 began.elapsed() < Duration::from_secs(20),
@@ -366,13 +366,13 @@ fn a_camera_that_stops_holds_the_robot_and_motion_resumes_when_it_is_back() {
     stage.until_granted("instruct", "touch the green block");
     stage.until_granted("mode", "active");
     signal(&stage.bench, "USR1");
-    stage.until_it_is("holding: the camera gives no usable picture");
+    stage.comes_to_be("holding: the camera gives no usable picture");
     signal(&stage.bench, "USR2");
-    stage.until_it_is("active");
+    stage.comes_to_be("active");
     signal(&stage.bench, "USR1");
-    stage.until_it_is("holding");
+    stage.comes_to_be("holding");
     stage.until_granted("mode", "standby");
-    stage.until_it_is("standby");
+    stage.comes_to_be("standby");
     let (code, said) = stage.say("mode", "active");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("no fresh picture"), "{said}");
@@ -443,7 +443,7 @@ fn a_latched_stop_survives_the_process_and_needs_a_person() {
     stage.until_granted("instruct", "touch the red block");
     stage.until_granted("mode", "active");
     stage.until_granted("mode", "e-stop");
-    stage.until_it_is("e-stop: emergency stop");
+    stage.comes_to_be("e-stop: emergency stop");
     let kept = stage.folder.path().join("state/latched-stop-bench");
     let began = Instant::now();
     while !kept.exists() {
@@ -452,13 +452,13 @@ fn a_latched_stop_survives_the_process_and_needs_a_person() {
     stage.runtime.kill().expect("killed");
     stage.runtime.wait().expect("gone");
     stage.runtime = Stage::runtime(stage.folder.path(), &[]);
-    stage.until_it_is("e-stop: emergency stop");
+    stage.comes_to_be("e-stop: emergency stop");
     stage.until_granted("instruct", "touch the red block");
     let (code, said) = stage.say("mode", "active");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("latched in e-stop"), "{said}");
     stage.until_granted("mode", "reset");
-    stage.until_it_is("standby");
+    stage.comes_to_be("standby");
     stage.until_granted("mode", "active");
     assert!(!kept.exists(), "acknowledged, so forgotten");
 }
@@ -598,7 +598,7 @@ fn a_robot_is_parked_by_name_at_the_speed_that_was_asked_for() {
         "{fastest_rad_s} rad/s"
     );
     stage.until_granted("mode", "standby");
-    stage.until_it_is("standby");
+    stage.comes_to_be("standby");
     // Told at 50 Hz.
     std::thread::sleep(Duration::from_millis(500));
     drop(events);
@@ -652,20 +652,25 @@ fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
         (onlooker.positions()[0] - home[0]).abs() < 0.02,
         "nobody asked for a takeover"
     );
-    let began = Instant::now();
-    while stage.say("mode", "takeover").0 != Some(0) {
-        assert!(began.elapsed() < Duration::from_secs(20), "never granted");
-        send(0.3);
-    }
-    // Held elsewhere: the robot waits for it, not longer than a deadman switch may be away.
-    for _ in 0..20 {
-        send(0.3);
-    }
-    assert!(
-        (onlooker.positions()[0] - home[0]).abs() < 0.02,
-        "it was never where the robot is"
-    );
-    stage.until_it_is("standby: the deadman switch is not held");
+    // Held elsewhere: the robot waits for it, not longer than a deadman switch may be away. A crowded machine may be
+    // silent for so long that the motor controller ends the takeover first; it is asked for again then.
+    let silence = "standby: the deadman switch is not held";
+    let ended_by_silence = (0..5).any(|_| {
+        let began = Instant::now();
+        while stage.say("mode", "takeover").0 != Some(0) {
+            assert!(began.elapsed() < Duration::from_secs(20), "never granted");
+            send(0.3);
+        }
+        for _ in 0..20 {
+            send(0.3);
+        }
+        assert!(
+            (onlooker.positions()[0] - home[0]).abs() < 0.02,
+            "it was never where the robot is"
+        );
+        stage.comes_to_be("standby").starts_with(silence)
+    });
+    assert!(ended_by_silence, "{}", stage.say("mode", "status").1);
     // A crowded machine may keep the device from sending for 100 ms, which ends the takeover; it is asked for again.
     let target = home[0] + 0.3;
     let arrived = (0..5).any(|_| {
@@ -677,9 +682,9 @@ fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
             send(from + (target - from) * began.elapsed().as_secs_f64().min(1.0));
         }
         (onlooker.positions()[0] - target).abs() < 0.02
+            && stage.comes_to_be("standby").starts_with(silence)
     });
     assert!(arrived, "at {}, not {target}", onlooker.positions()[0]);
-    stage.until_it_is("standby: the deadman switch is not held");
 }
 
 /// The shipped bundle with a reference that its own graph does not give: another policy under the same name.

@@ -225,6 +225,14 @@ fn the_control_process_holds_no_library_of_the_gpu() {
     let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut told);
     assert!(read.is_ok() && told.starts_with("standby"), "{told}");
     let ours = std::fs::read_to_string(format!("/proc/{}/maps", control.id())).expect("read");
+    let ours_is = format!("PPid:\t{}\n", control.id());
+    let children = std::fs::read_dir("/proc").expect("a kernel").flatten();
+    let read = |of: &std::path::Path, name| std::fs::read_to_string(of.join(name)).ok();
+    let verbs: Vec<String> = children
+        .map(|child| child.path())
+        .filter(|child| read(child, "status").is_some_and(|status| status.contains(&ours_is)))
+        .filter_map(|child| read(&child, "cmdline"))
+        .collect();
     drop(control.kill());
     drop(control.wait());
     let log = std::fs::read_to_string(&log).expect("written");
@@ -239,6 +247,11 @@ fn the_control_process_holds_no_library_of_the_gpu() {
         .to_string_lossy()
         .into_owned();
     assert!(ours.contains("tendon") && !ours.contains(&name), "{ours}");
+    // The libraries were let go after the fall; that they were never here is only so with a process of their own.
+    assert!(
+        verbs.iter().any(|verb| verb.contains("inference-process")),
+        "{verbs:?}"
+    );
     for foreign in ["libcuda", "libnvinfer", "libgst", "libstdc++"] {
         assert!(!ours.contains(foreign), "{foreign}: {ours}");
     }
