@@ -494,8 +494,7 @@ impl Governor {
             (Force::Full, 1.0)
         };
         self.settling = self.settling.saturating_sub(1);
-        // Not `clamp`, which hands a NaN on: this makes it 0.
-        #[allow(clippy::manual_clamp)]
+        #[allow(clippy::manual_clamp)] // `clamp` hands a NaN on: this makes it 0.
         let scale = speed_scale.max(0.0).min(1.0);
         self.motion.put_in_force(force, scale * settling);
     }

@@ -296,7 +296,7 @@ impl<W: FnMut(usize, &[f32])> lanes::Work for Pass<'_, W> {
 
 /// Shrinks the row `next` into its place in the ring, and with many taps the one after it as well; how many.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments)] // Borrowed apart: as one struct they would be one borrow.
 fn shrink_rows(
     rgb: &[u8],
     next: usize,
