@@ -97,6 +97,8 @@ fn the_unit_grants_the_highest_priority_of_the_table() {
     let unit = read("systemd/tendon.service");
     let highest = tendon::runtime::threads::WATCHDOG.fifo;
     assert!(unit.contains(&format!("\nLimitRTPRIO={highest}\n")));
+    let nice = tendon::link::session::NICE;
+    assert!(unit.contains(&format!("\nLimitNICE={nice}\n")));
     assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec=500ms\n"));
     // `~@resources` would take sched_setscheduler away.
     let filters: Vec<&str> = unit

@@ -145,7 +145,7 @@ pub fn run(
     ending: &Arc<AtomicBool>,
     camera_fault: &Arc<AtomicUsize>,
 ) -> Result<(), LinkError> {
-    let session = session::open(link)?;
+    let (session, _) = session::open_ahead(link)?;
     let end = RobotEnd::new(&session, &settings.robot)?;
     let pictures = PictureSender::new(&session, &settings.robot, &settings.camera)?;
     let world = Arc::new(Mutex::new(new_world(settings)));

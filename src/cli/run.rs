@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tendon::config::Config;
-use tendon::config::realtime::ROLES;
+use tendon::config::link::LinkConfig;
+use tendon::config::realtime::{ROLES, RealtimeMode};
 use tendon::link::session;
 use tendon::operator::{self, Operator};
 use tendon::runtime::crash::{self, Recorder};
@@ -23,6 +24,7 @@ use tendon::runtime::mind::Mind;
 use tendon::runtime::pipeline::{self, Memory};
 use tendon::runtime::service;
 use tendon::sync::heartbeat::Failing;
+use zenoh::Session;
 
 /// How long the robot is given to come to rest before the program ends.
 const REST: Duration = Duration::from_secs(3);
@@ -126,6 +128,28 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     drive(deployment, here, &ending)
 }
 
+/// The link, its threads ahead of other normal ones as `[realtime]` says.
+fn open_link(link: &LinkConfig, mode: RealtimeMode) -> Result<Session, Failure> {
+    if mode == RealtimeMode::Off {
+        return session::open(link).map_err(Failure::failed);
+    }
+    let (session, nice) = session::open_ahead(link).map_err(Failure::failed)?;
+    log::info!("threads of the link: nice {nice}");
+    if nice <= session::NICE {
+        return Ok(session);
+    }
+    let missing = format!(
+        "threads of the link asked for nice {}, the kernel gives {nice}: on a busy machine commands come late; start as a \
+         service with LimitNICE={0}, or give the user \"- nice {0}\" in /etc/security/limits.conf and log in again",
+        session::NICE
+    );
+    if mode == RealtimeMode::Require {
+        return Err(Failure::Failed(missing));
+    }
+    log::warn!("{missing}");
+    Ok(session)
+}
+
 /// The pipeline of a deployment that is loaded, until `ending`.
 fn drive(
     deployment: Deployment<impl Mind>,
@@ -138,7 +162,7 @@ fn drive(
     for miss in &deployment.parity.missed {
         eprintln!("tendon: the policy misses its parity fixture and was let through: {miss}");
     }
-    let session = session::open(&link).map_err(Failure::failed)?;
+    let session = open_link(&link, config.realtime.mode)?;
     let memory = memory(&robot)?;
     let running =
         pipeline::start_recorded(deployment, &session, 0, Some(memory)).map_err(Failure::failed)?;

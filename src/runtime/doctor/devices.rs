@@ -4,8 +4,8 @@
 //! No driver is asked. CUDA's two unhelpful answers on a Jetson have causes that can be seen in `/dev`: 999 when
 //! `/dev/nvmap` may not be opened (not in its group), 801 when the GPU's render node is missing or may not be opened.
 
-use super::Finding;
 use super::machine::is_tegra;
+use super::{Finding, Verdict};
 use crate::runtime::health::Tree;
 use std::os::unix::fs::MetadataExt;
 
@@ -22,11 +22,23 @@ pub fn findings(tree: &Tree) -> Vec<Finding> {
         library(tree, "CUDA driver", "libcuda.so"),
         library(tree, "CUDA runtime", "libcudart.so"),
         library(tree, "TensorRT", "libnvinfer.so"),
+        onnxruntime(tree),
         cameras(tree, &who),
         nodes(tree, &who, "serial buses", "/dev", &["ttyUSB", "ttyACM"]),
         nodes(tree, &who, "GPIO lines", "/dev", &["gpiochip"]),
     ]);
     findings
+}
+
+/// One of a Python package, or one that is named, is found when an engine is loaded.
+fn onnxruntime(tree: &Tree) -> Finding {
+    const CHECK: &str = "ONNX Runtime";
+    let found = library(tree, CHECK, "libonnxruntime.so");
+    if found.verdict == Verdict::Good {
+        return found;
+    }
+    let elsewhere = "no libonnxruntime.so.* where the linker looks; `policy.engine` may still find one: docs/engines.md";
+    Finding::absent(CHECK, elsewhere)
 }
 
 /// Who is asking: as the kernel sees this process.

@@ -2,6 +2,7 @@
 //! Kernel, limits, cores, clocks, temperatures, memory, disk, watchdogs.
 
 use super::Finding;
+use crate::link::session;
 use crate::runtime::health::{Clock, Health, Tree};
 use crate::runtime::threads;
 
@@ -25,6 +26,7 @@ pub fn findings(tree: &Tree, health: &Health) -> Vec<Finding> {
         kernel(tree),
         throttling(tree),
         priority(tree),
+        niceness(tree),
         locking(tree),
         isolation(tree),
         cpu_clocks(health),
@@ -156,6 +158,37 @@ fn priority(tree: &Tree) -> Finding {
             ),
             format!(
                 "run it by tendon.service (LimitRTPRIO={needed}), or write \"@tendon - rtprio {needed}\" to /etc/security/limits.d/tendon.conf and log in again"
+            ),
+        ),
+        None => Finding::absent(CHECK, "/proc/self/limits does not say"),
+    }
+}
+
+/// A normal thread of a user with a limit of `N` may go down to a niceness of `20 - N` (getrlimit(2), `RLIMIT_NICE`).
+fn niceness(tree: &Tree) -> Finding {
+    const CHECK: &str = "link's threads";
+    const NEEDED: u64 = (20 - session::NICE).unsigned_abs() as u64;
+    if has_capability(tree, CAP_SYS_NICE) {
+        return Finding::good(CHECK, "niceness granted by CAP_SYS_NICE");
+    }
+    match soft_limit(tree, "Max nice priority") {
+        Some(None) => Finding::good(CHECK, "niceness granted without a limit"),
+        Some(Some(granted)) if granted >= NEEDED => Finding::good(
+            CHECK,
+            format!(
+                "niceness granted down to {}",
+                20_i64.saturating_sub_unsigned(granted)
+            ),
+        ),
+        Some(Some(_)) => Finding::warning(
+            CHECK,
+            format!(
+                "nice {} is not granted: on a busy machine commands come late",
+                session::NICE
+            ),
+            format!(
+                "run it by tendon.service (LimitNICE={0}), or write \"@tendon - nice {0}\" to /etc/security/limits.d/tendon.conf and log in again",
+                session::NICE
             ),
         ),
         None => Finding::absent(CHECK, "/proc/self/limits does not say"),

@@ -88,6 +88,7 @@ fn an_orin_out_of_the_box_is_told_what_to_do() {
     judged(&orin, "kernel", Verdict::Warning, "nvidia-l4t-rt-kernel");
     judged(&orin, "rt throttling", Verdict::Good, "950000");
     judged(&orin, "real-time priority", Verdict::Warning, "up to 0, the watchdog asks for 85");
+    judged(&orin, "link's threads", Verdict::Warning, "nice -10 is not granted");
     judged(&orin, "locked memory", Verdict::Warning, "65536 KiB");
     judged(&orin, "isolated cores", Verdict::Warning, "isolcpus=managed_irq,domain,10-11 nohz_full=10-11 rcu_nocbs=10-11 irqaffinity=0-9");
     judged(&orin, "CPU clocks", Verdict::Warning, "1728 of 2201 MHz");
@@ -143,6 +144,7 @@ fn a_laptop_misses_nothing_that_it_does_not_need() {
     assert!(report.could_arm, "{report}");
     for (check, verdict) in [
         ("board", Verdict::Good), ("kernel", Verdict::Good), ("real-time priority", Verdict::Good),
+        ("link's threads", Verdict::Good), ("ONNX Runtime", Verdict::Absent),
         ("locked memory", Verdict::Good), ("isolated cores", Verdict::Good), ("CPU clocks", Verdict::Good),
         ("temperatures", Verdict::Good), ("over-current", Verdict::Absent), ("CUDA driver", Verdict::Absent),
         ("TensorRT", Verdict::Absent), ("cameras", Verdict::Absent), ("hardware watchdog", Verdict::Absent),
