@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whole-binary stories: what a user sees.
 
+#[path = "chaos/canary.rs"]
+mod canary;
+
+use canary::{alone, told};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tendon::bench::sentences::COLOURS;
 use tendon::config::Config;
@@ -18,12 +22,6 @@ use tendon::policy::folder::{hash, hex};
 use tendon::runtime::deployment::Identities;
 use tendon::runtime::{clock, demo};
 use zenoh::Wait;
-
-/// One at a time: what runs in real time must not be starved by another story.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn tendon(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the binary runs")
@@ -128,20 +126,21 @@ fn a_slow_policy_is_late_and_never_wrong() {
 
 #[test]
 fn in_real_time_over_the_link() {
-    let _alone = alone();
-    let report = json(&tendon(&[
-        "demo",
-        "--headless",
-        "--episodes",
-        "2",
-        "--seed",
-        "3",
-        "--json",
-    ]));
-    assert_eq!(report["episodes"], 2, "{report}");
-    assert_eq!(report["limit_violations"], 0, "{report}");
-    assert_eq!(report["allocations_in_control_loop"], 0, "{report}");
-    assert!(report["commands_sent"].as_u64() > Some(200), "{report}");
+    told(|| {
+        let report = json(&tendon(&[
+            "demo",
+            "--headless",
+            "--episodes",
+            "2",
+            "--seed",
+            "3",
+            "--json",
+        ]));
+        assert_eq!(report["episodes"], 2, "{report}");
+        assert_eq!(report["limit_violations"], 0, "{report}");
+        assert_eq!(report["allocations_in_control_loop"], 0, "{report}");
+        assert!(report["commands_sent"].as_u64() > Some(200), "{report}");
+    });
 }
 
 #[test]
@@ -209,7 +208,6 @@ fn usage_and_missing_things_have_their_own_exit_code() {
 
 /// A deployment on a free port in a folder of its own, its runtime and its bench robot.
 struct Stage {
-    _alone: MutexGuard<'static, ()>,
     folder: tempfile::TempDir,
     endpoint: String,
     runtime: Child,
@@ -228,7 +226,6 @@ impl Stage {
     }
 
     fn of(doubt: &str, bundle: &Path, flags: &[&str]) -> Stage {
-        let _alone = alone();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = tempfile::tempdir().expect("a folder");
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -252,7 +249,6 @@ impl Stage {
         let runtime = Stage::runtime(folder.path(), flags);
         let bench = Stage::bench(&endpoint);
         Stage {
-            _alone,
             folder,
             endpoint,
             runtime,
@@ -336,95 +332,103 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn a_bench_robot_that_is_killed_and_comes_back_is_not_driven_until_a_person_says_so() {
-    let mut stage = Stage::new();
-    let (_, refused) = stage.say("mode", "active");
-    assert!(
-        refused.contains("tendon:"),
-        "nobody has said what to do: {refused}"
-    );
-    stage.until_granted("instruct", "touch the red block");
-    stage.until_granted("mode", "active");
-    stage.bench.kill().expect("killed");
-    stage.bench.wait().expect("gone");
-    // The joint state is lost for longer than the limit: latched, whatever comes back.
-    let began = Instant::now();
-    loop {
-        let (code, said) = stage.say("mode", "active");
-        if code == Some(1) && said.contains("latched in stopped") {
-            break;
+    told(|| {
+        let mut stage = Stage::new();
+        let (_, refused) = stage.say("mode", "active");
+        assert!(
+            refused.contains("tendon:"),
+            "nobody has said what to do: {refused}"
+        );
+        stage.until_granted("instruct", "touch the red block");
+        stage.until_granted("mode", "active");
+        stage.bench.kill().expect("killed");
+        stage.bench.wait().expect("gone");
+        // The joint state is lost for longer than the limit: latched, whatever comes back.
+        let began = Instant::now();
+        loop {
+            let (code, said) = stage.say("mode", "active");
+            if code == Some(1) && said.contains("latched in stopped") {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(10), "{said}");
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "{said}");
-    }
-    stage.bench = Stage::bench(&stage.endpoint);
-    stage.until_granted("mode", "reset");
-    stage.until_granted("mode", "active");
+        stage.bench = Stage::bench(&stage.endpoint);
+        stage.until_granted("mode", "reset");
+        stage.until_granted("mode", "active");
+    });
 }
 
 #[test]
 fn a_camera_that_stops_holds_the_robot_and_motion_resumes_when_it_is_back() {
-    let stage = Stage::new();
-    stage.until_granted("instruct", "touch the green block");
-    stage.until_granted("mode", "active");
-    signal(&stage.bench, "USR1");
-    stage.comes_to_be("holding: the camera gives no usable picture");
-    signal(&stage.bench, "USR2");
-    stage.comes_to_be("active");
-    signal(&stage.bench, "USR1");
-    stage.comes_to_be("holding");
-    stage.until_granted("mode", "standby");
-    stage.comes_to_be("standby");
-    let (code, said) = stage.say("mode", "active");
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("no fresh picture"), "{said}");
+    told(|| {
+        let stage = Stage::new();
+        stage.until_granted("instruct", "touch the green block");
+        stage.until_granted("mode", "active");
+        signal(&stage.bench, "USR1");
+        stage.comes_to_be("holding: the camera gives no usable picture");
+        signal(&stage.bench, "USR2");
+        stage.comes_to_be("active");
+        signal(&stage.bench, "USR1");
+        stage.comes_to_be("holding");
+        stage.until_granted("mode", "standby");
+        stage.comes_to_be("standby");
+        let (code, said) = stage.say("mode", "active");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("no fresh picture"), "{said}");
+    });
 }
 
 #[test]
 fn a_policy_that_is_not_sure_holds_the_robot_calls_for_help_and_goes_on_when_it_is() {
-    let stage = Stage::with("doubt_max = 0.5\n");
-    let listens = &["events", "--connect", &stage.endpoint];
-    let mut events = Ended(
-        command(listens)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it listens"),
-    );
-    let mut told = events.0.stdout.take().expect("piped");
-    stage.until_granted("instruct", &format!("touch the {} block", COLOURS[0]));
-    stage.until_granted("mode", "active");
-    // Which of them are on the table is the scene's business: asked for one after the other, until one is not there and
-    // then one is.
-    let unsure = "holding: the policy is not sure enough of what it proposes";
-    let mut modes = Vec::new();
-    for colour in COLOURS {
-        stage.until_granted("instruct", &format!("touch the {colour} block"));
-        let states: Vec<String> = (0..12)
-            .map(|_| {
-                std::thread::sleep(Duration::from_millis(250));
-                stage.say("mode", "status").1
-            })
-            .collect();
-        let doubted = states.iter().skip(6).all(|said| said.starts_with(unsure));
-        let goes_on = modes.contains(&true) && states.iter().any(|said| said.starts_with("active"));
-        assert!(
-            doubted || !states[11].starts_with(unsure),
-            "{colour}: {states:?}"
+    told(|| {
+        let stage = Stage::with("doubt_max = 0.5\n");
+        let listens = &["events", "--connect", &stage.endpoint];
+        let mut events = Ended(
+            command(listens)
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("it listens"),
         );
-        modes.push(doubted);
-        if goes_on {
-            break;
+        let mut told = events.0.stdout.take().expect("piped");
+        stage.until_granted("instruct", &format!("touch the {} block", COLOURS[0]));
+        stage.until_granted("mode", "active");
+        // Which of them are on the table is the scene's business: asked for one after the other, until one is not there and
+        // then one is.
+        let unsure = "holding: the policy is not sure enough of what it proposes";
+        let mut modes = Vec::new();
+        for colour in COLOURS {
+            stage.until_granted("instruct", &format!("touch the {colour} block"));
+            let states: Vec<String> = (0..12)
+                .map(|_| {
+                    std::thread::sleep(Duration::from_millis(250));
+                    stage.say("mode", "status").1
+                })
+                .collect();
+            let doubted = states.iter().skip(6).all(|said| said.starts_with(unsure));
+            let goes_on =
+                modes.contains(&true) && states.iter().any(|said| said.starts_with("active"));
+            assert!(
+                doubted || !states[11].starts_with(unsure),
+                "{colour}: {states:?}"
+            );
+            modes.push(doubted);
+            if goes_on {
+                break;
+            }
         }
-    }
-    assert_eq!(
-        modes.last(),
-        Some(&false),
-        "one is not there and one is: {modes:?}"
-    );
-    let held = modes.iter().filter(|doubted| **doubted).count();
-    drop(events);
-    let mut lines = String::new();
-    told.read_to_string(&mut lines).expect("text");
-    let calls = lines.matches("help wanted: the policy was not sure enough of 10 chunks in a row");
-    assert_eq!(calls.count(), held, "{modes:?}: {lines}");
+        assert_eq!(
+            modes.last(),
+            Some(&false),
+            "one is not there and one is: {modes:?}"
+        );
+        let held = modes.iter().filter(|doubted| **doubted).count();
+        drop(events);
+        let mut lines = String::new();
+        told.read_to_string(&mut lines).expect("text");
+        let calls =
+            lines.matches("help wanted: the policy was not sure enough of 10 chunks in a row");
+        assert_eq!(calls.count(), held, "{modes:?}: {lines}");
+    });
 }
 
 /// A process that ends with the story, however that ends.
@@ -439,47 +443,51 @@ impl Drop for Ended {
 
 #[test]
 fn a_latched_stop_survives_the_process_and_needs_a_person() {
-    let mut stage = Stage::new();
-    stage.until_granted("instruct", "touch the red block");
-    stage.until_granted("mode", "active");
-    stage.until_granted("mode", "e-stop");
-    stage.comes_to_be("e-stop: emergency stop");
-    let kept = stage.folder.path().join("state/latched-stop-bench");
-    let began = Instant::now();
-    while !kept.exists() {
-        assert!(began.elapsed() < Duration::from_secs(5), "{kept:?}");
-    }
-    stage.runtime.kill().expect("killed");
-    stage.runtime.wait().expect("gone");
-    stage.runtime = Stage::runtime(stage.folder.path(), &[]);
-    stage.comes_to_be("e-stop: emergency stop");
-    stage.until_granted("instruct", "touch the red block");
-    let (code, said) = stage.say("mode", "active");
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("latched in e-stop"), "{said}");
-    stage.until_granted("mode", "reset");
-    stage.comes_to_be("standby");
-    stage.until_granted("mode", "active");
-    assert!(!kept.exists(), "acknowledged, so forgotten");
+    told(|| {
+        let mut stage = Stage::new();
+        stage.until_granted("instruct", "touch the red block");
+        stage.until_granted("mode", "active");
+        stage.until_granted("mode", "e-stop");
+        stage.comes_to_be("e-stop: emergency stop");
+        let kept = stage.folder.path().join("state/latched-stop-bench");
+        let began = Instant::now();
+        while !kept.exists() {
+            assert!(began.elapsed() < Duration::from_secs(5), "{kept:?}");
+        }
+        stage.runtime.kill().expect("killed");
+        stage.runtime.wait().expect("gone");
+        stage.runtime = Stage::runtime(stage.folder.path(), &[]);
+        stage.comes_to_be("e-stop: emergency stop");
+        stage.until_granted("instruct", "touch the red block");
+        let (code, said) = stage.say("mode", "active");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("latched in e-stop"), "{said}");
+        stage.until_granted("mode", "reset");
+        stage.comes_to_be("standby");
+        stage.until_granted("mode", "active");
+        assert!(!kept.exists(), "acknowledged, so forgotten");
+    });
 }
 
 #[test]
 fn sigterm_brings_the_robot_to_rest_before_exit() {
-    let mut stage = Stage::new();
-    stage.until_granted("instruct", "put the blue block in the left bin");
-    stage.until_granted("mode", "active");
-    signal(&stage.runtime, "TERM");
-    let status = stage.runtime.wait().expect("ends");
-    let mut said = String::new();
-    stage
-        .runtime
-        .stdout
-        .take()
-        .expect("piped")
-        .read_to_string(&mut said)
-        .expect("text");
-    assert!(status.success(), "{said}");
-    assert!(said.contains("at rest"), "{said}");
+    told(|| {
+        let mut stage = Stage::new();
+        stage.until_granted("instruct", "put the blue block in the left bin");
+        stage.until_granted("mode", "active");
+        signal(&stage.runtime, "TERM");
+        let status = stage.runtime.wait().expect("ends");
+        let mut said = String::new();
+        stage
+            .runtime
+            .stdout
+            .take()
+            .expect("piped")
+            .read_to_string(&mut said)
+            .expect("text");
+        assert!(status.success(), "{said}");
+        assert!(said.contains("at rest"), "{said}");
+    });
 }
 
 /// The robot's commands as they pass: a keep-alive shows where it is, the others where it is sent.
@@ -564,127 +572,131 @@ impl Onlooker {
 
 #[test]
 fn a_robot_is_parked_by_name_at_the_speed_that_was_asked_for() {
-    let stage = Stage::new();
-    let onlooker = Onlooker::new(&stage.endpoint);
-    let (code, said) = stage.say("park", "nowhere");
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("home, aside"), "{said}");
-    let (code, said) = stage.say("speed", "101");
-    assert_eq!(code, Some(1), "{said}");
-    stage.until_granted("speed", "20");
-    let listens = &["events", "--connect", &stage.endpoint];
-    let mut events = Ended(
-        command(listens)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it listens"),
-    );
-    let mut out = events.0.stdout.take().expect("piped");
-    let mut ready = [0; 9];
-    let stderr = events.0.stderr.as_mut().expect("piped");
-    std::io::Read::read_exact(stderr, &mut ready).expect("it says that it listens");
-    // A crowded machine may stop the robot on its way; it is parked again.
-    let parked = (0..5).any(|_| {
-        stage.say("mode", "reset");
-        stage.until_granted("park", "aside");
-        onlooker.comes_to(0, 1.0) && onlooker.comes_to(1, -0.4)
+    told(|| {
+        let stage = Stage::new();
+        let onlooker = Onlooker::new(&stage.endpoint);
+        let (code, said) = stage.say("park", "nowhere");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("home, aside"), "{said}");
+        let (code, said) = stage.say("speed", "101");
+        assert_eq!(code, Some(1), "{said}");
+        stage.until_granted("speed", "20");
+        let listens = &["events", "--connect", &stage.endpoint];
+        let mut events = Ended(
+            command(listens)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("it listens"),
+        );
+        let mut out = events.0.stdout.take().expect("piped");
+        let mut ready = [0; 9];
+        let stderr = events.0.stderr.as_mut().expect("piped");
+        std::io::Read::read_exact(stderr, &mut ready).expect("it says that it listens");
+        // A crowded machine may stop the robot on its way; it is parked again.
+        let parked = (0..5).any(|_| {
+            stage.say("mode", "reset");
+            stage.until_granted("park", "aside");
+            onlooker.comes_to(0, 1.0) && onlooker.comes_to(1, -0.4)
+        });
+        assert!(parked, "at {:?}", onlooker.positions());
+        let fastest_rad_s = *onlooker.fastest_rad_s.lock().expect("whole");
+        // 20 % of 2.5 rad/s, and half of that in the first second.
+        assert!(
+            (0.3..0.5001).contains(&fastest_rad_s),
+            "{fastest_rad_s} rad/s"
+        );
+        stage.until_granted("mode", "standby");
+        stage.comes_to_be("standby");
+        // Told at 50 Hz.
+        std::thread::sleep(Duration::from_millis(500));
+        drop(events);
+        let mut told = String::new();
+        out.read_to_string(&mut told).expect("text");
+        assert!(told.starts_with("takeover"), "{told}");
+        assert!(told.contains("stopped on request"), "{told}");
     });
-    assert!(parked, "at {:?}", onlooker.positions());
-    let fastest_rad_s = *onlooker.fastest_rad_s.lock().expect("whole");
-    // 20 % of 2.5 rad/s, and half of that in the first second.
-    assert!(
-        (0.3..0.5001).contains(&fastest_rad_s),
-        "{fastest_rad_s} rad/s"
-    );
-    stage.until_granted("mode", "standby");
-    stage.comes_to_be("standby");
-    // Told at 50 Hz.
-    std::thread::sleep(Duration::from_millis(500));
-    drop(events);
-    let mut told = String::new();
-    out.read_to_string(&mut told).expect("text");
-    assert!(told.starts_with("takeover"), "{told}");
-    assert!(told.contains("stopped on request"), "{told}");
 }
 
 #[test]
 fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
-    let stage = Stage::new();
-    let onlooker = Onlooker::new(&stage.endpoint);
-    // Before the robot was heard there is no pose to show, and its elbow is bent at home.
-    let mut home = onlooker.positions();
-    while home[2] == 0.0 {
-        home = onlooker.positions();
-    }
-    let sender = onlooker
-        .session
-        .declare_publisher(keys::takeover("bench"))
-        .wait()
-        .expect("declared");
-    let mut counter = 0;
-    let mut send = |base_yaw_rad: f64| {
-        counter += 1;
-        let mut setpoint = Setpoint::at_rest(&home);
-        setpoint.position[0] = base_yaw_rad;
-        let command = Frame {
-            counter,
-            epoch: 77,
-            sent: clock::now(),
-            valid_for_us: 50_000,
-            mode: MODE_FOLLOW,
-            verdict: 0,
-            action: 0,
-            provenance: Provenance::default(),
-            setpoint,
-        };
-        let mut frame = [0; COMMAND_LEN_MAX];
-        let length =
-            wire::encode(&command, onlooker.identities.takeovers, &mut frame).expect("room");
-        sender.put(&frame[..length]).wait().expect("taken");
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    // Sent all along; followed only once it was asked for and brought to the robot.
-    for _ in 0..50 {
-        send(0.3);
-    }
-    assert!(
-        (onlooker.positions()[0] - home[0]).abs() < 0.02,
-        "nobody asked for a takeover"
-    );
-    // Held elsewhere: the robot waits for it, not longer than a deadman switch may be away. A crowded machine may be
-    // silent for so long that the motor controller ends the takeover first; it is asked for again then.
-    let silence = "standby: the deadman switch is not held";
-    let ended_by_silence = (0..5).any(|_| {
-        let began = Instant::now();
-        while stage.say("mode", "takeover").0 != Some(0) {
-            assert!(began.elapsed() < Duration::from_secs(20), "never granted");
-            send(0.3);
+    told(|| {
+        let stage = Stage::new();
+        let onlooker = Onlooker::new(&stage.endpoint);
+        // Before the robot was heard there is no pose to show, and its elbow is bent at home.
+        let mut home = onlooker.positions();
+        while home[2] == 0.0 {
+            home = onlooker.positions();
         }
-        for _ in 0..20 {
+        let sender = onlooker
+            .session
+            .declare_publisher(keys::takeover("bench"))
+            .wait()
+            .expect("declared");
+        let mut counter = 0;
+        let mut send = |base_yaw_rad: f64| {
+            counter += 1;
+            let mut setpoint = Setpoint::at_rest(&home);
+            setpoint.position[0] = base_yaw_rad;
+            let command = Frame {
+                counter,
+                epoch: 77,
+                sent: clock::now(),
+                valid_for_us: 50_000,
+                mode: MODE_FOLLOW,
+                verdict: 0,
+                action: 0,
+                provenance: Provenance::default(),
+                setpoint,
+            };
+            let mut frame = [0; COMMAND_LEN_MAX];
+            let length =
+                wire::encode(&command, onlooker.identities.takeovers, &mut frame).expect("room");
+            sender.put(&frame[..length]).wait().expect("taken");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        // Sent all along; followed only once it was asked for and brought to the robot.
+        for _ in 0..50 {
             send(0.3);
         }
         assert!(
             (onlooker.positions()[0] - home[0]).abs() < 0.02,
-            "it was never where the robot is"
+            "nobody asked for a takeover"
         );
-        stage.comes_to_be("standby").starts_with(silence)
+        // Held elsewhere: the robot waits for it, not longer than a deadman switch may be away. A crowded machine may be
+        // silent for so long that the motor controller ends the takeover first; it is asked for again then.
+        let silence = "standby: the deadman switch is not held";
+        let ended_by_silence = (0..5).any(|_| {
+            let began = Instant::now();
+            while stage.say("mode", "takeover").0 != Some(0) {
+                assert!(began.elapsed() < Duration::from_secs(20), "never granted");
+                send(0.3);
+            }
+            for _ in 0..20 {
+                send(0.3);
+            }
+            assert!(
+                (onlooker.positions()[0] - home[0]).abs() < 0.02,
+                "it was never where the robot is"
+            );
+            stage.comes_to_be("standby").starts_with(silence)
+        });
+        assert!(ended_by_silence, "{}", stage.say("mode", "status").1);
+        // A crowded machine may keep the device from sending for 100 ms, which ends the takeover; it is asked for again.
+        let target = home[0] + 0.3;
+        let arrived = (0..5).any(|_| {
+            stage.until_granted("mode", "takeover");
+            let from = onlooker.positions()[0];
+            // A hand moves with time, however seldom its device gets to say so.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_secs(2) {
+                send(from + (target - from) * began.elapsed().as_secs_f64().min(1.0));
+            }
+            (onlooker.positions()[0] - target).abs() < 0.02
+                && stage.comes_to_be("standby").starts_with(silence)
+        });
+        assert!(arrived, "at {}, not {target}", onlooker.positions()[0]);
     });
-    assert!(ended_by_silence, "{}", stage.say("mode", "status").1);
-    // A crowded machine may keep the device from sending for 100 ms, which ends the takeover; it is asked for again.
-    let target = home[0] + 0.3;
-    let arrived = (0..5).any(|_| {
-        stage.until_granted("mode", "takeover");
-        let from = onlooker.positions()[0];
-        // A hand moves with time, however seldom its device gets to say so.
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(2) {
-            send(from + (target - from) * began.elapsed().as_secs_f64().min(1.0));
-        }
-        (onlooker.positions()[0] - target).abs() < 0.02
-            && stage.comes_to_be("standby").starts_with(silence)
-    });
-    assert!(arrived, "at {}, not {target}", onlooker.positions()[0]);
 }
 
 /// The shipped bundle with a reference that its own graph does not give: another policy under the same name.
@@ -718,124 +730,126 @@ fn unlike_its_reference(into: &Path) {
 
 #[test]
 fn a_policy_that_misses_its_fixture_is_refused_and_what_a_person_lets_through_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
-    unlike_its_reference(folder.path());
-    let bundle = folder.path().to_str().expect("a path");
-    let verify = tendon(&["policy", "verify", bundle, "--json"]);
-    assert_eq!(verify.status.code(), Some(1));
-    let parity = json(&verify);
-    let yaw = &parity["joints"][0];
-    assert_eq!(
-        (&yaw["name"], &yaw["unit"]),
-        (&"base_yaw".into(), &"rad".into())
-    );
-    assert!(
-        (yaw["error_max"].as_f64().expect("a number") - 0.05).abs() < 1e-4,
-        "{parity}"
-    );
-    let demo = [
-        "demo",
-        "--headless",
-        "--lockstep",
-        "--episodes",
-        "1",
-        "--json",
-        "--bundle",
-        bundle,
-    ];
-    let refused = tendon(&demo);
-    assert_eq!(refused.status.code(), Some(2));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    for word in [
-        "parity.safetensors",
-        "error_max_fraction",
-        "base_yaw",
-        "frame 0",
-    ] {
-        assert!(said.contains(word), "{word:?} is not in {said}");
-    }
-    let report = json(&tendon(&[&demo[..], &["--allow-parity-miss"]].concat()));
-    let misses = |of: &serde_json::Value| of["parity"]["missed"].as_array().map_or(0, Vec::len);
-    assert!(misses(&report) > 0, "{report}");
-    assert!(
-        report["policy"]
-            .as_str()
-            .is_some_and(|name| name.contains("misses its parity fixture"))
-    );
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        unlike_its_reference(folder.path());
+        let bundle = folder.path().to_str().expect("a path");
+        let verify = tendon(&["policy", "verify", bundle, "--json"]);
+        assert_eq!(verify.status.code(), Some(1));
+        let parity = json(&verify);
+        let yaw = &parity["joints"][0];
+        assert_eq!(
+            (&yaw["name"], &yaw["unit"]),
+            (&"base_yaw".into(), &"rad".into())
+        );
+        assert!(
+            (yaw["error_max"].as_f64().expect("a number") - 0.05).abs() < 1e-4,
+            "{parity}"
+        );
+        let demo = [
+            "demo",
+            "--headless",
+            "--lockstep",
+            "--episodes",
+            "1",
+            "--json",
+            "--bundle",
+            bundle,
+        ];
+        let refused = tendon(&demo);
+        assert_eq!(refused.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        for word in [
+            "parity.safetensors",
+            "error_max_fraction",
+            "base_yaw",
+            "frame 0",
+        ] {
+            assert!(said.contains(word), "{word:?} is not in {said}");
+        }
+        let report = json(&tendon(&[&demo[..], &["--allow-parity-miss"]].concat()));
+        let misses = |of: &serde_json::Value| of["parity"]["missed"].as_array().map_or(0, Vec::len);
+        assert!(misses(&report) > 0, "{report}");
+        assert!(
+            report["policy"]
+                .as_str()
+                .is_some_and(|name| name.contains("misses its parity fixture"))
+        );
 
-    // No configuration lets it through: without the flag the runtime ends at once.
-    let mut refused = Stage::of("", folder.path(), &[]);
-    let status = refused.runtime.wait().expect("ends");
-    assert_eq!(status.code(), Some(2));
-    let config = refused.folder.path().join("tendon.toml");
-    let config = config.to_str().expect("a path");
-    let check = json(&tendon(&[
-        "check",
-        "--config",
-        config,
-        "--json",
-        "--allow-parity-miss",
-    ]));
-    assert!(misses(&check) > 0, "{check}");
-    drop(refused);
+        // No configuration lets it through: without the flag the runtime ends at once.
+        let mut refused = Stage::of("", folder.path(), &[]);
+        let status = refused.runtime.wait().expect("ends");
+        assert_eq!(status.code(), Some(2));
+        let config = refused.folder.path().join("tendon.toml");
+        let config = config.to_str().expect("a path");
+        let check = json(&tendon(&[
+            "check",
+            "--config",
+            config,
+            "--json",
+            "--allow-parity-miss",
+        ]));
+        assert!(misses(&check) > 0, "{check}");
+        drop(refused);
 
-    let stage = Stage::of("", folder.path(), &["--allow-parity-miss"]);
-    stage.until_granted("instruct", "touch the red block");
-    let listens = &["events", "--connect", &stage.endpoint];
-    let mut events = Ended(
-        command(listens)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it listens"),
-    );
-    let mut told = events.0.stdout.take().expect("piped");
-    let onlooker = Onlooker::new(&stage.endpoint);
-    let planned = Arc::clone(&onlooker.planned);
-    // A crowded machine may hold the robot, or stop it; it is armed again.
-    let until_planned = |count: u32| {
+        let stage = Stage::of("", folder.path(), &["--allow-parity-miss"]);
+        stage.until_granted("instruct", "touch the red block");
+        let listens = &["events", "--connect", &stage.endpoint];
+        let mut events = Ended(
+            command(listens)
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("it listens"),
+        );
+        let mut told = events.0.stdout.take().expect("piped");
+        let onlooker = Onlooker::new(&stage.endpoint);
+        let planned = Arc::clone(&onlooker.planned);
+        // A crowded machine may hold the robot, or stop it; it is armed again.
+        let until_planned = |count: u32| {
+            let began = Instant::now();
+            while planned.lock().expect("whole").0 < count {
+                assert!(
+                    began.elapsed() < Duration::from_secs(60),
+                    "no plan is followed"
+                );
+                std::thread::sleep(Duration::from_millis(500));
+                if !stage.say("mode", "status").1.starts_with("active") {
+                    stage.say("mode", "reset");
+                    stage.say("mode", "active");
+                }
+            }
+        };
+        // Each arming says so anew.
+        for _ in 0..2 {
+            let before = planned.lock().expect("whole").0;
+            stage.until_granted("mode", "active");
+            until_planned(before + 100);
+            stage.until_granted("mode", "standby");
+        }
+        let (plans, unproven) = *planned.lock().expect("whole");
+        assert_eq!(plans, unproven, "every command of a plan");
+        drop(events);
+        let mut lines = String::new();
+        told.read_to_string(&mut lines).expect("text");
+        let confessed = lines
+            .matches("the policy misses its parity fixture")
+            .count();
+        assert!(confessed >= 2, "{lines}");
+        drop(stage);
+
+        // And one that holds it says nothing of the kind.
+        let stage = Stage::new();
+        stage.until_granted("instruct", "touch the red block");
+        let onlooker = Onlooker::new(&stage.endpoint);
+        stage.until_granted("mode", "active");
         let began = Instant::now();
-        while planned.lock().expect("whole").0 < count {
+        while onlooker.planned.lock().expect("whole").0 < 50 {
             assert!(
-                began.elapsed() < Duration::from_secs(60),
+                began.elapsed() < Duration::from_secs(20),
                 "no plan is followed"
             );
-            std::thread::sleep(Duration::from_millis(500));
-            if !stage.say("mode", "status").1.starts_with("active") {
-                stage.say("mode", "reset");
-                stage.say("mode", "active");
-            }
+            std::thread::sleep(Duration::from_millis(20));
         }
-    };
-    // Each arming says so anew.
-    for _ in 0..2 {
-        let before = planned.lock().expect("whole").0;
-        stage.until_granted("mode", "active");
-        until_planned(before + 100);
-        stage.until_granted("mode", "standby");
-    }
-    let (plans, unproven) = *planned.lock().expect("whole");
-    assert_eq!(plans, unproven, "every command of a plan");
-    drop(events);
-    let mut lines = String::new();
-    told.read_to_string(&mut lines).expect("text");
-    let confessed = lines
-        .matches("the policy misses its parity fixture")
-        .count();
-    assert!(confessed >= 2, "{lines}");
-    drop(stage);
-
-    // And one that holds it says nothing of the kind.
-    let stage = Stage::new();
-    stage.until_granted("instruct", "touch the red block");
-    let onlooker = Onlooker::new(&stage.endpoint);
-    stage.until_granted("mode", "active");
-    let began = Instant::now();
-    while onlooker.planned.lock().expect("whole").0 < 50 {
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "no plan is followed"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(onlooker.planned.lock().expect("whole").1, 0);
+        assert_eq!(onlooker.planned.lock().expect("whole").1, 0);
+    });
 }

@@ -5,7 +5,7 @@
 //!
 //! `TENDON_GROWTH_S` is how long each row is measured.
 
-use crate::alone;
+use crate::canary::alone;
 use crate::isolation::children_of;
 use crate::stage::{Setting, Stage, ms};
 use jpeg_encoder::{ColorType, Encoder};

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The inference process killed, crashed, frozen, hung and scribbling: what moves the robot goes on, and holds.
 
+use crate::TICK_MS;
+use crate::canary::told;
 use crate::stage::{Sent, Setting, Stage, ended, locked, repeats, signal, until};
-use crate::{TICK_MS, alone};
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -132,229 +133,237 @@ fn undisturbed(mut story: impl FnMut() -> bool) {
 
 #[test]
 fn an_inference_process_that_ends_costs_at_most_a_hold() {
-    let _alone = alone();
-    undisturbed(|| {
-        let mut stage = Stage::new(&isolated(None));
-        for fault in [Signal::SEGV, Signal::KILL, Signal::ABORT] {
-            let child = child_of(&stage);
-            let from = strike(child, fault);
-            if fault == Signal::SEGV {
-                // A handler of the standard library looks at the first, and sees that no stack has overflowed.
-                demo::pause(20);
-                send(child, fault);
+    told(|| {
+        undisturbed(|| {
+            let mut stage = Stage::new(&isolated(None));
+            for fault in [Signal::SEGV, Signal::KILL, Signal::ABORT] {
+                let child = child_of(&stage);
+                let from = strike(child, fault);
+                if fault == Signal::SEGV {
+                    // A handler of the standard library looks at the first, and sees that no stack has overflowed.
+                    demo::pause(20);
+                    send(child, fault);
+                }
+                if !goes_on(
+                    &mut stage,
+                    &format!("{fault:?} of the inference process"),
+                    from,
+                    child,
+                ) {
+                    return false;
+                }
             }
-            if !goes_on(
-                &mut stage,
-                &format!("{fault:?} of the inference process"),
-                from,
-                child,
-            ) {
-                return false;
-            }
-        }
-        let log = stage.log();
-        assert!(
-            log.contains("the inference process ended: signal: 11 (SIGSEGV)"),
-            "{log}"
-        );
-        true
+            let log = stage.log();
+            assert!(
+                log.contains("the inference process ended: signal: 11 (SIGSEGV)"),
+                "{log}"
+            );
+            true
+        });
     });
 }
 
 /// One that never comes back: the last plan is followed to its end, then the robot holds.
 #[test]
 fn an_inference_process_that_ends_again_and_again_is_a_hold() {
-    let _alone = alone();
-    undisturbed(|| {
-        let mut stage = Stage::new(&isolated(None));
-        let child = child_of(&stage);
-        let from = strike(child, Signal::KILL);
-        while clock::now() < from.plus_ns(2_000 * MS) {
-            for child in children_of(&stage) {
-                // It may be gone already.
-                send(child, Signal::KILL);
+    told(|| {
+        undisturbed(|| {
+            let mut stage = Stage::new(&isolated(None));
+            let child = child_of(&stage);
+            let from = strike(child, Signal::KILL);
+            while clock::now() < from.plus_ns(2_000 * MS) {
+                for child in children_of(&stage) {
+                    // It may be gone already.
+                    send(child, Signal::KILL);
+                }
+                demo::pause(2);
             }
-            demo::pause(2);
-        }
-        stage.held_within(
-            "an inference process that does not come back",
-            from,
-            PLAN_MS,
-        );
-        if !goes_on(&mut stage, "the same", from, child) {
-            return false;
-        }
-        assert!(
-            stage.log().contains("started again in 1000 ms"),
-            "{}",
-            stage.log()
-        );
-        true
+            stage.held_within(
+                "an inference process that does not come back",
+                from,
+                PLAN_MS,
+            );
+            if !goes_on(&mut stage, "the same", from, child) {
+                return false;
+            }
+            assert!(
+                stage.log().contains("started again in 1000 ms"),
+                "{}",
+                stage.log()
+            );
+            true
+        });
     });
 }
 
 #[test]
 fn an_inference_process_that_freezes_or_hangs_is_a_hold() {
-    let _alone = alone();
-    undisturbed(|| {
-        let mut stage = Stage::new(&isolated(None));
-        let child = child_of(&stage);
-        let from = strike(child, Signal::STOP);
-        stage.held_within("SIGSTOP of the inference process", from, PLAN_MS);
-        if !goes_on(&mut stage, "SIGSTOP of the inference process", from, child) {
-            return false;
-        }
-        assert!(
-            stage.log().contains("hangs: its thread "),
-            "{}",
-            stage.log()
-        );
-        drop(stage);
+    told(|| {
+        undisturbed(|| {
+            let mut stage = Stage::new(&isolated(None));
+            let child = child_of(&stage);
+            let from = strike(child, Signal::STOP);
+            stage.held_within("SIGSTOP of the inference process", from, PLAN_MS);
+            if !goes_on(&mut stage, "SIGSTOP of the inference process", from, child) {
+                return false;
+            }
+            assert!(
+                stage.log().contains("hangs: its thread "),
+                "{}",
+                stage.log()
+            );
+            drop(stage);
 
-        let mut stage = Stage::new(&isolated(Some("hang:inference")));
-        let child = child_of(&stage);
-        let from = strike(child, Signal::USR1);
-        stage.held_within("an engine that hangs", from, PLAN_MS);
-        if !goes_on(&mut stage, "an engine that hangs", from, child) {
-            return false;
-        }
-        assert!(
-            stage.log().contains("hangs: its thread inference"),
-            "{}",
-            stage.log()
-        );
-        true
+            let mut stage = Stage::new(&isolated(Some("hang:inference")));
+            let child = child_of(&stage);
+            let from = strike(child, Signal::USR1);
+            stage.held_within("an engine that hangs", from, PLAN_MS);
+            if !goes_on(&mut stage, "an engine that hangs", from, child) {
+                return false;
+            }
+            assert!(
+                stage.log().contains("hangs: its thread inference"),
+                "{}",
+                stage.log()
+            );
+            true
+        });
     });
 }
 
 #[test]
 fn a_panic_in_the_inference_process_costs_at_most_a_hold() {
-    let _alone = alone();
-    for thread in ["capture", "inference"] {
-        let story = || {
-            let mut stage = Stage::new(&isolated(Some(&format!("panic:{thread}"))));
-            let child = child_of(&stage);
-            let from = strike(child, Signal::USR1);
-            if !goes_on(&mut stage, &format!("a panic of {thread}"), from, child) {
-                return false;
-            }
-            assert!(
-                stage.log().contains("ended: exit status: 70"),
-                "{}",
-                stage.log()
-            );
-            true
-        };
-        assert!((0..3).any(|_| story()), "disturbed three times");
-    }
+    told(|| {
+        for thread in ["capture", "inference"] {
+            let story = || {
+                let mut stage = Stage::new(&isolated(Some(&format!("panic:{thread}"))));
+                let child = child_of(&stage);
+                let from = strike(child, Signal::USR1);
+                if !goes_on(&mut stage, &format!("a panic of {thread}"), from, child) {
+                    return false;
+                }
+                assert!(
+                    stage.log().contains("ended: exit status: 70"),
+                    "{}",
+                    stage.log()
+                );
+                true
+            };
+            assert!((0..3).any(|_| story()), "disturbed three times");
+        }
+    });
 }
 
 /// What a wild pointer may do, and more: random bytes all over the shared memory, again and again.
 #[test]
 fn an_inference_process_that_scribbles_over_the_shared_memory_costs_at_most_a_hold() {
-    let _alone = alone();
-    undisturbed(|| {
-        let mut stage = Stage::new(&isolated(None));
-        let child = child_of(&stage);
-        let maps = std::fs::read_to_string(format!("/proc/{child}/maps")).expect("its memory");
-        let line = maps
-            .lines()
-            .find(|line| line.contains("memfd:tendon"))
-            .expect("shared memory");
-        let range = line.split_whitespace().next().expect("a range");
-        let (from, to) = range.split_once('-').expect("two ends");
-        let address = |text| u64::from_str_radix(text, 16).expect("an address");
-        let (begin, end) = (address(from), address(to));
-        let Ok(memory) = std::fs::File::options()
-            .write(true)
-            .open(format!("/proc/{child}/mem"))
-        else {
-            println!("skipped: no right to write into another process");
-            return true;
-        };
-        let from = clock::now();
-        let mut seed = from.0 | 1;
-        let until_ns = from.plus_ns(150 * MS);
-        while clock::now() < until_ns {
-            let noise: Vec<u8> = (0..end - begin)
-                .map(|_| {
-                    // xorshift64: any bits will do.
-                    seed ^= seed << 13;
-                    seed ^= seed >> 7;
-                    seed ^= seed << 17;
-                    seed as u8
-                })
-                .collect();
-            // The process may have been ended for it already.
-            if memory.write_all_at(&noise, begin).is_err() {
-                break;
+    told(|| {
+        undisturbed(|| {
+            let mut stage = Stage::new(&isolated(None));
+            let child = child_of(&stage);
+            let maps = std::fs::read_to_string(format!("/proc/{child}/maps")).expect("its memory");
+            let line = maps
+                .lines()
+                .find(|line| line.contains("memfd:tendon"))
+                .expect("shared memory");
+            let range = line.split_whitespace().next().expect("a range");
+            let (from, to) = range.split_once('-').expect("two ends");
+            let address = |text| u64::from_str_radix(text, 16).expect("an address");
+            let (begin, end) = (address(from), address(to));
+            let Ok(memory) = std::fs::File::options()
+                .write(true)
+                .open(format!("/proc/{child}/mem"))
+            else {
+                println!("skipped: no right to write into another process");
+                return true;
+            };
+            let from = clock::now();
+            let mut seed = from.0 | 1;
+            let until_ns = from.plus_ns(150 * MS);
+            while clock::now() < until_ns {
+                let noise: Vec<u8> = (0..end - begin)
+                    .map(|_| {
+                        // xorshift64: any bits will do.
+                        seed ^= seed << 13;
+                        seed ^= seed >> 7;
+                        seed ^= seed << 17;
+                        seed as u8
+                    })
+                    .collect();
+                // The process may have been ended for it already.
+                if memory.write_all_at(&noise, begin).is_err() {
+                    break;
+                }
             }
-        }
-        if !goes_on(&mut stage, "scribbling", from, child) {
-            return false;
-        }
-        true
+            if !goes_on(&mut stage, "scribbling", from, child) {
+                return false;
+            }
+            true
+        });
     });
 }
 
 #[test]
 fn a_latched_stop_outlives_the_inference_process() {
-    let _alone = alone();
-    let mut stage = Stage::new(&isolated(None));
-    stage.until_granted(keys::mode, "e-stop");
-    let child = child_of(&stage);
-    strike(child, Signal::KILL);
-    until("another inference process", || {
-        stage.log().contains("the inference process runs again")
+    told(|| {
+        let mut stage = Stage::new(&isolated(None));
+        stage.until_granted(keys::mode, "e-stop");
+        let child = child_of(&stage);
+        strike(child, Signal::KILL);
+        until("another inference process", || {
+            stage.log().contains("the inference process runs again")
+        });
+        demo::pause(1_500);
+        let following = locked(&stage.reports, |reports| {
+            reports.last().map(|report| report.mode)
+        });
+        assert_ne!(
+            following,
+            Some(MotorMode::Following),
+            "it resumed by itself"
+        );
+        let answer = stage.ask(keys::mode, "active");
+        assert!(
+            answer.as_ref().is_err_and(|said| said.contains("latched")),
+            "{answer:?}"
+        );
+        stage.until_granted(keys::mode, "reset");
+        stage.arm();
     });
-    demo::pause(1_500);
-    let following = locked(&stage.reports, |reports| {
-        reports.last().map(|report| report.mode)
-    });
-    assert_ne!(
-        following,
-        Some(MotorMode::Following),
-        "it resumed by itself"
-    );
-    let answer = stage.ask(keys::mode, "active");
-    assert!(
-        answer.as_ref().is_err_and(|said| said.contains("latched")),
-        "{answer:?}"
-    );
-    stage.until_granted(keys::mode, "reset");
-    stage.arm();
 }
 
 #[test]
 fn the_two_processes_belong_together() {
-    let _alone = alone();
-    let mut stage = Stage::new(&isolated(None));
-    let child = child_of(&stage);
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{child}/{name}")).expect("read");
-    assert_eq!(
-        read("oom_score_adj").trim(),
-        "500",
-        "the kernel takes it first"
-    );
-    // Read here, obeyed there.
-    let said = stage.ask(keys::instruction, "touch the xylophone");
-    assert!(
-        said.as_ref()
-            .is_ok_and(|said| said.contains("never seen: xylophone")),
-        "{said:?}"
-    );
-    let said = stage.ask(keys::instruction, &"red ".repeat(400));
-    assert!(
-        said.as_ref()
-            .is_err_and(|said| said.contains("say it shorter")),
-        "{said:?}"
-    );
-    // Who is killed takes it along, even if it hangs.
-    strike(child, Signal::STOP);
-    signal(&stage.runtime, "KILL");
-    ended(&mut stage.runtime, Duration::from_secs(5));
-    until("no inference process without its control process", || {
-        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        stat.is_empty() || stat.contains(") Z ")
+    told(|| {
+        let mut stage = Stage::new(&isolated(None));
+        let child = child_of(&stage);
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/{child}/{name}")).expect("read");
+        assert_eq!(
+            read("oom_score_adj").trim(),
+            "500",
+            "the kernel takes it first"
+        );
+        // Read here, obeyed there.
+        let said = stage.ask(keys::instruction, "touch the xylophone");
+        assert!(
+            said.as_ref()
+                .is_ok_and(|said| said.contains("never seen: xylophone")),
+            "{said:?}"
+        );
+        let said = stage.ask(keys::instruction, &"red ".repeat(400));
+        assert!(
+            said.as_ref()
+                .is_err_and(|said| said.contains("say it shorter")),
+            "{said:?}"
+        );
+        // Who is killed takes it along, even if it hangs.
+        strike(child, Signal::STOP);
+        signal(&stage.runtime, "KILL");
+        ended(&mut stage.runtime, Duration::from_secs(5));
+        until("no inference process without its control process", || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        });
     });
 }

@@ -2,8 +2,9 @@
 //! Contacts wired to the runtime's machine, pressed, released, cut and unplugged. The kernel's part is played by a library
 //! (`fake_lines.c`); everything from the ioctl on is the real thing.
 
+use crate::TICK_MS;
+use crate::canary::told;
 use crate::stage::{Setting, Stage, ended, locked, repeats, signal, until};
-use crate::{TICK_MS, alone};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,163 +103,166 @@ fn refused(stage: &Stage, why: &str) {
 
 #[test]
 fn a_deadman_switch_that_is_let_go_holds_the_robot_and_so_does_one_that_is_unplugged() {
-    let _alone = alone();
-    let panel = Panel::new();
-    let mut stage = Stage::new(&panel.deadman());
-    stage.until_granted(keys::instruction, SENTENCE);
-    // A switch that is tied down is none.
-    until("a refusal for the switch", || {
-        let answer = stage.ask(keys::mode, "active");
-        answer.is_err_and(|said| said.contains("released once"))
-    });
-    set(&panel.switch, 0, "0");
-    demo::pause(100);
-    refused(&stage, "deadman");
-    set(&panel.switch, 0, "1");
-    stage.arm();
-    for _ in 0..repeats() {
-        let from = set(&panel.switch, 0, "0");
-        stage.held_within("deadman let go", from, SEEN_MS);
-        demo::pause(100);
-        set(&panel.switch, 0, "1");
-        follows(&stage);
-        let from = set(&panel.switch, 0, "x");
-        stage.held_within("deadman unplugged", from, SEEN_MS);
-        demo::pause(100);
-        // It is looked for again twice a second; that it is found held is not a hand that closes it.
-        set(&panel.switch, 0, "1");
-        demo::pause(1_000);
-        locked(&stage.commands, |commands| {
-            let late = commands.iter().rev().take(50);
-            assert!(late.clone().all(|sent| sent.held), "it went on by itself");
+    told(|| {
+        let panel = Panel::new();
+        let mut stage = Stage::new(&panel.deadman());
+        stage.until_granted(keys::instruction, SENTENCE);
+        // A switch that is tied down is none.
+        until("a refusal for the switch", || {
+            let answer = stage.ask(keys::mode, "active");
+            answer.is_err_and(|said| said.contains("released once"))
         });
         set(&panel.switch, 0, "0");
-        demo::pause(50);
+        demo::pause(100);
+        refused(&stage, "deadman");
         set(&panel.switch, 0, "1");
-        // Away for too long, it has ended the arming.
         stage.arm();
-        follows(&stage);
-    }
-    assert!(
-        stage.log().contains("lines.deadman: gone"),
-        "{}",
-        stage.log()
-    );
-    stage.within_limits();
+        for _ in 0..repeats() {
+            let from = set(&panel.switch, 0, "0");
+            stage.held_within("deadman let go", from, SEEN_MS);
+            demo::pause(100);
+            set(&panel.switch, 0, "1");
+            follows(&stage);
+            let from = set(&panel.switch, 0, "x");
+            stage.held_within("deadman unplugged", from, SEEN_MS);
+            demo::pause(100);
+            // It is looked for again twice a second; that it is found held is not a hand that closes it.
+            set(&panel.switch, 0, "1");
+            demo::pause(1_000);
+            locked(&stage.commands, |commands| {
+                let late = commands.iter().rev().take(50);
+                assert!(late.clone().all(|sent| sent.held), "it went on by itself");
+            });
+            set(&panel.switch, 0, "0");
+            demo::pause(50);
+            set(&panel.switch, 0, "1");
+            // Away for too long, it has ended the arming.
+            stage.arm();
+            follows(&stage);
+        }
+        assert!(
+            stage.log().contains("lines.deadman: gone"),
+            "{}",
+            stage.log()
+        );
+        stage.within_limits();
+    });
 }
 
 #[test]
 fn an_emergency_stop_latches_whichever_wire_opens_and_a_broken_one_must_be_opened_wholly() {
-    let _alone = alone();
-    let panel = Panel::new();
-    let mut stage = Stage::new(&panel.emergency());
-    stage.until_granted(keys::instruction, SENTENCE);
-    stage.arm();
-    for _ in 0..repeats() {
-        // Pressed: both channels.
-        let from = set(&panel.chip, 2, "00");
-        stage.held_within("emergency stop pressed", from, SEEN_MS);
-        refused(&stage, "latched");
-        let said = stage.ask(keys::mode, "reset");
-        assert!(said.is_err(), "reset while it is pressed: {said:?}");
-        // Let go, and nothing moves before a reset and an arming.
-        set(&panel.chip, 2, "11");
-        demo::pause(300);
-        refused(&stage, "latched");
-        let mode = locked(&stage.reports, |reports| {
-            reports.last().map(|report| report.mode)
-        });
-        assert_ne!(mode, Some(MotorMode::Following), "it goes on by itself");
-        stage.until_granted(keys::mode, "reset");
+    told(|| {
+        let panel = Panel::new();
+        let mut stage = Stage::new(&panel.emergency());
+        stage.until_granted(keys::instruction, SENTENCE);
         stage.arm();
-        // One wire breaks, and mends by itself: not trusted.
-        let from = set(&panel.chip, 3, "0");
-        stage.held_within("one wire of the emergency stop cut", from, SEEN_MS);
-        demo::pause(200);
-        set(&panel.chip, 3, "1");
-        demo::pause(100);
-        let said = stage.ask(keys::mode, "reset");
-        assert!(
-            said.is_err(),
-            "a contact whose channels disagreed: {said:?}"
-        );
-        assert!(
-            stage.log().contains("its two channels disagree"),
-            "{}",
-            stage.log()
-        );
-        set(&panel.chip, 2, "00");
-        demo::pause(50);
-        set(&panel.chip, 2, "11");
-        stage.until_granted(keys::mode, "reset");
-        stage.arm();
-    }
-    // The chip is gone.
-    let from = set(&panel.chip, 2, "xx");
-    stage.held_within("GPIO chip gone", from, SEEN_MS);
-    refused(&stage, "latched");
-    stage.within_limits();
+        for _ in 0..repeats() {
+            // Pressed: both channels.
+            let from = set(&panel.chip, 2, "00");
+            stage.held_within("emergency stop pressed", from, SEEN_MS);
+            refused(&stage, "latched");
+            let said = stage.ask(keys::mode, "reset");
+            assert!(said.is_err(), "reset while it is pressed: {said:?}");
+            // Let go, and nothing moves before a reset and an arming.
+            set(&panel.chip, 2, "11");
+            demo::pause(300);
+            refused(&stage, "latched");
+            let mode = locked(&stage.reports, |reports| {
+                reports.last().map(|report| report.mode)
+            });
+            assert_ne!(mode, Some(MotorMode::Following), "it goes on by itself");
+            stage.until_granted(keys::mode, "reset");
+            stage.arm();
+            // One wire breaks, and mends by itself: not trusted.
+            let from = set(&panel.chip, 3, "0");
+            stage.held_within("one wire of the emergency stop cut", from, SEEN_MS);
+            demo::pause(200);
+            set(&panel.chip, 3, "1");
+            demo::pause(100);
+            let said = stage.ask(keys::mode, "reset");
+            assert!(
+                said.is_err(),
+                "a contact whose channels disagreed: {said:?}"
+            );
+            assert!(
+                stage.log().contains("its two channels disagree"),
+                "{}",
+                stage.log()
+            );
+            set(&panel.chip, 2, "00");
+            demo::pause(50);
+            set(&panel.chip, 2, "11");
+            stage.until_granted(keys::mode, "reset");
+            stage.arm();
+        }
+        // The chip is gone.
+        let from = set(&panel.chip, 2, "xx");
+        stage.held_within("GPIO chip gone", from, SEEN_MS);
+        refused(&stage, "latched");
+        stage.within_limits();
+    });
 }
 
 /// What no service manager watches, the machine does: pinged while all threads come round, no more when one hangs, let go
 /// at a good end.
 #[test]
 fn a_hardware_watchdog_is_pinged_while_every_thread_comes_round() {
-    let _alone = alone();
-    let panel = Panel::new();
-    let device = panel.chip.with_file_name("watchdog");
-    let setting = |drill: Option<&str>| {
-        std::fs::write(&device, "").expect("written");
-        let table = format!(
-            "[watchdog]\ndevice = \"{}\"\ntimeout_s = 1",
-            device.display()
+    told(|| {
+        let panel = Panel::new();
+        let device = panel.chip.with_file_name("watchdog");
+        let setting = |drill: Option<&str>| {
+            std::fs::write(&device, "").expect("written");
+            let table = format!(
+                "[watchdog]\ndevice = \"{}\"\ntimeout_s = 1",
+                device.display()
+            );
+            Setting {
+                drill: drill.map(str::to_owned),
+                ..panel.setting(table)
+            }
+        };
+        let pings = || std::fs::read(&device).expect("there");
+        let mut stage = Stage::new(&setting(None));
+        let before = pings().len();
+        demo::pause(2_100);
+        // A timeout of 2 s, as the driver made of it: a ping each 500 ms, or oftener.
+        assert!(pings().len() >= before + 4, "{:?}", pings());
+        signal(&stage.runtime, "TERM");
+        assert_eq!(
+            ended(&mut stage.runtime, std::time::Duration::from_secs(5)),
+            Some(0)
         );
-        Setting {
-            drill: drill.map(str::to_owned),
-            ..panel.setting(table)
-        }
-    };
-    let pings = || std::fs::read(&device).expect("there");
-    let mut stage = Stage::new(&setting(None));
-    let before = pings().len();
-    demo::pause(2_100);
-    // A timeout of 2 s, as the driver made of it: a ping each 500 ms, or oftener.
-    assert!(pings().len() >= before + 4, "{:?}", pings());
-    signal(&stage.runtime, "TERM");
-    assert_eq!(
-        ended(&mut stage.runtime, std::time::Duration::from_secs(5)),
-        Some(0)
-    );
-    assert_eq!(pings().last(), Some(&b'V'), "let go");
-    drop(stage);
+        assert_eq!(pings().last(), Some(&b'V'), "let go");
+        drop(stage);
 
-    let stage = Stage::new(&setting(Some("hang:control")));
-    signal(&stage.runtime, "USR1");
-    demo::pause(300);
-    let after = pings().len();
-    demo::pause(1_500);
-    assert_eq!(
-        pings().len(),
-        after,
-        "a thread hangs, and the machine is told that all is well"
-    );
-    drop(stage);
+        let stage = Stage::new(&setting(Some("hang:control")));
+        signal(&stage.runtime, "USR1");
+        demo::pause(300);
+        let after = pings().len();
+        demo::pause(1_500);
+        assert_eq!(
+            pings().len(),
+            after,
+            "a thread hangs, and the machine is told that all is well"
+        );
+        drop(stage);
 
-    // A file that is no watchdog.
-    let mut unarmed = setting(None);
-    unarmed.env.clear();
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = crate::stage::deploy(folder.path(), "tcp/127.0.0.1:7", "");
-    let text = std::fs::read_to_string(&config).expect("written");
-    let (from, to) = &unarmed.edits[0];
-    std::fs::write(&config, text.replacen(from, to, 1)).expect("written");
-    let said = crate::stage::runtime(&config, folder.path(), &unarmed)
-        .status()
-        .expect("it runs");
-    assert_eq!(said.code(), Some(1));
-    let log = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
-    assert!(
-        log.contains("watchdog.device: ") && log.contains("nobody else has open"),
-        "{log}"
-    );
+        // A file that is no watchdog.
+        let mut unarmed = setting(None);
+        unarmed.env.clear();
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = crate::stage::deploy(folder.path(), "tcp/127.0.0.1:7", "");
+        let text = std::fs::read_to_string(&config).expect("written");
+        let (from, to) = &unarmed.edits[0];
+        std::fs::write(&config, text.replacen(from, to, 1)).expect("written");
+        let said = crate::stage::runtime(&config, folder.path(), &unarmed)
+            .status()
+            .expect("it runs");
+        assert_eq!(said.code(), Some(1));
+        let log = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
+        assert!(
+            log.contains("watchdog.device: ") && log.contains("nobody else has open"),
+            "{log}"
+        );
+    });
 }

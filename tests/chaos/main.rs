@@ -13,21 +13,15 @@ mod service;
 mod soak;
 mod stage;
 
+use canary::told;
 use stage::{Setting, Stage, ended, locked, repeats, signal};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tendon::core::units::Mono;
 use tendon::core::wire::state::MotorMode;
 use tendon::link::{keys, motor};
 use tendon::runtime::{clock, demo};
-
-/// One at a time: a fault must not be another test's disturbance.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The motor controller's patience, and the step of its own loop.
 const SILENCE_MS: u64 = motor::SILENCE_NS / 1_000_000 + 2;
@@ -47,84 +41,90 @@ fn drill(text: &str) -> Setting {
 
 #[test]
 fn a_runtime_that_freezes_is_stopped_at_the_motor_and_does_not_resume() {
-    let _alone = alone();
-    let mut stage = Stage::new(&Setting::default());
-    for _ in 0..repeats() {
-        let from = signal(&stage.runtime, "STOP");
-        demo::pause(200);
-        signal(&stage.runtime, "CONT");
-        stage.stopped_by_itself("SIGSTOP of the runtime", from, SILENCE_MS);
-        demo::pause(300);
-        let following = locked(&stage.reports, |reports| {
-            reports.last().map(|report| report.mode)
-        });
-        assert_ne!(following, Some(MotorMode::Following), "it resumed unasked");
-        stage.within_limits();
-        stage.until_granted(keys::mode, "reset");
-        stage.arm();
-    }
+    told(|| {
+        let mut stage = Stage::new(&Setting::default());
+        for _ in 0..repeats() {
+            let from = signal(&stage.runtime, "STOP");
+            demo::pause(200);
+            signal(&stage.runtime, "CONT");
+            stage.stopped_by_itself("SIGSTOP of the runtime", from, SILENCE_MS);
+            demo::pause(300);
+            let following = locked(&stage.reports, |reports| {
+                reports.last().map(|report| report.mode)
+            });
+            assert_ne!(following, Some(MotorMode::Following), "it resumed unasked");
+            stage.within_limits();
+            stage.until_granted(keys::mode, "reset");
+            stage.arm();
+        }
+    });
 }
 
 /// Both processes' wall clock is set ahead and back while the robot moves, and before it is armed again.
 #[test]
 fn a_wall_clock_that_is_set_changes_nothing() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().expect("a folder");
-    let (library, file) = (folder.path().join("clock.so"), folder.path().join("clock"));
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O2", "-o"])
-        .arg(&library)
-        .arg("tests/chaos/wall_clock.c")
-        .status();
-    assert!(built.is_ok_and(|status| status.success()), "a C compiler");
-    let set = |ahead_s: i64| {
-        // In place: the file is mapped.
-        let file = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&file);
-        std::os::unix::fs::FileExt::write_all_at(&file.expect("opened"), &ahead_s.to_ne_bytes(), 0)
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (library, file) = (folder.path().join("clock.so"), folder.path().join("clock"));
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-o"])
+            .arg(&library)
+            .arg("tests/chaos/wall_clock.c")
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "a C compiler");
+        let set = |ahead_s: i64| {
+            // In place: the file is mapped.
+            let file = std::fs::File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&file);
+            std::os::unix::fs::FileExt::write_all_at(
+                &file.expect("opened"),
+                &ahead_s.to_ne_bytes(),
+                0,
+            )
             .expect("written");
-    };
-    set(0);
-    let env = vec![("LD_PRELOAD", library), ("WALL_CLOCK", file.clone())];
-    let year = || {
-        let date = Command::new("date")
-            .arg("+%Y")
-            .envs(env.iter().map(|(name, value)| (name, value)))
-            .output();
-        let year = String::from_utf8_lossy(&date.expect("date runs").stdout)
-            .trim()
-            .parse::<i64>();
-        year.expect("a year")
-    };
-    let this_year = year();
-    let setting = Setting {
-        env: env.clone(),
-        ..Setting::default()
-    };
-    let mut stage = Stage::new(&setting);
-    const YEAR_S: i64 = 31_557_600;
-    for (ahead_s, years) in [(10 * YEAR_S, 10), (-20 * YEAR_S, -20), (3_600, 0)] {
-        // A crowded machine disturbs it now and then, a clock that mattered each time.
-        let undisturbed = (0..5).any(|_| {
-            set(0);
-            // Refused where nothing is latched.
-            drop(stage.ask(keys::mode, "reset"));
+        };
+        set(0);
+        let env = vec![("LD_PRELOAD", library), ("WALL_CLOCK", file.clone())];
+        let year = || {
+            let date = Command::new("date")
+                .arg("+%Y")
+                .envs(env.iter().map(|(name, value)| (name, value)))
+                .output();
+            let year = String::from_utf8_lossy(&date.expect("date runs").stdout)
+                .trim()
+                .parse::<i64>();
+            year.expect("a year")
+        };
+        let this_year = year();
+        let setting = Setting {
+            env: env.clone(),
+            ..Setting::default()
+        };
+        let mut stage = Stage::new(&setting);
+        const YEAR_S: i64 = 31_557_600;
+        for (ahead_s, years) in [(10 * YEAR_S, 10), (-20 * YEAR_S, -20), (3_600, 0)] {
+            // A crowded machine disturbs it now and then, a clock that mattered each time.
+            let undisturbed = (0..5).any(|_| {
+                set(0);
+                // Refused where nothing is latched.
+                drop(stage.ask(keys::mode, "reset"));
+                stage.arm();
+                set(ahead_s);
+                assert!((year() - this_year - years).abs() <= 1, "the clock is set");
+                demo::pause(500);
+                let said = stage.ask(keys::mode, "status");
+                said.is_ok_and(|said| said.starts_with("active"))
+            });
+            assert!(undisturbed, "{ahead_s} s: {}", stage.log());
+            // Armed under the new clock as under the old.
+            stage.until_granted(keys::mode, "standby");
             stage.arm();
-            set(ahead_s);
-            assert!((year() - this_year - years).abs() <= 1, "the clock is set");
-            demo::pause(500);
-            let said = stage.ask(keys::mode, "status");
-            said.is_ok_and(|said| said.starts_with("active"))
-        });
-        assert!(undisturbed, "{ahead_s} s: {}", stage.log());
-        // Armed under the new clock as under the old.
-        stage.until_granted(keys::mode, "standby");
-        stage.arm();
-    }
-    stage.within_limits();
+        }
+        stage.within_limits();
+    });
 }
 
 /// A control group of its own for memory, of either version; gone with the last process in it.
@@ -178,174 +178,180 @@ impl Drop for MemoryGroup {
 /// Somebody in the same control group eats all the memory that there is, until the kernel ends it, again and again.
 #[test]
 fn memory_that_somebody_else_eats_up_does_not_stop_the_robot() {
-    let _alone = alone();
-    let group = match MemoryGroup::new() {
-        Ok(group) => group,
-        Err(why) => {
-            println!("skipped: {why}");
-            return;
-        }
-    };
-    let setting = Setting {
-        group: Some(group.procs()),
-        ..Setting::default()
-    };
-    let mut stage = Stage::new(&setting);
-    group.limit(group.used() + 48 * 1024 * 1024);
-    // A crowded machine disturbs it now and then.
-    let undisturbed = (0..5).any(|_| {
-        drop(stage.ask(keys::mode, "reset"));
-        stage.arm();
-        for _ in 0..repeats() {
-            let eats =
-                "echo 1000 > /proc/$$/oom_score_adj; echo $$ > \"$0\" && exec tail /dev/zero";
-            let mut eater = Command::new("sh")
-                .args(["-c", eats])
-                .arg(group.procs())
-                .spawn()
-                .expect("sh");
-            let end = ended(&mut eater, Duration::from_secs(20));
-            drop(eater.kill());
-            assert_eq!(end, Some(9), "the kernel ends who eats");
-        }
-        let said = stage.ask(keys::mode, "status");
-        said.is_ok_and(|said| said.starts_with("active"))
+    told(|| {
+        let group = match MemoryGroup::new() {
+            Ok(group) => group,
+            Err(why) => {
+                println!("skipped: {why}");
+                return;
+            }
+        };
+        let setting = Setting {
+            group: Some(group.procs()),
+            ..Setting::default()
+        };
+        let mut stage = Stage::new(&setting);
+        group.limit(group.used() + 48 * 1024 * 1024);
+        // A crowded machine disturbs it now and then.
+        let undisturbed = (0..5).any(|_| {
+            drop(stage.ask(keys::mode, "reset"));
+            stage.arm();
+            for _ in 0..repeats() {
+                let eats =
+                    "echo 1000 > /proc/$$/oom_score_adj; echo $$ > \"$0\" && exec tail /dev/zero";
+                let mut eater = Command::new("sh")
+                    .args(["-c", eats])
+                    .arg(group.procs())
+                    .spawn()
+                    .expect("sh");
+                let end = ended(&mut eater, Duration::from_secs(20));
+                drop(eater.kill());
+                assert_eq!(end, Some(9), "the kernel ends who eats");
+            }
+            let said = stage.ask(keys::mode, "status");
+            said.is_ok_and(|said| said.starts_with("active"))
+        });
+        assert!(undisturbed, "{}", stage.log());
+        assert!(
+            matches!(stage.runtime.try_wait(), Ok(None)),
+            "{}",
+            stage.log()
+        );
+        stage.within_limits();
+        drop(stage);
+        drop(group);
     });
-    assert!(undisturbed, "{}", stage.log());
-    assert!(
-        matches!(stage.runtime.try_wait(), Ok(None)),
-        "{}",
-        stage.log()
-    );
-    stage.within_limits();
-    drop(stage);
-    drop(group);
 }
 
 /// From threads that make chunks or tell people. What moves the robot never logs.
 #[test]
 fn a_flood_of_log_lines_that_nobody_reads_stops_nobody() {
-    let _alone = alone();
-    for thread in ["capture", "inference", "telemetry"] {
-        let setting = Setting {
-            deaf: true,
-            ..drill(&format!("babble:{thread}"))
-        };
-        let mut stage = Stage::new(&setting);
-        signal(&stage.runtime, "USR1");
-        // More lines than queue and pipe hold, several times over.
-        demo::pause(3_000);
-        let said = stage.ask(keys::mode, "status");
-        assert!(
-            said.as_ref().is_ok_and(|said| said.starts_with("active")),
-            "{thread}: {said:?}"
-        );
-        stage.within_limits();
-        let mut stderr = stage.runtime.stderr.take().expect("piped");
-        signal(&stage.runtime, "TERM");
-        assert_eq!(
-            ended(&mut stage.runtime, Duration::from_secs(5)),
-            Some(0),
-            "it ends although nobody reads"
-        );
-        let mut lines = Vec::new();
-        std::io::Read::read_to_end(&mut stderr, &mut lines).expect("read");
-        let lines = String::from_utf8_lossy(&lines);
-        assert!(lines.contains("of a flood"), "{thread}: {lines}");
-    }
+    told(|| {
+        for thread in ["capture", "inference", "telemetry"] {
+            let setting = Setting {
+                deaf: true,
+                ..drill(&format!("babble:{thread}"))
+            };
+            let mut stage = Stage::new(&setting);
+            signal(&stage.runtime, "USR1");
+            // More lines than queue and pipe hold, several times over.
+            demo::pause(3_000);
+            let said = stage.ask(keys::mode, "status");
+            assert!(
+                said.as_ref().is_ok_and(|said| said.starts_with("active")),
+                "{thread}: {said:?}"
+            );
+            stage.within_limits();
+            let mut stderr = stage.runtime.stderr.take().expect("piped");
+            signal(&stage.runtime, "TERM");
+            assert_eq!(
+                ended(&mut stage.runtime, Duration::from_secs(5)),
+                Some(0),
+                "it ends although nobody reads"
+            );
+            let mut lines = Vec::new();
+            std::io::Read::read_to_end(&mut stderr, &mut lines).expect("read");
+            let lines = String::from_utf8_lossy(&lines);
+            assert!(lines.contains("of a flood"), "{thread}: {lines}");
+        }
+    });
 }
 
 /// The kernel's files of a machine that gets hot and cools down.
 #[test]
 fn a_machine_that_is_hot_slows_the_robot() {
-    let _alone = alone();
-    let root = tempfile::tempdir().expect("a folder");
-    let zone = root.path().join("sys/class/thermal/thermal_zone0");
-    std::fs::create_dir_all(&zone).expect("made");
-    std::fs::write(zone.join("type"), "cpu-thermal\n").expect("written");
-    let heat =
-        |milli: u32| std::fs::write(zone.join("temp"), format!("{milli}\n")).expect("written");
-    heat(50_000);
-    let curve = "[derate]\ntemperature_c = [[80, 100], [90, 10]]\n\n[schedule]".to_owned();
-    let setting = Setting {
-        edits: vec![("[schedule]", curve)],
-        env: vec![("TENDON_SYSFS", root.path().to_owned())],
-        ..Setting::default()
-    };
-    let stage = Stage::new(&setting);
-    let speed = || stage.ask(keys::speed, "").unwrap_or_default();
-    assert_eq!(speed(), "100 % of the speed limits");
-    heat(90_000);
-    stage::until("the robot is slowed", || {
-        speed().contains("; 10 % by the machine's health")
+    told(|| {
+        let root = tempfile::tempdir().expect("a folder");
+        let zone = root.path().join("sys/class/thermal/thermal_zone0");
+        std::fs::create_dir_all(&zone).expect("made");
+        std::fs::write(zone.join("type"), "cpu-thermal\n").expect("written");
+        let heat =
+            |milli: u32| std::fs::write(zone.join("temp"), format!("{milli}\n")).expect("written");
+        heat(50_000);
+        let curve = "[derate]\ntemperature_c = [[80, 100], [90, 10]]\n\n[schedule]".to_owned();
+        let setting = Setting {
+            edits: vec![("[schedule]", curve)],
+            env: vec![("TENDON_SYSFS", root.path().to_owned())],
+            ..Setting::default()
+        };
+        let stage = Stage::new(&setting);
+        let speed = || stage.ask(keys::speed, "").unwrap_or_default();
+        assert_eq!(speed(), "100 % of the speed limits");
+        heat(90_000);
+        stage::until("the robot is slowed", || {
+            speed().contains("; 10 % by the machine's health")
+        });
+        // What the limits in force allow is on record at the motor controller: a tenth of the fastest joint's.
+        demo::pause(1_500);
+        let (from, fastest) = (clock::now(), 0.1 * FASTEST_RAD_S);
+        demo::pause(1_500);
+        let most = |from: Mono| {
+            locked(&stage.reports, |reports| {
+                let since = reports.iter().filter(|report| report.state.measured > from);
+                let speeds = since.flat_map(|report| report.state.velocity);
+                speeds.map(f64::abs).fold(0.0, f64::max)
+            })
+        };
+        let (before, after) = (most(Mono(0)), most(from));
+        println!("fastest joint: {before:.3} rad/s, at 10 %: {after:.3} of {fastest:.3}");
+        assert!(
+            before > fastest && after <= fastest * 1.05,
+            "{before}, {after} of {fastest}"
+        );
+        heat(50_000);
+        stage::until("it is let go slowly", || speed().contains("; 25 % by"));
+        stage.within_limits();
     });
-    // What the limits in force allow is on record at the motor controller: a tenth of the fastest joint's.
-    demo::pause(1_500);
-    let (from, fastest) = (clock::now(), 0.1 * FASTEST_RAD_S);
-    demo::pause(1_500);
-    let most = |from: Mono| {
-        locked(&stage.reports, |reports| {
-            let since = reports.iter().filter(|report| report.state.measured > from);
-            let speeds = since.flat_map(|report| report.state.velocity);
-            speeds.map(f64::abs).fold(0.0, f64::max)
-        })
-    };
-    let (before, after) = (most(Mono(0)), most(from));
-    println!("fastest joint: {before:.3} rad/s, at 10 %: {after:.3} of {fastest:.3}");
-    assert!(
-        before > fastest && after <= fastest * 1.05,
-        "{before}, {after} of {fastest}"
-    );
-    heat(50_000);
-    stage::until("it is let go slowly", || speed().contains("; 25 % by"));
-    stage.within_limits();
 }
 
 #[test]
 fn a_runtime_that_is_killed_is_stopped_at_the_motor() {
-    let _alone = alone();
-    for _ in 0..repeats() {
-        let stage = Stage::new(&Setting::default());
-        let from = signal(&stage.runtime, "KILL");
-        stage.stopped_by_itself("SIGKILL of the runtime", from, SILENCE_MS);
-        stage.within_limits();
-    }
+    told(|| {
+        for _ in 0..repeats() {
+            let stage = Stage::new(&Setting::default());
+            let from = signal(&stage.runtime, "KILL");
+            stage.stopped_by_itself("SIGKILL of the runtime", from, SILENCE_MS);
+            stage.within_limits();
+        }
+    });
 }
 
 #[test]
 fn a_motor_controller_that_freezes_is_noticed_and_latched() {
-    let _alone = alone();
-    let mut stage = Stage::new(&Setting::default());
-    for _ in 0..repeats() {
-        let from = signal(&stage.bench, "STOP");
-        // The state is stale after 25 ms as configured; then the next tick.
-        stage.held_within("SIGSTOP of the bench robot", from, 25 + 2 * TICK_MS);
-        demo::pause(200);
-        signal(&stage.bench, "CONT");
-        let answer = stage.ask(keys::mode, "active");
-        assert!(
-            answer.as_ref().is_err_and(|said| said.contains("latched")),
-            "{answer:?}"
-        );
-        stage.until_granted(keys::mode, "reset");
-        stage.arm();
-    }
+    told(|| {
+        let mut stage = Stage::new(&Setting::default());
+        for _ in 0..repeats() {
+            let from = signal(&stage.bench, "STOP");
+            // The state is stale after 25 ms as configured; then the next tick.
+            stage.held_within("SIGSTOP of the bench robot", from, 25 + 2 * TICK_MS);
+            demo::pause(200);
+            signal(&stage.bench, "CONT");
+            let answer = stage.ask(keys::mode, "active");
+            assert!(
+                answer.as_ref().is_err_and(|said| said.contains("latched")),
+                "{answer:?}"
+            );
+            stage.until_granted(keys::mode, "reset");
+            stage.arm();
+        }
+    });
 }
 
 #[test]
 fn a_motor_controller_that_is_killed_is_noticed_and_latched() {
-    let _alone = alone();
-    for _ in 0..repeats() {
-        let stage = Stage::new(&Setting::default());
-        let from = signal(&stage.bench, "KILL");
-        stage.held_within("SIGKILL of the bench robot", from, 25 + 2 * TICK_MS);
-        demo::pause(150);
-        let answer = stage.ask(keys::mode, "active");
-        assert!(
-            answer.as_ref().is_err_and(|said| said.contains("latched")),
-            "{answer:?}"
-        );
-    }
+    told(|| {
+        for _ in 0..repeats() {
+            let stage = Stage::new(&Setting::default());
+            let from = signal(&stage.bench, "KILL");
+            stage.held_within("SIGKILL of the bench robot", from, 25 + 2 * TICK_MS);
+            demo::pause(150);
+            let answer = stage.ask(keys::mode, "active");
+            assert!(
+                answer.as_ref().is_err_and(|said| said.contains("latched")),
+                "{answer:?}"
+            );
+        }
+    });
 }
 
 /// Panics `thread`, checks its record, and returns when that was.
@@ -369,64 +375,69 @@ fn panic_of(stage: &Stage, thread: &str) -> Mono {
 
 #[test]
 fn a_panic_of_what_makes_chunks_is_a_latched_stop_and_the_process_stays_up() {
-    let _alone = alone();
-    for thread in (0..repeats()).flat_map(|_| ["capture", "inference"]) {
-        let mut stage = Stage::new(&drill(&format!("panic:{thread}")));
-        let from = panic_of(&stage, thread);
-        stage.held_within(&format!("panic of {thread}"), from, WATCH_MS + 2 * TICK_MS);
-        let answer = stage.ask(keys::mode, "active");
-        assert!(
-            answer.as_ref().is_err_and(|said| said.contains("latched")),
-            "{answer:?}"
-        );
-        assert!(
-            matches!(stage.runtime.try_wait(), Ok(None)),
-            "the process stays up"
-        );
-        stage.within_limits();
-    }
+    told(|| {
+        for thread in (0..repeats()).flat_map(|_| ["capture", "inference"]) {
+            let mut stage = Stage::new(&drill(&format!("panic:{thread}")));
+            let from = panic_of(&stage, thread);
+            stage.held_within(&format!("panic of {thread}"), from, WATCH_MS + 2 * TICK_MS);
+            let answer = stage.ask(keys::mode, "active");
+            assert!(
+                answer.as_ref().is_err_and(|said| said.contains("latched")),
+                "{answer:?}"
+            );
+            assert!(
+                matches!(stage.runtime.try_wait(), Ok(None)),
+                "the process stays up"
+            );
+            stage.within_limits();
+        }
+    });
 }
 
 #[test]
 fn a_panic_of_control_or_the_watchdog_is_a_held_robot() {
-    let _alone = alone();
-    // Control: the governor's own deadline is a period and a half. Watchdog: its permission lasts 40 ms.
-    let rows = [("control", 3 * TICK_MS + 5), ("watchdog", 40 + 2 * TICK_MS)];
-    for (thread, bound_ms) in (0..repeats()).flat_map(|_| rows) {
-        let stage = Stage::new(&drill(&format!("panic:{thread}")));
-        let from = panic_of(&stage, thread);
-        stage.held_within(&format!("panic of {thread}"), from, bound_ms);
-        stage.within_limits();
-    }
+    told(|| {
+        // Control: the governor's own deadline is a period and a half. Watchdog: its permission lasts 40 ms.
+        let rows = [("control", 3 * TICK_MS + 5), ("watchdog", 40 + 2 * TICK_MS)];
+        for (thread, bound_ms) in (0..repeats()).flat_map(|_| rows) {
+            let stage = Stage::new(&drill(&format!("panic:{thread}")));
+            let from = panic_of(&stage, thread);
+            stage.held_within(&format!("panic of {thread}"), from, bound_ms);
+            stage.within_limits();
+        }
+    });
 }
 
 #[test]
 fn a_panic_of_governor_or_egress_is_stopped_at_the_motor() {
-    let _alone = alone();
-    for thread in (0..repeats()).flat_map(|_| ["governor", "egress"]) {
-        let stage = Stage::new(&drill(&format!("panic:{thread}")));
-        let from = panic_of(&stage, thread);
-        stage.stopped_by_itself(&format!("panic of {thread}"), from, SILENCE_MS);
-        stage.within_limits();
-    }
+    told(|| {
+        for thread in (0..repeats()).flat_map(|_| ["governor", "egress"]) {
+            let stage = Stage::new(&drill(&format!("panic:{thread}")));
+            let from = panic_of(&stage, thread);
+            stage.stopped_by_itself(&format!("panic of {thread}"), from, SILENCE_MS);
+            stage.within_limits();
+        }
+    });
 }
 
 #[test]
 fn an_engine_that_hangs_is_held_when_its_last_chunk_ends() {
-    let _alone = alone();
-    let text = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/engines/bench-vla/manifest.json"
-    ));
-    let horizon_ms = horizon_ms(&serde_json::from_str(&text.expect("the manifest")).expect("JSON"));
-    for _ in 0..repeats() {
-        let stage = Stage::new(&drill("hang:inference"));
-        let from = signal(&stage.runtime, "USR1");
-        // The newest chunk may have been made just before; it is valid for its horizon and not a tick longer.
-        let took = stage.held_within("hang of the engine", from, horizon_ms + 2 * TICK_MS);
-        assert!(took > 0.0);
-        stage.within_limits();
-    }
+    told(|| {
+        let text = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/engines/bench-vla/manifest.json"
+        ));
+        let horizon_ms =
+            horizon_ms(&serde_json::from_str(&text.expect("the manifest")).expect("JSON"));
+        for _ in 0..repeats() {
+            let stage = Stage::new(&drill("hang:inference"));
+            let from = signal(&stage.runtime, "USR1");
+            // The newest chunk may have been made just before; it is valid for its horizon and not a tick longer.
+            let took = stage.held_within("hang of the engine", from, horizon_ms + 2 * TICK_MS);
+            assert!(took > 0.0);
+            stage.within_limits();
+        }
+    });
 }
 
 /// Time from a chunk's observation to its last action.
@@ -442,107 +453,111 @@ fn horizon_ms(manifest: &serde_json::Value) -> u64 {
 
 #[test]
 fn a_hang_of_control_or_the_watchdog_is_a_held_robot() {
-    let _alone = alone();
-    // As with a panic, after the round in which it hangs and the way of the signal.
-    let rows = [
-        ("control", 3 * TICK_MS + 5),
-        ("watchdog", WATCH_MS + 40 + 2 * TICK_MS),
-    ];
-    for (thread, bound_ms) in (0..repeats()).flat_map(|_| rows) {
-        let stage = Stage::new(&drill(&format!("hang:{thread}")));
-        let from = signal(&stage.runtime, "USR1");
-        stage.held_within(&format!("hang of {thread}"), from, bound_ms + 10);
-        stage.within_limits();
-    }
+    told(|| {
+        // As with a panic, after the round in which it hangs and the way of the signal.
+        let rows = [
+            ("control", 3 * TICK_MS + 5),
+            ("watchdog", WATCH_MS + 40 + 2 * TICK_MS),
+        ];
+        for (thread, bound_ms) in (0..repeats()).flat_map(|_| rows) {
+            let stage = Stage::new(&drill(&format!("hang:{thread}")));
+            let from = signal(&stage.runtime, "USR1");
+            stage.held_within(&format!("hang of {thread}"), from, bound_ms + 10);
+            stage.within_limits();
+        }
+    });
 }
 
 #[test]
 fn after_a_crash_the_next_start_shows_it_and_does_not_arm_before_a_person_has_said_so() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().expect("a folder");
-    let kept = |drill: Option<&str>| Setting {
-        drill: drill.map(str::to_owned),
-        state: Some(folder.path().to_owned()),
-        no_arming: drill.is_none(),
-        ..Setting::default()
-    };
-    {
-        let mut stage = Stage::new(&kept(Some("panic:inference")));
-        panic_of(&stage, "inference");
-        signal(&stage.runtime, "TERM");
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = |drill: Option<&str>| Setting {
+            drill: drill.map(str::to_owned),
+            state: Some(folder.path().to_owned()),
+            no_arming: drill.is_none(),
+            ..Setting::default()
+        };
+        {
+            let mut stage = Stage::new(&kept(Some("panic:inference")));
+            panic_of(&stage, "inference");
+            signal(&stage.runtime, "TERM");
+            assert!(
+                ended(&mut stage.runtime, Duration::from_secs(6)).is_some(),
+                "it ends when asked"
+            );
+        }
+        let mut stage = Stage::new(&kept(None));
+        stage.until_granted(keys::instruction, "touch the red block");
+        // Everything else is fresh after two seconds.
+        demo::pause(2_000);
+        let answer = stage.ask(keys::mode, "active");
         assert!(
-            ended(&mut stage.runtime, Duration::from_secs(6)).is_some(),
-            "it ends when asked"
+            answer.as_ref().is_err_and(|said| said.contains("crashed")),
+            "{answer:?}"
         );
-    }
-    let mut stage = Stage::new(&kept(None));
-    stage.until_granted(keys::instruction, "touch the red block");
-    // Everything else is fresh after two seconds.
-    demo::pause(2_000);
-    let answer = stage.ask(keys::mode, "active");
-    assert!(
-        answer.as_ref().is_err_and(|said| said.contains("crashed")),
-        "{answer:?}"
-    );
-    assert!(
-        stage.log().contains("thread inference: drill"),
-        "{}",
-        stage.log()
-    );
-    stage.until_granted(keys::mode, "reset");
-    stage.until_granted(keys::mode, "active");
-    assert!(
-        folder
-            .path()
-            .join("crash-bench-acknowledged.json")
-            .is_file()
-    );
+        assert!(
+            stage.log().contains("thread inference: drill"),
+            "{}",
+            stage.log()
+        );
+        stage.until_granted(keys::mode, "reset");
+        stage.until_granted(keys::mode, "active");
+        assert!(
+            folder
+                .path()
+                .join("crash-bench-acknowledged.json")
+                .is_file()
+        );
+    });
 }
 
 #[test]
 fn a_full_disk_costs_the_record_and_not_the_stop() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("full");
-    std::fs::create_dir(&path).expect("made");
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"])
-        .arg(&path)
-        .output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: a full disk: mounting a tmpfs needs root");
-        return;
-    }
-    struct Mounted(std::path::PathBuf);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("full");
+        std::fs::create_dir(&path).expect("made");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"])
+            .arg(&path)
+            .output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            println!("SKIPPED: a full disk: mounting a tmpfs needs root");
+            return;
         }
-    }
-    let _mounted = Mounted(path.clone());
-    for _ in 0..repeats() {
-        let fill = std::fs::write(path.join("fill"), vec![0; 1 << 20]);
-        assert!(fill.is_err(), "the disk is full");
-        let setting = Setting {
-            state: Some(path.clone()),
-            ..drill("panic:governor")
-        };
-        let mut stage = Stage::new(&setting);
-        let from = signal(&stage.runtime, "USR1");
-        stage.stopped_by_itself("panic of governor, disk full", from, SILENCE_MS);
-        stage::until("it says so", || {
-            stage.log().contains("the crash record was not written")
-        });
-        assert!(
-            matches!(stage.runtime.try_wait(), Ok(None)),
-            "the process stays up"
-        );
-        assert!(!path.join("crash-bench.json").exists());
-    }
+        struct Mounted(std::path::PathBuf);
+        impl Drop for Mounted {
+            fn drop(&mut self) {
+                drop(Command::new("umount").arg("-l").arg(&self.0).status());
+            }
+        }
+        let _mounted = Mounted(path.clone());
+        for _ in 0..repeats() {
+            let fill = std::fs::write(path.join("fill"), vec![0; 1 << 20]);
+            assert!(fill.is_err(), "the disk is full");
+            let setting = Setting {
+                state: Some(path.clone()),
+                ..drill("panic:governor")
+            };
+            let mut stage = Stage::new(&setting);
+            let from = signal(&stage.runtime, "USR1");
+            stage.stopped_by_itself("panic of governor, disk full", from, SILENCE_MS);
+            stage::until("it says so", || {
+                stage.log().contains("the crash record was not written")
+            });
+            assert!(
+                matches!(stage.runtime.try_wait(), Ok(None)),
+                "the process stays up"
+            );
+            assert!(!path.join("crash-bench.json").exists());
+        }
+    });
 }
 
-/// Name, policy and priority of each thread, as the kernel has them: fields 2, 41 and 40 of /proc/PID/task/TID/stat.
-fn threads_of(pid: u32) -> Vec<(String, u32, i32)> {
+/// Name, policy, priority and niceness of each thread, as the kernel has them: fields 2, 41, 40 and 19 of
+/// /proc/PID/task/TID/stat.
+fn threads_of(pid: u32) -> Vec<(String, u32, i32, i32)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let stats =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
@@ -554,6 +569,7 @@ fn threads_of(pid: u32) -> Vec<(String, u32, i32)> {
             stat[from + 1..to].to_owned(),
             rest[41 - 3].parse().ok()?,
             rest[40 - 3].parse().ok()?,
+            rest[19 - 3].parse().ok()?,
         ))
     };
     stats.filter_map(thread).collect()
@@ -561,125 +577,143 @@ fn threads_of(pid: u32) -> Vec<(String, u32, i32)> {
 
 #[test]
 fn only_the_threads_of_the_table_have_real_time_priority() {
-    let _alone = alone();
-    let stage = Stage::new(&Setting::default());
-    let threads = threads_of(stage.runtime.id());
-    let may = std::thread::spawn(|| tendon::runtime::realtime::take_seat(80, &[]).fifo == 80);
-    let may = may.join().expect("no panic");
-    const FIFO: u32 = 1;
-    use tendon::runtime::threads as table;
-    let specs = [
-        table::CAPTURE,
-        table::INFERENCE,
-        table::CONTROL,
-        table::GOVERNOR,
-        table::EGRESS,
-        table::WATCHDOG,
-    ];
-    for spec in specs {
-        let found = threads.iter().find(|(name, ..)| name == spec.name);
-        let (_, policy, priority) =
-            found.unwrap_or_else(|| panic!("no thread {}: {threads:?}", spec.name));
-        if may {
-            assert_eq!((*policy, *priority), (FIFO, spec.fifo), "{}", spec.name);
-        } else {
-            println!(
-                "SKIPPED: priority of {}: not granted to this user",
-                spec.name
-            );
+    told(|| {
+        let stage = Stage::new(&Setting::default());
+        let threads = threads_of(stage.runtime.id());
+        let may = std::thread::spawn(|| tendon::runtime::realtime::take_seat(80, &[]).fifo == 80);
+        let may = may.join().expect("no panic");
+        const FIFO: u32 = 1;
+        use tendon::runtime::threads as table;
+        let specs = [
+            table::CAPTURE,
+            table::INFERENCE,
+            table::CONTROL,
+            table::GOVERNOR,
+            table::EGRESS,
+            table::WATCHDOG,
+        ];
+        for spec in specs {
+            let found = threads.iter().find(|(name, ..)| name == spec.name);
+            let (_, policy, priority, _) =
+                found.unwrap_or_else(|| panic!("no thread {}: {threads:?}", spec.name));
+            if may {
+                assert_eq!((*policy, *priority), (FIFO, spec.fifo), "{}", spec.name);
+            } else {
+                println!(
+                    "SKIPPED: priority of {}: not granted to this user",
+                    spec.name
+                );
+            }
         }
-    }
-    let others: Vec<_> = threads
-        .iter()
-        .filter(|(name, ..)| specs.iter().all(|spec| spec.name != name))
-        .collect();
-    assert!(others.len() > 3, "zenoh and tokio run too: {threads:?}");
-    for (name, policy, priority) in others {
-        assert_eq!((*policy, *priority), (0, 0), "{name} inherited a priority");
-    }
+        let others: Vec<_> = threads
+            .iter()
+            .filter(|(name, ..)| specs.iter().all(|spec| spec.name != name))
+            .collect();
+        assert!(others.len() > 3, "zenoh and tokio run too: {threads:?}");
+        for (name, policy, priority, _) in &others {
+            assert_eq!((*policy, *priority), (0, 0), "{name} inherited a priority");
+        }
+        // Those of the link run ahead of the others, and only they.
+        let ahead = others
+            .iter()
+            .filter(|(.., nice)| *nice == tendon::link::session::NICE);
+        let ahead: Vec<&str> = ahead.map(|(name, ..)| name.as_str()).collect();
+        if stage.log().contains("asked for nice") {
+            println!("SKIPPED: niceness of the link's threads: not granted to this user");
+        } else {
+            let carries = |name: &str| ahead.iter().any(|thread| thread.starts_with(name));
+            assert!(carries("rx-") && carries("tx-"), "{threads:?}");
+        }
+        for others_work in ["telemetry", "tendon"] {
+            assert!(!ahead.contains(&others_work), "{threads:?}");
+        }
+    });
 }
 
 #[test]
 fn require_refuses_to_start_with_the_reason_and_the_fix() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().expect("a folder");
-    let toml = "[realtime]\nmode = \"require\"\n[realtime.cores]\ncontrol = [1000]\n";
-    let config = stage::deploy(folder.path(), "tcp/127.0.0.1:0", toml);
-    let mut runtime = stage::runtime(&config, &folder.path().join("state"), &Setting::default())
-        .spawn()
-        .expect("starts");
-    let code = runtime.wait().expect("ends").code();
-    let said = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
-    assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("realtime.cores.control: asked for [1000]") && said.contains("nproc"),
-        "{said}"
-    );
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let toml = "[realtime]\nmode = \"require\"\n[realtime.cores]\ncontrol = [1000]\n";
+        let config = stage::deploy(folder.path(), "tcp/127.0.0.1:0", toml);
+        let mut runtime =
+            stage::runtime(&config, &folder.path().join("state"), &Setting::default())
+                .spawn()
+                .expect("starts");
+        let code = runtime.wait().expect("ends").code();
+        let said = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("realtime.cores.control: asked for [1000]") && said.contains("nproc"),
+            "{said}"
+        );
+    });
 }
 
 #[test]
 fn control_and_governor_sleep_wake_and_ask_the_kernel_for_nothing_else() {
-    let _alone = alone();
-    let mut stage = Stage::new(&Setting::default());
-    let pid = stage.runtime.id();
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
-    let tids: Vec<(String, String)> = tasks
-        .filter_map(|task| {
-            let path = task.ok()?.path();
-            let name = std::fs::read_to_string(path.join("comm"))
-                .ok()?
-                .trim()
-                .to_owned();
-            let tid = path.file_name()?.to_str()?.to_owned();
-            ["control", "governor"]
-                .contains(&name.as_str())
-                .then_some((name, tid))
-        })
-        .collect();
-    assert_eq!(tids.len(), 2, "{tids:?}");
-    for (name, tid) in tids {
-        let trace = stage.folder.path().join(&name);
-        let tracer = Command::new("strace")
-            .args(["-p", &tid, "-o"])
-            .arg(&trace)
-            .stderr(std::process::Stdio::null())
-            .spawn();
-        let Ok(mut tracer) = tracer else {
-            println!("SKIPPED: system calls of {name}: strace is not installed");
-            return;
-        };
-        demo::pause(1_500);
-        signal(&tracer, "INT");
-        drop(tracer.wait());
-        let text = std::fs::read_to_string(&trace).unwrap_or_default();
-        let calls: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.split_once('('))
-            .map(|(call, _)| call)
+    told(|| {
+        let mut stage = Stage::new(&Setting::default());
+        let pid = stage.runtime.id();
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
+        let tids: Vec<(String, String)> = tasks
+            .filter_map(|task| {
+                let path = task.ok()?.path();
+                let name = std::fs::read_to_string(path.join("comm"))
+                    .ok()?
+                    .trim()
+                    .to_owned();
+                let tid = path.file_name()?.to_str()?.to_owned();
+                ["control", "governor"]
+                    .contains(&name.as_str())
+                    .then_some((name, tid))
+            })
             .collect();
-        if calls.is_empty() {
-            println!("SKIPPED: system calls of {name}: strace may not attach here");
-            return;
+        assert_eq!(tids.len(), 2, "{tids:?}");
+        for (name, tid) in tids {
+            let trace = stage.folder.path().join(&name);
+            let tracer = Command::new("strace")
+                .args(["-p", &tid, "-o"])
+                .arg(&trace)
+                .stderr(std::process::Stdio::null())
+                .spawn();
+            let Ok(mut tracer) = tracer else {
+                println!("SKIPPED: system calls of {name}: strace is not installed");
+                return;
+            };
+            demo::pause(1_500);
+            signal(&tracer, "INT");
+            drop(tracer.wait());
+            let text = std::fs::read_to_string(&trace).unwrap_or_default();
+            let calls: Vec<&str> = text
+                .lines()
+                .filter_map(|line| line.split_once('('))
+                .map(|(call, _)| call)
+                .collect();
+            if calls.is_empty() {
+                println!("SKIPPED: system calls of {name}: strace may not attach here");
+                return;
+            }
+            // An absolute sleep, a park and a wake; a sleep that the tracer interrupted is resumed.
+            let listed = ["clock_nanosleep", "futex", "restart_syscall"];
+            let mut others: Vec<&str> = calls
+                .iter()
+                .copied()
+                .filter(|call| !listed.contains(call))
+                .collect();
+            others.sort_unstable();
+            others.dedup();
+            println!(
+                "{name}: {} system calls in 1.5 s, all of them of {listed:?}",
+                calls.len()
+            );
+            assert!(
+                calls.len() > 150,
+                "{name}: {} calls: was it running?",
+                calls.len()
+            );
+            assert!(others.is_empty(), "{name} also calls {others:?}");
         }
-        // An absolute sleep, a park and a wake; a sleep that the tracer interrupted is resumed.
-        let listed = ["clock_nanosleep", "futex", "restart_syscall"];
-        let mut others: Vec<&str> = calls
-            .iter()
-            .copied()
-            .filter(|call| !listed.contains(call))
-            .collect();
-        others.sort_unstable();
-        others.dedup();
-        println!(
-            "{name}: {} system calls in 1.5 s, all of them of {listed:?}",
-            calls.len()
-        );
-        assert!(
-            calls.len() > 150,
-            "{name}: {} calls: was it running?",
-            calls.len()
-        );
-        assert!(others.is_empty(), "{name} also calls {others:?}");
-    }
-    stage.until_granted(keys::mode, "standby");
+        stage.until_granted(keys::mode, "standby");
+    });
 }

@@ -6,7 +6,7 @@
 //! retransmission of 200 ms. What must hold is the same for all: no command breaks a limit, a gap longer than the
 //! motor controller's patience is a stop, and nothing that stopped follows again before a person has said so.
 
-use crate::alone;
+use crate::canary::told;
 use crate::stage::{Setting, Stage, locked, repeats};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -124,79 +124,81 @@ fn nothing_resumes(stage: &Stage, what: &str) -> usize {
 
 #[test]
 fn a_bad_network_stops_the_robot_and_never_moves_it_wrongly() {
-    let _alone = alone();
-    if !inside("network::a_bad_network_stops_the_robot_and_never_moves_it_wrongly") {
-        return;
-    }
-    let Some(mut bad) = Bad::new() else {
-        println!("SKIPPED: a bad network: needs root, /dev/net/tun and python3");
-        return;
-    };
-    let rules = [
-        ("delay of 5 ms", json!({"delay_ms": 5}), "packets"),
-        (
-            "delay of 30 +- 10 ms",
-            json!({"delay_ms": 30, "jitter_ms": 10}),
-            "packets",
-        ),
-        ("loss of 5 %", json!({"loss": 0.05}), "lost"),
-        ("loss of 30 %", json!({"loss": 0.3}), "lost"),
-        (
-            "reordering of 25 % by 10 ms",
-            json!({"delay_ms": 10, "reorder": 0.25}),
-            "reordered",
-        ),
-        (
-            "duplication of 20 %",
-            json!({"duplicate": 0.2}),
-            "duplicated",
-        ),
-        ("corruption of 5 %", json!({"corrupt": 0.05}), "corrupted"),
-    ];
-    let nothing = json!({});
-    let mut stage = Stage::new(&Setting::default());
-    for _ in 0..repeats().div_ceil(2) {
-        for (what, rule, count) in &rules {
-            bad.does(rule);
-            demo::pause(1_000);
-            let did = bad.does(&nothing);
-            assert!(did[count].as_u64() > Some(5), "{what}: {did}");
-            // Retransmissions that were on their way.
-            demo::pause(500);
-            let stops = nothing_resumes(&stage, what);
-            stage.within_limits();
-            println!("{what}: {stops} stops so far, 0 limit violations; {did}");
-            drop(stage.ask(keys::mode, "standby"));
-            demo::pause(400);
-            drop(stage.ask(keys::mode, "reset"));
-            // A robot that has done what it was asked does not move.
-            drop(stage.ask_bench(&Request::Set(demo::scene(SCENE))));
-            stage.arm();
+    told(|| {
+        if !inside("network::a_bad_network_stops_the_robot_and_never_moves_it_wrongly") {
+            return;
         }
-    }
+        let Some(mut bad) = Bad::new() else {
+            println!("SKIPPED: a bad network: needs root, /dev/net/tun and python3");
+            return;
+        };
+        let rules = [
+            ("delay of 5 ms", json!({"delay_ms": 5}), "packets"),
+            (
+                "delay of 30 +- 10 ms",
+                json!({"delay_ms": 30, "jitter_ms": 10}),
+                "packets",
+            ),
+            ("loss of 5 %", json!({"loss": 0.05}), "lost"),
+            ("loss of 30 %", json!({"loss": 0.3}), "lost"),
+            (
+                "reordering of 25 % by 10 ms",
+                json!({"delay_ms": 10, "reorder": 0.25}),
+                "reordered",
+            ),
+            (
+                "duplication of 20 %",
+                json!({"duplicate": 0.2}),
+                "duplicated",
+            ),
+            ("corruption of 5 %", json!({"corrupt": 0.05}), "corrupted"),
+        ];
+        let nothing = json!({});
+        let mut stage = Stage::new(&Setting::default());
+        for _ in 0..repeats().div_ceil(2) {
+            for (what, rule, count) in &rules {
+                bad.does(rule);
+                demo::pause(1_000);
+                let did = bad.does(&nothing);
+                assert!(did[count].as_u64() > Some(5), "{what}: {did}");
+                // Retransmissions that were on their way.
+                demo::pause(500);
+                let stops = nothing_resumes(&stage, what);
+                stage.within_limits();
+                println!("{what}: {stops} stops so far, 0 limit violations; {did}");
+                drop(stage.ask(keys::mode, "standby"));
+                demo::pause(400);
+                drop(stage.ask(keys::mode, "reset"));
+                // A robot that has done what it was asked does not move.
+                drop(stage.ask_bench(&Request::Set(demo::scene(SCENE))));
+                stage.arm();
+            }
+        }
+    });
 }
 
 #[test]
 fn a_cable_that_is_cut_is_a_latched_stop_at_both_ends() {
-    let _alone = alone();
-    if !inside("network::a_cable_that_is_cut_is_a_latched_stop_at_both_ends") {
-        return;
-    }
-    for _ in 0..repeats() {
-        let mut stage = Stage::new(&Setting::default());
-        let cut = clock::now();
-        assert!(privileged("ip", &["link", "set", "lo", "down"]));
-        demo::pause(300);
-        assert!(privileged("ip", &["link", "set", "lo", "up"]));
-        // The link comes back by itself; the robot does not.
-        stage.stopped_by_itself("cable cut", cut, crate::SILENCE_MS);
-        let answer = stage.ask(keys::mode, "active");
-        assert!(
-            answer.as_ref().is_err_and(|said| said.contains("latched")),
-            "{answer:?}"
-        );
-        stage.within_limits();
-        stage.until_granted(keys::mode, "reset");
-        stage.arm();
-    }
+    told(|| {
+        if !inside("network::a_cable_that_is_cut_is_a_latched_stop_at_both_ends") {
+            return;
+        }
+        for _ in 0..repeats() {
+            let mut stage = Stage::new(&Setting::default());
+            let cut = clock::now();
+            assert!(privileged("ip", &["link", "set", "lo", "down"]));
+            demo::pause(300);
+            assert!(privileged("ip", &["link", "set", "lo", "up"]));
+            // The link comes back by itself; the robot does not.
+            stage.stopped_by_itself("cable cut", cut, crate::SILENCE_MS);
+            let answer = stage.ask(keys::mode, "active");
+            assert!(
+                answer.as_ref().is_err_and(|said| said.contains("latched")),
+                "{answer:?}"
+            );
+            stage.within_limits();
+            stage.until_granted(keys::mode, "reset");
+            stage.arm();
+        }
+    });
 }

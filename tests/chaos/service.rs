@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A service manager of our own: hears what systemd would hear, and does what it would do.
 
+use crate::SILENCE_MS;
+use crate::canary::told;
 use crate::stage::{Setting, Stage, ended, locked, ms, repeats, signal, until};
-use crate::{SILENCE_MS, alone};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,108 +59,110 @@ pub fn setting(folder: &Path, name: &str, drill: Option<&str>) -> (Setting, Hear
 
 #[test]
 fn ready_in_standby_pings_while_all_come_round_stopping_at_the_end() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().expect("a folder");
-    let (setting, heard) = setting(folder.path(), "notify", None);
-    let mut stage = Stage::new(&setting);
-    let first = locked(&heard, |heard| heard[0].1.clone());
-    assert_eq!(
-        first.trim_end(),
-        "READY=1\nSTATUS=standby",
-        "the first word, before anything was armed"
-    );
-    until("the status follows the mode", || {
-        !times(&heard, "STATUS=active").is_empty()
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (setting, heard) = setting(folder.path(), "notify", None);
+        let mut stage = Stage::new(&setting);
+        let first = locked(&heard, |heard| heard[0].1.clone());
+        assert_eq!(
+            first.trim_end(),
+            "READY=1\nSTATUS=standby",
+            "the first word, before anything was armed"
+        );
+        until("the status follows the mode", || {
+            !times(&heard, "STATUS=active").is_empty()
+        });
+        let from = clock::now();
+        demo::pause(1_500);
+        let pings = times(&heard, "WATCHDOG=1");
+        let pings: Vec<Mono> = pings.into_iter().filter(|at| *at > from).collect();
+        let gap_ns = pings
+            .windows(2)
+            .map(|pair| pair[1].since_ns(pair[0]))
+            .max()
+            .expect("pings");
+        let stall_ns = stage.canary.stall_ns(from, clock::now());
+        assert!(
+            gap_ns < WATCHDOG_MS * MS + stall_ns,
+            "{} ms between two pings",
+            ms(gap_ns)
+        );
+        signal(&stage.runtime, "TERM");
+        assert_eq!(ended(&mut stage.runtime, Duration::from_secs(6)), Some(0));
+        assert_eq!(times(&heard, "STOPPING=1").len(), 1);
     });
-    let from = clock::now();
-    demo::pause(1_500);
-    let pings = times(&heard, "WATCHDOG=1");
-    let pings: Vec<Mono> = pings.into_iter().filter(|at| *at > from).collect();
-    let gap_ns = pings
-        .windows(2)
-        .map(|pair| pair[1].since_ns(pair[0]))
-        .max()
-        .expect("pings");
-    let stall_ns = stage.canary.stall_ns(from, clock::now());
-    assert!(
-        gap_ns < WATCHDOG_MS * MS + stall_ns,
-        "{} ms between two pings",
-        ms(gap_ns)
-    );
-    signal(&stage.runtime, "TERM");
-    assert_eq!(ended(&mut stage.runtime, Duration::from_secs(6)), Some(0));
-    assert_eq!(times(&heard, "STOPPING=1").len(), 1);
 }
 
 #[test]
 fn when_a_thread_hangs_the_pings_stop_and_the_restarted_service_stands_by() {
-    let _alone = alone();
-    // Deadline of each thread, from the table.
-    use tendon::runtime::threads as table;
-    let rows = [
-        table::GOVERNOR,
-        table::WATCHDOG,
-        table::INFERENCE,
-        table::TELEMETRY,
-    ];
-    for spec in (0..repeats().div_ceil(2)).flat_map(|_| rows) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (hanging, heard) = setting(
-            folder.path(),
-            "notify",
-            Some(&format!("hang:{}", spec.name)),
-        );
-        let mut stage = Stage::new(&hanging);
-        let from = signal(&stage.runtime, "USR1");
-        if spec.name == "governor" {
-            stage.stopped_by_itself("hang of governor", from, SILENCE_MS);
+    told(|| {
+        // Deadline of each thread, from the table.
+        use tendon::runtime::threads as table;
+        let rows = [
+            table::GOVERNOR,
+            table::WATCHDOG,
+            table::INFERENCE,
+            table::TELEMETRY,
+        ];
+        for spec in (0..repeats().div_ceil(2)).flat_map(|_| rows) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (hanging, heard) = setting(
+                folder.path(),
+                "notify",
+                Some(&format!("hang:{}", spec.name)),
+            );
+            let mut stage = Stage::new(&hanging);
+            let from = signal(&stage.runtime, "USR1");
+            if spec.name == "governor" {
+                stage.stopped_by_itself("hang of governor", from, SILENCE_MS);
+            }
+            let last = || {
+                times(&heard, "WATCHDOG=1")
+                    .last()
+                    .copied()
+                    .unwrap_or_default()
+            };
+            until("the pings stop", || {
+                clock::now().since_ns(last()) > WATCHDOG_MS * MS
+            });
+            // A ping may leave until the stamp is too old, and a period of the thread is in it.
+            let (took_ns, bound_ns) = (last().since_ns(from), spec.beat_age_max_ns + 150 * MS);
+            let stall_ns = stage.canary.stall_ns(from, last());
+            println!(
+                "hang of {}: last ping after {:.0} ms (bound {:.0} ms)",
+                spec.name,
+                ms(took_ns),
+                ms(bound_ns)
+            );
+            assert!(
+                took_ns <= bound_ns + stall_ns,
+                "{}: still pinged after {:.0} ms",
+                spec.name,
+                ms(took_ns)
+            );
+            let words = format!("thread {} has not come round", spec.name);
+            assert!(locked(&heard, |heard| heard
+                .iter()
+                .any(|(_, text)| text.contains(&words))));
+            assert_eq!(stage.crash().thread, spec.name);
+            // What systemd does now.
+            signal(&stage.runtime, "ABRT");
+            assert_eq!(
+                ended(&mut stage.runtime, Duration::from_secs(2)),
+                Some(6),
+                "SIGABRT"
+            );
+            drop(stage);
+            let (mut again, heard) = setting(folder.path(), "again", None);
+            again.no_arming = true;
+            let mut stage = Stage::new(&again);
+            until("ready again", || !times(&heard, "READY=1").is_empty());
+            stage.until_granted(keys::instruction, "touch the red block");
+            let answer = stage.ask(keys::mode, "active");
+            assert!(
+                answer.as_ref().is_err_and(|said| said.contains("crashed")),
+                "{answer:?}"
+            );
         }
-        let last = || {
-            times(&heard, "WATCHDOG=1")
-                .last()
-                .copied()
-                .unwrap_or_default()
-        };
-        until("the pings stop", || {
-            clock::now().since_ns(last()) > WATCHDOG_MS * MS
-        });
-        // A ping may leave until the stamp is too old, and a period of the thread is in it.
-        let (took_ns, bound_ns) = (last().since_ns(from), spec.beat_age_max_ns + 150 * MS);
-        let stall_ns = stage.canary.stall_ns(from, last());
-        println!(
-            "hang of {}: last ping after {:.0} ms (bound {:.0} ms)",
-            spec.name,
-            ms(took_ns),
-            ms(bound_ns)
-        );
-        assert!(
-            took_ns <= bound_ns + stall_ns,
-            "{}: still pinged after {:.0} ms",
-            spec.name,
-            ms(took_ns)
-        );
-        let words = format!("thread {} has not come round", spec.name);
-        assert!(locked(&heard, |heard| heard
-            .iter()
-            .any(|(_, text)| text.contains(&words))));
-        assert_eq!(stage.crash().thread, spec.name);
-        // What systemd does now.
-        signal(&stage.runtime, "ABRT");
-        assert_eq!(
-            ended(&mut stage.runtime, Duration::from_secs(2)),
-            Some(6),
-            "SIGABRT"
-        );
-        drop(stage);
-        let (mut again, heard) = setting(folder.path(), "again", None);
-        again.no_arming = true;
-        let mut stage = Stage::new(&again);
-        until("ready again", || !times(&heard, "READY=1").is_empty());
-        stage.until_granted(keys::instruction, "touch the red block");
-        let answer = stage.ask(keys::mode, "active");
-        assert!(
-            answer.as_ref().is_err_and(|said| said.contains("crashed")),
-            "{answer:?}"
-        );
-    }
+    });
 }

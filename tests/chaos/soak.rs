@@ -5,7 +5,7 @@
 //!
 //! `TENDON_SOAK_S` is how long, `TENDON_SOAK_BURNERS` how many threads burn the processor beside it (one a core).
 
-use crate::alone;
+use crate::canary::{STALL_NS, alone};
 use crate::service::{WATCHDOG_MS, setting, times};
 use crate::stage::{Stage, ms, until};
 use std::process::Child;
@@ -20,8 +20,6 @@ use tendon::runtime::{clock, demo};
 const SENTENCES: [&str; 2] = ["put the red block in the left bin", "touch the blue block"];
 /// Between two looks.
 const LOOK_MS: u64 = 5_000;
-/// A machine that stood still for longer than a state may be old has a stop coming.
-const STALL_NS: u64 = 15 * MS;
 
 fn asked(name: &str, default: u64) -> u64 {
     let said = std::env::var(name).ok();
