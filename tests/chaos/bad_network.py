@@ -8,6 +8,7 @@ Reads rules from standard input, a line of JSON each, e.g. {"delay_ms": 10, "jit
 since the last.
 """
 
+import contextlib
 import fcntl
 import heapq
 import json
@@ -35,11 +36,19 @@ SETUP = [
     f"ip route add 127.0.0.0/8 dev {NAME} src 127.0.0.1 table 100",
     "ip rule add pref 5 iif lo ipproto tcp lookup 100",
     "ip rule add pref 10 lookup local",
+]
+# What the namespace came with, and what an earlier one left.
+UNDO = [
     "ip rule del pref 0",
+    "ip rule del pref 5",
+    "ip rule del pref 10",
+    "ip route flush table 100",
 ]
 
 
 def main() -> None:
+    for command in UNDO:
+        subprocess.run(command.split(), check=False, stderr=subprocess.DEVNULL)
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", NAME.encode(), IFF_TUN | IFF_NO_PI))
     for command in SETUP:
@@ -57,7 +66,9 @@ def main() -> None:
     while True:
         now = time.monotonic()
         while waiting and waiting[0][0] <= now:
-            os.write(device, heapq.heappop(waiting)[2])
+            # The kernel takes no packet whose version is broken.
+            with contextlib.suppress(OSError):
+                os.write(device, heapq.heappop(waiting)[2])
         timeout = max(0.0, waiting[0][0] - now) if waiting else None
         ready, _, _ = select.select([device, sys.stdin], [], [], timeout)
         if sys.stdin in ready:
