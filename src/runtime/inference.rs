@@ -452,6 +452,7 @@ pub struct InferenceIo {
 
 /// The inference thread.
 pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
+    let mut refused = String::new();
     while !io.ending.load(Ordering::Relaxed) {
         let deadline = clock::now().plus_ns(IDLE_NS);
         let frame = io.frames.wait_until(deadline, clock::now);
@@ -503,18 +504,23 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                     io.tap.record(sample);
                 }
                 io.insight.write(insight);
+                refused.clear();
                 if let Some(bell) = &io.bell {
                     bell.unpark();
                 }
             }
             Err(Refusal::NotDue | Refusal::NoInstruction) => {}
-            Err(
-                Refusal::FrameTooOld { .. }
-                | Refusal::NoState
-                | Refusal::Policy(_)
-                | Refusal::Chunk(_),
-            ) => {
+            Err(Refusal::FrameTooOld { .. } | Refusal::NoState) => {
                 io.faults.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(refusal @ (Refusal::Policy(_) | Refusal::Chunk(_))) => {
+                io.faults.fetch_add(1, Ordering::Relaxed);
+                // Each reason once in a row.
+                let words = refusal.to_string();
+                if words != refused {
+                    log::warn!("no chunk: {words}");
+                    refused = words;
+                }
             }
         }
         if inference.policy.lost() {
