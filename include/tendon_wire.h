@@ -50,8 +50,9 @@ typedef char tw_joints_fit[(TENDON_WIRE_JOINTS_MAX >= 1 && TENDON_WIRE_JOINTS_MA
 #define TW_MAGIC 0x00014454UL
 #define TW_HEADER_LEN 32U
 #define TW_JOINT_LEN 16U
+#define TW_TOOL_LEN 104U
 #define TW_COMMAND_LEN_MIN 68U
-#define TW_COMMAND_LEN_MAX (TW_COMMAND_LEN_MIN + TENDON_WIRE_JOINTS_MAX * TW_JOINT_LEN)
+#define TW_COMMAND_LEN_MAX (TW_COMMAND_LEN_MIN + TENDON_WIRE_JOINTS_MAX * TW_JOINT_LEN + TW_TOOL_LEN)
 #define TW_STATE_LEN_MIN 76U
 #define TW_STATE_LEN_MAX (TW_STATE_LEN_MIN + TENDON_WIRE_JOINTS_MAX * 24U)
 
@@ -74,6 +75,11 @@ typedef char tw_joints_fit[(TENDON_WIRE_JOINTS_MAX >= 1 && TENDON_WIRE_JOINTS_MA
 #define TW_COMMAND_VERDICT 60U
 #define TW_COMMAND_FLAGS 61U
 #define TW_COMMAND_PADDING 62U
+/* From where the velocities of a command end. */
+#define TW_TOOL_POSITION_M 0U
+#define TW_TOOL_ORIENTATION 24U
+#define TW_TOOL_VELOCITY_M_S 56U
+#define TW_TOOL_ANGULAR_VELOCITY_RAD_S 80U
 #define TW_STATE_MEASURED_NS 32U
 #define TW_STATE_BOOT_ID 40U
 #define TW_STATE_ECHO_COUNTER 48U
@@ -93,6 +99,7 @@ typedef char tw_joints_fit[(TENDON_WIRE_JOINTS_MAX >= 1 && TENDON_WIRE_JOINTS_MA
 #define TW_TORQUE_OFF 2U
 /* Commands: flags. */
 #define TW_UNPROVEN 1U /* the policy misses its parity fixture; a person let it through */
+#define TW_HAS_TOOL 2U /* the tool follows the joints */
 /* The motor controller: modes. */
 #define TW_IDLE 0U
 #define TW_FOLLOWING 1U
@@ -192,13 +199,28 @@ struct tw_identity {
     uint32_t data_id, schema;
 };
 
+/* Where the joints of a command put one link of the robot, in the base frame; for a controller that takes poses or twists
+ * instead of joints. It uses tw_accept on each frame, follows only mode TW_FOLLOW, and stops by itself as docs/wire.md says. */
+struct tw_tool {
+    double position_m[3];
+    double orientation[4]; /* x, y, z, w */
+    double velocity_m_s[3];
+    double angular_velocity_rad_s[3];
+};
+
 struct tw_command {
     uint64_t sent_ns, captured_ns;
     uint32_t counter, epoch, valid_for_us, frame_seq, chunk_id, bundle_hash;
     uint16_t action;
     uint8_t mode, joints, verdict, flags;
     double q[TENDON_WIRE_JOINTS_MAX], v[TENDON_WIRE_JOINTS_MAX];
+    struct tw_tool tool; /* if flags has TW_HAS_TOOL; else zero */
 };
+
+static inline uint32_t tw_tool_len(const uint8_t *frame)
+{
+    return (frame[TW_COMMAND_FLAGS] & TW_HAS_TOOL) != 0 ? TW_TOOL_LEN : 0U;
+}
 
 /* Length, CRC, magic and version, data id, schema. */
 static inline enum tw_reject tw_unseal(struct tw_identity identity, const uint8_t *frame, uint32_t length)
@@ -210,7 +232,8 @@ static inline enum tw_reject tw_unseal(struct tw_identity identity, const uint8_
     if (tw_u32(frame + TW_HEADER_MAGIC) != TW_MAGIC) return TW_BAD_MAGIC;
     if (tw_u32(frame + TW_HEADER_DATA_ID) != identity.data_id) return TW_DATA_ID;
     if (tw_u32(frame + TW_HEADER_SCHEMA) != identity.schema) return TW_SCHEMA;
-    if ((length - TW_COMMAND_LEN_MIN) % TW_JOINT_LEN != 0) return TW_LENGTH;
+    length -= TW_COMMAND_LEN_MIN;
+    if (length < tw_tool_len(frame) || (length - tw_tool_len(frame)) % TW_JOINT_LEN != 0) return TW_LENGTH;
     return TW_OK;
 }
 
@@ -220,7 +243,8 @@ static inline enum tw_reject tw_read(const uint8_t *frame, uint32_t length, stru
     uint32_t at, i, n = frame[TW_COMMAND_JOINTS], mode = frame[TW_COMMAND_MODE];
     for (at = TW_COMMAND_LEN_MIN - 4U; at < length - 4U; at += 8U)
         if (!tw_finite(tw_u64(frame + at))) return TW_NOT_FINITE;
-    if (n > TENDON_WIRE_JOINTS_MAX || length != TW_COMMAND_LEN_MIN + n * TW_JOINT_LEN) return TW_JOINTS;
+    if (n > TENDON_WIRE_JOINTS_MAX || length != TW_COMMAND_LEN_MIN + n * TW_JOINT_LEN + tw_tool_len(frame))
+        return TW_JOINTS;
     if (mode > TW_TORQUE_OFF) return TW_MODE;
     memset(command, 0, sizeof *command);
     command->counter = tw_u32(frame + TW_HEADER_COUNTER);
@@ -239,6 +263,15 @@ static inline enum tw_reject tw_read(const uint8_t *frame, uint32_t length, stru
     for (i = 0; i < n; i++) {
         command->q[i] = tw_f64(frame + TW_COMMAND_LEN_MIN - 4U + 8U * i);
         command->v[i] = tw_f64(frame + TW_COMMAND_LEN_MIN - 4U + 8U * (n + i));
+    }
+    if (tw_tool_len(frame) != 0) {
+        const uint8_t *tool = frame + TW_COMMAND_LEN_MIN - 4U + n * TW_JOINT_LEN;
+        for (i = 0; i < 3; i++) {
+            command->tool.position_m[i] = tw_f64(tool + TW_TOOL_POSITION_M + 8U * i);
+            command->tool.velocity_m_s[i] = tw_f64(tool + TW_TOOL_VELOCITY_M_S + 8U * i);
+            command->tool.angular_velocity_rad_s[i] = tw_f64(tool + TW_TOOL_ANGULAR_VELOCITY_RAD_S + 8U * i);
+        }
+        for (i = 0; i < 4; i++) command->tool.orientation[i] = tw_f64(tool + TW_TOOL_ORIENTATION + 8U * i);
     }
     return TW_OK;
 }

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use tendon::bench::sentences::COLOURS;
 use tendon::config::Config;
 use tendon::config::link::LinkConfig;
-use tendon::core::action::Setpoint;
+use tendon::core::action::{JointKind, Setpoint};
 use tendon::core::chunk::Provenance;
+use tendon::core::kinematics::inverse::{Pose, Range, Search};
+use tendon::core::kinematics::turn::Turn;
 use tendon::core::wire::command::{self as wire, COMMAND_LEN_MAX, Command as Frame, MODE_FOLLOW};
 use tendon::link::runtime_end::subscribe;
 use tendon::link::{keys, session};
@@ -648,6 +650,7 @@ fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
                 action: 0,
                 provenance: Provenance::default(),
                 setpoint,
+                tool: None,
             };
             let mut frame = [0; COMMAND_LEN_MAX];
             let length =
@@ -696,6 +699,125 @@ fn a_device_takes_over_from_where_the_robot_is_and_its_silence_ends_it() {
                 && stage.comes_to_be("standby").starts_with(silence)
         });
         assert!(arrived, "at {}, not {target}", onlooker.positions()[0]);
+    });
+}
+
+/// A motor controller that takes poses finds in each command where the joints put the tool: its own inverse kinematics
+/// comes to the same joints, all the way, and the twist is how that pose moves.
+#[test]
+fn commands_also_say_where_the_tool_is_to_be_and_how_it_moves() {
+    told(|| {
+        let mut stage = Stage::new();
+        stage.runtime.kill().expect("killed");
+        stage.runtime.wait().expect("gone");
+        let file = stage.folder.path().join("robot.toml");
+        let text = std::fs::read_to_string(&file).expect("copied");
+        std::fs::write(&file, text.replace("[space]", "[space]\ntool = \"tool\""))
+            .expect("written");
+        stage.runtime = Stage::runtime(stage.folder.path(), &[]);
+        let config = Config::load(&stage.folder.path().join("tendon.toml")).expect("good");
+        let chain = config.robot.space.as_ref().expect("a space").chain();
+        let link = config.robot.tool.expect("a tool");
+        let onlooker = Onlooker::new(&stage.endpoint);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (into, commands) = (Arc::clone(&heard), onlooker.identities.commands);
+        let _listens = subscribe(&onlooker.session, keys::command("bench"), move |frame| {
+            let command = wire::decode(frame, commands).expect("the runtime's");
+            into.lock().expect("whole").push(command);
+        });
+        stage.until_granted("instruct", "put the red block in the left bin");
+        stage.until_granted("mode", "active");
+        let began = Instant::now();
+        let follows =
+            |command: &Frame| command.mode == MODE_FOLLOW && command.provenance.chunk_id != 0;
+        while heard
+            .lock()
+            .expect("whole")
+            .iter()
+            .filter(|command| follows(command))
+            .count()
+            < 1_000
+        {
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "no plan is followed"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mut heard = std::mem::take(&mut *heard.lock().expect("whole"));
+        // Before the robot was heard there is no pose to show.
+        heard.drain(..heard.iter().position(follows).expect("counted above"));
+        let limits = config.robot.joints.iter().map(|(_, joint)| Range {
+            min: joint.limits.position_min,
+            max: joint.limits.position_max,
+            free: joint.kind != JointKind::Gripper,
+        });
+        let limits: Vec<Range> = limits.collect();
+        let pose = |command: &Frame| {
+            let tool = command.tool.expect("each command tells of it");
+            let [x, y, z, w] = tool.orientation;
+            let turn = Turn::unit(w, [x, y, z]).expect("a unit quaternion");
+            (
+                tool,
+                Pose {
+                    at: tool.position_m,
+                    turn,
+                },
+            )
+        };
+        let search = Search {
+            within: 1e-9,
+            ..Search::default()
+        };
+        let mut joints = heard[0].setpoint.positions().to_vec();
+        let (mut apart, mut off, mut travelled) = ([0.0_f64; 2], [0.0_f64; 2], 0.0);
+        for pair in heard.windows(2) {
+            let ((_, from), (tool, to)) = (pose(&pair[0]), pose(&pair[1]));
+            // The gripper is no part of a pose.
+            let gripper = pair[1].setpoint.positions().len() - 1;
+            joints[gripper] = pair[1].setpoint.position[gripper];
+            let near = joints.clone();
+            let missing = chain
+                .reach(link, &to, &limits, &near, &search, &mut joints)
+                .expect("of this chain");
+            apart[0] = apart[0].max(missing.way_m).max(missing.angle_rad);
+            let differ = joints.iter().zip(pair[1].setpoint.positions());
+            apart[1] = differ.fold(apart[1], |most, (ours, theirs)| {
+                most.max((ours - theirs).abs())
+            });
+            // How the pose moves when the joints go on for a moment as the command says.
+            const MOMENT_S: f64 = 1e-5;
+            let moved = |moment_s: f64| {
+                let setpoint = &pair[1].setpoint;
+                let joints = setpoint.positions().iter().zip(setpoint.velocities());
+                let joints: Vec<f64> = joints.map(|(q, v)| q + moment_s * v).collect();
+                chain.pose(&joints, link).expect("of this chain")
+            };
+            let (behind, ahead) = (moved(-MOMENT_S), moved(MOMENT_S));
+            let turned = ahead.turn.then_inside(behind.turn.back()).vector();
+            for (axis, turned) in turned.iter().enumerate() {
+                let per_s = |way: f64| way / (2.0 * MOMENT_S);
+                let linear = per_s(ahead.at[axis] - behind.at[axis]) - tool.velocity_m_s[axis];
+                let angular = per_s(*turned) - tool.angular_velocity_rad_s[axis];
+                off[0] = off[0].max(linear.abs());
+                off[1] = off[1].max(angular.abs());
+            }
+            if pair.iter().all(|command| command.mode == MODE_FOLLOW) {
+                let way = (0..3).map(|axis| (to.at[axis] - from.at[axis]).powi(2));
+                travelled += way.sum::<f64>().sqrt();
+            }
+        }
+        println!(
+            "{} commands, {travelled:.2} m: pose missed by {:.1e}, joints by {:.1e} rad, twist by {:.1e} m/s and {:.1e} rad/s",
+            heard.len(),
+            apart[0],
+            apart[1],
+            off[0],
+            off[1]
+        );
+        assert!(travelled > 0.1, "it was to move");
+        assert!(apart[0] < 1e-6 && apart[1] < 1e-3, "{apart:?}");
+        assert!(off[0] < 1e-6 && off[1] < 1e-6, "{off:?}");
     });
 }
 

@@ -13,7 +13,7 @@ use tendon::core::chunk::Provenance;
 use tendon::core::governor::limits::{Joint, JointLimits};
 use tendon::core::observation::JointState;
 use tendon::core::units::{MS, Mono};
-use tendon::core::wire::command::{COMMAND_LEN_MAX, Command, encode};
+use tendon::core::wire::command::{COMMAND_LEN_MAX, Command, Tool, decode, encode};
 use tendon::core::wire::layout::{self, Field};
 use tendon::core::wire::reject::Reject;
 use tendon::core::wire::state::{self, STATE_LEN_MAX};
@@ -155,6 +155,8 @@ struct Script {
     modes: BTreeSet<u8>,
     healths: BTreeSet<u8>,
     frames: u64,
+    /// Frames whose tool was read.
+    tools: u64,
 }
 
 impl Script {
@@ -202,6 +204,24 @@ impl Script {
         }
     }
 
+    /// What is read of a frame beside the joints.
+    fn tool(&mut self, now: u64, frame: &[u8], seed: u64) {
+        self.ask(6, now, seed);
+        self.operations.extend((frame.len() as u16).to_le_bytes());
+        self.operations.extend(frame);
+        match decode(frame, COMMANDS) {
+            Ok(Command { tool: None, .. }) => self.answers.extend([0, 0]),
+            Ok(Command {
+                tool: Some(tool), ..
+            }) => {
+                self.tools += 1;
+                self.answers.extend([0, 1]);
+                self.answers.extend(bytemuck::bytes_of(&tool));
+            }
+            Err(reject) => self.answers.extend([reject as u8, 0]),
+        }
+    }
+
     fn step(&mut self, motor: &mut Motor, now: u64, dt_ns: u64, seed: u64) {
         self.ask(2, now, seed);
         self.operations.extend(dt_ns.to_le_bytes());
@@ -236,6 +256,17 @@ impl Script {
     }
 }
 
+/// Any numbers: the receiver hands them on.
+fn tool(dice: &mut Dice) -> Tool {
+    let mut unit = || dice.unit();
+    Tool {
+        position_m: std::array::from_fn(|_| unit()),
+        orientation: std::array::from_fn(|_| unit()),
+        velocity_m_s: std::array::from_fn(|_| unit()),
+        angular_velocity_rad_s: std::array::from_fn(|_| unit()),
+    }
+}
+
 /// Damages a frame; half of the time the CRC is made right again, so that the checks behind it are reached.
 fn damage(dice: &mut Dice, frame: &mut Vec<u8>) {
     match dice.below(6) {
@@ -244,6 +275,8 @@ fn damage(dice: &mut Dice, frame: &mut Vec<u8>) {
         2 => {
             let at = 64 + 8 * dice.below(4) as usize;
             let bits = dice.of(&[f64::NAN.to_bits() | 1, f64::INFINITY.to_bits(), 1, 1 << 63]);
+            // In a joint's numbers, or in the tool's.
+            let at = if dice.one_in(2) { at } else { frame.len() - 12 };
             frame[at..at + 8].copy_from_slice(&bits.to_le_bytes());
         }
         _ => {
@@ -291,6 +324,7 @@ fn history(seed: u64, script: &mut Script) {
                 unproven: counter.is_multiple_of(2),
             },
             setpoint: Setpoint::at_rest(&[q, 0.5]),
+            tool: dice.one_in(3).then(|| tool(dice)),
         };
         command.setpoint.velocity[0] = speed;
         if dice.one_in(trouble) {
@@ -322,6 +356,7 @@ fn history(seed: u64, script: &mut Script) {
         if dice.one_in(trouble * 2) {
             frame = old[dice.below(old.len() as u64) as usize].clone();
         }
+        script.tool(now, &frame, seed);
         script.frame(&mut motor, now, &frame, &mut echo, seed);
         // Either the period passes in steps of a millisecond, or something happens to time.
         if dice.one_in(trouble) {
@@ -349,7 +384,7 @@ fn history(seed: u64, script: &mut Script) {
 fn the_c_motor_controller_decides_and_moves_as_the_rust_one_does() {
     let driver = driver();
     let (mut rejects, mut modes, mut healths) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut frames = 0;
+    let (mut frames, mut tools) = (0, 0);
     for batch in 0..HISTORIES / BATCH {
         let mut script = Script::default();
         for seed in batch * BATCH..(batch + 1) * BATCH {
@@ -378,14 +413,16 @@ fn the_c_motor_controller_decides_and_moves_as_the_rust_one_does() {
         modes.append(&mut script.modes);
         healths.append(&mut script.healths);
         frames += script.frames;
+        tools += script.tools;
     }
     // Or the comparison would be one of two that never get anywhere.
     let all: BTreeSet<u8> = (0..=Reject::ALL.len() as u8).collect();
     assert_eq!(rejects, all, "every decision was met");
     assert_eq!(modes.len(), 4, "{modes:?}");
     assert_eq!(healths.len(), 4, "{healths:?}");
+    assert!(tools > frames / 5, "{tools} of {frames} told of the tool");
     println!(
-        "{HISTORIES} histories, {frames} frames: the same decisions, targets and state frames"
+        "{HISTORIES} histories, {frames} frames, {tools} with a tool: the same decisions, targets, tools and state frames"
     );
 }
 
@@ -408,6 +445,7 @@ fn the_byte_tables_are_those_of_the_code() {
     for (name, fields) in [
         ("header", layout::HEADER),
         ("command", layout::COMMAND),
+        ("tool", layout::TOOL),
         ("state", layout::STATE),
         ("event", layout::EVENT),
         ("picture", layout::PICTURE),
@@ -430,6 +468,7 @@ fn the_c_header_has_the_offsets_and_codes_of_the_code() {
     for (prefix, fields) in [
         ("TW_HEADER", layout::HEADER),
         ("TW_COMMAND", layout::COMMAND),
+        ("TW_TOOL", layout::TOOL),
         ("TW_STATE", layout::STATE),
     ] {
         for field in fields {

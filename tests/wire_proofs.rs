@@ -49,6 +49,7 @@ fn a_command(counter: u32, epoch: u32, sent: Mono, numbers: &[f64]) -> Command {
             unproven: true,
         },
         setpoint: Setpoint::at_rest(numbers),
+        tool: None,
     }
 }
 

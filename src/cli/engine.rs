@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use tendon::config::Config;
+use tendon::config::link::{LinkConfig, proven};
 use tendon::engine::tensorrt::build::Progress;
 use tendon::runtime::engines::{self, Bounds, EngineError};
+use tendon::runtime::remote::serve::Server;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -16,6 +18,8 @@ pub enum Verb {
     Build(Build),
     /// List the engines that are kept; with --layers, what TensorRT says of this deployment's, and what each layer takes.
     Inspect(Inspect),
+    /// Run the policy's graphs for a robot elsewhere, whose tendon.toml has the engine "remote".
+    Serve(Serve),
 }
 
 /// Arguments of `tendon engine build`.
@@ -49,6 +53,20 @@ pub struct Inspect {
     layers: bool,
 }
 
+/// Arguments of `tendon engine serve`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It serves the bundle of tendon.toml with the first engine of policy.engines that takes it, and moves nothing. Beyond loopback it needs link.user and link.password_file, or link.tls_*, as the link does; the robot's tendon.toml has the same."
+)]
+pub struct Serve {
+    /// A tendon.toml with the same bundle and precision as the robot's.
+    #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
+    config: PathBuf,
+    /// Where to listen, tcp/ADDRESS:PORT or tls/HOST:PORT.
+    #[arg(long, value_name = "ENDPOINT", default_value = "tcp/127.0.0.1:7448")]
+    listen: String,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -57,6 +75,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Build(options) => build(options),
         Verb::Inspect(options) => inspect(options),
+        Verb::Serve(options) => serve(options),
     }
 }
 
@@ -109,6 +128,25 @@ fn build(options: &Build) -> Result<(), Failure> {
         println!("{}: {how}; the fixture passes", built.path.display());
     }
     Ok(())
+}
+
+fn serve(options: &Serve) -> Result<(), Failure> {
+    let ending = super::ending()?;
+    let config = Config::load(&options.config).map_err(super::problems)?;
+    proven(&options.listen, &config.link).map_err(|(expected, found)| {
+        Failure::Usage(format!("--listen: expected {expected}, found {found}"))
+    })?;
+    let link = LinkConfig {
+        listen: Some(options.listen.clone()),
+        connect: None,
+        ..config.link
+    };
+    let server = Server::load(&config.policy).map_err(super::problems)?;
+    for words in server.words() {
+        println!("{words}");
+    }
+    println!("serving at {}", options.listen);
+    server.run(&link, &ending).map_err(Failure::failed)
 }
 
 fn inspect(options: &Inspect) -> Result<(), Failure> {

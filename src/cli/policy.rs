@@ -257,7 +257,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
 fn engine_kind(word: &str) -> Result<EngineKind, String> {
     let mut all = EngineKind::ALL.into_iter();
     all.find(|kind| kind.word() == word)
-        .ok_or_else(|| "expected cpu, ort or tensorrt".to_owned())
+        .ok_or_else(|| "expected cpu, ort, tensorrt or remote".to_owned())
 }
 
 fn lines(report: &Report) -> String {

@@ -2,6 +2,8 @@
 //! What runs the policy's graphs: the ladder of engines and what ONNX Runtime is asked for.
 
 use crate::config::file::{Located, PolicyTable, TendonFile};
+use crate::config::link::{self, LinkConfig};
+use crate::core::units::MS;
 
 /// What runs the policy's graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,11 +14,18 @@ pub enum EngineKind {
     TensorRt,
     /// ONNX Runtime, if it is installed: on its CUDA provider where it has one, else on the processor.
     Ort,
+    /// Another machine, where `tendon engine serve` runs.
+    Remote,
 }
 
 impl EngineKind {
     /// All of them.
-    pub const ALL: [EngineKind; 3] = [EngineKind::Cpu, EngineKind::TensorRt, EngineKind::Ort];
+    pub const ALL: [EngineKind; 4] = [
+        EngineKind::Cpu,
+        EngineKind::TensorRt,
+        EngineKind::Ort,
+        EngineKind::Remote,
+    ];
 
     /// As tendon.toml writes it.
     #[must_use]
@@ -25,6 +34,7 @@ impl EngineKind {
             EngineKind::Cpu => "cpu",
             EngineKind::TensorRt => "tensorrt",
             EngineKind::Ort => "ort",
+            EngineKind::Remote => "remote",
         }
     }
 }
@@ -67,13 +77,13 @@ pub(super) fn check(written: &TendonFile, at: &mut Located<'_>) -> Vec<EngineKin
             None => at.push(
                 list,
                 "policy.engines",
-                "\"tensorrt\", \"ort\" and \"cpu\", in the order in which they are to be tried",
+                "\"tensorrt\", \"ort\", \"cpu\" and \"remote\", in the order in which they are to be tried",
                 format!("\"{word}\""),
             ),
         }
     }
     if list.get_ref().is_empty() {
-        let expected = "at least one of \"tensorrt\", \"ort\" and \"cpu\"";
+        let expected = "at least one of \"tensorrt\", \"ort\", \"cpu\" and \"remote\"";
         at.push(list, "policy.engines", expected, "none".into());
     }
     engines
@@ -100,4 +110,59 @@ pub(super) fn check_providers(policy: &PolicyTable, at: &mut Located<'_>) -> Vec
         }
     }
     providers
+}
+
+/// Another machine that runs engines.
+#[derive(Clone, Debug)]
+pub struct RemoteConfig {
+    /// How it is reached: by the credentials and certificates of `[link]`.
+    pub link: LinkConfig,
+    /// A stage that is not answered in this time is a failed one.
+    pub timeout_ns: u64,
+}
+
+pub(super) fn check_remote(
+    policy: &PolicyTable,
+    engines: &[EngineKind],
+    link: &LinkConfig,
+    at: &mut Located<'_>,
+) -> Option<RemoteConfig> {
+    let timeout_ns = policy.remote_timeout_ms.as_ref().map_or(500 * MS, |given| {
+        (at.within("policy.remote_timeout_ms", given, 1.0, 60_000.0) * MS as f64) as u64
+    });
+    match (&policy.remote, engines.contains(&EngineKind::Remote)) {
+        (Some(endpoint), true) => {
+            link::check_endpoint("policy.remote", endpoint, link, at);
+            let link = LinkConfig {
+                listen: None,
+                connect: Some(endpoint.get_ref().clone()),
+                ..link.clone()
+            };
+            Some(RemoteConfig { link, timeout_ns })
+        }
+        (Some(endpoint), false) => {
+            let expected = "\"remote\" in policy.engines beside it";
+            at.push(endpoint, "policy.remote", expected, "none".into());
+            None
+        }
+        (None, true) => {
+            if let Some(list) = &policy.engines {
+                let expected = "where the engine \"remote\" is, e.g. \"tcp/127.0.0.1:7448\"";
+                at.push(list, "policy.remote", expected, "nothing".into());
+            }
+            None
+        }
+        (None, false) => {
+            if let Some(given) = &policy.remote_timeout_ms {
+                let expected = "policy.remote beside it";
+                at.push(
+                    given,
+                    "policy.remote_timeout_ms",
+                    expected,
+                    "nothing".into(),
+                );
+            }
+            None
+        }
+    }
 }

@@ -103,6 +103,10 @@ pub struct PolicyTable {
     pub trtexec_flags: Vec<String>,
     /// Providers of ONNX Runtime in the order in which they are asked for; absent: "cuda".
     pub ort_providers: Option<Spanned<Vec<String>>>,
+    /// Endpoint of the machine that runs the engine "remote".
+    pub remote: Option<Spanned<String>>,
+    /// A stage that it does not answer in this time is a failed one; absent: 500.
+    pub remote_timeout_ms: Option<Spanned<Number>>,
     /// How far apart the pictures of one observation may be, with several cameras.
     pub max_skew_ms: Option<Spanned<Number>>,
 }
@@ -268,6 +272,8 @@ pub struct RobotFile {
 pub struct SpaceTable {
     /// Path of the URDF, relative to this file.
     pub urdf: Spanned<String>,
+    /// A link: commands also say where it is to be and how it moves; absent: joints alone.
+    pub tool: Option<Spanned<String>>,
     /// Lowest corner of the workspace.
     pub workspace_min_m: Option<Spanned<[Number; 3]>>,
     /// Highest corner of the workspace.

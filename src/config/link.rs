@@ -89,53 +89,64 @@ pub(super) fn check(
         }
     };
     let tls = check_tls(link, folder, at);
-    for (key, endpoint) in [
-        ("link.listen", &link.listen),
-        ("link.connect", &link.connect),
-    ] {
-        let Some(endpoint) = endpoint else { continue };
-        if let Some(address) = endpoint.get_ref().strip_prefix("tls/") {
-            let port = address
-                .rsplit_once(':')
-                .map(|(_, port)| port.parse::<u16>());
-            if !matches!(port, Some(Ok(_))) {
-                at.push(
-                    endpoint,
-                    key,
-                    "an endpoint such as \"tls/tendon.local:7448\"",
-                    format!("\"{}\"", endpoint.get_ref()),
-                );
-            } else if tls.is_none() {
-                at.push(
-                    endpoint,
-                    key,
-                    "link.tls_ca, link.tls_certificate and link.tls_key beside it",
-                    "not all of them".into(),
-                );
-            }
-            continue;
-        }
-        match endpoint.get_ref().strip_prefix("tcp/").map(str::parse::<SocketAddr>) {
-            Some(Ok(address)) if !address.ip().is_loopback() && credentials.is_none() => at.push(
-                endpoint,
-                key,
-                "a loopback address, or link.user and link.password_file beside it: what can move a robot over a network needs authentication",
-                format!("\"{}\"", endpoint.get_ref()),
-            ),
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => {
-                at.push(endpoint, key, "an endpoint such as \"tcp/127.0.0.1:7447\"", format!("\"{}\"", endpoint.get_ref()));
-            }
-        }
-    }
     let text = |endpoint: &Option<Spanned<String>>| {
         endpoint.as_ref().map(|endpoint| endpoint.get_ref().clone())
     };
-    LinkConfig {
+    let made = LinkConfig {
         listen: text(&link.listen),
         connect: text(&link.connect),
         credentials,
         tls,
+    };
+    for (key, endpoint) in [
+        ("link.listen", &link.listen),
+        ("link.connect", &link.connect),
+    ] {
+        if let Some(endpoint) = endpoint {
+            check_endpoint(key, endpoint, &made, at);
+        }
+    }
+    made
+}
+
+/// Whether an endpoint is one, and proves who is there where it must.
+pub(super) fn check_endpoint(
+    key: &str,
+    endpoint: &Spanned<String>,
+    link: &LinkConfig,
+    at: &mut Located<'_>,
+) {
+    if let Err((expected, found)) = proven(endpoint.get_ref(), link) {
+        at.push(endpoint, key, expected, found);
+    }
+}
+
+/// Whether `endpoint` may be used with these credentials and certificates.
+///
+/// # Errors
+/// What was expected, and what was found.
+pub fn proven(endpoint: &str, link: &LinkConfig) -> Result<(), (&'static str, String)> {
+    let found = format!("\"{endpoint}\"");
+    if let Some(address) = endpoint.strip_prefix("tls/") {
+        let port = address
+            .rsplit_once(':')
+            .map(|(_, port)| port.parse::<u16>());
+        return match (port, &link.tls) {
+            (Some(Ok(_)), Some(_)) => Ok(()),
+            (Some(Ok(_)), None) => Err((
+                "link.tls_ca, link.tls_certificate and link.tls_key beside it",
+                "not all of them".into(),
+            )),
+            _ => Err(("an endpoint such as \"tls/tendon.local:7448\"", found)),
+        };
+    }
+    match endpoint.strip_prefix("tcp/").map(str::parse::<SocketAddr>) {
+        Some(Ok(address)) if !address.ip().is_loopback() && link.credentials.is_none() => Err((
+            "a loopback address, or link.user and link.password_file beside it: what can move a robot over a network needs authentication",
+            found,
+        )),
+        Some(Ok(_)) => Ok(()),
+        Some(Err(_)) | None => Err(("an endpoint such as \"tcp/127.0.0.1:7447\"", found)),
     }
 }
 

@@ -21,7 +21,7 @@ mod trigger;
 pub mod urdf;
 pub mod watchdog;
 
-pub use engines::{EngineKind, OrtProvider};
+pub use engines::{EngineKind, OrtProvider, RemoteConfig};
 
 use crate::config::camera::{CameraConfig, CameraSource};
 use crate::config::file::{Located, PolicyTable, RobotFile, TendonFile};
@@ -60,6 +60,8 @@ pub struct Robot {
     pub space: Option<Box<Envelope>>,
     /// Names of the links of its chain, in their order; none without a space.
     pub links: Vec<String>,
+    /// The one of them that commands tell of beside the joints.
+    pub tool: Option<usize>,
     /// Poses with names; one number a joint.
     pub poses: Vec<(String, Vec<f64>)>,
 }
@@ -89,6 +91,8 @@ pub struct PolicyConfig {
     pub trtexec_flags: Vec<String>,
     /// What ONNX Runtime is asked for, in this order; the processor takes what is left, or all.
     pub ort_providers: Vec<OrtProvider>,
+    /// Who runs the engine "remote".
+    pub remote: Option<RemoteConfig>,
 }
 
 impl PolicyConfig {
@@ -243,10 +247,10 @@ impl Config {
         let mut at = Located::new(name, text);
         let control = check_control(written, &mut at);
         let (camera, more_cameras, skew_max_ns) = camera::check(written, folder, &mut at);
-        let policy = check_policy(written, folder, &mut at);
+        let link = link::check(&written.link, &written.robot, folder, &mut at);
+        let policy = check_policy(written, folder, &link, &mut at);
         let cameras = camera.iter().chain(&more_cameras);
         let isolation = check_isolation(written, folder, &policy, cameras, &mut at);
-        let link = link::check(&written.link, &written.robot, folder, &mut at);
         let page = check_page(written, &mut at);
         let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
         let governor = governor::check(written, &mut at);
@@ -338,8 +342,14 @@ fn check_control(written: &TendonFile, at: &mut Located<'_>) -> ControlConfig {
     }
 }
 
-fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> PolicyConfig {
+fn check_policy(
+    written: &TendonFile,
+    folder: &Path,
+    link: &LinkConfig,
+    at: &mut Located<'_>,
+) -> PolicyConfig {
     let policy = &written.policy;
+    let engines = engines::check(written, at);
     let precision = match policy.precision.get_ref().as_str() {
         "fp32" => Precision::Fp32,
         "int8" => Precision::Int8,
@@ -375,7 +385,8 @@ fn check_policy(written: &TendonFile, folder: &Path, at: &mut Located<'_>) -> Po
         help_after_chunks: policy.help_after_chunks.as_ref().map_or(10, |chunks| {
             at.within("policy.help_after_chunks", chunks, 1.0, 10_000.0) as u32
         }),
-        engines: engines::check(written, at),
+        remote: engines::check_remote(policy, &engines, link, at),
+        engines,
         engine_cache: policy
             .engine_cache
             .as_ref()

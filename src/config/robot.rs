@@ -65,12 +65,13 @@ pub(super) fn check(
     };
     let problems = std::mem::take(&mut at.problems);
     if problems.is_empty() {
-        let (space, links) = space.map_or((None, Vec::new()), |shape| {
-            (Some(shape.envelope), shape.links)
+        let (space, links, tool) = space.map_or((None, Vec::new(), None), |shape| {
+            (Some(shape.envelope), shape.links, shape.tool)
         });
         Ok(Robot {
             space,
             links,
+            tool,
             poses: written
                 .pose
                 .iter()

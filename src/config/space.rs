@@ -41,6 +41,8 @@ pub struct Shape {
     pub envelope: Box<Envelope>,
     /// Names of the chain's links, in its order.
     pub links: Vec<String>,
+    /// The one that commands tell of.
+    pub tool: Option<usize>,
 }
 
 /// The shape, if the robot has one. Poses that are named are checked against it and against the limits.
@@ -73,9 +75,25 @@ pub fn check(
     for (index, pose) in written.pose.iter().enumerate() {
         stands(index, pose, joints, made.as_ref(), at);
     }
-    made.map(|made| Shape {
+    let made = made?;
+    let asked = written.space.as_ref().and_then(|table| table.tool.as_ref());
+    let tool = asked.and_then(|asked| {
+        let found = made.links.iter().position(|link| link == asked.get_ref());
+        if found.is_none() {
+            let expected = format!("one of the URDF's links {:?}", made.links);
+            at.push(
+                asked,
+                "space.tool",
+                &expected,
+                format!("\"{}\"", asked.get_ref()),
+            );
+        }
+        found
+    });
+    Some(Shape {
         envelope: Box::new(made.envelope),
         links: made.links,
+        tool,
     })
 }
 

@@ -195,7 +195,10 @@ fn restrict(path: &std::path::Path) -> std::io::Result<()> {
 }
 
 /// Maps a declaration's failure.
-pub(super) fn declare<T>(key: &str, result: zenoh::Result<T>) -> Result<T, LinkError> {
+///
+/// # Errors
+/// [`LinkError::Declare`].
+pub fn declare<T>(key: &str, result: zenoh::Result<T>) -> Result<T, LinkError> {
     result.map_err(|error| LinkError::Declare {
         key: key.to_owned(),
         reason: error.to_string(),

@@ -2,12 +2,16 @@
 //! Egress: governed commands into frames, and frames to the link. The only thread that touches the link's `put`; the
 //! newest command wins, an old one is never sent late.
 
+use crate::config::Robot;
+use crate::core::action::Setpoint;
 use crate::core::governor::Output;
 use crate::core::governor::reaction::Reaction;
+use crate::core::kinematics::Chain;
+use crate::core::kinematics::turn::Turn;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
 use crate::core::wire::command::{
-    self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF,
+    self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF, Tool,
 };
 use crate::link::runtime_end::CommandSender;
 use crate::runtime::clock;
@@ -23,10 +27,36 @@ const VALID_FOR_US: u32 = 100_000;
 /// The thread comes round this often without a command, for its heartbeat.
 const IDLE_NS: u64 = 20 * MS;
 
+/// The link that commands tell of beside the joints.
+#[derive(Clone, Debug)]
+struct Hand {
+    chain: Chain,
+    link: usize,
+    /// Its last orientation: the next one is written with the sign that lies nearer.
+    turn: Turn,
+}
+
+impl Hand {
+    /// Where the setpoint puts it; `None` for joints that are not the chain's.
+    fn tool(&mut self, setpoint: &Setpoint) -> Option<Tool> {
+        let (positions, velocities) = (setpoint.positions(), setpoint.velocities());
+        let (pose, [x, y, z, a, b, c]) = self.chain.motion(positions, velocities, self.link)?;
+        self.turn = pose.turn.near(self.turn);
+        let [i, j, k] = self.turn.v;
+        Some(Tool {
+            position_m: pose.at,
+            orientation: [i, j, k, self.turn.w],
+            velocity_m_s: [x, y, z],
+            angular_velocity_rad_s: [a, b, c],
+        })
+    }
+}
+
 /// Makes frames of governed outputs.
 #[derive(Clone, Debug)]
 pub struct Framer {
     identity: Identity,
+    hand: Option<Box<Hand>>,
     frame: [u8; COMMAND_LEN_MAX],
 }
 
@@ -36,7 +66,24 @@ impl Framer {
     pub fn new(identity: Identity) -> Framer {
         Framer {
             identity,
+            hand: None,
             frame: [0; COMMAND_LEN_MAX],
+        }
+    }
+
+    /// Its frames also tell where the robot's tool is to be, if its file names one.
+    #[must_use]
+    pub fn of(robot: &Robot, identity: Identity) -> Framer {
+        let hand = robot.tool.zip(robot.space.as_ref()).map(|(link, space)| {
+            Box::new(Hand {
+                chain: space.chain().clone(),
+                link,
+                turn: Turn::NONE,
+            })
+        });
+        Framer {
+            hand,
+            ..Framer::new(identity)
         }
     }
 
@@ -63,6 +110,10 @@ impl Framer {
             action: output.action,
             provenance: output.provenance,
             setpoint: *output.command.get(),
+            tool: self
+                .hand
+                .as_mut()
+                .and_then(|hand| hand.tool(output.command.get())),
         };
         // The buffer holds the longest command, so encoding cannot fail.
         let length = command::encode(&command, self.identity, &mut self.frame).unwrap_or(0);

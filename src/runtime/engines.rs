@@ -18,6 +18,7 @@ use crate::policy::staged::bundle::{Opened, is_staged};
 use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
 use crate::ports::{Engine, EngineFault, StageSpec};
 use crate::runtime::clock;
+use crate::runtime::remote::{self, RemoteEngine};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
@@ -162,13 +163,7 @@ fn try_rung(
         precision: config.precision,
         parity_miss,
     };
-    let wanted = Wanted {
-        engine,
-        threads: config.threads,
-        providers: config.ort_providers.clone(),
-        plans: Some(config),
-    };
-    wanted.with(|loader| Pilot::load(&config.bundle, options, loader))
+    Wanted::of(config, engine).with(|loader| Pilot::load(&config.bundle, options, loader))
 }
 
 /// One kind of engine, and what it is told.
@@ -178,11 +173,21 @@ pub(crate) struct Wanted<'a> {
     pub(crate) threads: usize,
     /// Of ONNX Runtime.
     pub(crate) providers: Vec<OrtProvider>,
-    /// Where TensorRT's plans are; without, there is no TensorRT.
-    pub(crate) plans: Option<&'a PolicyConfig>,
+    /// Where TensorRT's plans are and who serves; without, there is neither.
+    pub(crate) config: Option<&'a PolicyConfig>,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// As a deployment has it.
+    pub(crate) fn of(config: &'a PolicyConfig, engine: EngineKind) -> Wanted<'a> {
+        Wanted {
+            engine,
+            threads: config.threads,
+            providers: config.ort_providers.clone(),
+            config: Some(config),
+        }
+    }
+
     /// Lets `load` load a policy with engines of this kind; with it, what they have to say about themselves.
     pub(crate) fn with<T>(
         &self,
@@ -201,7 +206,7 @@ impl Wanted<'_> {
                 Ok((made, remarks.into_inner()))
             }
             EngineKind::TensorRt => {
-                let config = self.plans.ok_or_else(|| {
+                let config = self.config.ok_or_else(|| {
                     let expected = "a tendon.toml, which says where plans are kept";
                     Problem::one("engine \"tensorrt\"", expected, "none")
                 })?;
@@ -209,6 +214,24 @@ impl Wanted<'_> {
                 let plans =
                     |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
                 load(&plans).map(|made| (made, Vec::new()))
+            }
+            EngineKind::Remote => {
+                let remote = self.config.and_then(|config| config.remote.as_ref());
+                let remote = remote.ok_or_else(|| {
+                    let expected = "a tendon.toml, which says where it is (policy.remote)";
+                    Problem::one("engine \"remote\"", expected, "none")
+                })?;
+                let session = remote::open(remote).map_err(|fault| {
+                    let expected = "a way to the machine that serves";
+                    Problem::one("policy.remote", expected, fault.to_string())
+                })?;
+                let remarks = RefCell::new(Vec::new());
+                let made = load(&|path, spec| {
+                    let (engine, words) = RemoteEngine::load(&session, remote, path, spec)?;
+                    remarks.borrow_mut().push(words);
+                    Ok(Box::new(engine))
+                })?;
+                Ok((made, remarks.into_inner()))
             }
         }
     }

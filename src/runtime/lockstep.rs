@@ -109,7 +109,7 @@ impl Lockstep {
             inference: deployment.mind,
             schedule: deployment.schedule,
             governor: deployment.governor,
-            framer: Framer::new(deployment.identities.commands),
+            framer: Framer::of(&deployment.config.robot, deployment.identities.commands),
             measures: Measures::default(),
             interventions: 0,
             allocations: 0,

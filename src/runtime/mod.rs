@@ -32,6 +32,7 @@ pub mod pipeline;
 pub mod policy_bench;
 pub mod quantize;
 pub mod realtime;
+pub mod remote;
 pub mod rtbench;
 pub mod schedule_plot;
 pub mod schedule_sim;

@@ -284,7 +284,7 @@ pub fn start_recorded(
         tap: egress_tap,
         ending: Arc::clone(&ending),
     };
-    let framer = Framer::new(identities.commands);
+    let framer = Framer::of(&config.robot, identities.commands);
     threads.push(
         crew.spawn(threads::EGRESS, now, egress_beat.clone(), move |seat| {
             egress::run(framer, egress_io, &seat)

@@ -359,7 +359,7 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         engine,
         threads,
         providers: OrtOptions::default().providers,
-        plans: config,
+        config,
     };
     let (mut subject, remarks) = wanted.with(|loader| Subject::load(dir, precision, loader))?;
     let mut peer = onnxruntime

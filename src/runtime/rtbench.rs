@@ -327,5 +327,6 @@ fn keep_alive(counter: u32, sent: Mono) -> MotorCommand {
         action: 0,
         provenance: Provenance::default(),
         setpoint: Setpoint::at_rest(&[0.0; 7]),
+        tool: None,
     }
 }

@@ -256,6 +256,7 @@ mod tests {
             action: 0,
             provenance: Provenance::default(),
             setpoint: Setpoint::at_rest(position),
+            tool: None,
         };
         let mut frame = [0; COMMAND_LEN_MAX];
         let length = command::encode(&command, TAKEOVER, &mut frame).expect("room");

@@ -14,7 +14,7 @@ use tendon::runtime::{clock, demo};
 
 /// The last plan is followed to its end, then the robot holds: 800 ms after its picture, later by its delay if it was begun
 /// from rest, and by the time that slowing down takes if it ends in motion.
-const PLAN_MS: u64 = 800 + 150 + 2 * TICK_MS;
+pub const PLAN_MS: u64 = 800 + 150 + 2 * TICK_MS;
 
 fn isolated(drill: Option<&str>) -> Setting {
     Setting {
@@ -45,7 +45,7 @@ pub fn children_of(stage: &Stage) -> Vec<u32> {
 
 /// The inference process of a stage.
 #[track_caller]
-fn child_of(stage: &Stage) -> u32 {
+pub fn child_of(stage: &Stage) -> u32 {
     let mut found = None;
     until("an inference process", || {
         found = children_of(stage).pop();
@@ -71,7 +71,7 @@ fn strike(pid: u32, signal: Signal) -> Mono {
 /// The motor controller heard the runtime all the time, and the robot follows plans of another process without being
 /// asked to.
 #[track_caller]
-fn goes_on(stage: &mut Stage, fault: &str, from: Mono, before: u32) -> bool {
+pub fn goes_on(stage: &mut Stage, fault: &str, from: Mono, before: u32) -> bool {
     let newest = locked(&stage.commands, |commands| {
         commands.iter().map(|sent| sent.chunk).max().unwrap_or(0)
     });
@@ -125,7 +125,7 @@ fn goes_on(stage: &mut Stage, fault: &str, from: Mono, before: u32) -> bool {
 
 /// A crowded machine disturbs a story now and then, a fault of ours each time.
 #[track_caller]
-fn undisturbed(mut story: impl FnMut() -> bool) {
+pub fn undisturbed(mut story: impl FnMut() -> bool) {
     for _ in 0..repeats() {
         assert!((0..3).any(|_| story()), "disturbed three times");
     }

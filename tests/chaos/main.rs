@@ -9,6 +9,7 @@ mod growth;
 mod isolation;
 mod lines;
 mod network;
+mod remote;
 mod service;
 mod soak;
 mod stage;

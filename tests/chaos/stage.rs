@@ -105,7 +105,7 @@ impl Drop for Stage {
     }
 }
 
-fn free_endpoint() -> String {
+pub fn free_endpoint() -> String {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("tcp/{}", socket.local_addr().expect("an address"))
 }

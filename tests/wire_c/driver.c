@@ -5,6 +5,7 @@
  *   1  frame: u64 now, u16 length, bytes   -> u8 reject, u8 mode, u8 health, u32 counter of the last accepted
  *   2  step: u64 now, u64 dt               -> u8 mode, f64 q[2], f64 v[2]
  *   3  report: u64 now, f64 q[2], f64 v[2] -> u16 length, state frame
+ *   6  read alone: as 1                    -> u8 reject, u8 whether a tool was told, then f64[13] if so
  *   4  control loop: as 1 and then 2 with dt 1 ms, through the mailbox -> as 2
  */
 #include "tendon_wire.h"
@@ -76,7 +77,7 @@ int main(void)
             continue;
         }
         now = get_u64();
-        if (op == 1 || op == 4) {
+        if (op == 1 || op == 4 || op == 6) {
             get(head, 2);
             length = tw_u16(head);
             /* Exactly as long as the frame, and at an odd address: the sanitizers see what is read beyond or aligned. */
@@ -89,6 +90,22 @@ int main(void)
                 head[2] = (uint8_t)tw_health(&motor.receiver, now);
                 tw_put_u32(head + 3, motor.echo_counter);
                 put(head, 7);
+            } else if (op == 6) {
+                static struct tw_command command;
+                double numbers[13];
+                uint8_t b[8];
+                int i;
+                head[0] = (uint8_t)tw_decode(motor.receiver.identity, frame + 1, length, &command);
+                head[1] = head[0] == TW_OK && (command.flags & TW_HAS_TOOL) != 0;
+                put(head, 2);
+                memcpy(numbers, command.tool.position_m, 24);
+                memcpy(numbers + 3, command.tool.orientation, 32);
+                memcpy(numbers + 7, command.tool.velocity_m_s, 24);
+                memcpy(numbers + 10, command.tool.angular_velocity_rad_s, 24);
+                for (i = 0; head[1] && i < 13; i++) {
+                    tw_put_f64(b, numbers[i]);
+                    put(b, 8);
+                }
             } else {
                 if (!tw_mailbox_put(&box, frame + 1, length)) return 6;
                 tw_control(&motor, &box, now, TW_MS);

@@ -127,6 +127,30 @@ impl Chain {
         })
     }
 
+    /// Where `link` is with the joints at `positions`, and how it moves when they do at `velocities`: m/s along x, y, z and
+    /// rad/s about them.
+    #[must_use]
+    pub fn motion(
+        &self,
+        positions: &[f64],
+        velocities: &[f64],
+        link: usize,
+    ) -> Option<(Pose, Column)> {
+        let poses = self.forward(positions)?;
+        let pose = poses.get(link)?;
+        let mut twist = [0.0; 6];
+        for (column, velocity) in self.jacobian(&poses, link)?.iter().zip(velocities) {
+            for (sum, part) in twist.iter_mut().zip(column) {
+                *sum += velocity * part;
+            }
+        }
+        let pose = Pose {
+            at: pose.translation,
+            turn: Turn::of(&pose.columns),
+        };
+        Some((pose, twist))
+    }
+
     /// Moves `positions`, which lie within `ranges`, until `link` is at `goal`, or as near as it gets. Where the pose leaves
     /// something free the joints go towards `posture`. Joints stay within their ranges throughout.
     ///

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command frame: header, this body, n positions, n velocities, CRC; and the end that receives it.
+//! The command frame: header, this body, n positions, n velocities, where the tool is to be if it says so, CRC; and the
+//! end that receives it.
 
 use super::delay::Delay;
 use super::health::{Health, SILENCE_NS, Window};
@@ -25,6 +26,9 @@ pub const MODE_TORQUE_OFF: u8 = 2;
 /// Flag: made of a plan of a policy that misses its parity fixture and was let through by a person.
 pub const FLAG_UNPROVEN: u8 = 1;
 
+/// Flag: [`Tool`] follows the joints.
+pub const FLAG_TOOL: u8 = 2;
+
 /// No command may promise to be valid for longer, whatever it says: a sender cannot ask for infinity.
 pub const VALID_FOR_MAX_NS: u64 = SILENCE_NS;
 
@@ -45,11 +49,27 @@ pub(super) struct Body {
     pub(super) padding: [u8; 2],
 }
 
+/// Where the joints of a command put one link of the robot, and how it moves there; for a motor controller that takes
+/// poses or twists instead of joints. In the base frame, of the link's own origin.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Tool {
+    /// x, y, z, metres.
+    pub position_m: [f64; 3],
+    /// A unit quaternion: x, y, z, w.
+    pub orientation: [f64; 4],
+    /// Along x, y, z, m/s.
+    pub velocity_m_s: [f64; 3],
+    /// About x, y, z, rad/s.
+    pub angular_velocity_rad_s: [f64; 3],
+}
+
+const TOOL_LEN: usize = size_of::<Tool>();
 const BODY_LEN: usize = size_of::<Body>();
 /// Bytes of a command frame without its joints.
 pub const COMMAND_LEN_MIN: usize = HEADER_LEN + BODY_LEN + CRC_LEN;
 /// Bytes of the longest command frame.
-pub const COMMAND_LEN_MAX: usize = COMMAND_LEN_MIN + JOINTS_MAX * JOINT_LEN;
+pub const COMMAND_LEN_MAX: usize = COMMAND_LEN_MIN + JOINTS_MAX * JOINT_LEN + TOOL_LEN;
 
 /// One command, as meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,6 +92,8 @@ pub struct Command {
     pub provenance: Provenance,
     /// Positions and velocities.
     pub setpoint: Setpoint,
+    /// What they mean for the tool, if the robot's file asks for it.
+    pub tool: Option<Tool>,
 }
 
 impl Command {
@@ -99,21 +121,31 @@ pub fn encode(command: &Command, identity: Identity, frame: &mut [u8]) -> Option
         mode: command.mode,
         joints: u8::try_from(joints).ok()?,
         verdict: command.verdict,
-        flags: if command.provenance.unproven {
-            FLAG_UNPROVEN
-        } else {
-            0
-        },
+        flags: [
+            (command.provenance.unproven, FLAG_UNPROVEN),
+            (command.tool.is_some(), FLAG_TOOL),
+        ]
+        .iter()
+        .fold(
+            0,
+            |flags, (is, flag)| if *is { flags | flag } else { flags },
+        ),
         padding: [0; 2],
     };
-    let length = COMMAND_LEN_MIN + joints * JOINT_LEN;
+    let tool = command.tool.as_ref().map_or(&[][..], bytemuck::bytes_of);
+    let length = COMMAND_LEN_MIN + joints * JOINT_LEN + tool.len();
     let (fixed, rest) = frame
         .get_mut(HEADER_LEN..length)?
         .split_at_mut_checked(BODY_LEN)?;
     fixed.copy_from_slice(bytemuck::bytes_of(&body));
     let setpoint = &command.setpoint;
     let positions = setpoint.position.iter().take(joints);
-    write_joints(rest, positions.chain(setpoint.velocity.iter().take(joints)));
+    let (numbers, rest) = rest.split_at_mut_checked(joints * JOINT_LEN)?;
+    write_joints(
+        numbers,
+        positions.chain(setpoint.velocity.iter().take(joints)),
+    );
+    rest.get_mut(..tool.len())?.copy_from_slice(tool);
     let header = Header {
         magic: MAGIC,
         length: u32::try_from(length).ok()?,
@@ -135,15 +167,34 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Command, Reject> {
 }
 
 fn unseal(frame: &[u8], identity: Identity) -> Result<Opened<'_, Body>, Reject> {
-    let opened = open(frame, identity, COMMAND_LEN_MAX)?;
-    whole_joints(opened.rest, JOINT_LEN)?;
+    let opened: Opened<'_, Body> = open(frame, identity, COMMAND_LEN_MAX)?;
+    let (joints, _) = parted(&opened).ok_or(Reject::Length)?;
+    whole_joints(joints, JOINT_LEN)?;
     Ok(opened)
+}
+
+/// What belongs to the joints, and what to the tool: nothing, or all of it.
+fn parted<'a>(opened: &Opened<'a, Body>) -> Option<(&'a [u8], &'a [u8])> {
+    let tool = match opened.body.flags & FLAG_TOOL {
+        0 => 0,
+        _ => TOOL_LEN,
+    };
+    opened
+        .rest
+        .split_at_checked(opened.rest.len().checked_sub(tool)?)
 }
 
 /// The last checks: finiteness, number of joints, mode.
 fn read(opened: &Opened<'_, Body>) -> Result<Command, Reject> {
-    let Opened { header, body, rest } = opened;
+    let Opened { header, body, .. } = opened;
     let joints = usize::from(body.joints);
+    let (rest, tool) = parted(opened).ok_or(Reject::Length)?;
+    let mut numbers = tool
+        .chunks_exact(8)
+        .map(bytemuck::pod_read_unaligned::<f64>);
+    if !numbers.all(f64::is_finite) {
+        return Err(Reject::NotFinite);
+    }
     let mut setpoint = Setpoint {
         joints,
         position: [0.0; JOINTS_MAX],
@@ -173,6 +224,7 @@ fn read(opened: &Opened<'_, Body>) -> Result<Command, Reject> {
             unproven: body.flags & FLAG_UNPROVEN != 0,
         },
         setpoint,
+        tool: (!tool.is_empty()).then(|| bytemuck::pod_read_unaligned(tool)),
     })
 }
 

@@ -51,8 +51,16 @@ pub const COMMAND: &[Field] = fields! { HEADER_LEN, command::Body:
     mode "u8" "0 keep-alive, 1 follow, 2 torque off",
     joints "u8" "n, 0 to 64",
     verdict "u8" "0 passed; shaped: the limit's code, 1 to 9; 16 + cause held",
-    flags "u8" "1: the policy misses its parity fixture and a person let it through; other bits zero, and not looked at",
+    flags "u8" "1: the policy misses its parity fixture and a person let it through; 2: the tool follows the joints; other bits zero, and not looked at",
     padding "u8[2]" "zero",
+};
+
+/// Where a command with the flag 2 says that the tool is to be; offsets from where the velocities end.
+pub const TOOL: &[Field] = fields! { 0, command::Tool:
+    position_m "f64[3]" "x, y, z of the link's origin in the base frame, metres",
+    orientation "f64[4]" "of the link in the base frame, a unit quaternion: x, y, z, w",
+    velocity_m_s "f64[3]" "of the link's origin along x, y, z of the base frame, m/s",
+    angular_velocity_rad_s "f64[3]" "about x, y, z of the base frame, rad/s",
 };
 
 /// Body of a state; positions and velocities follow.

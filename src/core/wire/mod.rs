@@ -53,6 +53,12 @@ const _: () = assert!(
     "the wire is little-endian; a big-endian machine needs byte swaps in this room"
 );
 
+/// CRC-32/AUTOSAR, as at the end of each frame.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u32 {
+    CRC.checksum(bytes)
+}
+
 /// What a frame is; the low byte of the data id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

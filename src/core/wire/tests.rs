@@ -7,7 +7,7 @@ use crate::core::action::Setpoint;
 use crate::core::chunk::Provenance;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
-use command::{COMMAND_LEN_MAX, Command, CommandReceiver};
+use command::{COMMAND_LEN_MAX, Command, CommandReceiver, Tool};
 use proptest::prelude::*;
 use state::{MotorMode, Report, STATE_LEN_MAX, StateReceiver};
 
@@ -33,6 +33,20 @@ fn a_command(counter: u32, epoch: u32) -> Command {
             unproven: true,
         },
         setpoint: Setpoint::at_rest(&[0.1, -0.2, 1e-300, 3.0]),
+        tool: None,
+    }
+}
+
+/// The same, with the tool's place.
+fn a_pose(counter: u32, epoch: u32) -> Command {
+    Command {
+        tool: Some(Tool {
+            position_m: [0.3, -0.1, 0.5],
+            orientation: [0.0, 0.6, 0.0, 0.8],
+            velocity_m_s: [0.01, 0.02, -0.03],
+            angular_velocity_rad_s: [0.1, 0.2, -0.3],
+        }),
+        ..a_command(counter, epoch)
     }
 }
 
@@ -68,6 +82,22 @@ fn a_report() -> Report {
 fn encode_and_decode_are_inverse() {
     let command = a_command(7, 9);
     assert_eq!(command::decode(&bytes_of(&command), US), Ok(command));
+    let told = a_pose(7, 9);
+    assert_eq!(command::decode(&bytes_of(&told), US), Ok(told));
+    assert_eq!(bytes_of(&told).len(), bytes_of(&command).len() + 13 * 8);
+    for place in 0..13 {
+        let mut numbers = [0.0; 13];
+        numbers[place] = f64::NAN;
+        let tool = bytemuck::cast(numbers);
+        let broken = Command {
+            tool: Some(tool),
+            ..told
+        };
+        assert_eq!(
+            command::decode(&bytes_of(&broken), US),
+            Err(Reject::NotFinite)
+        );
+    }
     let mut frame = [0; STATE_LEN_MAX];
     let length = state::encode(&a_report(), US, &mut frame).expect("fits");
     assert_eq!(state::decode(&frame[..length], US), Ok(a_report()));
@@ -91,42 +121,45 @@ fn encode_and_decode_are_inverse() {
 
 #[test]
 fn every_one_and_two_bit_flip_of_a_command_is_seen() {
-    let good = bytes_of(&a_command(7, 9));
-    let bits = good.len() * 8;
-    for first in 0..bits {
-        let mut bad = good.clone();
-        bad[first / 8] ^= 1 << (first % 8);
-        assert!(command::decode(&bad, US).is_err(), "bit {first}");
-        for second in 0..first {
-            bad[second / 8] ^= 1 << (second % 8);
-            assert!(
-                command::decode(&bad, US).is_err(),
-                "bits {first} and {second}"
-            );
-            bad[second / 8] ^= 1 << (second % 8);
+    for good in [bytes_of(&a_command(7, 9)), bytes_of(&a_pose(7, 9))] {
+        let bits = good.len() * 8;
+        for first in 0..bits {
+            let mut bad = good.clone();
+            bad[first / 8] ^= 1 << (first % 8);
+            assert!(command::decode(&bad, US).is_err(), "bit {first}");
+            for second in 0..first {
+                bad[second / 8] ^= 1 << (second % 8);
+                assert!(
+                    command::decode(&bad, US).is_err(),
+                    "bits {first} and {second}"
+                );
+                bad[second / 8] ^= 1 << (second % 8);
+            }
         }
     }
 }
 
 #[test]
 fn every_truncation_extension_and_splice_is_seen() {
-    let (good, other) = (bytes_of(&a_command(7, 9)), bytes_of(&a_command(8, 9)));
-    for length in 0..good.len() {
-        assert!(
-            command::decode(&good[..length], US).is_err(),
-            "cut to {length}"
-        );
-        let mut spliced = good.clone();
-        spliced[length..].copy_from_slice(&other[length..]);
-        assert!(
-            spliced == good || spliced == other || command::decode(&spliced, US).is_err(),
-            "spliced at {length}"
-        );
-    }
-    for extra in 1..64 {
-        let mut long = good.clone();
-        long.resize(good.len() + extra, 0);
-        assert!(command::decode(&long, US).is_err(), "{extra} more");
+    for make in [a_command, a_pose] {
+        let (good, other) = (bytes_of(&make(7, 9)), bytes_of(&make(8, 9)));
+        for length in 0..good.len() {
+            assert!(
+                command::decode(&good[..length], US).is_err(),
+                "cut to {length}"
+            );
+            let mut spliced = good.clone();
+            spliced[length..].copy_from_slice(&other[length..]);
+            assert!(
+                spliced == good || spliced == other || command::decode(&spliced, US).is_err(),
+                "spliced at {length}"
+            );
+        }
+        for extra in 1..64 {
+            let mut long = good.clone();
+            long.resize(good.len() + extra, 0);
+            assert!(command::decode(&long, US).is_err(), "{extra} more");
+        }
     }
 }
 

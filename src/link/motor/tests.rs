@@ -47,6 +47,7 @@ fn frame(sent: Mono, counter: u32, epoch: u32, mode: u8, q: f64) -> Vec<u8> {
         action: 0,
         provenance: Provenance::default(),
         setpoint: Setpoint::at_rest(&[q]),
+        tool: None,
     };
     let mut bytes = [0; COMMAND_LEN_MAX];
     let length = encode(&command, IDENTITY, &mut bytes).expect("fits");

@@ -8,10 +8,10 @@ use crate::core::chunk::{Chunk, Provenance};
 use crate::core::limits::{CHUNK_VALUES_MAX, JOINTS_MAX};
 use crate::core::observation::JointState;
 use crate::core::units::Mono;
+use crate::core::wire::checksum;
 use crate::ports::Frame;
 use crate::runtime::control::{Followed, Made};
 use crate::runtime::inference::Insight;
-use crc::{CRC_32_AUTOSAR, Crc};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The plan that is followed.
@@ -62,8 +62,6 @@ impl Words<'_> {
     }
 }
 
-const CRC: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_AUTOSAR);
-
 /// Writes a chunk, closed by a CRC.
 pub fn write_made(made: &Made, out: &mut Vec<u64>) {
     let (chunk, of) = (&made.chunk, made.chunk.provenance());
@@ -91,14 +89,14 @@ pub fn write_made(made: &Made, out: &mut Vec<u64>) {
         }
     }
     out.extend(odd.map(u64::from));
-    out.push(u64::from(CRC.checksum(bytemuck::cast_slice(out))));
+    out.push(u64::from(checksum(bytemuck::cast_slice(out))));
 }
 
 /// Reads a chunk, and checks it as at any door. `values` is working space.
 #[must_use]
 pub fn read_made(words: &[u64], values: &mut Vec<f32>) -> Option<Made> {
     let (crc, body) = words.split_last()?;
-    if u64::from(CRC.checksum(bytemuck::cast_slice(body))) != *crc {
+    if u64::from(checksum(bytemuck::cast_slice(body))) != *crc {
         return None;
     }
     let mut words = Words(body);

@@ -353,6 +353,7 @@ impl World {
             action: out.action,
             provenance: out.provenance,
             setpoint: *out.command.get(),
+            tool: None,
         };
         self.last = Some(out);
         self.now = self.now.plus_ns(PERIOD_NS);

@@ -66,6 +66,7 @@ fn a_command() -> Command {
         action: 3,
         provenance: Provenance::default(),
         setpoint: Setpoint::at_rest(&[0.1, -0.2, 1e-300]),
+        tool: None,
     }
 }
 

@@ -160,6 +160,7 @@ impl Rig {
             action: 0,
             provenance: Provenance::default(),
             setpoint: *setpoint,
+            tool: None,
         }
     }
 

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tendon engine serve`: runs the stages of a bundle for another machine. It moves nothing and knows no robot: who asks
+//! feeds the policy, reads it, and governs what follows.
+
+use super::{ANOTHER, SERVER_LEN, key, put, seal, take, unseal};
+use crate::config::link::LinkConfig;
+use crate::config::problem::Problem;
+use crate::config::{EngineKind, PolicyConfig};
+use crate::link::session::{self, LinkError};
+use crate::ports::{Engine, StageSpec, Tensor};
+use crate::runtime::clock;
+use crate::runtime::engines::{Wanted, stages};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use zenoh::Wait;
+use zenoh::handlers::RingChannel;
+use zenoh::query::Query;
+
+/// Questions that may wait; with more the oldest is dropped, and who asked it has gone on.
+const WAITING: usize = 8;
+/// It looks so often whether it is to end.
+const IDLE: Duration = Duration::from_millis(100);
+
+struct Served {
+    engine: Box<dyn Engine>,
+    words: String,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+/// The stages of a bundle, each with the first engine of the ladder that takes it.
+pub struct Server {
+    number: [u8; SERVER_LEN],
+    served: HashMap<String, Served>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.words()).finish()
+    }
+}
+
+impl Server {
+    /// Loads them all.
+    ///
+    /// # Errors
+    /// What spoke against each engine, for the first stage that none takes.
+    pub fn load(config: &PolicyConfig) -> Result<Server, Vec<Problem>> {
+        let random = std::collections::hash_map::RandomState::new();
+        let mut served = HashMap::new();
+        for (spec, onnx) in stages(&config.bundle, config.precision)? {
+            let key = key(&onnx, &spec).map_err(|error| {
+                let at = onnx.display().to_string();
+                Problem::one(&at, "a graph that can be read", error.to_string())
+            })?;
+            let (engine, words) = first(config, &onnx, &spec)?;
+            let zeros = |specs: &[_]| specs.iter().map(Tensor::zeros).collect();
+            let (inputs, outputs) = (zeros(engine.inputs()), zeros(engine.outputs()));
+            let words = format!("stage \"{}\" on {words}", spec.id);
+            served.insert(
+                key,
+                Served {
+                    engine,
+                    words,
+                    inputs,
+                    outputs,
+                },
+            );
+        }
+        Ok(Server {
+            number: random.hash_one(clock::now()).to_le_bytes(),
+            served,
+        })
+    }
+
+    /// What it serves, a line a stage.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let mut words: Vec<String> = self.served.values().map(|one| one.words.clone()).collect();
+        words.sort();
+        words
+    }
+
+    /// Answers on `link` until `ending`.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub fn run(mut self, link: &LinkConfig, ending: &AtomicBool) -> Result<(), LinkError> {
+        const KEYS: &str = "tendon/engine/*";
+        let session = session::open(link)?;
+        let questions = session
+            .declare_queryable(KEYS)
+            .with(RingChannel::new(WAITING))
+            .wait();
+        let questions = session::declare(KEYS, questions)?;
+        while !ending.load(Ordering::Relaxed) {
+            let Ok(Some(question)) = questions.recv_timeout(IDLE) else {
+                continue;
+            };
+            // Who asked may be gone; then nobody misses the answer.
+            let _ = match self.answer(&question) {
+                Ok(bytes) => question.reply(question.key_expr(), bytes).wait(),
+                Err(words) => question.reply_err(words).wait(),
+            };
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, question: &Query) -> Result<Vec<u8>, String> {
+        let served = self.served.get_mut(question.key_expr().as_str());
+        let served = served.ok_or("another bundle or precision is served here")?;
+        let payload = question.payload();
+        let bytes = payload
+            .map(|payload| payload.to_bytes())
+            .unwrap_or_default();
+        let mut answer = Vec::new();
+        if bytes.is_empty() {
+            answer.extend(self.number);
+            answer.extend(served.words.as_bytes());
+        } else {
+            let body = unseal(&bytes).ok_or("a question that is not whole")?;
+            let said = body.split_first_chunk::<SERVER_LEN>();
+            let (number, numbers) = said.ok_or("a question that is not whole")?;
+            if *number != self.number {
+                return Err(ANOTHER.to_owned());
+            }
+            take(numbers, &mut served.inputs).ok_or("inputs of other sizes")?;
+            let run = served.engine.run(&served.inputs, &mut served.outputs);
+            run.map_err(|fault| fault.to_string())?;
+            put(&served.outputs, &mut answer);
+        }
+        seal(&mut answer);
+        Ok(answer)
+    }
+}
+
+/// The first engine of the ladder that takes the stage, and what is to be said of it.
+fn first(
+    config: &PolicyConfig,
+    onnx: &Path,
+    spec: &StageSpec,
+) -> Result<(Box<dyn Engine>, String), Vec<Problem>> {
+    let mut all = Vec::new();
+    for kind in config
+        .engines
+        .iter()
+        .filter(|kind| **kind != EngineKind::Remote)
+    {
+        let loaded = Wanted::of(config, *kind).with(|loader| {
+            loader(onnx, spec).map_err(|fault| {
+                let at = format!("policy.engines \"{}\"", kind.word());
+                Problem::one(&at, "an engine that takes the stage", fault.to_string())
+            })
+        });
+        match loaded {
+            Ok((engine, remarks)) => {
+                let mut words = vec![kind.word().to_owned()];
+                words.extend(remarks);
+                return Ok((engine, words.join(", ")));
+            }
+            Err(problems) => all.extend(problems),
+        }
+    }
+    if all.is_empty() {
+        all = Problem::one(
+            "policy.engines",
+            "an engine that runs on this machine",
+            "\"remote\" alone".to_owned(),
+        );
+    }
+    Err(all)
+}
