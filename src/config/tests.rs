@@ -452,6 +452,61 @@ fn where_it_runs() {
 }
 
 #[test]
+fn a_policy_that_another_machine_runs() {
+    let remote = |text: &str| format!("{text}\nrate_hz");
+    let both = "engines = [\"remote\"]\nremote = \"tcp/127.0.0.1:7448\"";
+    let text = TENDON.replacen("rate_hz", &remote(both), 1);
+    let config = Config::from_texts(&text, ROBOT, URDF, &folder()).expect("good");
+    let asked = config.policy.remote.expect("a server");
+    assert_eq!(asked.link.connect.as_deref(), Some("tcp/127.0.0.1:7448"));
+    assert_eq!((asked.link.listen, asked.timeout_ns), (None, 500_000_000));
+    assert!(config.isolation.process, "what it waits for is elsewhere");
+    for (text, wants) in [
+        (
+            "engines = [\"remote\"]",
+            ["policy.remote: expected where", "nothing"],
+        ),
+        (
+            "remote = \"tcp/127.0.0.1:7448\"",
+            ["policy.remote", "\"remote\" in policy.engines"],
+        ),
+        (
+            "remote_timeout_ms = 100",
+            ["policy.remote_timeout_ms", "policy.remote beside it"],
+        ),
+        (
+            "engines = [\"remote\"]\nremote = \"tcp/192.168.1.30:7448\"",
+            ["policy.remote", "needs authentication"],
+        ),
+        (
+            "engines = [\"remote\"]\nremote = \"tls/gpu-box:7448\"",
+            ["policy.remote", "link.tls_ca"],
+        ),
+        (
+            "engines = [\"remote\"]\nremote = \"tcp/127.0.0.1:7448\"\nremote_timeout_ms = 2000",
+            ["policy.remote_timeout_ms", "2000"],
+        ),
+    ] {
+        check_tendon("rate_hz", &remote(text), &wants);
+    }
+}
+
+#[test]
+fn a_tool_that_commands_tell_of() {
+    let with = |tool: &str| ROBOT.replacen("[space]", &format!("[space]\ntool = \"{tool}\""), 1);
+    let config = Config::from_texts(TENDON, &with("tool"), URDF, &folder()).expect("good");
+    assert_eq!(
+        config.robot.links[config.robot.tool.expect("a link")],
+        "tool"
+    );
+    let said = refused(TENDON, &with("hand"));
+    assert!(
+        said.contains("space.tool") && said.contains("\"hand\""),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_machine_that_is_hot() {
     let derate = |text: &str| format!("[derate]\n{text}\n\n[control]");
     for (text, wants) in [
