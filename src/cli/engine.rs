@@ -145,8 +145,8 @@ fn serve(options: &Serve) -> Result<(), Failure> {
     for words in server.words() {
         println!("{words}");
     }
-    println!("serving at {}", options.listen);
-    server.run(&link, &ending).map_err(Failure::failed)
+    let ready = || println!("serving at {}", options.listen);
+    server.run(&link, &ending, ready).map_err(Failure::failed)
 }
 
 fn inspect(options: &Inspect) -> Result<(), Failure> {

@@ -64,10 +64,10 @@ pub enum Verb {
         /// Go on for at least so long.
         #[arg(long, default_value_t = 0.0)]
         seconds: f64,
-        /// Which engine: cpu, ort or tensorrt.
+        /// Which engine: cpu, ort, tensorrt or remote.
         #[arg(long, default_value = "cpu", value_parser = engine_kind)]
         engine: EngineKind,
-        /// A tendon.toml: its precision, and the plans that TensorRT needs.
+        /// A tendon.toml: its precision, the plans that TensorRT needs, and who runs the engine "remote".
         #[arg(long)]
         config: Option<PathBuf>,
         /// The same graphs under ONNX Runtime as well, in turns: the library or its folder, or nothing to look for it.

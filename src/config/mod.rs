@@ -427,6 +427,14 @@ fn check_isolation<'a>(
     let process = match word.map_or("auto", |word| word.get_ref().as_str()) {
         "auto" => native,
         "process" => true,
+        "thread" if policy.remote.is_some() => {
+            // What it waits for is out of our hands, and a server that was started since asks for another process.
+            if let Some(word) = word {
+                let expected = "\"process\" or \"auto\" with the engine \"remote\"";
+                at.push(word, "isolation", expected, "\"thread\"".into());
+            }
+            false
+        }
         "thread" => false,
         other => {
             let found = format!("\"{other}\"");

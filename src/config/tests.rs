@@ -489,6 +489,9 @@ fn a_policy_that_another_machine_runs() {
     ] {
         check_tendon("rate_hz", &remote(text), &wants);
     }
+    let apart = text.replacen("\nrobot = ", "\nisolation = \"thread\"\nrobot = ", 1);
+    let said = refused(&apart, ROBOT);
+    assert!(said.contains("isolation: expected \"process\""), "{said}");
 }
 
 #[test]

@@ -79,6 +79,10 @@ struct Pulse {
     level: Option<bool>,
     /// When its level was first read or last changed.
     since: Option<Mono>,
+    /// When it was last read.
+    seen: Option<Mono>,
+    /// Its level was seen to be the same since.
+    still_since: Option<Mono>,
     /// The half period that now passes began with a change that was seen.
     whole: bool,
     good: u32,
@@ -147,6 +151,12 @@ impl Pulse {
             *self = Pulse::default();
             return false;
         };
+        // What was not looked at for a half period may have changed twice.
+        let looked = self.seen.replace(now);
+        let blind = looked.is_none_or(|seen| now.since_ns(seen) >= min_ns);
+        if blind || self.level != Some(level) {
+            self.still_since = Some(now);
+        }
         let since_ns = now.since_ns(*self.since.get_or_insert(now));
         if self.level.replace(level) == Some(!level) {
             // The first change begins a half period and ends none that was seen whole.
@@ -161,7 +171,8 @@ impl Pulse {
 
     /// Whether its level was read and does not change.
     fn still(&self, now: Mono, max_ns: u64) -> bool {
-        self.since.is_some_and(|since| now.since_ns(since) > max_ns)
+        self.still_since
+            .is_some_and(|since| now.since_ns(since) > max_ns)
     }
 }
 
@@ -254,8 +265,13 @@ mod tests {
             !held(&mut contact, 101..300, 10).contains(&true),
             "it came back by itself"
         );
-        assert!(!held(&mut contact, 300..400, 1_000).contains(&true));
-        assert_eq!(held(&mut contact, 400..500, 10).last(), Some(&true));
+        // Nobody looked for a while, and the level is the same again.
+        assert!(
+            !held(&mut contact, 350..450, 10).contains(&true),
+            "not looked at is not let go"
+        );
+        assert!(!held(&mut contact, 450..550, 1_000).contains(&true));
+        assert_eq!(held(&mut contact, 550..650, 10).last(), Some(&true));
     }
 
     #[test]

@@ -135,6 +135,11 @@ fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
     set("transport/link/tx/lease", 1000.into())?;
     set("transport/link/tx/queue/batching/enabled", false.into())?;
     set("transport/link/tx/queue/allocation/mode", "init".into())?;
+    // A question waits so long for a peer that takes nothing, in microseconds; then the link to it is closed.
+    set(
+        "transport/link/tx/queue/congestion_control/block/wait_before_close",
+        800_000.into(),
+    )?;
     if let Some(tls) = &link.tls {
         let text = |path: &std::path::Path| path.display().to_string();
         set(
@@ -173,8 +178,12 @@ fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
         if link.listen.is_some() {
             // Whoever connects must know the same user and password; zenoh takes its list as a file.
             let list = path.with_extension("users");
-            std::fs::write(&list, format!("{user}:{password}\n"))
-                .and_then(|()| restrict(&list))
+            // Another process may read it meanwhile: it is there whole, or not yet.
+            let draft = path.with_extension(format!("users-{}", std::process::id()));
+            std::fs::write(&draft, "")
+                .and_then(|()| restrict(&draft))
+                .and_then(|()| std::fs::write(&draft, format!("{user}:{password}\n")))
+                .and_then(|()| std::fs::rename(&draft, &list))
                 .map_err(|error| LinkError::Password {
                     path: list.display().to_string(),
                     reason: error.to_string(),

@@ -3,7 +3,7 @@
 
 use crate::canary::told;
 use crate::isolation::{PLAN_MS, child_of, goes_on, undisturbed};
-use crate::stage::{Setting, Stage, deploy, free_endpoint};
+use crate::stage::{Setting, Stage, deploy, free_endpoint, locked, signal, until};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use tendon::runtime::{clock, demo};
@@ -43,19 +43,47 @@ impl Drop for Serving {
     }
 }
 
+/// A robot that moves by the plans of a server.
+fn stage(endpoint: &str) -> Stage {
+    let remote = format!(
+        "[policy]\nengines = [\"remote\"]\nremote = \"{endpoint}\"\nremote_timeout_ms = 100"
+    );
+    Stage::new(&Setting {
+        edits: vec![("[policy]", remote)],
+        ..Setting::default()
+    })
+}
+
+/// Its connection stands, and nothing comes: the inference process waits no longer than it should, and is not ended for it.
+#[test]
+fn a_server_of_the_policy_that_freezes_is_a_hold() {
+    told(|| {
+        let endpoint = free_endpoint();
+        let serving = Serving::at(&endpoint);
+        let mut stage = stage(&endpoint);
+        let child = child_of(&stage);
+        let from = clock::now();
+        signal(&serving.server, "STOP");
+        stage.held_within("the server of the policy frozen", from, PLAN_MS);
+        demo::pause(2_500);
+        signal(&serving.server, "CONT");
+        until("it follows what the server makes", || {
+            locked(&stage.commands, |commands| {
+                commands.iter().rev().take(20).all(|sent| !sent.held)
+            })
+        });
+        assert_eq!(child_of(&stage), child, "{}", stage.log());
+        stage.within_limits();
+    });
+}
+
 #[test]
 fn a_server_of_the_policy_that_ends_is_a_hold_and_another_one_is_proven_first() {
     told(|| {
         undisturbed(|| {
             let endpoint = free_endpoint();
             let serving = Serving::at(&endpoint);
-            let remote = format!(
-                "[policy]\nengines = [\"remote\"]\nremote = \"{endpoint}\"\nremote_timeout_ms = 100"
-            );
-            let mut stage = Stage::new(&Setting {
-                edits: vec![("[policy]", remote)],
-                ..Setting::default()
-            });
+            let mut stage = stage(&endpoint);
             let child = child_of(&stage);
             let from = clock::now();
             drop(serving);
@@ -66,7 +94,7 @@ fn a_server_of_the_policy_that_ends_is_a_hold_and_another_one_is_proven_first() 
                 return false;
             }
             let log = stage.log();
-            assert!(log.contains("no answer within 100 ms"), "{log}");
+            assert!(log.contains("nobody serves it now"), "{log}");
             assert!(log.contains("this server was started since"), "{log}");
             true
         });

@@ -372,9 +372,13 @@ impl Keeper {
 
     fn await_ready(&mut self, mut process: Box<Process>, mut line: Line, now: Mono) -> State {
         match line.hear(ROUND_MS) {
-            Ok(Some(Tell::Ready(_))) => {
+            Ok(Some(Tell::Ready(facts))) => {
+                // By the ladder it may be another engine now.
+                let engine = facts
+                    .read()
+                    .map_or_else(String::new, |(_, engine, _)| engine.words());
                 log::warn!(
-                    "the inference process runs again, after {} ms of loading",
+                    "the inference process runs again, after {} ms of loading, on {engine}",
                     now.since_ns(process.started) / MS
                 );
                 self.up(process, line)
@@ -494,9 +498,13 @@ impl Keeper {
         if self.untold
             && let Some(instruction) = &self.instruction
         {
+            // What was written in part is of no use; a process that has ended is told of by its end.
             let said = line.say(&Take(instruction.clone()), SAYING_MS);
-            said.map_err(|_| "does not take in what it is told")?;
-            self.untold = false;
+            match said.map_err(|error| error.kind()) {
+                Ok(()) => self.untold = false,
+                Err(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+                Err(_) => return Err("does not take in what it is told"),
+            }
         }
         Ok(())
     }

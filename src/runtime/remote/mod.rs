@@ -109,6 +109,9 @@ fn unseal(bytes: &[u8]) -> Option<&[u8]> {
 enum Said {
     Answer(Vec<u8>),
     Refusal(String),
+    /// Nobody is there who could answer, or went away over it.
+    Nobody,
+    /// In time.
     Nothing,
 }
 
@@ -119,8 +122,10 @@ fn ask(session: &Session, key: &str, question: Vec<u8>, patience: Duration) -> S
         .congestion_control(CongestionControl::Block)
         .timeout(patience)
         .wait();
-    let Ok(Ok(Some(reply))) = replies.map(|replies| replies.recv_timeout(patience)) else {
-        return Said::Nothing;
+    let reply = match replies.map(|replies| replies.recv_timeout(patience)) {
+        Ok(Ok(Some(reply))) => reply,
+        Ok(Ok(None)) => return Said::Nothing,
+        Ok(Err(_)) | Err(_) => return Said::Nobody,
     };
     match reply.result() {
         Ok(sample) => Said::Answer(sample.payload().to_bytes().into_owned()),
@@ -187,7 +192,7 @@ impl RemoteEngine {
                 Said::Refusal(words) if clock::now() >= deadline => {
                     return Err(EngineFault(format!("{endpoint}: {words}")));
                 }
-                Said::Nothing if clock::now() >= deadline => {
+                Said::Nobody | Said::Nothing if clock::now() >= deadline => {
                     return Err(EngineFault(format!(
                         "{endpoint}: nobody serves stage \"{}\" of {}: is `tendon engine serve` running there, with the same bundle and precision?",
                         spec.id,
@@ -195,7 +200,9 @@ impl RemoteEngine {
                     )));
                 }
                 // The link comes up in the background, and the server may still load.
-                Said::Refusal(_) | Said::Nothing => std::thread::sleep(Duration::from_millis(50)),
+                Said::Refusal(_) | Said::Nobody | Said::Nothing => {
+                    std::thread::sleep(Duration::from_millis(50))
+                }
             }
         };
         let engine = RemoteEngine {
@@ -236,6 +243,7 @@ impl Engine for RemoteEngine {
                 self.lost |= words == ANOTHER;
                 Err(self.fault(words))
             }
+            Said::Nobody => Err(self.fault("nobody serves it now")),
             Said::Nothing => {
                 Err(self.fault(format!("no answer within {} ms", self.patience.as_millis())))
             }

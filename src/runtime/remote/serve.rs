@@ -19,10 +19,24 @@ use zenoh::Wait;
 use zenoh::handlers::RingChannel;
 use zenoh::query::Query;
 
-/// Questions that may wait; with more the oldest is dropped, and who asked it has gone on.
-const WAITING: usize = 8;
+/// Questions that may wait: one robot asks one at a time, and what it has given up is not computed.
+const WAITING: usize = 1;
 /// It looks so often whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// Why it serves no more.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The link was closed.
+    #[error("the link was closed")]
+    Closed,
+    /// What an engine needs is lost for this process, such as a GPU's context.
+    #[error("{0}: lost for this process: start it again")]
+    Lost(String),
+}
 
 struct Served {
     engine: Box<dyn Engine>,
@@ -56,9 +70,13 @@ impl Server {
                 let at = onnx.display().to_string();
                 Problem::one(&at, "a graph that can be read", error.to_string())
             })?;
-            let (engine, words) = first(config, &onnx, &spec)?;
-            let zeros = |specs: &[_]| specs.iter().map(Tensor::zeros).collect();
-            let (inputs, outputs) = (zeros(engine.inputs()), zeros(engine.outputs()));
+            let (mut engine, words) = first(config, &onnx, &spec)?;
+            let zeros = |specs: &[_]| -> Vec<Tensor> { specs.iter().map(Tensor::zeros).collect() };
+            let (inputs, mut outputs) = (zeros(engine.inputs()), zeros(engine.outputs()));
+            // A first run may take many times as long as those after it. Zeros may be no good input; that is told then.
+            if let Err(fault) = engine.run(&inputs, &mut outputs) {
+                log::info!("stage \"{}\", first run on zeros: {fault}", spec.id);
+            }
             let words = format!("stage \"{}\" on {words}", spec.id);
             served.insert(
                 key,
@@ -84,11 +102,16 @@ impl Server {
         words
     }
 
-    /// Answers on `link` until `ending`.
+    /// Answers on `link` until `ending`; `ready` is called when it does.
     ///
     /// # Errors
-    /// [`LinkError`].
-    pub fn run(mut self, link: &LinkConfig, ending: &AtomicBool) -> Result<(), LinkError> {
+    /// [`ServeError`].
+    pub fn run(
+        mut self,
+        link: &LinkConfig,
+        ending: &AtomicBool,
+        ready: impl FnOnce(),
+    ) -> Result<(), ServeError> {
         const KEYS: &str = "tendon/engine/*";
         let session = session::open(link)?;
         let questions = session
@@ -96,8 +119,10 @@ impl Server {
             .with(RingChannel::new(WAITING))
             .wait();
         let questions = session::declare(KEYS, questions)?;
+        ready();
         while !ending.load(Ordering::Relaxed) {
-            let Ok(Some(question)) = questions.recv_timeout(IDLE) else {
+            let heard = questions.recv_timeout(IDLE);
+            let Some(question) = heard.map_err(|_| ServeError::Closed)? else {
                 continue;
             };
             // Who asked may be gone; then nobody misses the answer.
@@ -105,6 +130,9 @@ impl Server {
                 Ok(bytes) => question.reply(question.key_expr(), bytes).wait(),
                 Err(words) => question.reply_err(words).wait(),
             };
+            if let Some(lost) = self.served.values().find(|served| served.engine.lost()) {
+                return Err(ServeError::Lost(lost.words.clone()));
+            }
         }
         Ok(())
     }
@@ -143,7 +171,7 @@ fn first(
     onnx: &Path,
     spec: &StageSpec,
 ) -> Result<(Box<dyn Engine>, String), Vec<Problem>> {
-    let mut all = Vec::new();
+    let mut all: Vec<Problem> = Vec::new();
     for kind in config
         .engines
         .iter()
@@ -159,6 +187,7 @@ fn first(
             Ok((engine, remarks)) => {
                 let mut words = vec![kind.word().to_owned()];
                 words.extend(remarks);
+                words.extend(all.iter().map(|problem| format!("not {problem}")));
                 return Ok((engine, words.join(", ")));
             }
             Err(problems) => all.extend(problems),
