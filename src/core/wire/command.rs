@@ -121,8 +121,8 @@ pub fn encode(command: &Command, identity: Identity, frame: &mut [u8]) -> Option
         mode: command.mode,
         joints: u8::try_from(joints).ok()?,
         verdict: command.verdict,
-        flags: u8::from(command.provenance.unproven) * FLAG_UNPROVEN
-            | u8::from(command.tool.is_some()) * FLAG_TOOL,
+        flags: (u8::from(command.provenance.unproven) * FLAG_UNPROVEN)
+            | (u8::from(command.tool.is_some()) * FLAG_TOOL),
         padding: [0; 2],
     };
     let tool = command.tool.as_ref().map_or(&[][..], bytemuck::bytes_of);
