@@ -60,7 +60,7 @@ fn a_server_of_the_policy_that_freezes_is_a_hold() {
     told(|| {
         let endpoint = free_endpoint();
         let serving = Serving::at(&endpoint);
-        let mut stage = stage(&endpoint);
+        let stage = stage(&endpoint);
         let child = child_of(&stage);
         let from = clock::now();
         signal(&serving.server, "STOP");
