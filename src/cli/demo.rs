@@ -43,6 +43,9 @@ pub struct Options {
     /// The policy bundle. Without it: engines/bench-vla of this checkout, or beside the program.
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// Keep what the policy was shown and answered, as safetensors with the sentences beside it: for tendon policy quantize.
+    #[arg(long, value_name = "FILE", requires = "lockstep")]
+    record: Option<PathBuf>,
     /// Where the page listens; loopback only.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8765")]
     page: std::net::SocketAddr,
@@ -67,6 +70,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 options.seed,
                 options.inject_inference_delay_ms,
                 options.unproven.parity_miss(),
+                options.record.as_deref(),
                 &ending,
             )
         } else {

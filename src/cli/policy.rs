@@ -19,7 +19,7 @@ use tendon::policy::staged::{Staged, describe as staged};
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
 use tendon::runtime::engines::{self, cpu_engine};
 use tendon::runtime::policy_bench::{Job, Report, Times, measure};
-use tendon::runtime::quantize::{Gate, quantize};
+use tendon::runtime::quantize::{Gate, Observations, quantize};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -36,6 +36,9 @@ pub enum Verb {
         /// The quantised graphs instead of the 32-bit ones.
         #[arg(long)]
         int8: bool,
+        /// Observations and answers that `tendon demo --record` kept of it, instead of its fixture.
+        #[arg(long, value_name = "FILE")]
+        recorded: Option<PathBuf>,
         /// One JSON object on standard output: the errors of each joint in its unit.
         #[arg(long)]
         json: bool,
@@ -77,7 +80,8 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Make Q/DQ graphs of a staged bundle, block by block: what misses the gate on the bundle's fixture stays as it is.
+    /// Make Q/DQ graphs of a staged bundle, block by block: what misses the gate stays as it is. The gate is proven on the
+    /// bundle's fixture and on what --prove-on names.
     Quantize {
         /// The bundle's folder.
         dir: PathBuf,
@@ -87,6 +91,12 @@ pub enum Verb {
         /// A Python with onnx, onnxruntime, numpy and safetensors.
         #[arg(long, value_name = "PYTHON", default_value = "python3")]
         python: PathBuf,
+        /// Observations that `tendon demo --record` kept, to calibrate on instead of the fixture's.
+        #[arg(long, value_name = "FILE")]
+        calibrate_on: Option<PathBuf>,
+        /// Others of them, with the 32-bit graphs' answers.
+        #[arg(long, value_name = "FILE")]
+        prove_on: Option<PathBuf>,
     },
     /// Make a bundle of a LeRobot policy folder with the ONNX graph exported from it, or of a policy_package as OpenVINO
     /// Physical AI and LeRobot export it, and of a fixture; then verify it.
@@ -200,10 +210,25 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
             let bundle = Bundle::open(dir).map_err(super::problems)?;
             print!("{}", describe(&bundle));
         }
-        Verb::Verify { dir, int8, json } => prove(dir, *int8, *json)?,
-        Verb::Quantize { dir, out, python } => {
+        Verb::Verify {
+            dir,
+            int8,
+            recorded,
+            json,
+        } => prove(dir, *int8, recorded.as_deref(), *json)?,
+        Verb::Quantize {
+            dir,
+            out,
+            python,
+            calibrate_on,
+            prove_on,
+        } => {
             let program = std::env::current_exe().map_err(Failure::failed)?;
-            let report = quantize(dir, out, python, &program, Gate::default());
+            let on = Observations {
+                calibrate: calibrate_on.as_deref(),
+                prove: prove_on.as_deref(),
+            };
+            let report = quantize(dir, out, &on, python, &program, Gate::default());
             println!("{}", report.map_err(super::problems)?);
         }
         Verb::Run { dir, int8, json } => super::policy_run::run(dir, *int8, *json)?,
@@ -244,11 +269,11 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         }
         Verb::ImportStatistics(wanted) => {
             adopt(wanted).map_err(super::problems)?;
-            prove(&wanted.out, false, false)?;
+            prove(&wanted.out, false, None, false)?;
         }
         Verb::Import(wanted) => {
             import(wanted).map_err(super::problems)?;
-            prove(&wanted.out, false, false)?;
+            prove(&wanted.out, false, None, false)?;
         }
     }
     Ok(())
@@ -298,8 +323,8 @@ fn lines(report: &Report) -> String {
     )
 }
 
-fn prove(dir: &Path, int8: bool, json: bool) -> Result<(), Failure> {
-    let parity = verify(dir, int8).map_err(super::problems)?;
+fn prove(dir: &Path, int8: bool, recorded: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let parity = verify(dir, int8, recorded).map_err(super::problems)?;
     if json {
         println!(
             "{}",
@@ -409,17 +434,20 @@ fn import(wanted: &Import) -> Result<(), Vec<Problem>> {
     lerobot(&request, &wanted.out, &tensors_of)
 }
 
-fn verify(dir: &Path, int8: bool) -> Result<Parity, Vec<Problem>> {
+fn verify(dir: &Path, int8: bool, recorded: Option<&Path>) -> Result<Parity, Vec<Problem>> {
+    let precision = if int8 {
+        Precision::Int8
+    } else {
+        Precision::Fp32
+    };
     let options = LoadOptions {
-        precision: if int8 {
-            Precision::Int8
-        } else {
-            Precision::Fp32
-        },
+        precision,
         parity_miss: ParityMiss::Report,
     };
     let engine = cpu_engine(1);
-    if is_staged(dir) {
+    if recorded.is_some() {
+        Staged::rehearse(dir, precision, recorded, &engine, &mut |_, _| ())
+    } else if is_staged(dir) {
         Staged::load(dir, options, &engine).map(|policy| policy.parity().clone())
     } else {
         Policy::load(dir, options, &engine).map(|policy| policy.parity().clone())

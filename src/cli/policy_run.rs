@@ -29,8 +29,8 @@ pub fn run(dir: &Path, int8: bool, json: bool) -> Result<(), Failure> {
             false => as_lines(policy, rehearsed),
         });
     };
-    let parity =
-        Staged::rehearse(dir, precision, &cpu_engine(1), &mut tell).map_err(super::problems)?;
+    let parity = Staged::rehearse(dir, precision, None, &cpu_engine(1), &mut tell)
+        .map_err(super::problems)?;
     for line in told {
         println!("{line}");
     }

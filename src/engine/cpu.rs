@@ -11,6 +11,7 @@
 //! Not here: what the numbers mean, and hashes (`policy`). A hostile graph can ask for any amount of memory or time;
 //! the hash says who made it, not that it is kind.
 
+use crate::onnx;
 use crate::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use rten::{
     DataType, Dimension, Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView,
@@ -24,8 +25,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-/// Largest ONNX file that is read unless told otherwise. The largest policy that a CPU can run in time is far smaller.
-pub const FILE_BYTES_MAX: u64 = 256 << 20;
+/// Largest ONNX file that is read unless told otherwise, and largest of the files its weights are in: more than a CPU runs in
+/// any time.
+pub const FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// More compute threads than this no robot's computer has; beyond it is a slip of the finger.
 const THREADS_MAX: usize = 64;
@@ -70,7 +72,7 @@ impl core::fmt::Debug for CpuEngine {
 impl CpuEngine {
     /// Reads `path`, compares its tensors with `spec` and runs it once on zeros.
     ///
-    /// Weights must stand in the file itself: data beside it is not followed, as no hash would cover it.
+    /// Weights outside the file are taken from beside it ([`onnx::outside`]); who says which file it is vouches for them.
     ///
     /// # Errors
     /// [`EngineFault`] names the file and everything that differs: missing, larger than allowed, truncated, not ONNX,
@@ -81,12 +83,14 @@ impl CpuEngine {
         options: CpuOptions,
     ) -> Result<CpuEngine, EngineFault> {
         let fault = |text: String| EngineFault(format!("{}: {text}", path.display()));
-        let bytes = read_capped(path, options.file_bytes_max).map_err(fault)?;
+        let (bytes, beside) = read_whole(path, options.file_bytes_max).map_err(fault)?;
         // A graph is a program written by somebody else. rten promises memory safety for a bad one, not the absence
         // of panics; at load, where nothing moves yet, a panic must become a message. Not so in `run`: a graph that
         // panics after it passed the same shapes here is a broken invariant, and the death of the inference thread
         // has a defined reaction (the chunk runs out, the robot holds).
-        let loaded = catch_unwind(AssertUnwindSafe(|| CpuEngine::build(bytes, spec, options)));
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            CpuEngine::build(bytes, beside, spec, options)
+        }));
         match loaded {
             Ok(result) => result.map_err(fault),
             Err(_) => Err(fault(
@@ -95,10 +99,19 @@ impl CpuEngine {
         }
     }
 
-    fn build(bytes: Vec<u8>, spec: &StageSpec, options: CpuOptions) -> Result<CpuEngine, String> {
+    fn build(
+        bytes: Vec<u8>,
+        beside: Vec<(String, Vec<u8>)>,
+        spec: &StageSpec,
+        options: CpuOptions,
+    ) -> Result<CpuEngine, String> {
         let length = bytes.len();
-        let model = ModelOptions::with_all_ops()
-            .prepack_weights(true)
+        let mut loader = ModelOptions::with_all_ops();
+        loader.prepack_weights(true);
+        for (name, weights) in beside {
+            loader.external_data(&name, weights);
+        }
+        let model = loader
             .load(bytes)
             .map_err(|error| {
                 format!("expected a whole ONNX file, found {length} bytes that cannot be read (truncated, or not ONNX): {error}")
@@ -176,6 +189,18 @@ impl Engine for CpuEngine {
     }
 }
 
+/// A graph's bytes, and those of the files its weights are in by the names it gives, each if it is no larger than that.
+fn read_whole(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>), String> {
+    let bytes = read_capped(path, bytes_max)?;
+    let read = |name: String| {
+        let weights = read_capped(&path.with_file_name(&name), bytes_max);
+        let weights = weights.map_err(|why| format!("weights in {name}: {why}"))?;
+        Ok((name, weights))
+    };
+    let beside = onnx::outside(path)?.into_iter().map(read);
+    Ok((bytes, beside.collect::<Result<_, String>>()?))
+}
+
 /// A file's bytes, if it is no larger than that.
 pub(super) fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
@@ -205,8 +230,12 @@ pub(super) fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String
 /// # Errors
 /// In words: no graph, or a tensor without a fixed shape or of a type that no stage has.
 pub fn tensors_of(path: &Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), String> {
-    let bytes = read_capped(path, FILE_BYTES_MAX)?;
-    let model = ModelOptions::with_all_ops()
+    let (bytes, beside) = read_whole(path, FILE_BYTES_MAX)?;
+    let mut loader = ModelOptions::with_all_ops();
+    for (name, weights) in beside {
+        loader.external_data(&name, weights);
+    }
+    let model = loader
         .load(bytes)
         .map_err(|error| format!("expected an ONNX graph: {error}"))?;
     let list = |ids: &[NodeId]| {

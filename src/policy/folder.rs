@@ -5,6 +5,7 @@
 //! opened. What [`Folder::read`] returns was hashed after it was read, so that nothing can change in between.
 
 use crate::config::problem::Problem;
+use crate::onnx;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,8 +16,9 @@ use std::path::{Component, Path, PathBuf};
 pub const MANIFEST: &str = "manifest.json";
 /// A manifest is some kilobytes; a megabyte leaves room for a humanoid's.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
-/// Largest file of a bundle; the engines' own limit for a graph.
-pub const FILE_BYTES_MAX: u64 = 256 << 20;
+/// Largest file of a bundle: the weights of a graph of seven thousand million parameters take 28 GB. Such a file is hashed in
+/// pieces; what an engine reads of it at once is that engine's own limit.
+pub const FILE_BYTES_MAX: u64 = 64 << 30;
 /// Largest statistics, tokenizer or fixture: Gemma's tokenizer.json, the largest in use, has 33 MB.
 pub const SIDE_FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -141,6 +143,32 @@ impl Folder {
             return Err(wrong(format!("\"{name}\", which is not a plain file")));
         }
         Ok(real)
+    }
+
+    /// Where a graph lies, whose weights outside of it, if there are any, are promised files of the bundle too.
+    ///
+    /// # Errors
+    /// As [`Folder::locate`]; a [`Problem`] at `at` if it is no graph, or has weights that no hash vouches for.
+    pub fn locate_graph(&self, at: &str, name: &str) -> Result<PathBuf, Problem> {
+        let path = self.locate(at, name)?;
+        let beside = onnx::outside(&path).map_err(|found| Problem {
+            at: at.into(),
+            expected: format!("{name} to be a graph of the bundle"),
+            found,
+        })?;
+        for outside in beside {
+            let full = Path::new(name).with_file_name(outside);
+            let outside = full.to_string_lossy();
+            if !self.promised.contains_key(&*outside) {
+                return Err(Problem {
+                    at: "manifest.json: tendon.sha256".into(),
+                    expected: format!("the SHA-256 of {outside}, where weights of {name} are"),
+                    found: "nothing".into(),
+                });
+            }
+            self.locate(at, &outside)?;
+        }
+        Ok(path)
     }
 
     fn open_file(&self, at: &str, name: &str, bytes_max: u64) -> Result<File, Problem> {

@@ -194,7 +194,7 @@ fn load_engine(
     };
     let path = bundle
         .folder()
-        .locate(&at(key), name)
+        .locate_graph(&at(key), name)
         .map_err(|problem| vec![problem])?;
     let engine = load(&path, &stage.spec)
         .map_err(|fault| wrong(key, "a graph that the engine loads", fault.to_string()))?;

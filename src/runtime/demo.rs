@@ -12,6 +12,7 @@ use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
 use crate::policy::ParityMiss;
 use crate::policy::parity::Parity;
+use crate::policy::staged::bundle::is_staged;
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, precision_word};
 use crate::runtime::evaluation::{Report, grounding_plan, plan};
@@ -83,10 +84,15 @@ pub fn bench_config(bundle: &Path, int8: bool) -> Result<Config, Vec<Problem>> {
     } else {
         tendon
     };
-    Config::from_texts(&tendon, ROBOT_TOML, ROBOT_URDF, Path::new("."))
+    let mut config = Config::from_texts(&tendon, ROBOT_TOML, ROBOT_URDF, Path::new("."))?;
+    if is_staged(bundle) {
+        // Doubt is the shipped policy's word for whether it sees what was named; a staged bundle has none.
+        config.policy.doubt_max = None;
+    }
+    Ok(config)
 }
 
-/// Episodes in simulated time.
+/// Episodes in simulated time. What the policy was shown and answered is written to `record`, if that is named.
 ///
 /// # Errors
 /// [`DemoError`].
@@ -96,6 +102,7 @@ pub fn lockstep(
     seed: u64,
     injected_ms: u64,
     parity_miss: ParityMiss,
+    record: Option<&Path>,
     ending: &AtomicBool,
 ) -> Result<Report, DemoError> {
     let began = clock::now();
@@ -104,6 +111,12 @@ pub fn lockstep(
     report.policy.clone_from(&deployment.policy_name);
     report.parity.clone_from(&deployment.parity);
     let mut pipeline = Lockstep::new(deployment, injected_ms * MS);
+    if record.is_some() {
+        pipeline
+            .policy()
+            .record()
+            .map_err(|problem| vec![problem])?;
+    }
     for spec in plan(episodes, seed)
         .iter()
         .chain(&grounding_plan(episodes, seed))
@@ -118,6 +131,10 @@ pub fn lockstep(
     report.commands_rejected = pipeline.rejected;
     report.allocations_in_control_loop = pipeline.allocations;
     report.governor_interventions = pipeline.interventions;
+    if let Some(path) = record {
+        let written = pipeline.policy().write_recording(path);
+        report.recorded = Some(written.map_err(|problem| vec![problem])?);
+    }
     report.wall_s = clock::now().seconds_since(began);
     Ok(report)
 }

@@ -340,7 +340,7 @@ pub(crate) fn stages(
                 // A block that was not worth quantising has one graph.
                 (Precision::Int8 | Precision::Fp32, _) => &stage.onnx.fp32,
             };
-            let path = opened.folder.locate(&at(index), name)?;
+            let path = opened.folder.locate_graph(&at(index), name)?;
             Ok((planned.spec.clone(), path))
         });
         return located
@@ -354,7 +354,7 @@ pub(crate) fn stages(
         Precision::Int8 => stage.int8.as_ref(),
     };
     let path = match name {
-        Some(name) => bundle.folder().locate(&at(0), name),
+        Some(name) => bundle.folder().locate_graph(&at(0), name),
         None => Err(Problem {
             at: at(0),
             expected: "a graph of the precision that tendon.toml asks for".into(),

@@ -125,6 +125,9 @@ pub struct Report {
     pub precision: String,
     /// How it compares with its fixture.
     pub parity: Parity,
+    /// Observations that were kept with their answers, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<usize>,
     /// `lockstep` or `real_time`.
     pub time: &'static str,
     /// Seed of the evaluation.

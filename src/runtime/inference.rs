@@ -228,6 +228,11 @@ impl Inference {
         self
     }
 
+    /// Its policy, for keeping what it is shown.
+    pub fn policy(&mut self) -> &mut Pilot {
+        &mut self.policy
+    }
+
     /// First bytes of the hash of the bundle that it runs.
     #[must_use]
     pub fn bundle_hash(&self) -> u32 {

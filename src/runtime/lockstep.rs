@@ -19,6 +19,7 @@ use crate::core::supervisor::{Asked, Mode, Request, Supervisor};
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{STATE_LEN_MAX, StateReceiver};
 use crate::link::motor::{self, Motor};
+use crate::policy::pilot::Pilot;
 use crate::policy::text::InstructionFault;
 use crate::ports::Frame;
 use crate::runtime::clock;
@@ -118,6 +119,11 @@ impl Lockstep {
             refused_chunks: AtomicU64::new(0),
             record: None,
         }
+    }
+
+    /// Its policy, for keeping what it is shown.
+    pub fn policy(&mut self) -> &mut Pilot {
+        self.inference.policy()
     }
 
     /// Runs one episode from standby to the judge's word; `shown` sees each picture.

@@ -2,7 +2,8 @@
 """Explicit Q/DQ graphs of a staged bundle, block by block, each proven on the bundle's own fixture before it stays.
 
 Started by `tendon policy quantize`, with one argument of JSON: bundle, out, tendon (the program), calibration (the inputs of
-every run of every stage, safetensors), cosine_min, rad_max, m_max, fraction_max. Needs onnx, onnxruntime, numpy, safetensors.
+every run of every stage, safetensors), prove_on (a recording or null), cosine_min, rad_max, m_max, fraction_max. Needs onnx,
+onnxruntime, numpy, safetensors.
 
 Settings are those that TensorRT 10.3 to 11 and ONNX Runtime both take: signed 8 bits, symmetric, zero-point 0; weights per channel,
 activations per tensor; bias in floats; no output of a MatMul, Conv or Gemm is quantised; opset as the graph has it. Whatever misses
@@ -103,13 +104,23 @@ def bundle(folder, graphs, report=None):
     (folder / "manifest.json").write_text(json.dumps(root, indent=1) + "\n")
 
 
-def proof(folder):
-    """What the program itself measures: cosine, and the largest error of each joint in its unit."""
-    done = subprocess.run([wanted["tendon"], "policy", "verify", str(folder), "--int8", "--json"], capture_output=True, text=True)
+def verified(folder, *on):
+    done = subprocess.run([wanted["tendon"], "policy", "verify", str(folder), "--int8", "--json", *on], capture_output=True, text=True)
     try:
         return json.loads(done.stdout.strip().splitlines()[0])
     except (IndexError, json.JSONDecodeError):
         raise SystemExit(f"tendon policy verify says: {done.stderr or done.stdout}")
+
+
+def proof(folder):
+    """What the program itself measures: cosine, and the largest error of each joint in its unit; the worse of fixture and recording."""
+    parity = verified(folder)
+    if wanted["prove_on"]:
+        recorded = verified(folder, "--recorded", wanted["prove_on"])
+        parity["cosine"] = min(parity["cosine"], recorded["cosine"])
+        for joint, other in zip(parity["joints"], recorded["joints"], strict=True):
+            joint["error_max"] = max(joint["error_max"], other["error_max"])
+    return parity
 
 
 LIMITS = {"rad": wanted["rad_max"], "m": wanted["m_max"], "fraction": wanted["fraction_max"]}
@@ -169,7 +180,8 @@ with tempfile.TemporaryDirectory() as temporary:
         entry["quantised"] = (entry["stage"], entry["nodes"][0]) in kept
     report = {
         "gate": {key: wanted[key] for key in ("cosine_min", "rad_max", "m_max", "fraction_max")},
-        "calibration": {"method": "min-max", "observations": manifest["tendon"]["parity"]["frames"], "runs": {stage: len(of) for stage, of in runs.items()}},
+        "proven_on": ["fixture"] + (["recording"] if wanted["prove_on"] else []),
+        "calibration": {"method": "min-max", "runs": {stage: len(of) for stage, of in runs.items()}},
         "onnx": onnx.__version__,
         "quantised_blocks": len(chosen),
         "blocks": alone,

@@ -37,6 +37,15 @@ impl Default for Gate {
     }
 }
 
+/// Recordings of the policy ([`Staged::write_recording`]), where its fixture is not enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observations<'a> {
+    /// What ranges are taken from, instead of the fixture.
+    pub calibrate: Option<&'a Path>,
+    /// What the gate is proven on besides the fixture.
+    pub prove: Option<&'a Path>,
+}
+
 /// Writes the bundle with its Q/DQ graphs and its report into `out`, and returns the report in short, as JSON.
 ///
 /// # Errors
@@ -44,6 +53,7 @@ impl Default for Gate {
 pub fn quantize(
     dir: &Path,
     out: &Path,
+    on: &Observations<'_>,
     python: &Path,
     program: &Path,
     gate: Gate,
@@ -62,7 +72,7 @@ pub fn quantize(
             "one that does",
         ));
     }
-    let inputs = Staged::calibration(dir, &cpu_engine(1))?;
+    let inputs = Staged::calibration(dir, on.calibrate, &cpu_engine(1))?;
     let wrong = |found: String| {
         let expected = "a Python with onnx, onnxruntime, numpy and safetensors that quantises";
         Problem::one(python.display().to_string(), expected, found)
@@ -74,7 +84,7 @@ pub fn quantize(
     ));
     std::fs::write(&calibration, inputs).map_err(|error| wrong(error.to_string()))?;
     let wanted = json!({
-        "bundle": dir, "out": out, "tendon": program, "calibration": calibration,
+        "bundle": dir, "out": out, "tendon": program, "calibration": calibration, "prove_on": on.prove,
         "cosine_min": gate.cosine_min, "rad_max": gate.rad_max, "m_max": gate.m_max, "fraction_max": gate.fraction_max,
     });
     let done = Command::new(python)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped policy made to speak otherwise: a second graph turns its joint targets into tool poses, or into joint deltas.
+"""The shipped policy made to speak otherwise: a second graph turns what it says into joint targets, tool poses, or joint deltas.
 
-Run beside torch 2, onnx, onnxruntime, safetensors, pillow: python tests/intents/make.py. Writes tests/intents/{pose,delta}: manifest,
+Run beside torch 2, onnx, onnxruntime, safetensors, pillow: python tests/intents/make.py. Writes tests/intents/{joints,pose,delta}: manifest,
 second graph, fixture. The first graph, its statistics and its tokenizer are those of engines/bench-vla; a test copies
 them beside. Forward kinematics here shares nothing with the runtime's: matrices of deploy/bench/robot.urdf's numbers.
 """
@@ -38,6 +38,12 @@ class Targets(torch.nn.Module):
         rows = action[0] * constant("action.std") + constant("action.mean")
         now = (state * (constant("observation.state.std") + 1e-8) + constant("observation.state.mean"))[0, :6]
         return rows[:, :6] + torch.tensor(RELATIVE) * now, rows[:, 6:], now
+
+
+class Joints(torch.nn.Module):
+    def forward(self, action, state):
+        q, grip, _ = Targets()(action, state)
+        return torch.cat([q, grip], 1)
 
 
 class Deltas(torch.nn.Module):
@@ -138,6 +144,7 @@ def make(name, module, names, units, means):
     (folder / "manifest.json").write_text(json.dumps(package, indent=1) + "\n")
 
 
+make("joints", Joints(), [*JOINTS, "gripper"], ["rad"] * 6 + ["fraction"], [])
 POSE = ["tool_x", "tool_y", "tool_z", "tool_ax", "tool_ay", "tool_az", "tool_bx", "tool_by", "tool_bz"]
 make("pose", Poses(), [*POSE, "gripper"], ["m"] * 9 + ["fraction"], [
     {"kind": "pose", "place": [0, 1, 2], "turn": [3, 4, 5, 6, 7, 8], "rotation": "six_numbers", "frame": "base", "link": "tool"}])

@@ -400,7 +400,7 @@ fn nothing_is_allocated_between_observation_and_chunk() {
 /// What a quantiser is calibrated on: every input of every run of every stage on the fixture.
 #[test]
 fn the_inputs_of_every_stage_can_be_had_for_calibration() {
-    let bytes = Staged::calibration(&folder("pi0"), &cpu).expect("a bundle");
+    let bytes = Staged::calibration(&folder("pi0"), None, &cpu).expect("a bundle");
     let file = TensorFile::parse("calibration", &bytes).expect("a safetensors file");
     let runs = |stage: &str, input: &str| {
         let end = format!("/{stage}/{input}");

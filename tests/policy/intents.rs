@@ -14,7 +14,7 @@ use tendon::runtime::demo;
 use tendon::runtime::deployment::Deployment;
 
 /// The bundle `name` with the shipped policy's files beside it.
-fn bundle(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+pub fn bundle(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = |from: &str| {
@@ -37,15 +37,12 @@ fn bundle(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
 }
 
 fn config(folder: &tempfile::TempDir) -> Config {
-    let mut config = demo::bench_config(folder.path(), false).expect("a good deployment");
-    // A staged bundle has no word for presence.
-    config.policy.doubt_max = None;
-    config
+    demo::bench_config(folder.path(), false).expect("a good deployment")
 }
 
 #[test]
 fn poses_and_deltas_drive_the_bench_as_joint_targets_do() {
-    for name in ["pose", "delta"] {
+    for name in ["joints", "pose", "delta"] {
         let folder = bundle(name, |_| ());
         let report = demo::lockstep(
             config(&folder),
@@ -53,6 +50,7 @@ fn poses_and_deltas_drive_the_bench_as_joint_targets_do() {
             7,
             0,
             ParityMiss::Refuse,
+            None,
             &AtomicBool::new(false),
         );
         let report = report.expect("a run");

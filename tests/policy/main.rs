@@ -18,11 +18,13 @@ mod intents;
 mod lerobot;
 mod on_bench;
 mod on_device;
+mod recording;
 mod refusal;
 mod rtc;
 mod steers;
 mod triggers;
 mod unsure;
+mod weights;
 
 use tendon::runtime::realtime::CountingAllocator;
 

@@ -40,6 +40,7 @@ fn each_trigger_does_the_task_with_fewer_plans_and_without_a_stall() {
             7,
             injected_ms,
             ParityMiss::Refuse,
+            None,
             &AtomicBool::new(false),
         );
         let report = report.expect("a run");

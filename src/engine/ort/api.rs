@@ -205,11 +205,16 @@ impl Drop for Options {
 }
 
 impl Options {
-    /// For so many threads. Threads sleep while they wait: a core that spins is one that control does not have.
+    /// For so many threads. Threads sleep while they wait: a core that spins is one that control does not have. `weights` is
+    /// the folder of the files that the graph's weights are in, if they are not in itself.
     ///
     /// # Errors
     /// [`OrtFault`].
-    pub fn new(library: &Arc<Library>, threads: usize) -> Result<Options, OrtFault> {
+    pub fn new(
+        library: &Arc<Library>,
+        threads: usize,
+        weights: Option<&CStr>,
+    ) -> Result<Options, OrtFault> {
         let api = library.api;
         let mut options = null_mut();
         // SAFETY: writes a pointer that is given back when the value is dropped.
@@ -244,7 +249,7 @@ impl Options {
             (c"session.intra_op.allow_spinning", c"0"),
             (
                 c"session.model_external_initializers_file_folder_path",
-                NO_FOLDER,
+                weights.unwrap_or(NO_FOLDER),
             ),
         ] {
             let (key, value) = (key.as_ptr(), value.as_ptr());

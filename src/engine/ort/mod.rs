@@ -17,9 +17,12 @@ pub use api::Library;
 
 use crate::config::OrtProvider;
 use crate::engine::cpu::read_capped;
+use crate::onnx;
 use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use api::Options;
 use session::Session;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -118,7 +121,7 @@ impl std::fmt::Debug for OrtEngine {
 impl OrtEngine {
     /// Reads `path`, asks for the providers, compares the tensors with `spec` and runs once on zeros.
     ///
-    /// Weights must stand in the file itself: data beside it is not followed, as no hash would cover it.
+    /// Weights outside the file are taken from beside it ([`onnx::outside`]); who says which file it is vouches for them.
     ///
     /// # Errors
     /// [`EngineFault`] names the file and everything that differs.
@@ -130,7 +133,13 @@ impl OrtEngine {
     ) -> Result<OrtEngine, EngineFault> {
         let fault = |text: String| EngineFault(format!("{}: {text}", path.display()));
         let graph = read_capped(path, FILE_BYTES_MAX).map_err(fault)?;
-        let mut engine = OrtEngine::build(library, &graph, spec, wanted)
+        let beside = onnx::outside(path).map_err(fault)?;
+        let folder = path.parent().filter(|_| !beside.is_empty());
+        let folder = folder.map(|folder| CString::new(folder.as_os_str().as_bytes()));
+        let folder = folder
+            .transpose()
+            .map_err(|_| fault("expected a path without a zero byte".into()))?;
+        let mut engine = OrtEngine::build(library, &graph, folder.as_deref(), spec, wanted)
             .map_err(|found| fault(found.to_string()))?;
         drop(graph);
         let inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();
@@ -144,10 +153,12 @@ impl OrtEngine {
     fn build(
         library: &Arc<Library>,
         graph: &[u8],
+        weights: Option<&CStr>,
         spec: &StageSpec,
         wanted: &OrtOptions,
     ) -> Result<OrtEngine, OrtFault> {
-        let mut options = Options::new(library, wanted.threads.clamp(1, THREADS_MAX))?;
+        let threads = wanted.threads.clamp(1, THREADS_MAX);
+        let mut options = Options::new(library, threads, weights)?;
         let built_with = library.providers()?;
         let (mut granted, mut refused) = (Vec::new(), Vec::new());
         for provider in &wanted.providers {

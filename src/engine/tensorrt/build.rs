@@ -7,6 +7,8 @@
 
 use super::plan::{self, Target, Wanted};
 use crate::core::units::Mono;
+use crate::onnx;
+use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -131,10 +133,11 @@ impl Job {
     /// # Errors
     /// [`BuildFault::File`].
     pub fn wanted(&self) -> Result<Wanted, BuildFault> {
-        let onnx = std::fs::read(&self.onnx).map_err(|error| file(&self.onnx, &error))?;
+        let mut hash = Sha256::new();
+        onnx::digest(&self.onnx, &mut hash).map_err(|error| file(&self.onnx, &error))?;
         Ok(Wanted {
             stage: self.stage.clone(),
-            onnx_sha256: plan::sha256(&onnx),
+            onnx_sha256: plan::words(&hash.finalize()),
             target: self.target.clone(),
             flags: self.flags(),
         })

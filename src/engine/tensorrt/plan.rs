@@ -34,7 +34,7 @@ pub struct Label {
     pub format: u32,
     /// The stage.
     pub stage: String,
-    /// SHA-256 of the ONNX file.
+    /// SHA-256 of the ONNX file, with the files of its weights.
     pub onnx_sha256: String,
     /// Where it was built.
     pub target: Target,
@@ -90,7 +90,7 @@ pub enum PlanFault {
 pub struct Wanted {
     /// The stage.
     pub stage: String,
-    /// SHA-256 of the ONNX file.
+    /// SHA-256 of the ONNX file, with the files of its weights.
     pub onnx_sha256: String,
     /// This machine.
     pub target: Target,
@@ -101,8 +101,14 @@ pub struct Wanted {
 /// SHA-256 in hexadecimal.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
+    words(&Sha256::digest(bytes))
+}
+
+/// A hash in hexadecimal.
+#[must_use]
+pub fn words(hash: &[u8]) -> String {
+    let mut out = String::with_capacity(2 * hash.len());
+    for byte in hash {
         let _ = write!(out, "{byte:02x}");
     }
     out

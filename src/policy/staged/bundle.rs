@@ -187,29 +187,35 @@ impl Staged {
 }
 
 impl Staged {
-    /// Shows it the observations of its own fixture once more, and tells after each what it made of it.
+    /// Shows it the observations of its own fixture once more, or those that were recorded of it, and tells after each what
+    /// it made of it.
     ///
     /// # Errors
     /// Every [`Problem`] of the bundle; a missed fixture is none.
     pub fn rehearse(
         dir: &Path,
         precision: Precision,
+        recorded: Option<&Path>,
         engine: &EngineLoader<'_>,
         tell: &mut dyn FnMut(&Staged, Rehearsed<'_>),
     ) -> Result<Parity, Vec<Problem>> {
         let (mut staged, folder) = assemble(Opened::open(dir)?, precision, engine)?;
-        let fixture = fixture::Fixture::read(&folder, &staged)?;
+        let fixture = fixture::Fixture::choose(recorded, &folder, &staged)?;
         fixture.run(&mut staged, tell)
     }
 
-    /// The inputs of every run of every stage on the observations of its own fixture, as a safetensors file with the keys
-    /// `RUN/STAGE/INPUT`: what a quantiser is calibrated on.
+    /// The inputs of every run of every stage on the observations of its own fixture, or on those that were recorded of it,
+    /// as a safetensors file with the keys `RUN/STAGE/INPUT`: what a quantiser is calibrated on.
     ///
     /// # Errors
     /// Every [`Problem`] of the bundle; a missed fixture is none.
-    pub fn calibration(dir: &Path, engine: &EngineLoader<'_>) -> Result<Vec<u8>, Vec<Problem>> {
+    pub fn calibration(
+        dir: &Path,
+        recorded: Option<&Path>,
+        engine: &EngineLoader<'_>,
+    ) -> Result<Vec<u8>, Vec<Problem>> {
         let (mut staged, folder) = assemble(Opened::open(dir)?, Precision::Fp32, engine)?;
-        let fixture = fixture::Fixture::read(&folder, &staged)?;
+        let fixture = fixture::Fixture::choose(recorded, &folder, &staged)?;
         staged.keep_inputs();
         fixture.run(&mut staged, &mut |_, _| ())?;
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
@@ -309,7 +315,7 @@ fn assemble(
             words.join(", ")
         };
         let loaded = folder
-            .locate(&path, graph)
+            .locate_graph(&path, graph)
             .map_err(|problem| vec![problem])
             .and_then(|file| {
                 engine(&file, &planned.spec).map_err(|fault| wrong(fault.to_string()))
@@ -413,6 +419,7 @@ fn assemble(
         chunk: vec![0.0; values],
         answer: String::new(),
         parity: Parity::default(),
+        recording: None,
         file,
     };
     Ok((staged, folder))

@@ -9,9 +9,13 @@
 use crate::config::problem::Problem;
 use crate::policy::folder::{Folder, SIDE_FILE_BYTES_MAX};
 use crate::policy::parity::{Columns, Parity};
+use crate::policy::staged::recording::BYTES_MAX;
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::tensors::TensorFile;
 use serde::Deserialize;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// Time between two frames where the fixture does not say.
 const FRAME_MS: i32 = 100;
@@ -34,6 +38,16 @@ struct Sentences {
     answers: Vec<String>,
 }
 
+impl Sentences {
+    fn parse(name: &str, text: &[u8]) -> Result<Sentences, Problem> {
+        serde_json::from_slice(text).map_err(|error| Problem {
+            at: name.into(),
+            expected: "{\"sentences\": [...]}".into(),
+            found: error.to_string(),
+        })
+    }
+}
+
 /// A fixture in memory.
 pub(crate) struct Fixture {
     name: String,
@@ -52,11 +66,9 @@ impl Fixture {
     pub(crate) fn read(folder: &Folder, staged: &Staged) -> Result<Fixture, Vec<Problem>> {
         let parity = &staged.file.parity;
         let one = |problem| vec![problem];
-        let frames = parity.frames;
         let bytes = folder
             .read("tendon.parity.file", &parity.file, SIDE_FILE_BYTES_MAX)
             .map_err(one)?;
-        let tensors = TensorFile::parse(&parity.file, &bytes).map_err(one)?;
         let text = folder
             .read(
                 "tendon.parity.sentences",
@@ -64,18 +76,76 @@ impl Fixture {
                 SIDE_FILE_BYTES_MAX,
             )
             .map_err(one)?;
-        let words: Sentences = serde_json::from_slice(&text).map_err(|error| {
-            one(Problem {
-                at: parity.sentences.clone(),
-                expected: "{\"sentences\": [...]}".into(),
-                found: error.to_string(),
-            })
-        })?;
+        let words = Sentences::parse(&parity.sentences, &text).map_err(one)?;
+        let names = [&parity.file[..], &parity.sentences];
+        Fixture::parse(names, &bytes, words, parity.frames, staged)
+    }
+
+    /// What was recorded, if something is named, or the bundle's own.
+    pub(crate) fn choose(
+        recorded: Option<&Path>,
+        folder: &Folder,
+        staged: &Staged,
+    ) -> Result<Fixture, Vec<Problem>> {
+        match recorded {
+            Some(path) => Fixture::recorded(path, staged),
+            None => Fixture::read(folder, staged),
+        }
+    }
+
+    /// One that was recorded of this policy ([`super::recording`]): `path`, and its sentences beside it. No hash vouches for it.
+    fn recorded(path: &Path, staged: &Staged) -> Result<Fixture, Vec<Problem>> {
+        let read = |path: &Path| {
+            let wrong = |found: String| Problem {
+                at: path.display().to_string(),
+                expected: format!(
+                    "a recording of at most {} MiB, its sentences beside it with the ending json",
+                    BYTES_MAX >> 20
+                ),
+                found,
+            };
+            let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+            let mut bytes = Vec::new();
+            // What was recorded ends with the observation that filled it, and has a header.
+            let most = (BYTES_MAX + BYTES_MAX / 8) as u64;
+            file.take(most + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|error| wrong(error.to_string()))?;
+            if bytes.len() as u64 > most {
+                return Err(wrong("more".into()));
+            }
+            Ok((path.display().to_string(), bytes))
+        };
+        let one = |problem| vec![problem];
+        let (name, bytes) = read(path).map_err(one)?;
+        let (beside, text) = read(&path.with_extension("json")).map_err(one)?;
+        let words = Sentences::parse(&beside, &text).map_err(one)?;
+        let frames = words.sentences.len();
+        Fixture::parse([&name, &beside], &bytes, words, frames, staged)
+    }
+
+    /// `names` are of the tensors' file and of the sentences', for messages.
+    fn parse(
+        names: [&str; 2],
+        bytes: &[u8],
+        words: Sentences,
+        frames: usize,
+        staged: &Staged,
+    ) -> Result<Fixture, Vec<Problem>> {
+        let one = |problem| vec![problem];
+        let [name, beside] = names;
+        let tensors = TensorFile::parse(name, bytes).map_err(one)?;
         let is_planner = staged.action.is_none();
-        if words.sentences.len() != frames || (is_planner && words.answers.len() != frames) {
+        if frames == 0
+            || words.sentences.len() != frames
+            || (is_planner && words.answers.len() != frames)
+        {
             return Err(one(Problem {
-                at: parity.sentences.clone(),
-                expected: format!("{frames} sentences, and of a planner as many answers"),
+                at: beside.into(),
+                expected: format!(
+                    "{} sentences, and of a planner as many answers",
+                    frames.max(1)
+                ),
                 found: format!("{} and {}", words.sentences.len(), words.answers.len()),
             }));
         }
@@ -130,14 +200,14 @@ impl Fixture {
         for (key, values) in [("state", &states), ("noise", &noise), ("action", &actions)] {
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 return Err(one(Problem {
-                    at: format!("{}: {key}", parity.file),
+                    at: format!("{name}: {key}"),
                     expected: "finite numbers".into(),
                     found: format!("another at {at}"),
                 }));
             }
         }
         Ok(Fixture {
-            name: parity.file.clone(),
+            name: name.into(),
             frames,
             pictures,
             missing,

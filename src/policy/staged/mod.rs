@@ -17,6 +17,7 @@ mod judge;
 pub mod manifest;
 pub mod onward;
 pub mod plan;
+pub mod recording;
 mod run;
 pub mod spread;
 pub(crate) mod stats;
@@ -34,6 +35,7 @@ use crate::policy::staged::decoder::{Decoder, Raw};
 use crate::policy::staged::feed::Eye;
 use crate::policy::staged::manifest::{ActionFile, StagedFile};
 use crate::policy::staged::onward::{Onward, Running};
+use crate::policy::staged::recording::Recording;
 use crate::policy::staged::run::Run;
 use crate::policy::staged::spread::{Spread, in_units};
 use crate::policy::staged::turns::Turns;
@@ -156,6 +158,8 @@ pub struct Staged {
     chunk: Vec<f32>,
     answer: String,
     parity: Parity,
+    /// What it is shown and answers, where that is kept.
+    recording: Option<Box<Recording>>,
 }
 
 impl core::fmt::Debug for Staged {
@@ -254,6 +258,7 @@ impl Staged {
 
     /// A new episode: histories, rings, memories and what the action's operations remember are empty.
     pub fn reset(&mut self) {
+        self.record_reset();
         self.run.reset();
         if let Some(onward) = &mut self.onward {
             onward.reset();
@@ -320,7 +325,15 @@ impl Staged {
         if let Some(onward) = &mut self.onward {
             onward.keep(&self.x, &self.units);
         }
-        self.read()
+        let (likeliest, doubt) = self.read()?;
+        self.keep(observation);
+        Ok(Answer {
+            chunk: &self.chunk,
+            sentence: &self.answer,
+            likeliest,
+            doubt,
+            spread: self.spread(),
+        })
     }
 
     /// Whether its answers say how sure it was.
@@ -339,7 +352,8 @@ impl Staged {
         self.run.lost()
     }
 
-    fn read(&mut self) -> Result<Answer<'_>, Fault> {
+    /// Reads the action; returns the probability of the least likely token, and the doubt.
+    fn read(&mut self) -> Result<(Option<f32>, Option<f32>), Fault> {
         let Staged {
             decoder,
             run,
@@ -367,15 +381,9 @@ impl Staged {
             in_units(chunk, width, normaliser, post, units)?;
         }
         self.compare()?;
-        let spread = self.spread.as_ref();
         let entropy = token.map(|token| token.entropy);
-        let apart = spread.map(Spread::doubt);
-        Ok(Answer {
-            chunk: &self.chunk,
-            sentence: &self.answer,
-            likeliest: token.map(|token| token.likeliest),
-            doubt: entropy.into_iter().chain(apart).reduce(f32::max),
-            spread: spread.map_or(&[], Spread::joints),
-        })
+        let apart = self.spread.as_ref().map(Spread::doubt);
+        let doubt = entropy.into_iter().chain(apart).reduce(f32::max);
+        Ok((token.map(|token| token.likeliest), doubt))
     }
 }

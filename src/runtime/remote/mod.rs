@@ -25,8 +25,7 @@ use crate::policy::folder::hex;
 use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use crate::runtime::clock;
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 use zenoh::qos::CongestionControl;
@@ -42,13 +41,7 @@ const STARTING_NS: u64 = 5_000_000_000;
 /// Where a stage is asked for: the same at both ends if graph, names, types and shapes are.
 fn key(onnx: &Path, spec: &StageSpec) -> io::Result<String> {
     let mut hash = Sha256::new();
-    let (mut file, mut piece) = (File::open(onnx)?, vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut piece)? {
-            0 => break,
-            length => hash.update(piece.get(..length).unwrap_or_default()),
-        }
-    }
+    crate::onnx::digest(onnx, &mut hash)?;
     hash.update(&spec.id);
     for (direction, tensors) in [("in", &spec.inputs), ("out", &spec.outputs)] {
         for tensor in tensors {

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an ONNX file says of files beside it: a graph of more than 2 GiB cannot have its weights in itself, as protobuf
+//! ends there, and exporters put them into a file next to it.
+//!
+//! Field numbers are those of `onnx.proto` (IR version 10). Weights are skipped, so memory is bounded by the depth. The way
+//! goes through every message that an engine reads, because `rten-onnx` 0.27 never comes back from a number that goes on
+//! for more than ten bytes.
+
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Component, Path};
+
+/// Messages in messages: graphs in graphs (the branches of `If`, the body of `Loop`) are three each; no exporter nests further.
+const DEPTH_MAX: usize = 64;
+/// A file's name is no longer.
+const NAME_BYTES_MAX: u64 = 4096;
+/// Bytes of a 64-bit number.
+const VARINT_BYTES_MAX: usize = 10;
+
+/// The messages of a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Message {
+    Model,
+    Training,
+    Function,
+    Graph,
+    Node,
+    Attribute,
+    Sparse,
+    Tensor,
+    /// Two strings.
+    Entry,
+    /// Two strings that name no file.
+    Property,
+    Opset,
+    Value,
+    Type,
+    /// What a sequence is of, or an optional.
+    Element,
+    TensorType,
+    Shape,
+    Dimension,
+}
+
+/// What is in a field of variable length.
+enum Inside {
+    Message(Message),
+    /// Numbers one after the other.
+    Numbers,
+    /// The key or the value of an entry.
+    Text,
+    /// Nothing that is looked at: a name, weights.
+    Other,
+}
+
+impl Message {
+    fn field(self, number: u64) -> Inside {
+        Inside::Message(match (self, number) {
+            (Message::Model, 7) | (Message::Training, 1 | 2) | (Message::Attribute, 6 | 11) => {
+                Message::Graph
+            }
+            (Message::Model, 8) | (Message::Function, 9) => Message::Opset,
+            (Message::Model, 14) => Message::Property,
+            (Message::Model, 20) => Message::Training,
+            (Message::Model, 25) => Message::Function,
+            (Message::Graph, 1) | (Message::Function, 7) => Message::Node,
+            (Message::Node, 5) | (Message::Function, 11) => Message::Attribute,
+            (Message::Graph, 5) | (Message::Attribute, 5 | 10) | (Message::Sparse, 1 | 2) => {
+                Message::Tensor
+            }
+            (Message::Graph, 15) | (Message::Attribute, 22 | 23) => Message::Sparse,
+            (Message::Graph, 11..=13) => Message::Value,
+            (Message::Value, 2) | (Message::Attribute, 14 | 15) | (Message::Element, 1) => {
+                Message::Type
+            }
+            (Message::Type, 4 | 9) => Message::Element,
+            (Message::Type, 1) => Message::TensorType,
+            (Message::TensorType, 2) => Message::Shape,
+            (Message::Shape, 1) => Message::Dimension,
+            (Message::Tensor, 13) => Message::Entry,
+            (Message::Tensor, 1 | 5 | 7 | 11) | (Message::Attribute, 8) | (Message::Sparse, 3) => {
+                return Inside::Numbers;
+            }
+            (Message::Entry, 1 | 2) => return Inside::Text,
+            _ => return Inside::Other,
+        })
+    }
+}
+
+/// Names of the files that the tensors of the graph in `path` lie in, as it gives them: relative to its own folder.
+///
+/// # Errors
+/// In words: it cannot be read, is no ONNX file, or a name leads out of that folder.
+pub fn outside(path: &Path) -> Result<BTreeSet<String>, String> {
+    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let length = file
+        .metadata()
+        .map_err(|error| format!("cannot be read: {error}"))?
+        .len();
+    let mut walk = Walk {
+        file: BufReader::new(file),
+        at: 0,
+        names: BTreeSet::new(),
+    };
+    walk.message(Message::Model, length, DEPTH_MAX)
+        .map_err(|why| {
+            format!(
+                "expected an ONNX graph, found {length} bytes that are none: at {}, {why}",
+                walk.at
+            )
+        })?;
+    let leaves = |name: &&String| {
+        let mut parts = Path::new(name.as_str()).components().peekable();
+        parts.peek().is_none() || !parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    match walk.names.iter().find(leaves) {
+        Some(name) => Err(format!(
+            "expected weights in this folder, found them in \"{}\"",
+            name.escape_debug()
+        )),
+        None => Ok(walk.names),
+    }
+}
+
+struct Walk {
+    file: BufReader<File>,
+    /// Bytes that lie behind.
+    at: u64,
+    names: BTreeSet<String>,
+}
+
+impl Walk {
+    /// A message that ends at byte `end`.
+    fn message(&mut self, message: Message, end: u64, depth: usize) -> Result<(), String> {
+        let depth = depth
+            .checked_sub(1)
+            .ok_or("messages are nested too deeply")?;
+        let (mut key, mut value) = (String::new(), String::new());
+        while self.at < end {
+            let tag = self.number(end)?;
+            let length = match tag & 7 {
+                0 => {
+                    self.number(end)?;
+                    continue;
+                }
+                1 => 8,
+                2 => self.number(end)?,
+                5 => 4,
+                other => return Err(format!("a field of wire type {other}")),
+            };
+            // Before anything is allocated for it or skipped.
+            if length > end - self.at {
+                return Err(format!(
+                    "a field of {length} bytes where {} are left",
+                    end - self.at
+                ));
+            }
+            let field_end = self.at + length;
+            match message.field(tag >> 3) {
+                Inside::Message(inner) if tag & 7 == 2 => self.message(inner, field_end, depth)?,
+                Inside::Numbers if tag & 7 == 2 => {
+                    while self.at < field_end {
+                        self.number(field_end)?;
+                    }
+                }
+                Inside::Text if tag & 7 == 2 => {
+                    let text = self.text(length)?;
+                    if tag >> 3 == 1 {
+                        key = text;
+                    } else {
+                        value = text;
+                    }
+                }
+                _ => self.skip(length)?,
+            }
+        }
+        if key == "location" {
+            self.names.insert(value);
+        }
+        Ok(())
+    }
+
+    /// A number in the base of 128, the least significant part first.
+    fn number(&mut self, end: u64) -> Result<u64, String> {
+        let mut value = 0_u64;
+        for part in 0..VARINT_BYTES_MAX {
+            if self.at >= end {
+                return Err("a number that is cut".into());
+            }
+            let mut byte = [0_u8];
+            self.file
+                .read_exact(&mut byte)
+                .map_err(|error| error.to_string())?;
+            self.at += 1;
+            // The tenth has one bit; what is beyond is lost, as everywhere.
+            value |= u64::from(byte[0] & 127) << (7 * part);
+            if byte[0] < 128 {
+                return Ok(value);
+            }
+        }
+        Err("a number that goes on for more than ten bytes".into())
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<(), String> {
+        let way = i64::try_from(bytes).map_err(|error| error.to_string())?;
+        self.file
+            .seek_relative(way)
+            .map_err(|error| error.to_string())?;
+        self.at += bytes;
+        Ok(())
+    }
+
+    fn text(&mut self, bytes: u64) -> Result<String, String> {
+        if bytes > NAME_BYTES_MAX {
+            return Err(format!("a file's name of {bytes} bytes"));
+        }
+        let mut text = vec![0; bytes as usize];
+        self.file
+            .read_exact(&mut text)
+            .map_err(|error| error.to_string())?;
+        self.at += bytes;
+        String::from_utf8(text).map_err(|error| error.to_string())
+    }
+}
+
+/// Feeds `hash` with the graph in `path` and with the files its weights are in: another weight is another graph.
+///
+/// # Errors
+/// One of them cannot be read, or the graph is none.
+pub fn digest(path: &Path, hash: &mut Sha256) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let beside = outside(path).map_err(io::Error::other)?;
+    let mut piece = vec![0; 1 << 20];
+    let files = std::iter::once(path.to_owned()).chain(beside.iter().map(|name| folder.join(name)));
+    for path in files {
+        let mut file = File::open(path)?;
+        loop {
+            match file.read(&mut piece)? {
+                0 => break,
+                length => hash.update(piece.get(..length).unwrap_or_default()),
+            }
+        }
+    }
+    Ok(())
+}
