@@ -83,13 +83,13 @@ impl CpuEngine {
         options: CpuOptions,
     ) -> Result<CpuEngine, EngineFault> {
         let fault = |text: String| EngineFault(format!("{}: {text}", path.display()));
-        let (bytes, beside) = read_whole(path, options.file_bytes_max).map_err(fault)?;
+        let (loader, bytes) = read_whole(path, options.file_bytes_max).map_err(fault)?;
         // A graph is a program written by somebody else. rten promises memory safety for a bad one, not the absence
         // of panics; at load, where nothing moves yet, a panic must become a message. Not so in `run`: a graph that
         // panics after it passed the same shapes here is a broken invariant, and the death of the inference thread
         // has a defined reaction (the chunk runs out, the robot holds).
         let loaded = catch_unwind(AssertUnwindSafe(|| {
-            CpuEngine::build(bytes, beside, spec, options)
+            CpuEngine::build(loader, bytes, spec, options)
         }));
         match loaded {
             Ok(result) => result.map_err(fault),
@@ -100,18 +100,14 @@ impl CpuEngine {
     }
 
     fn build(
+        mut loader: ModelOptions,
         bytes: Vec<u8>,
-        beside: Vec<(String, Vec<u8>)>,
         spec: &StageSpec,
         options: CpuOptions,
     ) -> Result<CpuEngine, String> {
         let length = bytes.len();
-        let mut loader = ModelOptions::with_all_ops();
-        loader.prepack_weights(true);
-        for (name, weights) in beside {
-            loader.external_data(&name, weights);
-        }
         let model = loader
+            .prepack_weights(true)
             .load(bytes)
             .map_err(|error| {
                 format!("expected a whole ONNX file, found {length} bytes that cannot be read (truncated, or not ONNX): {error}")
@@ -189,16 +185,16 @@ impl Engine for CpuEngine {
     }
 }
 
-/// A graph's bytes, and those of the files its weights are in by the names it gives, each if it is no larger than that.
-fn read_whole(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>), String> {
+/// A graph's bytes, and a loader that has those of the files its weights are in; each file if it is no larger than that.
+fn read_whole(path: &Path, bytes_max: u64) -> Result<(ModelOptions, Vec<u8>), String> {
     let bytes = read_capped(path, bytes_max)?;
-    let read = |name: String| {
+    let mut loader = ModelOptions::with_all_ops();
+    for name in onnx::outside(path)? {
         let weights = read_capped(&path.with_file_name(&name), bytes_max);
         let weights = weights.map_err(|why| format!("weights in {name}: {why}"))?;
-        Ok((name, weights))
-    };
-    let beside = onnx::outside(path)?.into_iter().map(read);
-    Ok((bytes, beside.collect::<Result<_, String>>()?))
+        loader.external_data(&name, weights);
+    }
+    Ok((loader, bytes))
 }
 
 /// A file's bytes, if it is no larger than that.
@@ -230,11 +226,7 @@ pub(super) fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String
 /// # Errors
 /// In words: no graph, or a tensor without a fixed shape or of a type that no stage has.
 pub fn tensors_of(path: &Path) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), String> {
-    let (bytes, beside) = read_whole(path, FILE_BYTES_MAX)?;
-    let mut loader = ModelOptions::with_all_ops();
-    for (name, weights) in beside {
-        loader.external_data(&name, weights);
-    }
+    let (loader, bytes) = read_whole(path, FILE_BYTES_MAX)?;
     let model = loader
         .load(bytes)
         .map_err(|error| format!("expected an ONNX graph: {error}"))?;

@@ -57,6 +57,10 @@ pub struct Parity {
     pub missed: Vec<Problem>,
 }
 
+/// A joint that ranges less in the reference is judged as if it ranged so far: a milliradian or a millimetre. Less is what
+/// arithmetic leaves of standing still.
+const RANGE_MIN: f32 = 1e-3;
+
 /// How far one joint's targets are from the reference.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JointError {
@@ -89,7 +93,7 @@ impl Columns<'_> {
         let low = column().fold(f32::INFINITY, f32::min);
         let high = column().fold(f32::NEG_INFINITY, f32::max);
         if high > low {
-            high - low
+            (high - low).max(RANGE_MIN)
         } else {
             self.trained_range.get(at).copied().unwrap_or(f32::NAN)
         }
@@ -368,6 +372,15 @@ mod tests {
         found[1] += 0.019;
         check(reference, found, &[]);
         found[1] += 0.002;
+        check(reference, found, &[ERROR]);
+    }
+    #[test]
+    fn what_arithmetic_leaves_of_standing_still_is_no_range() {
+        let reference = [1.0, 0.500_001, 1.0, 0.5, -0.5, 0.5, 0.0, 0.5];
+        let mut found = reference;
+        found[1] += 0.000_009;
+        check(reference, found, &[]);
+        found[1] += 0.000_003;
         check(reference, found, &[ERROR]);
     }
     #[test]

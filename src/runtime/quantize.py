@@ -2,8 +2,8 @@
 """Explicit Q/DQ graphs of a staged bundle, block by block, each proven on the bundle's own fixture before it stays.
 
 Started by `tendon policy quantize`, with one argument of JSON: bundle, out, tendon (the program), calibration (the inputs of
-every run of every stage, safetensors), prove_on (a recording or null), cosine_min, rad_max, m_max, fraction_max. Needs onnx,
-onnxruntime, numpy, safetensors.
+every run of every stage, safetensors), prove_on (a recording or null), cosine_min, rad_max, m_max, fraction_max, load_max (part of a joint's range in the
+fixture beyond which a bundle does not load). Needs onnx, onnxruntime, numpy, safetensors.
 
 Settings are those that TensorRT 10.3 to 11 and ONNX Runtime both take: signed 8 bits, symmetric, zero-point 0; weights per channel,
 activations per tensor; bias in floats; no output of a MatMul, Conv or Gemm is quantised; opset as the graph has it. Whatever misses
@@ -129,7 +129,7 @@ LIMITS = {"rad": wanted["rad_max"], "m": wanted["m_max"], "fraction": wanted["fr
 def badness(parity):
     """Above 1 it misses the gate."""
     errors = [joint["error_max"] / LIMITS[joint["unit"]] for joint in parity["joints"]]
-    return max([(1 - parity["cosine"]) / (1 - wanted["cosine_min"]), *errors])
+    return max([(1 - parity["cosine"]) / (1 - wanted["cosine_min"]), parity["error_fraction"] / wanted["load_max"], *errors])
 
 
 def told(parity):

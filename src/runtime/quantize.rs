@@ -3,6 +3,7 @@
 //! here, block by block, on the bundle's fixture.
 
 use crate::config::problem::Problem;
+use crate::policy::parity::ERROR_FRACTION_MAX;
 use crate::policy::staged::Staged;
 use crate::policy::staged::bundle::is_staged;
 use crate::runtime::engines::cpu_engine;
@@ -86,6 +87,7 @@ pub fn quantize(
     let wanted = json!({
         "bundle": dir, "out": out, "tendon": program, "calibration": calibration, "prove_on": on.prove,
         "cosine_min": gate.cosine_min, "rad_max": gate.rad_max, "m_max": gate.m_max, "fraction_max": gate.fraction_max,
+        "load_max": ERROR_FRACTION_MAX,
     });
     let done = Command::new(python)
         .arg("-c")

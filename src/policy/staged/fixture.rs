@@ -8,6 +8,7 @@
 
 use crate::config::problem::Problem;
 use crate::policy::folder::{Folder, SIDE_FILE_BYTES_MAX};
+use crate::policy::manifest::ParityFile;
 use crate::policy::parity::{Columns, Parity};
 use crate::policy::staged::recording::BYTES_MAX;
 use crate::policy::staged::{Observation, Staged};
@@ -309,7 +310,11 @@ impl Fixture {
             units,
             trained_range: &trained_range,
         };
-        let bounds = staged.file.parity.clone();
+        let bounds = ParityFile {
+            frames: self.frames,
+            file: self.name.clone(),
+            ..staged.file.parity.clone()
+        };
         Ok(Parity::judge(&bounds, &columns, &self.actions, &found))
     }
 }
