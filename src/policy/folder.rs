@@ -221,6 +221,22 @@ pub fn hash(bytes: &[u8]) -> Hash {
     Sha256::digest(bytes).into()
 }
 
+/// SHA-256 of a file, which may not fit the memory.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash_file(path: &Path) -> std::io::Result<Hash> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(digest.finalize().into()),
+            read => digest.update(part.get(..read).unwrap_or_default()),
+        }
+    }
+}
+
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

@@ -7,11 +7,10 @@
 //! has torch (`engines/families/record_fixture.py`): one recorded here would only prove that a graph equals itself.
 
 use crate::config::problem::Problem;
-use crate::policy::folder::{hash, hex};
+use crate::policy::parts::Parts;
 use crate::policy::tensors::TensorFile;
 use crate::ports::TensorSpec;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What the folder does not say.
@@ -234,17 +233,14 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
         Some(path) => bytes(path)?,
         None => serde_json::to_vec(&json!({"sentences": vec![""; frames]})).unwrap_or_default(),
     };
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    files.insert("policy.onnx".into(), bytes(&request.onnx)?);
-    files.insert("parity.safetensors".into(), bytes(&request.fixture)?);
-    files.insert("parity.json".into(), sentences);
+    let mut parts = Parts::default();
+    parts.graph("policy.onnx", &request.onnx)?;
+    parts.made("parity.safetensors", bytes(&request.fixture)?);
+    parts.made("parity.json", sentences);
     for name in [&before.state_file, &after.state_file] {
-        files.insert(name.clone(), bytes(&request.folder.join(name))?);
+        parts.made(name.clone(), bytes(&request.folder.join(name))?);
     }
-    let sha256: BTreeMap<&String, String> = files
-        .iter()
-        .map(|(name, bytes)| (name, hex(&hash(bytes))))
-        .collect();
+    let sha256 = parts.sha256()?;
     let name = request
         .folder
         .file_name()
@@ -263,34 +259,7 @@ pub fn lerobot(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
             "sha256": sha256,
         }
     });
-    files.insert(
-        "manifest.json".into(),
-        serde_json::to_vec_pretty(&manifest).unwrap_or_default(),
-    );
-    write(out, &files)
-}
-
-/// Writes a bundle's files; half of one would pass for a whole one.
-pub(crate) fn write(out: &Path, files: &BTreeMap<String, Vec<u8>>) -> Fallible<()> {
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(out)?;
-        for (name, bytes) in files {
-            let path = out.join(name);
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            std::fs::write(path, bytes)?;
-        }
-        Ok(())
-    };
-    write().map_err(|error| {
-        let _ = std::fs::remove_dir_all(out);
-        Problem::one(
-            out.display().to_string(),
-            "a folder that can be written",
-            error.to_string(),
-        )
-    })
+    parts.write(out, &manifest)
 }
 
 pub(crate) fn put(object: &mut Value, key: &str, value: Value) {

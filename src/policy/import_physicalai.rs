@@ -9,15 +9,14 @@
 //! actions a second, the size of a camera whose picture is resized, and the fixture.
 
 use crate::config::problem::Problem;
-use crate::policy::folder::{hash, hex};
 use crate::policy::import::{
     Fallible, JointUnit, Probe, bytes, check_joints, conversions, frames_of, names, put, read_json,
-    text, whole_numbers, write,
+    text, whole_numbers,
 };
 use crate::policy::import_package::{Component, Resize, Statistics, components, plain};
+use crate::policy::parts::Parts;
 use crate::ports::{Dtype, TensorSpec};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a package does not say.
@@ -128,7 +127,6 @@ pub fn package(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
     )?;
     let used = after.steps_max.unwrap_or(horizon).min(horizon);
 
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut cameras = Vec::new();
     let mut feeds = Map::new();
     let mut state = None;
@@ -207,33 +205,30 @@ pub fn package(request: &Request, out: &Path, probe: &Probe<'_>) -> Fallible<()>
         "parity",
         json!({"file": "parity.safetensors", "sentences": "parity.json", "frames": frames, "cosine_min": 0.999, "error_max_fraction": 0.01}),
     );
-    files.insert("parity.safetensors".into(), bytes(&request.fixture)?);
+    let mut parts = Parts::default();
+    parts.made("parity.safetensors", bytes(&request.fixture)?);
     let sentences = json!({"sentences": vec![""; frames]});
-    files.insert(
-        "parity.json".into(),
+    parts.made(
+        "parity.json",
         serde_json::to_vec(&sentences).unwrap_or_default(),
     );
     for statistics in before.statistics.iter().chain(&after.statistics) {
-        files.insert(statistics.name.clone(), statistics.bytes.clone());
+        parts.made(statistics.name.clone(), statistics.bytes.clone());
     }
     for name in artifacts(&model)? {
-        let content = bytes(&request.folder.join(&name))?;
-        files.insert(name, content);
+        let path = request.folder.join(&name);
+        if name == onnx {
+            parts.graph(&name, &path)?;
+        } else {
+            parts.copied(name, path);
+        }
     }
-    let sha256: BTreeMap<&String, String> = files
-        .iter()
-        .map(|(name, bytes)| (name, hex(&hash(bytes))))
-        .collect();
-    put(&mut tendon, "sha256", json!(sha256));
+    put(&mut tendon, "sha256", json!(parts.sha256()?));
     put(&mut root, "tendon", tendon);
     if root.pointer("/policy/name").is_none() {
         put(&mut root, "policy", json!({"name": "policy"}));
     }
-    files.insert(
-        "manifest.json".into(),
-        serde_json::to_vec_pretty(&root).unwrap_or_default(),
-    );
-    write(out, &files)
+    parts.write(out, &root)
 }
 
 /// A runner that calls the graph once, and leaves the chunk to whoever follows it.

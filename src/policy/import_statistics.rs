@@ -7,14 +7,11 @@
 //! asked for.
 
 use crate::config::problem::Problem;
-use crate::policy::folder::{Hash, hash, hex};
 use crate::policy::normalise::{Convention, Mode};
+use crate::policy::parts::Parts;
 use crate::policy::staged::manifest::StatsFile;
 use crate::policy::staged::stats::of_bytes;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Whose file it is.
@@ -264,7 +261,7 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
             error.to_string(),
         )
     };
-    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut parts = Parts::default();
     for entry in std::fs::read_dir(&request.draft).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
         let name = path
@@ -279,46 +276,13 @@ pub fn import(request: &Request, out: &Path) -> Fallible<()> {
                     name,
                 ));
             }
-            files.insert(name, path);
+            parts.copied(name, path);
         }
     }
-    let mut hashes = BTreeMap::from([(meant.file.to_owned(), hex(&hash(&bytes)))]);
-    let mut write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(out)?;
-        for (name, path) in &files {
-            std::fs::copy(path, out.join(name))?;
-            // Of the copy: that is what will be loaded.
-            hashes.insert(name.clone(), hex(&hash_file(&out.join(name))?));
-        }
-        std::fs::write(out.join(meant.file), &bytes)?;
-        if let Some(tendon) = manifest.get_mut("tendon").and_then(Value::as_object_mut) {
-            tendon.insert("sha256".into(), json!(hashes));
-        }
-        std::fs::write(
-            out.join("manifest.json"),
-            serde_json::to_vec_pretty(&manifest)?,
-        )
-    };
-    write().map_err(|error| {
-        // Half a bundle would pass for one. That it did not exist was seen above.
-        let _ = std::fs::remove_dir_all(out);
-        Problem::one(
-            out.display().to_string(),
-            "a folder that can be written",
-            error.to_string(),
-        )
-    })
-}
-
-/// A graph's weights may not fit the memory.
-fn hash_file(path: &Path) -> std::io::Result<Hash> {
-    let mut file = std::fs::File::open(path)?;
-    let mut digest = Sha256::new();
-    let mut part = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut part)? {
-            0 => return Ok(digest.finalize().into()),
-            read => digest.update(part.get(..read).unwrap_or_default()),
-        }
+    parts.made(meant.file, bytes);
+    let sha256 = parts.sha256()?;
+    if let Some(tendon) = manifest.get_mut("tendon").and_then(Value::as_object_mut) {
+        tendon.insert("sha256".into(), json!(sha256));
     }
+    parts.write(out, &manifest)
 }

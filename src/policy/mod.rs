@@ -32,6 +32,7 @@ pub mod manifest;
 pub mod means;
 pub mod normalise;
 pub mod parity;
+mod parts;
 pub mod picture;
 pub mod pilot;
 pub mod prompt;

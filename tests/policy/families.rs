@@ -2,6 +2,7 @@
 //! Every family's bundle loads, and gives the chunk that the reference gave (`engines/families/make.py`).
 
 use crate::fixture::cpu;
+use crate::weights::moved_out;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tendon::engine::cpu::tensors_of;
@@ -254,6 +255,17 @@ fn a_lerobot_folder_becomes_a_bundle() {
     let policy = Staged::load(&out, LoadOptions::default(), &cpu).expect("it holds its fixture");
     println!("imported: {}", policy.parity());
     assert!(policy.parity().error_fraction < 1e-4, "{}", policy.parity());
+
+    // As large as a whole ACT is in part, its weights beside the graph.
+    let large = moved_out(70 << 20, "act.onnx.data");
+    let beside = Request {
+        onnx: large.path().join("act.onnx"),
+        ..request.clone()
+    };
+    let out = dir.path().join("large");
+    lerobot(&beside, &out, &tensors_of).expect("a bundle");
+    assert!(out.join("act.onnx.data").is_file());
+    Staged::load(&out, LoadOptions::default(), &cpu).expect("it holds its fixture");
 
     let refuse = |request: &Request, words: &[&str]| {
         let other = dir.path().join("other");

@@ -17,7 +17,7 @@ use tendon::policy::staged::Staged;
 use tendon::policy::staged::bundle::Opened;
 
 /// ACT's bundle, its weights in `act.onnx.data` beside the graph, behind `gap` bytes of nothing.
-fn moved_out(gap: u64, location: &str) -> tempfile::TempDir {
+pub fn moved_out(gap: u64, location: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families/act");
     for entry in std::fs::read_dir(from).expect("the family's bundle") {
