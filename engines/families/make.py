@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the small bundles of tests/families: every family at a reduced width, with random but fixed weights.
 
-Run: python engines/families/make.py [NAME ...]     (torch, onnx, scipy, lerobot 0.4.4, diffusers, Pillow, tokenizers)
+Run: python engines/families/make.py [NAME ...]     (Python 3.12: lerobot[pi,smolvla] 0.6.1, onnx, diffusers, Pillow, tokenizers)
 """
 
 import sys
