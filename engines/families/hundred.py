@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hundred observations that everybody can make: numbers of a congruential generator, seeded by the observation's index.
+"""A hundred observations that everybody can make: numbers of a congruential generator, seeded by the observation's index. A
+camera that may be missing is so in every third.
 
 `make.py` runs LeRobot's own preprocessor, model and postprocessor on them and keeps what it answered in tests/lerobot;
 `tests/policy/lerobot.rs` makes the same observations, runs the bundle and compares. With CHECK set in the environment nothing
@@ -43,6 +44,9 @@ class Seen:
         dice = Dice(index)
         self.is_new = index % EPISODE == 0
         self.pictures = [dice.picture(*camera["source_size"]) for camera in tendon["cameras"]]
+        for at, camera in enumerate(tendon["cameras"]):
+            if "missing" in camera and (index + at) % 3 == 0:
+                self.pictures[at] = None
         joints = len(tendon["state"]["names"])
         self.state = np.array([dice.unit() * 2 - 1 for _ in range(joints)]).astype(np.float32)
         drawn = [dice.unit() if unit else sum(dice.unit() for _ in range(12)) - 6 for _ in range(noise)]

@@ -136,7 +136,8 @@ def diffusion():
     inputs, outputs = features(["front"], size, n)
     config = DiffusionConfig(input_features=inputs, output_features=outputs, n_obs_steps=2, horizon=8, n_action_steps=4, crop_shape=(26, 36), crop_is_random=False,
                              pretrained_backbone_weights=None, use_group_norm=True, spatial_softmax_num_keypoints=8, down_dims=(8, 16), kernel_size=3, n_groups=4,
-                             diffusion_step_embed_dim=16, noise_scheduler_type="DDIM", num_train_timesteps=100, num_inference_steps=10, drop_n_last_frames=1, device="cpu")
+                             diffusion_step_embed_dim=16, noise_scheduler_type="DDIM", num_train_timesteps=100, num_inference_steps=10, drop_n_last_frames=1, device="cpu",
+                             use_separate_rgb_encoder_per_camera=False)
     policy = vivid(DiffusionPolicy(config), 1.3)
     table = stats(rng, ["front"], n)
     pre, post = make_pre_post_processors(config, dataset_stats=table)
@@ -252,7 +253,8 @@ def vqbet():
     inputs, outputs = features(["front"], size, n)
     config = VQBeTConfig(input_features=inputs, output_features=outputs, n_obs_steps=past, n_action_pred_token=2, action_chunk_size=chunk, crop_shape=(26, 36),
                          crop_is_random=False, spatial_softmax_num_keypoints=8, vqvae_n_embed=8, vqvae_embedding_dim=16, vqvae_enc_hidden_dim=16, gpt_block_size=40,
-                         gpt_input_dim=32, gpt_output_dim=32, gpt_n_layer=2, gpt_n_head=2, gpt_hidden_dim=32, device="cpu")
+                         gpt_input_dim=32, gpt_output_dim=32, gpt_n_layer=2, gpt_n_head=2, gpt_hidden_dim=32, device="cpu",
+                         pretrained_backbone_weights=None, use_group_norm=True)
     policy = vivid(VQBeTPolicy(config), 1.3)
     model = policy.vqbet
     head = model.action_head
@@ -338,7 +340,8 @@ def smolvla():
     from lerobot.policies.smolvla import modeling_smolvla, smolvlm_with_expert
     from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
     from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy, make_att_2d_masks
-    from transformers import SmolVLMConfig
+    from transformers import DynamicCache, SmolVLMConfig
+    from transformers.models.smolvlm import modeling_smolvlm
 
     from mini import bpe_tokenizer
     from token_families import CORPUS
@@ -378,8 +381,8 @@ def smolvla():
             embs, pads, att = self.model.embed_prefix([top, wrist], [seen, seen], ids, mask > 0, state=state)
             mask2d = make_att_2d_masks(pads, att)
             position = torch.cumsum(pads, dim=1) - 1
-            _, kv = self.model.vlm_with_expert.forward(attention_mask=mask2d, position_ids=position, past_key_values=None, inputs_embeds=[embs, None], use_cache=True, fill_kv_cache=True)
-            flat = [t for i in range(layers) for t in (kv[i]["key_states"], kv[i]["value_states"])]
+            _, kv = self.model.vlm_with_expert.forward(attention_mask=mask2d, position_ids=position, past_key_values=None, inputs_embeds=[embs, None], use_cache=True)
+            flat = [t for keys, values, *_ in kv for t in (keys, values)]
             return (pads.to(torch.int32), *flat)
 
     class Expert(nn.Module):
@@ -388,23 +391,23 @@ def smolvla():
             self.model = model
 
         def forward(self, pads, x, t, *flat):
-            kv = {i: {"key_states": flat[2 * i], "value_states": flat[2 * i + 1]} for i in range(layers)}
+            kv = DynamicCache(tuple((flat[2 * i], flat[2 * i + 1], None) for i in range(layers)))
             return self.model.denoise_step(prefix_pad_masks=pads > 0, past_key_values=kv, x_t=x, timestep=t)
 
     half = {"scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3}
     ops = [{"op": "resize", "width": side, "height": side, "fit": "pad_left_top", "filter": "bilinear", "library": "torch", "bytes": False}]
     b.tendon["cameras"] = [{"role": c, "source_size": list(size), "ops": ops, "levels": [half]} for c in cameras]
-    b.tendon["loop"] = {"kind": "flow", "velocity": "expert.v_t", "flow": {"t_start": 1.0, "t_end": 0.0, "steps": 10, "time": {"kind": "f32"}}}
+    b.tendon["loop"] = {"kind": "flow", "velocity": "expert.v_t", "flow": {"t_start": 1.0, "t_end": 0.0, "steps": 10, "time": {"kind": "f32"}, "grid": "exact"}}
     b.tendon["decoder"] = {"kind": "sample", "width": 32}
-    b.tendon["text"] = {"kind": "prompt", "tokenizer": "tokenizer.json", "template": "{task}\n", "max_len": 24}
+    b.tendon["text"] = {"kind": "prompt", "tokenizer": "tokenizer.json", "clean": [{"op": "end_with", "text": "\n"}], "max_len": 24}
     from safetensors.numpy import save_file
     table = stats(rng, cameras, n)
     save_file({f"{k}.{s}": v.numpy() for k, t in table.items() if "image" not in k for s, v in t.items()}, b.dir / "stats.safetensors")
     b.tendon["state"] = vector("stats.safetensors", "observation.state", "mean_std")
     b.tendon["action"] = vector("stats.safetensors", "action", "mean_std", horizon=horizon, period_ms=33.0, first_step_ms=0.0)
     # All pictures have the full size, so what the places of their patches add is the same for each: it is taken from transformers' own
-    # embedding as a constant. (Its places are not simply 0, 1, 2, ...: a rounding in them puts the second patch on the first's.) As
-    # worked out there, it is a chain of comparisons that one runtime reads as floats.
+    # embedding as a constant. (Before transformers 5 its places were not simply 0, 1, 2, ...: a rounding put the second patch on the
+    # first's.) As worked out there, it is a chain of comparisons that one runtime reads as floats.
     eyes = model.vlm_with_expert.get_vlm_model().vision_model.embeddings
     worked_out = eyes.forward
     with torch.no_grad():
@@ -412,6 +415,8 @@ def smolvla():
         patches = eyes.patch_embedding(blank).flatten(2).transpose(1, 2)
         placed = worked_out(blank, torch.ones(1, side // 16, side // 16, dtype=torch.bool)) - patches
     eyes.forward = lambda pixel_values, patch_attention_mask: eyes.patch_embedding(pixel_values).flatten(2).transpose(1, 2) + placed
+    # For the same reason no patch is hidden from another.
+    hide, modeling_smolvlm.create_bidirectional_mask = modeling_smolvlm.create_bidirectional_mask, lambda **_: None
     image = torch.zeros(1, 3, side, side)
     ids = torch.ones(1, 24, dtype=torch.int64)
     with for_onnx(modeling_smolvla):
@@ -423,7 +428,7 @@ def smolvla():
     expert.update({name: (tensor, f"prefix.{name}") for name, tensor in zip(names, flat)})
     with for_onnx(modeling_smolvla):
         b.stage("expert", Expert(), expert, ["v_t"])
-    eyes.forward = worked_out
+    eyes.forward, modeling_smolvlm.create_bidirectional_mask = worked_out, hide
     sentences = ["open the drawer", "open the drawer", "put the blue block in the bowl"]
     pics = {c: [noise_picture(rng) for _ in sentences] for c in cameras}
     states = rng.uniform(-1, 1, (len(sentences), n)).astype(np.float32)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the small bundles of tests/families: every family at a reduced width, with random but fixed weights.
 
-Run: python engines/families/make.py [NAME ...]     (torch, onnx, scipy, lerobot 0.4.4, diffusers, Pillow, tokenizers)
+Run: python engines/families/make.py [NAME ...]     (Python 3.12: lerobot[pi,smolvla] 0.6.1, onnx, diffusers, Pillow, tokenizers)
 """
 
 import sys
@@ -10,6 +10,7 @@ sys.path.insert(0, __file__.rsplit("/", 1)[0])
 
 import flow_families  # noqa: E402
 import lerobot_families  # noqa: E402
+import lerobot_pi  # noqa: E402
 import other_families  # noqa: E402
 import token_families  # noqa: E402
 
@@ -25,7 +26,10 @@ ALL = {
     "openvla_oft": token_families.oft,
     "pi0": flow_families.pi0,
     "pi05": flow_families.pi05,
+    "pi05_lerobot": lerobot_pi.pi05,
     "pi0_fast": token_families.pi0_fast,
+    "pi0_fast_lerobot": lerobot_pi.pi0_fast,
+    "pi0_lerobot": lerobot_pi.pi0,
     "planner": token_families.planner,
     "rt1": other_families.rt1,
     "rt2": token_families.rt2,

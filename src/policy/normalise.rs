@@ -3,7 +3,7 @@
 //!
 //! | convention | source |
 //! |---|---|
-//! | `lerobot` | huggingface/lerobot 0.4.4 `processor/normalize_processor.py` |
+//! | `lerobot` | huggingface/lerobot 0.4.4 and 0.6.1 `processor/normalize_processor.py` |
 //! | `openpi` | Physical-Intelligence/openpi@15a9616a `transforms.py` |
 //! | `rlds` | OpenVLA, OpenVLA-OFT, Octo: `prismatic/vla/datasets/rlds`, `modeling_prismatic.py`, `octo_model.py` |
 //! | `groot` | NVIDIA/Isaac-GR00T `gr00t/data/transform/state_action.py` |

@@ -33,6 +33,11 @@ pub enum Clean {
         /// What stands there afterwards.
         to: String,
     },
+    /// This text at the end, added where it is not (the new line of LeRobot's pi0 and SmolVLA).
+    EndWith {
+        /// What stands at the end.
+        text: String,
+    },
     /// No ASCII punctuation.
     DropPunctuation,
     /// As Python writes a list of one string: `['pick it up']`, and in double quotes if it has a single one (GR00T N1.5).
@@ -49,7 +54,7 @@ pub struct StateDigits {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// LeRobot pads the state with zeros to 32 numbers before it writes them, openpi does not: other prompts.
+    /// LeRobot up to 0.4 pads the state with zeros to 32 numbers before it writes them; openpi and later LeRobots do not.
     #[serde(default)]
     pub pad_to: Option<usize>,
 }
@@ -222,6 +227,8 @@ impl Prompt {
                 Clean::Lower => task.to_lowercase(),
                 Clean::Strip => task.trim().to_owned(),
                 Clean::Replace { from, to } => task.replace(from.as_str(), to),
+                Clean::EndWith { text } if task.ends_with(text.as_str()) => task,
+                Clean::EndWith { text } => task + text,
                 Clean::DropPunctuation => {
                     task.retain(|char| !char.is_ascii_punctuation());
                     task

@@ -275,6 +275,10 @@ fn rt2s_malformed_answers_are_refused_whole() {
 }
 
 fn fast(id_from: Option<i64>) -> Fast {
+    fast_after(Vec::new(), id_from)
+}
+
+fn fast_after(opening: Vec<i32>, id_from: Option<i64>) -> Fast {
     let golden = &GOLDEN["fast"];
     let file = FastFile {
         tokenizer: "fast.json".into(),
@@ -283,6 +287,7 @@ fn fast(id_from: Option<i64>) -> Fast {
         horizon: 10,
         dim: 7,
         id_from,
+        opening,
     };
     Fast::new(file, golden["tokenizer"].to_string().as_bytes()).expect("a tokenizer")
 }
@@ -318,6 +323,38 @@ fn fast_reads_what_the_published_algorithm_reads() {
         })
         .collect();
     near(&back, &[1.0, 2.0, 3.0, 4.0], 1e-5);
+}
+
+/// LeRobot's answers begin with `Action: `; one that does not is something else.
+#[test]
+fn fast_takes_the_opening_away_and_refuses_another() {
+    let ids = whole(&GOLDEN["fast"]["rows"][0]["ids"]);
+    let mut bare = vec![0.0; 70];
+    fast(None).read(&ids, &mut bare).expect("a chunk");
+    let mut reader = fast_after(vec![9_001, 9_002], None);
+    let mut chunk = vec![7.0; 70];
+    let opened: Vec<i32> = [9_001, 9_002].into_iter().chain(ids.clone()).collect();
+    reader.read(&opened, &mut chunk).expect("a chunk");
+    assert_eq!(chunk, bare);
+    assert!(matches!(
+        reader.read(&ids, &mut chunk),
+        Err(Invalid::Token {
+            at: 0,
+            low: 9_001,
+            high: 9_001,
+            ..
+        })
+    ));
+    assert!(matches!(
+        reader.read(&opened[..1], &mut chunk),
+        Err(Invalid::Count { found: 0, .. })
+    ));
+    // It stands at the beginning only.
+    let twice: Vec<i32> = [9_001, 9_002].into_iter().chain(opened).collect();
+    assert!(matches!(
+        reader.read(&twice, &mut chunk),
+        Err(Invalid::Token { at: 2, .. })
+    ));
 }
 
 /// The reference answers zeros, the middle of the joints' range; LeRobot pads or cuts.

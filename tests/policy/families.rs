@@ -25,7 +25,7 @@ pub fn folder(family: &str) -> PathBuf {
 }
 
 /// Family, stages, and whether what goes from stage to stage is handed on without a copy.
-const FAMILIES: [(&str, usize, bool); 17] = [
+const FAMILIES: [(&str, usize, bool); 20] = [
     ("act", 1, true),
     ("bcz", 1, true),
     ("clip", 3, true),
@@ -37,7 +37,10 @@ const FAMILIES: [(&str, usize, bool); 17] = [
     ("openvla_oft", 3, true),
     ("pi0", 2, true),
     ("pi05", 2, true),
+    ("pi05_lerobot", 2, true),
     ("pi0_fast", 3, true),
+    ("pi0_fast_lerobot", 2, true),
+    ("pi0_lerobot", 2, true),
     ("planner", 3, true),
     // Its ring of picture tokens is a copy by nature.
     ("rt1", 2, false),

@@ -447,6 +447,13 @@ fn ids_are_added_padded_and_refused_as_told() {
     .encode("open", &[])
     .expect("fits");
     assert_eq!(once.used, body.len() + 1);
+    // A new line at the end is added where there is none.
+    let lined = make(|file| {
+        let text = "\n".into();
+        file.clean = vec![Clean::EndWith { text }];
+    });
+    assert_eq!(lined.text("open", &[]), "open\n");
+    assert_eq!(lined.text("open\n", &[]), "open\n");
     let long = "open the drawer ".repeat(40);
     assert!(matches!(
         make(|_| ()).encode(&long, &[]),

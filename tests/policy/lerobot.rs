@@ -100,9 +100,14 @@ fn worst(family: &str, sentences: &[&str], unit: bool) -> (f64, String) {
                 false => ((0..12).map(|_| dice.unit()).sum::<f64>() - 6.0) as f32,
             })
             .collect();
+        // A camera that may be missing is so in every third observation.
         let shown: Vec<Option<&[u8]>> = pictures
             .iter()
-            .map(|picture| Some(picture.as_slice()))
+            .enumerate()
+            .map(|(at, picture)| {
+                let away = policy.file().cameras[at].missing.is_some() && (index + at) % 3 == 0;
+                (!away).then_some(picture.as_slice())
+            })
             .collect();
         let seen = Observation {
             captured_ns: index as u64 * spacing_ns.unwrap_or(0).max(1),
@@ -150,6 +155,9 @@ fn a_hundred_observations_give_what_lerobots_own_pipeline_gives() {
     for (family, sentences, unit) in [
         ("act", &[""][..], false),
         ("diffusion", &[""], false),
+        ("pi05_lerobot", &vla, false),
+        ("pi0_fast_lerobot", &vla, false),
+        ("pi0_lerobot", &vla, false),
         ("smolvla", &vla, false),
         ("vqbet", &[""], true),
     ] {

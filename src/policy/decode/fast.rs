@@ -33,6 +33,9 @@ pub struct FastFile {
     /// If the language model's ids stand for FAST's backwards from this one: 257023 for PaliGemma. Else they are FAST's.
     #[serde(default)]
     pub id_from: Option<i64>,
+    /// The language model's ids that every answer begins with and that are no action: `Action: ` of LeRobot.
+    #[serde(default)]
+    pub opening: Vec<i32>,
 }
 
 /// FAST, its tables made once.
@@ -97,7 +100,7 @@ impl Fast {
     /// The language model's tokens -> `[horizon][dim]` normalised actions. Allocates nothing.
     ///
     /// # Errors
-    /// [`Invalid`]: an id that FAST does not have, bytes that are no text, or another count of coefficients.
+    /// [`Invalid`]: another opening, an id that FAST does not have, bytes that are no text, or another count of coefficients.
     pub fn read(&mut self, ids: &[i32], chunk: &mut [f32]) -> Result<(), Invalid> {
         let values = self.file.horizon * self.file.dim;
         let count = |what, found| Invalid::Count {
@@ -108,8 +111,20 @@ impl Fast {
         if chunk.len() != values {
             return Err(count("numbers of a chunk", chunk.len()));
         }
+        for (at, due) in self.file.opening.iter().enumerate() {
+            let id = *ids.get(at).ok_or(count("coefficients of a chunk", 0))?;
+            if id != *due {
+                let due = i64::from(*due);
+                return Err(Invalid::Token {
+                    at,
+                    id: i64::from(id),
+                    low: due,
+                    high: due,
+                });
+            }
+        }
         self.bytes.clear();
-        for (at, id) in ids.iter().enumerate() {
+        for (at, id) in ids.iter().enumerate().skip(self.file.opening.len()) {
             let id = i64::from(*id);
             let own = self.file.id_from.map_or(id, |from| from - id);
             let piece = usize::try_from(own)
