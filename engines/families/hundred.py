@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from bundle import WHOLE
+
 HOME = Path(__file__).resolve().parents[2] / "tests/lerobot"
 COUNT = 100
 EPISODE = 10
@@ -55,6 +57,8 @@ class Seen:
 
 
 def hundred(bundle, answer, noise=0, unit=False, sentences=("",)):
+    if WHOLE:
+        return
     actions = []
     with torch.no_grad():
         for index in range(COUNT):

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from bundle import OUT, Bundle, noise_picture, seeded, vivid
+from bundle import OUT, WHOLE, Bundle, noise_picture, seeded, vivid
 from hundred import hundred
 
 
@@ -92,11 +92,13 @@ def act():
     from lerobot.policies.factory import make_pre_post_processors
 
     rng = seeded(1)
-    narrow([4, 6, 8, 12])
-    cameras, size, n = ["top", "wrist"], (40, 30), 6
+    size, horizon = ((640, 480), 100) if WHOLE else ((40, 30), 8)
+    widths = {} if WHOLE else dict(dim_model=32, n_heads=2, dim_feedforward=64, n_encoder_layers=2, n_decoder_layers=1, latent_dim=8)
+    if not WHOLE:
+        narrow([4, 6, 8, 12])
+    cameras, n = ["top", "wrist"], 6
     inputs, outputs = features(cameras, size, n)
-    config = ACTConfig(input_features=inputs, output_features=outputs, chunk_size=8, n_action_steps=8, dim_model=32, n_heads=2, dim_feedforward=64,
-                       n_encoder_layers=2, n_decoder_layers=1, latent_dim=8, pretrained_backbone_weights=None, device="cpu")
+    config = ACTConfig(input_features=inputs, output_features=outputs, chunk_size=horizon, n_action_steps=horizon, pretrained_backbone_weights=None, device="cpu", **widths)
     policy = vivid(ACTPolicy(config), 1.5)
     pre, post = make_pre_post_processors(config, dataset_stats=stats(rng, cameras, n))
 
@@ -108,13 +110,13 @@ def act():
                decoder={"kind": "regression", "from": "act.actions", "window": {"width": n}})
     file = save_folder(b, policy, pre, post)
     b.tendon["state"] = vector(file, "observation.state", "mean_std")
-    b.tendon["action"] = vector(file, "action", "mean_std", horizon=8, period_ms=20.0, first_step_ms=0.0)
+    b.tendon["action"] = vector(file, "action", "mean_std", horizon=horizon, period_ms=20.0, first_step_ms=0.0)
     g = Graph()
     g.policy = policy
-    b.stage("act", g, {"observation.state": (torch.zeros(1, n), "state"), "observation.images.top": (torch.zeros(1, 3, 30, 40), "camera.top"),
-                       "observation.images.wrist": (torch.zeros(1, 3, 30, 40), "camera.wrist")}, ["actions"])
+    b.stage("act", g, {"observation.state": (torch.zeros(1, n), "state"), "observation.images.top": (torch.zeros(1, 3, *size[::-1]), "camera.top"),
+                       "observation.images.wrist": (torch.zeros(1, 3, *size[::-1]), "camera.wrist")}, ["actions"])
     frames = 4
-    pics = {c: [noise_picture(rng) for _ in range(frames)] for c in cameras}
+    pics = {c: [noise_picture(rng, *size) for _ in range(frames)] for c in cameras}
     states = rng.uniform(-1, 1, (frames, n)).astype(np.float32)
     actions = []
     with torch.no_grad():
@@ -347,11 +349,16 @@ def smolvla():
     from token_families import CORPUS
 
     rng = seeded(8)
-    cameras, size, n, horizon, side = ["top", "wrist"], (40, 30), 6, 6, 64
-    text = dict(model_type="llama", hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-                vocab_size=400, max_position_embeddings=512, rms_norm_eps=1e-5, pad_token_id=0, bos_token_id=1, eos_token_id=2)
-    vision = dict(model_type="smolvlm_vision", hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=side, patch_size=16)
-    small = SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=2, image_token_id=399, tie_word_embeddings=False)
+    cameras, n = ["top", "wrist"], 6
+    # The whole one has SmolVLM2-500M's sizes, its text model cut to 16 layers as SmolVLA does.
+    size, horizon, side, layers, prompt, scale = ((640, 480), 50, 512, 16, 48, 4) if WHOLE else ((40, 30), 6, 64, 2, 24, 2)
+    text = dict(hidden_size=960, intermediate_size=2560, num_attention_heads=15, num_key_value_heads=5, head_dim=64, vocab_size=49280, rope_theta=100000.0) if WHOLE else \
+        dict(hidden_size=32, intermediate_size=48, num_attention_heads=2, num_key_value_heads=1, head_dim=16, vocab_size=400)
+    text.update(model_type="llama", num_hidden_layers=layers, max_position_embeddings=8192 if WHOLE else 512, rms_norm_eps=1e-5, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    vision = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12) if WHOLE else \
+        dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
+    vision.update(model_type="smolvlm_vision", image_size=side, patch_size=16)
+    small = SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=scale, image_token_id=399, tie_word_embeddings=False)
 
     b = Bundle("smolvla", "smolvla")
     tokenizer = bpe_tokenizer(b.dir / "tokenizer.json", CORPUS)
@@ -364,12 +371,11 @@ def smolvla():
     smolvlm_with_expert.AutoProcessor.from_pretrained = staticmethod(lambda *a, **k: FakeProcessor())
     inputs, outputs = features(cameras, size, n)
     config = SmolVLAConfig(input_features=inputs, output_features=outputs, chunk_size=horizon, n_action_steps=horizon, max_state_dim=32, max_action_dim=32,
-                           resize_imgs_with_padding=(side, side), tokenizer_max_length=24, num_steps=10, load_vlm_weights=False, num_vlm_layers=2, expert_width_multiplier=0.75,
+                           resize_imgs_with_padding=(side, side), tokenizer_max_length=prompt, num_steps=10, load_vlm_weights=False, num_vlm_layers=layers, expert_width_multiplier=0.75,
                            self_attn_every_n_layers=2, device="cpu", attention_mode="cross_attn")
     policy = SmolVLAPolicy(config).float()
     policy = vivid(policy, 1.0)
     model = policy.model
-    layers = 2
 
     class Prefix(nn.Module):
         def __init__(self):
@@ -399,7 +405,7 @@ def smolvla():
     b.tendon["cameras"] = [{"role": c, "source_size": list(size), "ops": ops, "levels": [half]} for c in cameras]
     b.tendon["loop"] = {"kind": "flow", "velocity": "expert.v_t", "flow": {"t_start": 1.0, "t_end": 0.0, "steps": 10, "time": {"kind": "f32"}, "grid": "exact"}}
     b.tendon["decoder"] = {"kind": "sample", "width": 32}
-    b.tendon["text"] = {"kind": "prompt", "tokenizer": "tokenizer.json", "clean": [{"op": "end_with", "text": "\n"}], "max_len": 24}
+    b.tendon["text"] = {"kind": "prompt", "tokenizer": "tokenizer.json", "clean": [{"op": "end_with", "text": "\n"}], "max_len": prompt}
     from safetensors.numpy import save_file
     table = stats(rng, cameras, n)
     save_file({f"{k}.{s}": v.numpy() for k, t in table.items() if "image" not in k for s, v in t.items()}, b.dir / "stats.safetensors")
@@ -418,10 +424,10 @@ def smolvla():
     # For the same reason no patch is hidden from another.
     hide, modeling_smolvlm.create_bidirectional_mask = modeling_smolvlm.create_bidirectional_mask, lambda **_: None
     image = torch.zeros(1, 3, side, side)
-    ids = torch.ones(1, 24, dtype=torch.int64)
+    ids = torch.ones(1, prompt, dtype=torch.int64)
     with for_onnx(modeling_smolvla):
         pads, *flat = b.stage("prefix", Prefix(), {"img_top": (image, "camera.top"), "img_wrist": (image, "camera.wrist"), "lang_tokens": (ids, "text.ids"),
-                                               "lang_masks": (torch.ones(1, 24, dtype=torch.int32), "text.mask"), "state": (torch.zeros(1, 32), "state")},
+                                               "lang_masks": (torch.ones(1, prompt, dtype=torch.int32), "text.mask"), "state": (torch.zeros(1, 32), "state")},
                           ["prefix_pad_masks"] + [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"])
     expert = {"prefix_pad_masks": (pads, "prefix.prefix_pad_masks"), "x_t": (torch.zeros(1, horizon, 32), "loop.x"), "t": (torch.ones(1), "loop.time")}
     names = [f"past_{kv}_{i}" for i in range(layers) for kv in "kv"]
@@ -430,7 +436,7 @@ def smolvla():
         b.stage("expert", Expert(), expert, ["v_t"])
     eyes.forward, modeling_smolvlm.create_bidirectional_mask = worked_out, hide
     sentences = ["open the drawer", "open the drawer", "put the blue block in the bowl"]
-    pics = {c: [noise_picture(rng) for _ in sentences] for c in cameras}
+    pics = {c: [noise_picture(rng, *size) for _ in sentences] for c in cameras}
     states = rng.uniform(-1, 1, (len(sentences), n)).astype(np.float32)
     noise = rng.normal(size=(len(sentences), horizon, 32)).astype(np.float32)
 
