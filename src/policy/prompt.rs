@@ -33,7 +33,7 @@ pub enum Clean {
         /// What stands there afterwards.
         to: String,
     },
-    /// No ASCII punctuation.
+    /// Letters, digits, spaces and underscores only: what Python's `isalnum` and `isspace` say (GR00T N1.7).
     DropPunctuation,
     /// As Python writes a list of one string: `['pick it up']`, and in double quotes if it has a single one (GR00T N1.5).
     PythonList,
@@ -223,7 +223,9 @@ impl Prompt {
                 Clean::Strip => task.trim().to_owned(),
                 Clean::Replace { from, to } => task.replace(from.as_str(), to),
                 Clean::DropPunctuation => {
-                    task.retain(|char| !char.is_ascii_punctuation());
+                    task.retain(|char| {
+                        char.is_alphanumeric() || char.is_whitespace() || char == '_'
+                    });
                     task
                 }
                 Clean::PythonList => python_list(&task),

@@ -245,14 +245,20 @@ impl Feed {
                     );
                     None
                 }
-                PictureOp::CenterCrop { .. } => Some(Step::Crop {
-                    from: size,
-                    at: Place {
+                PictureOp::CenterCrop { .. } => {
+                    let at = Place {
                         left: (size[0] - to[0]) / 2,
                         top: (size[1] - to[1]) / 2,
-                    },
-                    size: to,
-                }),
+                    };
+                    match steps.pop_if(|step| is_in_floats(step)) {
+                        Some(resize) => Some(cut(resize, at, to)),
+                        None => Some(Step::Crop {
+                            from: size,
+                            at,
+                            size: to,
+                        }),
+                    }
+                }
                 PictureOp::CenterArea { area, .. } => Resample::centre_area(size, *area, to)
                     .map(|resample| whole(resample, to))
                     .or_else(|| {
@@ -263,10 +269,10 @@ impl Feed {
                         );
                         None
                     }),
-                PictureOp::Resize { bytes, .. } if !bytes && index + 1 < file.ops.len() => {
+                PictureOp::Resize { bytes: false, .. } if !ends(&file.ops, index) => {
                     wrong(
                         here.clone(),
-                        "a resize in floats as the last step".into(),
+                        "a resize in floats as the last step, or before a last crop".into(),
                         "one before another step".into(),
                     );
                     None
@@ -399,6 +405,44 @@ fn largest(file: &CameraFile) -> usize {
         most = most.max(size[0] * size[1] * CHANNELS);
     }
     most
+}
+
+/// Whether nothing but a crop follows.
+fn ends(ops: &[PictureOp], index: usize) -> bool {
+    matches!(
+        ops.get(index + 1..),
+        Some([] | [PictureOp::CenterCrop { .. }])
+    )
+}
+
+fn is_in_floats(step: &Step) -> bool {
+    matches!(step, Step::Resize { resample, .. } if !resample.gives_bytes())
+}
+
+/// A crop of what a resize gives in floats: the resize itself leaves out what the crop would, as only bytes go from step to step.
+fn cut(resize: Step, by: Place, to: [usize; 2]) -> Step {
+    match resize {
+        Step::Resize {
+            resample,
+            at,
+            pad,
+            skip,
+            ..
+        } => Step::Resize {
+            resample,
+            at: Place {
+                left: at.left.saturating_sub(by.left),
+                top: at.top.saturating_sub(by.top),
+            },
+            size: to,
+            pad,
+            skip: Place {
+                left: skip.left + by.left.saturating_sub(at.left),
+                top: skip.top + by.top.saturating_sub(at.top),
+            },
+        },
+        other => other,
+    }
 }
 
 fn whole(resample: Resample, size: [usize; 2]) -> Step {
