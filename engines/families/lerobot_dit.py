@@ -20,14 +20,21 @@ WORDS, SIDE = 16, 32
 
 def tokenizer_of(path):
     """CLIP's kind: small letters, byte-level BPE with ends of words, a mark at either end."""
-    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    t = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    # A trainer breaks ties by chance; here words grow letter by letter.
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary, merges = [*letters, *(letter + "</w>" for letter in letters)], []
+    for word in sorted({word for sentence in SENTENCES for word in sentence.split()}):
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            merges.append((parts[0], parts[1]))
+            parts[:2] = [parts[0] + parts[1]]
+            vocabulary.append(parts[0])
+    t = Tokenizer(models.BPE({token: at for at, token in enumerate(dict.fromkeys(vocabulary))}, list(dict.fromkeys(merges)), end_of_word_suffix="</w>", continuing_subword_prefix=""))
     t.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
     parts = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
     t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(parts, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    t.train_from_iterator(SENTENCES * 4, trainers.BpeTrainer(vocab_size=600, show_progress=False, end_of_word_suffix="</w>", initial_alphabet=alphabet))
     # The end has the highest id, which CLIP looks for.
     t.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in (START, END)])
     t.post_processor = processors.RobertaProcessing(sep=(END, t.token_to_id(END)), cls=(START, t.token_to_id(START)), trim_offsets=False, add_prefix_space=False)
