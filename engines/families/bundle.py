@@ -39,8 +39,9 @@ class Bundle:
         optional = {"text": text, "state": state, "action": action, "loop": loop, "constants": constants, "rings": rings}
         self.tendon.update({k: v for k, v in optional.items() if v is not None})
 
-    def stage(self, id_, module, inputs, outputs, opset=17):
-        """inputs: name -> (example tensor, from[, carry]); outputs: names. Returns what the module gave."""
+    def stage(self, id_, module, inputs, outputs, opset=17, fold=False):
+        """inputs: name -> (example tensor, from[, carry]); outputs: names. Returns what the module gave. `fold` works out what
+        transformers asks of shapes, which are fixed here."""
         module.eval()
         examples = tuple(entry[0] for entry in inputs.values())
         file = f"{id_}.onnx"
@@ -49,6 +50,8 @@ class Bundle:
             torch.onnx.export(module, examples, self.dir / file, input_names=list(inputs), output_names=outputs,
                               opset_version=opset, dynamo=False, do_constant_folding=True)
         gave = gave if isinstance(gave, (tuple, list)) else (gave,)
+        if fold:
+            self._fold(file)
         self._shrink(file)
         entry = {"id": id_, "onnx": {"fp32": file}, "inputs": {}, "outputs": {}}
         for name, (tensor, source, *carry) in inputs.items():
@@ -59,6 +62,22 @@ class Bundle:
             entry["outputs"][name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape)}
         self.tendon["stages"].append(entry)
         return gave
+
+    def _fold(self, file):
+        """By ONNX Runtime's basic optimisations, which keep to ONNX's own operators."""
+        import onnx
+        import onnxruntime
+
+        path = str(self.dir / file)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = path
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        model = onnx.load(path)
+        own = [entry for entry in model.opset_import if entry.domain == ""]
+        del model.opset_import[:]
+        model.opset_import.extend(own)
+        onnx.save(model, path)
 
     def _shrink(self, file):
         """Names of nodes and values tell nothing to a runtime and make a small graph twice as large."""
@@ -125,4 +144,17 @@ def vivid(module, gain=1.0):
                 p.mul_(gain)
             elif "bias" in name:
                 p.add_(torch.randn_like(p) * 0.1)
+    return module.eval().float()
+
+
+def lively(module, gain=1.2):
+    """As `vivid`, for what begins as zeros or next to them: matrices of ordinary size, whatever they began as."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if p.dim() > 1:
+                # Tables of matrices, one a kind of robot, are in and out; everything else is out and in.
+                fan = p.shape[1] if p.dim() == 3 else p[0].numel()
+                p.copy_(torch.randn_like(p) * (0.5 if "embed" in name and p.dim() == 2 else gain / fan**0.5))
+            elif name.endswith(("bias", ".b")):
+                p.copy_(torch.randn_like(p) * 0.1)
     return module.eval().float()

@@ -3,6 +3,7 @@
 
 Run: python engines/families/golden_picture.py          (Pillow, OpenCV, torch, lerobot; writes tests/policy/golden/)
      python engines/families/golden_picture.py --tf     (TensorFlow alone, in its own environment)
+     python engines/families/golden_picture.py --n17    (lerobot 0.6.1[groot]: GR00T N1.7's normalisation alone, into the rest)
 """
 
 import json
@@ -98,6 +99,14 @@ def pictures():
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     clip = T.Compose([T.Resize(56, interpolation=Mode.BICUBIC), T.CenterCrop(56), T.ToTensor(), T.Normalize(mean, std)])
     out["way.clip"] = clip(Image.fromarray(image)).numpy()
+    # Multi-Task DiT: normalised first, resized in floats, cropped.
+    dit = T.Compose([T.Normalize(mean, std), T.Resize((36, 48), interpolation=Mode.BILINEAR, antialias=True), T.CenterCrop(32)])
+    out["way.dit"] = dit(chw[0].contiguous()).numpy()
+    # GR00T N1.7: a resize, its middle, and a resize of that, in bytes.
+    from torchvision.transforms.v2 import functional as tvf2
+
+    twice = tvf2.resize(torch.from_numpy(image.copy()).permute(2, 0, 1), [64, 64], interpolation=Mode.BICUBIC, antialias=True)[:, 3:61, 3:61]
+    out["way.n17"] = tvf2.resize(twice, [64, 64], interpolation=Mode.BICUBIC, antialias=True).numpy().astype(np.float32)
     small = np.asarray(Image.fromarray(image[::-1, ::-1]).resize((56, 56), Image.LANCZOS))
     half = (small.astype(np.float32) / 255 - 0.5) / 0.5
     net = (small.astype(np.float32) / 255 - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
@@ -144,6 +153,24 @@ def normalising():
     (OUT / "normalise.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")
 
 
+def normalising_n17():
+    """LeRobot's own steps; what it calls min and max are quantiles where a checkpoint asks for them."""
+    import torch
+    from lerobot.lerobot_types import TransitionKey
+    from lerobot.policies.groot.processor_groot import GrootActionUnpackUnnormalizeStep, GrootN17PackInputsStep
+
+    path = OUT / "normalise.json"
+    out = json.loads(path.read_text())
+    x, out["groot_n17"] = torch.tensor(out["x"]), {}
+    for name, (low, high) in {"min_max": ("min", "max"), "quantiles": ("q01", "q99")}.items():
+        ends = {key: {"min": out["stats"][low], "max": out["stats"][high]} for key in ("observation.state", "action")}
+        packed = GrootN17PackInputsStep(stats=ends, max_state_dim=x.shape[1])(
+            {TransitionKey.OBSERVATION: {"observation.state": x}, TransitionKey.COMPLEMENTARY_DATA: {}})
+        back = GrootActionUnpackUnnormalizeStep(stats=ends, clip_normalized_action=True)({TransitionKey.ACTION: x})
+        out["groot_n17"][name] = {"in": packed[TransitionKey.OBSERVATION]["state"][:, 0].tolist(), "out": back[TransitionKey.ACTION].tolist()}
+    path.write_text(json.dumps(out, separators=(",", ":")) + "\n")
+
+
 def prompts():
     """Three small tokenizers of the three kinds in use, and the prompts of the families through Python's tokenizers."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -169,7 +196,7 @@ def prompts():
     makers["wordpiece"] = word
     rng = np.random.default_rng(2)
     rows = []
-    for sentence in ["Pick up the red cube", " open_the drawer\n", "push the 'big' button!", "mettez la tasse à gauche"]:
+    for sentence in ["Pick up the red cube", " open_the drawer\n", "push the 'big' button!", "mettez la tasse à gauche", "mets « la tasse » là…"]:
         state = rng.uniform(-1.3, 1.3, 7).astype(np.float32)
         digits = lambda s: " ".join(map(str, (np.digitize(s, bins=np.linspace(-1, 1, 257)[:-1]) - 1).tolist()))
         clean = sentence.strip().replace("_", " ").replace("\n", " ")
@@ -179,7 +206,7 @@ def prompts():
             "pi05": f"Task: {clean}, State: {digits(state)};\nAction: ",
             "pi05_lerobot": f"Task: {clean}, State: {digits(np.pad(state, (0, 25)))};\nAction: ",
             "groot": str([sentence]),
-            "n17": "".join(c for c in sentence.lower() if c not in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"),
+            "n17": "".join(c for c in sentence.lower() if c.isalnum() or c.isspace() or c == "_"),
         }
         for family, text in texts.items():
             rows.append({"family": family, "sentence": sentence, "state": [float(v) for v in state], "text": text,
@@ -190,6 +217,8 @@ def prompts():
 if __name__ == "__main__":
     if "--tf" in sys.argv:
         tensorflow()
+    elif "--n17" in sys.argv:
+        normalising_n17()
     else:
         pictures()
         normalising()

@@ -7,6 +7,7 @@
 //! | `openpi` | Physical-Intelligence/openpi@15a9616a `transforms.py` |
 //! | `rlds` | OpenVLA, OpenVLA-OFT, Octo: `prismatic/vla/datasets/rlds`, `modeling_prismatic.py`, `octo_model.py` |
 //! | `groot` | NVIDIA/Isaac-GR00T `gr00t/data/transform/state_action.py` |
+//! | `groot_n17` | huggingface/lerobot 0.6.1 `policies/groot/processor_groot.py` |
 //!
 //! Arithmetic is in 32-bit floats and in the sources' order of operations, so the same bits come out.
 
@@ -43,6 +44,8 @@ pub enum Convention {
     Rlds,
     /// Nothing is added: what does not vary passes as it is, or as 0 for the extremes; quantiles are clipped to -1..1.
     Groot,
+    /// As `groot`, but extremes and quantiles alike are clipped to -1..1 both ways, and what does not vary passes as 0.
+    GrootN17,
 }
 
 /// Names of the two statistics that a mode needs, offset first.
@@ -134,7 +137,10 @@ impl Normaliser {
                     high.to_string(),
                 );
             }
-            if mode == Mode::MeanStd && *high == 0.0 && convention != Convention::Groot {
+            if mode == Mode::MeanStd
+                && *high == 0.0
+                && !matches!(convention, Convention::Groot | Convention::GrootN17)
+            {
                 // (x - mean) / 1e-8 is a number of no meaning for any x that is not the mean.
                 wrong(
                     format!(".{two}[{index}]"),
@@ -207,8 +213,8 @@ impl Normaliser {
                 Convention::Lerobot => (x - a) / (b + self.eps),
                 Convention::Openpi => (x - a) / (b + 1e-6),
                 Convention::Rlds => (x - a) / (b + 1e-8),
-                Convention::Groot if b == 0.0 => x,
-                Convention::Groot => (x - a) / b,
+                Convention::Groot | Convention::GrootN17 if b == 0.0 => x,
+                Convention::Groot | Convention::GrootN17 => (x - a) / b,
             };
         }
         let d = b - a;
@@ -225,6 +231,8 @@ impl Normaliser {
                 (Mode::MinMax, false) => 2.0 * ((x - a) / d) - 1.0,
                 (_, false) => (2.0 * ((x - a) / d) - 1.0).clamp(-1.0, 1.0),
             },
+            Convention::GrootN17 if d == 0.0 => 0.0,
+            Convention::GrootN17 => (2.0 * (x - a) / d - 1.0).clamp(-1.0, 1.0),
         }
     }
 
@@ -235,7 +243,10 @@ impl Normaliser {
         if self.mode == Mode::MeanStd {
             return match self.convention {
                 Convention::Openpi => x * (b + 1e-6) + a,
-                Convention::Lerobot | Convention::Rlds | Convention::Groot => x * b + a,
+                Convention::Lerobot
+                | Convention::Rlds
+                | Convention::Groot
+                | Convention::GrootN17 => x * b + a,
             };
         }
         let d = b - a;
@@ -250,6 +261,7 @@ impl Normaliser {
             Convention::Openpi => (x + 1.0) / 2.0 * (d + 1e-6) + a,
             Convention::Rlds => 0.5 * (x + 1.0) * d + a,
             Convention::Groot => (x + 1.0) / 2.0 * d + a,
+            Convention::GrootN17 => (x.clamp(-1.0, 1.0) + 1.0) * 0.5 * d + a,
         }
     }
 

@@ -38,7 +38,7 @@ pub enum Clean {
         /// What stands at the end.
         text: String,
     },
-    /// No ASCII punctuation.
+    /// Letters, digits, spaces and underscores only: what Python's `isalnum` and `isspace` say (GR00T N1.7).
     DropPunctuation,
     /// As Python writes a list of one string: `['pick it up']`, and in double quotes if it has a single one (GR00T N1.5).
     PythonList,
@@ -230,7 +230,9 @@ impl Prompt {
                 Clean::EndWith { text } if task.ends_with(text.as_str()) => task,
                 Clean::EndWith { text } => task + text,
                 Clean::DropPunctuation => {
-                    task.retain(|char| !char.is_ascii_punctuation());
+                    task.retain(|char| {
+                        char.is_alphanumeric() || char.is_whitespace() || char == '_'
+                    });
                     task
                 }
                 Clean::PythonList => python_list(&task),

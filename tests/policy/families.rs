@@ -25,13 +25,15 @@ pub fn folder(family: &str) -> PathBuf {
 }
 
 /// Family, stages, and whether what goes from stage to stage is handed on without a copy.
-const FAMILIES: [(&str, usize, bool); 20] = [
+const FAMILIES: [(&str, usize, bool); 23] = [
     ("act", 1, true),
     ("bcz", 1, true),
     ("clip", 3, true),
     ("diffusion", 2, true),
     ("groot", 2, true),
+    ("groot_n17", 2, true),
     ("humanoid", 1, true),
+    ("multi_task_dit", 3, true),
     ("octo", 3, true),
     ("openvla", 3, true),
     ("openvla_oft", 3, true),
@@ -47,6 +49,7 @@ const FAMILIES: [(&str, usize, bool); 20] = [
     ("rt2", 3, true),
     ("smolvla", 2, true),
     ("vqbet", 2, true),
+    ("xvla", 2, true),
 ];
 
 #[test]
@@ -366,7 +369,9 @@ fn nothing_is_allocated_between_observation_and_chunk() {
         "clip",
         "diffusion",
         "groot",
+        "groot_n17",
         "humanoid",
+        "multi_task_dit",
         "octo",
         "openvla",
         "openvla_oft",
@@ -374,6 +379,7 @@ fn nothing_is_allocated_between_observation_and_chunk() {
         "rt1",
         "smolvla",
         "vqbet",
+        "xvla",
     ] {
         let mut policy = Staged::load(&folder(family), options, &silent).expect(family);
         policy

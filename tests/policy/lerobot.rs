@@ -155,11 +155,14 @@ fn a_hundred_observations_give_what_lerobots_own_pipeline_gives() {
     for (family, sentences, unit) in [
         ("act", &[""][..], false),
         ("diffusion", &[""], false),
+        ("groot_n17", &vla, false),
+        ("multi_task_dit", &vla, false),
         ("pi05_lerobot", &vla, false),
         ("pi0_fast_lerobot", &vla, false),
         ("pi0_lerobot", &vla, false),
         ("smolvla", &vla, false),
         ("vqbet", &[""], true),
+        ("xvla", &vla, false),
     ] {
         let (error, place) = worst(family, sentences, unit);
         println!("{family}: at most {error:.2e} of the range ({place})");

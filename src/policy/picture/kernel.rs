@@ -14,7 +14,7 @@ use serde::Deserialize;
 pub enum Library {
     /// Pillow's `Image.resize` of bytes: antialiased, rounded to bytes between the passes, columns first.
     Pillow,
-    /// `torchvision` or `F.interpolate(antialias=True)`: Pillow's kernels and, of bytes, its rounding.
+    /// `torchvision` or `F.interpolate(antialias=True)`: Pillow's kernels and, of bytes, its rounding, with weights of 16 bits.
     TorchAntialias,
     /// `F.interpolate(antialias=False, align_corners=False)`: what LeRobot's pi0 and SmolVLA use, in floats.
     Torch,
@@ -72,9 +72,15 @@ impl Axis {
         self.taps.is_empty()
     }
 
-    /// Taps of a resize from `input` to `output` pixels; `None` if the library has no such kernel.
+    /// Taps of a resize from `input` to `output` pixels, of `bytes` or of floats; `None` if the library has no such kernel.
     #[must_use]
-    pub fn new(library: Library, filter: Filter, input: usize, output: usize) -> Option<Axis> {
+    pub fn new(
+        library: Library,
+        filter: Filter,
+        input: usize,
+        output: usize,
+        bytes: bool,
+    ) -> Option<Axis> {
         if input == 0 || output == 0 {
             return None;
         }
@@ -82,7 +88,10 @@ impl Axis {
             (
                 Library::Pillow | Library::TorchAntialias | Library::Tensorflow,
                 Filter::Bilinear | Filter::Bicubic | Filter::Lanczos3,
-            ) => Some(Axis::antialiased(filter, input, output)),
+            ) => {
+                let bits = bytes && library == Library::TorchAntialias;
+                Some(Axis::antialiased(filter, input, output, bits))
+            }
             (Library::Torch | Library::Opencv, Filter::Bilinear) => {
                 Some(Axis::neighbours(input, output, 2, |t| {
                     [1.0 - t, t, 0.0, 0.0]
@@ -105,8 +114,9 @@ impl Axis {
         }
     }
 
-    /// The kernel widens with the shrinking (Pillow `src/libImaging/Resample.c`).
-    fn antialiased(filter: Filter, input: usize, output: usize) -> Axis {
+    /// The kernel widens with the shrinking (Pillow `src/libImaging/Resample.c`). `in_16_bits`: the weights are rounded as
+    /// torch rounds them for bytes (ATen `native/cpu/UpSampleKernel.cpp`, `compute_index_ranges_int16_weights`).
+    fn antialiased(filter: Filter, input: usize, output: usize, in_16_bits: bool) -> Axis {
         let (support, kernel): (f64, fn(f64) -> f64) = match filter {
             Filter::Bicubic => (2.0, |x| cubic(x.abs(), -0.5)),
             Filter::Lanczos3 => (3.0, lanczos3),
@@ -115,14 +125,23 @@ impl Axis {
         let scale = input as f64 / output as f64;
         let wide = scale.max(1.0);
         let reach = support * wide;
-        let mut axis = Axis::default();
-        for out in 0..output {
+        let taps = (0..output).map(|out| {
             let centre = (out as f64 + 0.5) * scale;
             let first = (centre - reach + 0.5).max(0.0) as usize;
             let end = ((centre + reach + 0.5).max(0.0) as usize).min(input);
             let weight = |at: usize| kernel((at as f64 - centre + 0.5) / wide);
             let sum: f64 = (first..end).map(weight).sum();
-            axis.push(first, (first..end).map(|at| weight(at) / sum));
+            let weights: Vec<f64> = (first..end).map(|at| weight(at) / sum).collect();
+            (first, weights)
+        });
+        let taps: Vec<(usize, Vec<f64>)> = taps.collect();
+        let largest = taps.iter().flat_map(|(_, weights)| weights).copied();
+        let steps = in_16_bits.then(|| steps_of_16_bits(largest.fold(0.0, f64::max)));
+        let mut axis = Axis::default();
+        for (first, weights) in taps {
+            let rounded =
+                |weight: f64| steps.map_or(weight, |steps| (weight * steps).round() / steps);
+            axis.push(first, weights.into_iter().map(rounded));
         }
         axis
     }
@@ -191,6 +210,13 @@ impl Axis {
         }
         axis
     }
+}
+
+/// Into how many parts 1 is divided so that the largest weight just fits 15 bits and a sign.
+fn steps_of_16_bits(largest: f64) -> f64 {
+    let is_full = |bits: &u32| (0.5 + largest * f64::from(1_u32 << (bits + 1))) as u32 >= 1 << 15;
+    let bits = (0..22).find(is_full).unwrap_or(22);
+    f64::from(1_u32 << bits)
 }
 
 /// Keys' cubic at distance `x`, not negative.

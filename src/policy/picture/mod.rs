@@ -9,6 +9,7 @@ pub mod history;
 pub mod kernel;
 mod planes;
 pub mod resample;
+mod step;
 mod way;
 
 use crate::config::problem::Problem;
@@ -16,6 +17,7 @@ use kernel::{Filter, Library};
 use resample::{CHANNELS, Resample};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use step::{Place, Step, cut, fitted, is_in_floats, run_last, run_step, whole};
 
 /// Longest side of a picture in pixels: 4K video.
 pub const SIDE_PX_MAX: usize = 4_096;
@@ -155,32 +157,6 @@ fn one() -> usize {
     1
 }
 
-/// Where a picture of one size is put into another.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Place {
-    left: usize,
-    top: usize,
-}
-
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // A handful of them, made once.
-enum Step {
-    Rotate,
-    Crop {
-        from: [usize; 2],
-        at: Place,
-        size: [usize; 2],
-    },
-    Resize {
-        resample: Box<Resample>,
-        at: Place,
-        size: [usize; 2],
-        pad: f32,
-        /// Where the resized picture is read from, for [`Fit::Cover`].
-        skip: Place,
-    },
-}
-
 /// A camera's way, ready to run. Made once.
 #[derive(Clone, Debug)]
 pub struct Feed {
@@ -245,14 +221,20 @@ impl Feed {
                     );
                     None
                 }
-                PictureOp::CenterCrop { .. } => Some(Step::Crop {
-                    from: size,
-                    at: Place {
+                PictureOp::CenterCrop { .. } => {
+                    let at = Place {
                         left: (size[0] - to[0]) / 2,
                         top: (size[1] - to[1]) / 2,
-                    },
-                    size: to,
-                }),
+                    };
+                    match steps.pop_if(|step| is_in_floats(step)) {
+                        Some(resize) => Some(cut(resize, at, to)),
+                        None => Some(Step::Crop {
+                            from: size,
+                            at,
+                            size: to,
+                        }),
+                    }
+                }
                 PictureOp::CenterArea { area, .. } => Resample::centre_area(size, *area, to)
                     .map(|resample| whole(resample, to))
                     .or_else(|| {
@@ -263,10 +245,10 @@ impl Feed {
                         );
                         None
                     }),
-                PictureOp::Resize { bytes, .. } if !bytes && index + 1 < file.ops.len() => {
+                PictureOp::Resize { bytes: false, .. } if !ends(&file.ops, index) => {
                     wrong(
                         here.clone(),
-                        "a resize in floats as the last step".into(),
+                        "a resize in floats as the last step, or before a last crop".into(),
                         "one before another step".into(),
                     );
                     None
@@ -401,163 +383,10 @@ fn largest(file: &CameraFile) -> usize {
     most
 }
 
-fn whole(resample: Resample, size: [usize; 2]) -> Step {
-    Step::Resize {
-        resample: Box::new(resample),
-        at: Place { left: 0, top: 0 },
-        size,
-        pad: 0.0,
-        skip: Place { left: 0, top: 0 },
-    }
-}
-
-fn fitted(
-    from: [usize; 2],
-    to: [usize; 2],
-    fit: Fit,
-    filter: Filter,
-    library: Library,
-    bytes: bool,
-    pad: f32,
-) -> Option<Step> {
-    let ratio = |pick: fn(f64, f64) -> f64| {
-        pick(from[0] as f64 / to[0] as f64, from[1] as f64 / to[1] as f64)
-    };
-    // Truncated, as Python's int() in openpi's and LeRobot's resize_with_pad and torchvision's resize.
-    let scaled = |ratio: f64| from.map(|side| ((side as f64 / ratio) as usize).max(1));
-    let inner = match fit {
-        Fit::Stretch => to,
-        Fit::PadCenter | Fit::PadLeftTop => scaled(ratio(f64::max)).map(|side| side),
-        Fit::Cover => scaled(ratio(f64::min)),
-    };
-    let resample = Resample::new(library, filter, from, inner, bytes)?;
-    let rest = [
-        to[0].saturating_sub(inner[0]),
-        to[1].saturating_sub(inner[1]),
-    ];
-    let over = [
-        inner[0].saturating_sub(to[0]),
-        inner[1].saturating_sub(to[1]),
-    ];
-    // torchvision's CenterCrop rounds a half to the even neighbour.
-    let middle = |over: usize| (over as f64 / 2.0).round_ties_even() as usize;
-    Some(Step::Resize {
-        resample: Box::new(resample),
-        at: match fit {
-            Fit::PadLeftTop => Place {
-                left: rest[0],
-                top: rest[1],
-            },
-            Fit::Stretch | Fit::PadCenter | Fit::Cover => Place {
-                left: rest[0] / 2,
-                top: rest[1] / 2,
-            },
-        },
-        size: to,
-        pad,
-        skip: Place {
-            left: middle(over[0]),
-            top: middle(over[1]),
-        },
-    })
-}
-
-/// Any step but the last gives bytes.
-fn run_step(step: &mut Step, input: &[u8], out: &mut Vec<u8>) {
-    out.clear();
-    match step {
-        Step::Rotate => out.extend(input.chunks_exact(CHANNELS).rev().flatten()),
-        Step::Crop { from, at, size } => {
-            for row in cropped(input, *from, *at, *size) {
-                out.extend_from_slice(row);
-            }
-        }
-        Step::Resize {
-            resample,
-            at,
-            size,
-            pad,
-            skip,
-        } => {
-            out.resize(size[0] * size[1] * CHANNELS, *pad as u8);
-            resize_into(resample, input, *at, *skip, *size, |place, row| {
-                for (slot, value) in out.iter_mut().skip(place).zip(row) {
-                    *slot = *value as u8;
-                }
-            });
-        }
-    }
-}
-
-fn run_last(step: &mut Step, input: &[u8], out: &mut [f32]) {
-    match step {
-        Step::Rotate => {
-            for (slot, pixel) in out
-                .chunks_exact_mut(CHANNELS)
-                .zip(input.chunks_exact(CHANNELS).rev())
-            {
-                for (slot, byte) in slot.iter_mut().zip(pixel) {
-                    *slot = f32::from(*byte);
-                }
-            }
-        }
-        Step::Crop { from, at, size } => {
-            let rows = cropped(input, *from, *at, *size).flatten();
-            for (slot, byte) in out.iter_mut().zip(rows) {
-                *slot = f32::from(*byte);
-            }
-        }
-        Step::Resize {
-            resample,
-            at,
-            size,
-            pad,
-            skip,
-        } => {
-            if resample.output() != *size {
-                out.fill(*pad);
-            }
-            resize_into(resample, input, *at, *skip, *size, |place, row| {
-                let to = out.get_mut(place..).unwrap_or_default();
-                for (slot, value) in to.iter_mut().zip(row) {
-                    *slot = *value;
-                }
-            });
-        }
-    }
-}
-
-/// Gives `write` the place in a picture of `size` and the numbers of each row that falls into it.
-fn resize_into(
-    resample: &mut Resample,
-    input: &[u8],
-    at: Place,
-    skip: Place,
-    size: [usize; 2],
-    mut write: impl FnMut(usize, &[f32]),
-) {
-    let width = (size[0] - at.left.min(size[0])) * CHANNELS;
-    resample.run(input, |row, values| {
-        let Some(row) = row.checked_sub(skip.top).map(|row| row + at.top) else {
-            return;
-        };
-        let values = values.get(skip.left * CHANNELS..).unwrap_or_default();
-        if row < size[1] {
-            let part = values.get(..width).unwrap_or(values);
-            write((row * size[0] + at.left) * CHANNELS, part);
-        }
-    });
-}
-
-fn cropped(
-    input: &[u8],
-    from: [usize; 2],
-    at: Place,
-    size: [usize; 2],
-) -> impl Iterator<Item = &[u8]> {
-    input
-        .chunks_exact((from[0] * CHANNELS).max(1))
-        .skip(at.top)
-        .take(size[1])
-        .filter_map(move |row| row.get(at.left * CHANNELS..(at.left + size[0]) * CHANNELS))
+/// Whether nothing but a crop follows.
+fn ends(ops: &[PictureOp], index: usize) -> bool {
+    matches!(
+        ops.get(index + 1..),
+        Some([] | [PictureOp::CenterCrop { .. }])
+    )
 }

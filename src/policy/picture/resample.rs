@@ -149,8 +149,8 @@ impl Resample {
         output: [usize; 2],
         bytes: bool,
     ) -> Option<Resample> {
-        let columns = Axis::new(library, filter, input[0], output[0])?;
-        let rows = Axis::new(library, filter, input[1], output[1])?;
+        let columns = Axis::new(library, filter, input[0], output[0], bytes)?;
+        let rows = Axis::new(library, filter, input[1], output[1], bytes)?;
         let rounds_between = bytes && matches!(library, Library::Pillow | Library::TorchAntialias);
         Some(Resample::of(input, columns, rows, rounds_between, bytes))
     }
@@ -221,6 +221,12 @@ impl Resample {
             weights: even.weights.clone(),
         });
         (taps, [self.rounds_between, self.rounds_after])
+    }
+
+    /// Whether whole numbers of 0..=255 come out.
+    #[must_use]
+    pub fn gives_bytes(&self) -> bool {
+        self.rounds_after
     }
 
     /// Width and height of the input.
@@ -463,8 +469,8 @@ mod tests {
     ) -> Vec<f32> {
         let round = |value: f32| f32::from((value + 0.5) as u8);
         let between = bytes && matches!(library, Library::Pillow | Library::TorchAntialias);
-        let columns = Axis::new(library, filter, from[0], to[0]).expect("a kernel");
-        let rows = Axis::new(library, filter, from[1], to[1]).expect("a kernel");
+        let columns = Axis::new(library, filter, from[0], to[0], bytes).expect("a kernel");
+        let rows = Axis::new(library, filter, from[1], to[1], bytes).expect("a kernel");
         let mut middle = Vec::new();
         for row in rgb.chunks_exact(from[0] * CHANNELS) {
             for (start, weights) in columns.taps() {

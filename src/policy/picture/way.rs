@@ -3,7 +3,8 @@
 //! crops after it another place in the result.
 
 use crate::policy::picture::resample::CHANNELS;
-use crate::policy::picture::{Axes, Colour, Feed, Place, Step};
+use crate::policy::picture::step::{Place, Step};
+use crate::policy::picture::{Axes, Colour, Feed};
 use crate::ports::{PictureWay, Taps};
 
 /// Every pixel as it is.
