@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A denoising loop on the device ([`LoopWay`]): the times that its graph is given, and the kernel between two of its steps,
+//! A denoising loop on the device (each [`LoopStep`]): the times that its graph is given, and the kernel between two of its steps,
 //! loaded from `step.ptx`, which `make_ptx.py` made of `step.cu`. The bits are those of the processor's steps; the tests compile
 //! the same source for the processor.
 
