@@ -4,7 +4,9 @@
 //! Each is the smallest foreign thing, so that a fake, a fault injector or a recorder can stand in its place.
 
 use crate::core::units::Mono;
+use core::any::Any;
 use core::fmt;
+use std::sync::Arc;
 
 /// One picture as the camera saw it: 8-bit RGB, row-major, `height * width * 3` bytes.
 #[derive(Debug)]
@@ -233,6 +235,88 @@ pub struct PictureWay {
     pub blue_first: bool,
 }
 
+/// What a denoising graph says of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// The noise in it.
+    Noise,
+    /// What it is without.
+    Sample,
+    /// The velocity of arXiv 2202.00512.
+    Velocity,
+}
+
+/// How what was said of a sample makes the next one. The formulas are those of `policy::decode`, bit by bit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Update {
+    /// Along a velocity: `sample + by * said`.
+    Euler {
+        /// Length of the step.
+        by: f32,
+    },
+    /// DDIM with eta 0: the clean sample is estimated, bounded, and mixed with the noise again.
+    Ddim {
+        /// What the graph says.
+        says: Says,
+        /// Bound of the clean estimate.
+        clip: Option<f32>,
+        /// Factor of the noise in the sample, and of the clean sample in it.
+        rest: f32,
+        /// See `rest`.
+        share: f32,
+        /// The same in the next sample: of the clean one.
+        clean: f32,
+        /// And of the noise.
+        noise: f32,
+    },
+}
+
+/// One step of a loop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoopStep {
+    /// The time that the graph is given; a whole number where it takes one.
+    pub time: f32,
+    /// What follows.
+    pub update: Update,
+}
+
+/// A loop around one stage, for an engine that runs it whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoopWay {
+    /// Input of the sample.
+    pub sample: usize,
+    /// Input of the time, if the graph takes one.
+    pub time: Option<usize>,
+    /// Output that says something of the sample.
+    pub said: usize,
+    /// One after the other.
+    pub steps: Vec<LoopStep>,
+}
+
+/// A tensor that stays where an engine computes it. Only engines of its kind can look into it.
+#[derive(Clone)]
+pub struct Lent(Arc<dyn Any + Send + Sync>);
+
+impl Lent {
+    /// What engines of one kind know one another's tensors by.
+    #[must_use]
+    pub fn new<T: Any + Send + Sync>(place: T) -> Lent {
+        Lent(Arc::new(place))
+    }
+
+    /// That again, for an engine of the same kind.
+    #[must_use]
+    pub fn place<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lent")
+    }
+}
+
 /// An engine failed to load or run a stage. The message says which tensor or file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -267,4 +351,41 @@ pub trait Engine: Send {
     fn picture(&mut self, _input: usize) -> Option<&mut [u8]> {
         None
     }
+
+    /// What another engine needs to take output `output` from where it is computed, without the host; `None` if none could.
+    ///
+    /// # Errors
+    /// [`EngineFault`]: its device refuses; the engine is then not to be used.
+    fn lend(&mut self, _output: usize) -> Result<Option<Lent>, EngineFault> {
+        Ok(None)
+    }
+
+    /// Offers to take input `input` from where another engine computes it; whether it takes the offer. If so, what `run` is
+    /// given for this input is not read. With `carried` this engine's own output of that number is handed to the input at
+    /// the end of every run, until the lender runs again: it may overwrite what was lent.
+    ///
+    /// # Errors
+    /// [`EngineFault`]: it would, and its device refuses; the engine is then not to be used.
+    fn borrow(
+        &mut self,
+        _input: usize,
+        _lent: &Lent,
+        _carried: Option<usize>,
+    ) -> Result<bool, EngineFault> {
+        Ok(false)
+    }
+
+    /// Offers the whole loop that this stage is the body of; whether it takes the offer. If so, `run` is given the sample's
+    /// beginning, goes through every step, and writes the sample's end into the output that said what to do with it; what it
+    /// is given for the time is not read.
+    ///
+    /// # Errors
+    /// As [`Engine::borrow`].
+    fn take_loop(&mut self, _way: &LoopWay) -> Result<bool, EngineFault> {
+        Ok(false)
+    }
+
+    /// Nobody reads output `output` on the host: `run` need not write it. Where that is so of every output, `run` may return
+    /// before it has ended, and a failure is then told by the next `run` that ends on the same device.
+    fn keep(&mut self, _output: usize) {}
 }

@@ -310,6 +310,15 @@ impl Pilot {
         }
     }
 
+    /// What its engines do without the host, in words; see [`Staged::on_device`].
+    #[must_use]
+    pub fn on_device(&self) -> Option<String> {
+        match &self.kind {
+            Kind::One(_) => None,
+            Kind::Staged(several) => several.policy.on_device(),
+        }
+    }
+
     /// Whether it tells how sure it is of a plan.
     #[must_use]
     pub fn tells_doubt(&self) -> bool {

@@ -29,7 +29,8 @@ pub struct Chosen {
     pub engine: EngineKind,
     /// What was tried before, and what spoke against it.
     pub passed: Vec<(EngineKind, String)>,
-    /// What the one that runs has to say about itself: which of ONNX Runtime's providers take part, and why others do not.
+    /// What the one that runs has to say about itself: which of ONNX Runtime's providers take part, and why others do not; what
+    /// stays on a device.
     pub remarks: Vec<String>,
 }
 
@@ -163,7 +164,11 @@ fn try_rung(
         precision: config.precision,
         parity_miss,
     };
-    Wanted::of(config, engine).with(|loader| Pilot::load(&config.bundle, options, loader))
+    let wanted = Wanted::of(config, engine);
+    let (policy, mut remarks) =
+        wanted.with(|loader| Pilot::load(&config.bundle, options, loader))?;
+    remarks.extend(policy.on_device());
+    Ok((policy, remarks))
 }
 
 /// One kind of engine, and what it is told.

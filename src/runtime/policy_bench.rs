@@ -361,7 +361,10 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         providers: OrtOptions::default().providers,
         config,
     };
-    let (mut subject, remarks) = wanted.with(|loader| Subject::load(dir, precision, loader))?;
+    let (mut subject, mut remarks) = wanted.with(|loader| Subject::load(dir, precision, loader))?;
+    if let Subject::Staged { policy, .. } = &subject {
+        remarks.extend(policy.on_device());
+    }
     let mut peer = onnxruntime
         .map(|library| Peer::load(library, &files, threads))
         .transpose()?;

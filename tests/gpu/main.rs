@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What only a GPU can show of the path to it: driver, device, pinned and mapped memory, a kernel, a recorded graph and its
-//! replay, TensorRT's own library as far as it goes. `tests/gpu/run.sh` runs it and keeps the figures; without a GPU it
+//! What only a GPU can show of the path to it: driver, device, pinned and mapped memory, the kernels, a recorded graph and its
+//! replay, a denoising loop as one graph, TensorRT's own library as far as it goes. `tests/gpu/run.sh` runs it and keeps the figures; without a GPU it
 //! says so and passes.
 
 use serde_json::{Value, json};
@@ -9,12 +9,13 @@ use std::sync::Arc;
 use tendon::core::units::Mono;
 use tendon::engine::tensorrt::cuda::memory::{DeviceBuffer, PinnedBuffer};
 use tendon::engine::tensorrt::cuda::picture::PictureStage;
+use tendon::engine::tensorrt::cuda::turns::LoopStage;
 use tendon::engine::tensorrt::cuda::{Context, CudaFault, Driver, Graph, Stream};
 use tendon::engine::tensorrt::nvinfer::{Library, Session};
 use tendon::engine::tensorrt::{Platform, Settings};
 use tendon::policy::picture::kernel::{Filter, Library as Resizer};
 use tendon::policy::picture::{Axes, CameraFile, Colour, Feed, Fit, Levels, PictureOp};
-use tendon::ports::PictureWay;
+use tendon::ports::{Dtype, LoopStep, PictureWay, Says, Update};
 use tendon::runtime::clock;
 
 /// A camera's picture.
@@ -203,8 +204,116 @@ fn the_gpu() {
     ] {
         figures[name] = resize(&context, device.maps_host, filter, library);
     }
+    figures["denoising_loop"] = denoise(&context);
     figures["tensorrt"] = tensorrt(&settings);
     finish(&figures);
+}
+
+/// Numbers of a chunk: 50 actions of 32.
+const SAMPLE: usize = 1_600;
+
+/// Ten steps of a loop whose graph says the sample itself and its time: recorded whole, and step by step over the host, which
+/// is what it was before. The bits beside the processor's.
+fn denoise(context: &Arc<Context>) -> Value {
+    let euler = Update::Euler { by: -0.1 };
+    let ddim = Update::Ddim {
+        says: Says::Noise,
+        clip: Some(1.0),
+        rest: 0.6,
+        share: 0.8,
+        clean: 0.9,
+        noise: 0.435_889_9,
+    };
+    let mut figures = json!({"sample": SAMPLE, "steps": 10});
+    for (name, update) in [("euler", euler), ("ddim", ddim)] {
+        let stream = Stream::new(context).expect("a stream");
+        let step = |at: usize| LoopStep {
+            time: 1.0 - 0.1 * at as f32,
+            update,
+        };
+        let steps: Vec<LoopStep> = (0..10).map(step).collect();
+        let kind = Some((Dtype::F32, SAMPLE));
+        let whole = LoopStage::new(context, &stream, &steps, SAMPLE, kind);
+        let whole = whole.expect("the driver takes the kernel");
+        let device = || DeviceBuffer::new(context, SAMPLE * 4).expect("device memory");
+        let (sample, said, time) = (device(), device(), device());
+        let mut host = PinnedBuffer::new(context, SAMPLE * 4).expect("pinned memory");
+        // What stands for a graph: the sample itself at even steps, its time at odd ones.
+        let mut turn = 0;
+        let mut body = || -> Result<(), CudaFault> {
+            turn += 1;
+            let from = if turn % 2 == 1 { &sample } else { &time };
+            stream.copy_within(&said, from, 0)
+        };
+        let graph = stream
+            .capture(|| -> Result<(), CudaFault> {
+                stream.copy_in(&sample, &host)?;
+                whole.put(&stream, &sample, Some(&time), said.address(), &mut body)?;
+                stream.copy_out(&host, &sample)
+            })
+            .expect("is recorded");
+        let begin: Vec<f32> = (0..SAMPLE)
+            .map(|at| (at as f32 * 0.37).sin() * 2.0)
+            .collect();
+        let mut expected = begin.clone();
+        for (at, step) in steps.iter().enumerate() {
+            for x in &mut expected {
+                let said = if at % 2 == 0 { *x } else { step.time };
+                *x = match step.update {
+                    Update::Euler { by } => *x + by * said,
+                    Update::Ddim {
+                        rest,
+                        share,
+                        clean,
+                        noise,
+                        ..
+                    } => {
+                        let estimate = ((*x - rest * said) / share).clamp(-1.0, 1.0);
+                        clean * estimate + noise * said
+                    }
+                };
+            }
+        }
+        host.bytes().copy_from_slice(bytes_of(&begin).as_slice());
+        stream.launch(&graph).expect("launches");
+        stream.wait().expect("ends");
+        let other = host
+            .bytes()
+            .chunks_exact(4)
+            .zip(&expected)
+            .filter(|(found, expected)| **found != expected.to_bits().to_le_bytes()[..])
+            .count();
+        assert_eq!(
+            other, 0,
+            "{name}: values with other bits than the processor's"
+        );
+        let run = |graph: &Graph| {
+            stream.launch(graph).expect("launches");
+            stream.wait().expect("ends");
+        };
+        let one = LoopStage::new(context, &stream, &steps[..1], SAMPLE, kind).expect("a step");
+        let mut same = || stream.copy_within(&said, &sample, 0);
+        let step = stream
+            .capture(|| -> Result<(), CudaFault> {
+                stream.copy_in(&sample, &host)?;
+                one.put(&stream, &sample, Some(&time), said.address(), &mut same)?;
+                stream.copy_out(&host, &sample)
+            })
+            .expect("is recorded");
+        figures[name] = json!({
+            "values_with_other_bits": other,
+            "one_graph": timed(|| run(&graph)),
+            "a_graph_a_step_over_the_host": timed(|| (0..10).for_each(|_| run(&step))),
+        });
+    }
+    figures
+}
+
+fn bytes_of(numbers: &[f32]) -> Vec<u8> {
+    numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect()
 }
 
 /// The library as far as it goes without a plan: loads, speaks, has a runtime, refuses garbage in words.

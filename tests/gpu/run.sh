@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # What only a machine with an NVIDIA GPU can show, in one call of a few minutes; figures as JSON in $OUT (target/gpu/out).
-#   tests/gpu/run.sh          there: driver, memory, the kernel of pictures and its graph against the processor; TensorRT's library; with
-#                             onnxruntime-gpu the families and a chunk of SmolVLA's size on its CUDA provider; with trtexec and
-#                             the full TensorRT also engines of the bench policy, built, proven and timed.
+#   tests/gpu/run.sh          there: driver, memory, the kernels of pictures and of denoising loops and their graphs against the
+#                             processor; TensorRT's library; with onnxruntime-gpu the families and a chunk of SmolVLA's size on
+#                             its CUDA provider; with trtexec and the full TensorRT also engines of the bench policy and of four
+#                             families, whose stages are then chained on the device, built, proven by their fixtures and timed.
 #                             Without a GPU: says so, and ends with 0 (77 with TENDON_GPU=required).
 #   tests/gpu/run.sh pack     here, for a machine there without Rust: the programs, stripped, and the lean TensorRT of PyPI, in
 #                             target/gpu, less than 64 MiB. Take the working tree and that folder along.
@@ -83,7 +84,7 @@ if [ -z "${TENDON_TENSORRT_LIB:-}" ] && [ -z "$full" ]; then
 fi
 echo "${TENDON_TENSORRT_LIB:-${full:-none: that part is skipped}}"
 
-say "driver, memory, kernel, graph"
+say "driver, memory, kernels, graphs"
 TENDON_GPU=required timeout 240 "$test" --nocapture | tee "$OUT/gpu.txt"
 
 say "ONNX Runtime with CUDA"
@@ -139,6 +140,18 @@ else
     timeout 240 "$tendon" engine build --config "$folder/tendon.toml" 2>&1 | tee "$folder/build.txt" || true
     timeout 60 "$tendon" check --config "$folder/tendon.toml" 2>&1 | tee "$folder/check.txt" || true
     timeout 60 "$tendon" engine inspect --layers --config "$folder/tendon.toml" >"$folder/layers.txt" 2>&1 || true
+  done
+  # Stages chained on the device: a prefix and a loop in one graph (flow, DDIM), a cache from token to token, a stage an instruction.
+  for family in smolvla diffusion openvla clip; do
+    say "engines of $family"
+    folder=$OUT/$family
+    mkdir -p "$folder"
+    cp deploy/bench/robot.* "$folder/"
+    sed -e "s|../../engines/bench-vla|$PWD/tests/families/$family|" -e "s|precision = \"fp32\"|precision = \"fp32\"\nengines = [\"tensorrt\"]\nengine_cache = \"cache\"|" \
+      deploy/bench/tendon.toml >"$folder/tendon.toml"
+    timeout 90 "$tendon" engine build --config "$folder/tendon.toml" 2>&1 | tee "$folder/build.txt" || true
+    timeout 30 "$tendon" policy bench "tests/families/$family" --engine tensorrt --config "$folder/tendon.toml" --json \
+      >"$folder/bench.json" 2>"$folder/bench.txt" || cat "$folder/bench.txt"
   done
 fi
 say "done"

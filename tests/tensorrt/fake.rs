@@ -2,11 +2,12 @@
 //! Builds the fake driver and the fake TensorRT with the C compiler, and holds their knobs.
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use tendon::engine::tensorrt::Settings;
+use tendon::ports::{Dtype, Engine, StageSpec, Tensor, TensorSpec};
 
 /// Which tables the fake TensorRT has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,118 @@ pub enum Tables {
 
 pub const BOTH: [Tables; 2] = [Tables::Ten, Tables::Eleven];
 
+/// What the fake moved and did since it was asked last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes from host to device.
+    pub into: u64,
+    /// Bytes from device to host.
+    pub out: u64,
+    /// Bytes within the device.
+    pub within: u64,
+    /// Graphs launched.
+    pub launches: u64,
+    /// Kernels of ours.
+    pub kernels: u64,
+}
+
+/// What computes for a described plan. A plan names its own by its number.
+struct Body {
+    engine: Box<dyn Engine>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+static BODIES: Mutex<Vec<Body>> = Mutex::new(Vec::new());
+
+type Compute = unsafe extern "C" fn(*const c_char, *const *mut c_void, i32);
+
+/// Called by the fake TensorRT with a plan and the addresses of its tensors, in the plan's order: inputs, then outputs.
+unsafe extern "C" fn compute(plan: *const c_char, addresses: *const *mut c_void, count: i32) {
+    // SAFETY: the fake's plan has an end, and there are `count` addresses.
+    let (plan, addresses) = unsafe {
+        (
+            CStr::from_ptr(plan).to_string_lossy(),
+            std::slice::from_raw_parts(addresses, count as usize),
+        )
+    };
+    let number: Option<usize> = plan
+        .split_whitespace()
+        .nth(2)
+        .and_then(|word| word.parse().ok());
+    let mut bodies = BODIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let body = &mut bodies[number.expect("a number")];
+    let bytes = |at: usize, spec: &TensorSpec| {
+        let wide = if spec.dtype == Dtype::I64 { 8 } else { 4 };
+        // SAFETY: the fake checked that each tensor's bytes lie in memory that the device reaches; they overlap no other's,
+        // or the binding is wrong, which the test then sees.
+        unsafe { std::slice::from_raw_parts_mut(addresses[at].cast::<u8>(), spec.values() * wide) }
+    };
+    let specs = body.engine.inputs().to_vec();
+    for (at, (spec, tensor)) in specs.iter().zip(&mut body.inputs).enumerate() {
+        let from = bytes(at, spec);
+        match tensor {
+            Tensor::F32(values) => bytemuck::cast_slice_mut(values).copy_from_slice(from),
+            Tensor::I32(values) if spec.dtype == Dtype::I32 => {
+                bytemuck::cast_slice_mut(values).copy_from_slice(from);
+            }
+            Tensor::I32(values) => {
+                for (value, from) in values.iter_mut().zip(from.chunks_exact(8)) {
+                    let wide = i64::from_ne_bytes(from.try_into().expect("eight"));
+                    // What was never written is all ones, and -1 is a token nowhere.
+                    *value = wide.try_into().expect("32 bits");
+                }
+            }
+        }
+    }
+    let Body {
+        engine,
+        inputs,
+        outputs,
+    } = body;
+    engine.run(inputs, outputs).expect("the processor runs it");
+    for (at, (spec, tensor)) in engine.outputs().iter().zip(outputs).enumerate() {
+        let into = bytes(specs.len() + at, spec);
+        match tensor {
+            Tensor::F32(values) => into.copy_from_slice(bytemuck::cast_slice(values)),
+            Tensor::I32(values) if spec.dtype == Dtype::I32 => {
+                into.copy_from_slice(bytemuck::cast_slice(values));
+            }
+            Tensor::I32(values) => {
+                for (value, into) in values.iter().zip(into.chunks_exact_mut(8)) {
+                    into.copy_from_slice(&i64::from(*value).to_ne_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// A plan of a stage's tensors for which `engine` computes; `words` say what is wrong with it.
+pub fn plan_of(spec: &StageSpec, engine: Box<dyn Engine>, words: &str) -> Vec<u8> {
+    let mut bodies = BODIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut plan = format!("FAKEPLAN described {} {words}", bodies.len());
+    let inputs = spec.inputs.iter().map(|tensor| ('i', tensor));
+    for (way, tensor) in inputs.chain(spec.outputs.iter().map(|tensor| ('o', tensor))) {
+        let kind = match tensor.dtype {
+            Dtype::F32 => 0,
+            Dtype::I32 => 3,
+            Dtype::I64 => 8,
+        };
+        let sides: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
+        plan += &format!("\n{way} {} {kind} {}", tensor.name, sides.join(","));
+    }
+    bodies.push(Body {
+        inputs: spec.inputs.iter().map(Tensor::zeros).collect(),
+        outputs: spec.outputs.iter().map(Tensor::zeros).collect(),
+        engine,
+    });
+    plan.into_bytes()
+}
+
 struct Knobs {
+    moved: Symbol<unsafe extern "C" fn(*mut Moved)>,
+    bodies: [Symbol<unsafe extern "C" fn(Compute)>; 2],
     fail: Symbol<unsafe extern "C" fn(*const c_char, i32, i32)>,
     devices: Symbol<unsafe extern "C" fn(i32)>,
     log: Symbol<unsafe extern "C" fn() -> *const c_char>,
@@ -103,6 +215,8 @@ impl Fakes {
         // with them.
         let knobs = unsafe {
             Knobs {
+                moved: cuda.get(b"fake_cuda_moved\0").expect("there"),
+                bodies: [0, 1].map(|n: usize| both[n].get(b"fake_nvinfer_body\0").expect("there")),
                 fail: cuda.get(b"fake_cuda_fail\0").expect("there"),
                 devices: cuda.get(b"fake_cuda_devices\0").expect("there"),
                 log: cuda.get(b"fake_cuda_log\0").expect("there"),
@@ -131,6 +245,11 @@ impl Fakes {
         self.fail("", 0, 0);
         self.devices(1);
         self.forget();
+        self.moved();
+        for set in &self.knobs.bodies {
+            // SAFETY: a function that lives as long as the program.
+            unsafe { set(compute) }
+        }
         for (tables, version) in [(Tables::Ten, 100_300), (Tables::Eleven, 110_400)] {
             self.version(tables, version);
             self.runtime(tables, 0);
@@ -173,6 +292,14 @@ impl Fakes {
     pub fn forget(&self) {
         // SAFETY: no arguments.
         unsafe { (self.knobs.forget)() }
+    }
+
+    /// What was moved and done since this was asked last.
+    pub fn moved(&self) -> Moved {
+        let mut moved = Moved::default();
+        // SAFETY: writes five numbers of 64 bits.
+        unsafe { (self.knobs.moved)(&mut moved) }
+        moved
     }
 
     /// Things of the driver and of TensorRT that were made and not given back.

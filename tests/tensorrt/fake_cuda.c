@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A CUDA driver for a machine without one: device memory is the host's, a stream does at once what is put on it, or
-// records it. The test decides which call fails (fake_cuda_fail) and reads which were made (fake_cuda_log).
+// A CUDA driver for a machine without one. A stream does what is put on it when somebody waits for it and not before, so a
+// missing wait is seen; memory of the device is a place of its own, full of NaN until it is written, so a missing copy is
+// seen; an address of the wrong kind is refused; memory that is freed while a stream still has work ends the process. The test
+// decides which call fails (fake_cuda_fail), reads which were made (fake_cuda_log) and how much was moved (fake_cuda_moved).
 #include <math.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -11,31 +13,106 @@
 typedef int CUresult;
 enum { ILLEGAL = 1, NO_DEVICE = 100, STREAM_CAPTURE = 900 };
 
-// The kernel itself, compiled for the processor: a thread of the grid after the other.
-#define __global__
+// The kernels themselves, compiled for the processor: a thread of the grid after the other. The C library has a "step" too.
+#define __global__ static
 #define __device__
 struct dim { unsigned x; };
 static __thread struct dim blockIdx, blockDim, threadIdx;
 #include "../../src/engine/tensorrt/cuda/picture.cu"
+#include "../../src/engine/tensorrt/cuda/step.cu"
 
-struct kernel { int blocks, threads; uint64_t arguments[3]; };
-static void run_picture(void *argument) {
+struct kernel { int is_step, blocks, threads; uint64_t arguments[3]; };
+static void run_kernel(void *argument) {
     struct kernel *k = argument;
     blockDim.x = (unsigned)k->threads;
     for (blockIdx.x = 0; blockIdx.x < (unsigned)k->blocks; blockIdx.x++)
         for (threadIdx.x = 0; threadIdx.x < (unsigned)k->threads; threadIdx.x++)
-            picture((const unsigned char *)(uintptr_t)k->arguments[0], (float *)(uintptr_t)k->arguments[1], (const int *)(uintptr_t)k->arguments[2]);
+            if (k->is_step) step((float *)(uintptr_t)k->arguments[0], (const float *)(uintptr_t)k->arguments[1], (const int *)(uintptr_t)k->arguments[2]);
+            else picture((const unsigned char *)(uintptr_t)k->arguments[0], (float *)(uintptr_t)k->arguments[1], (const int *)(uintptr_t)k->arguments[2]);
 }
 
+enum { IN, OUT, WITHIN, LAUNCHES, KERNELS };
 struct work {
     void (*run)(void *);
     void *argument;
     void *to;
     const void *from;
     size_t len;
+    int kind;
 };
-struct graph { struct work list[64]; int len; };
-struct stream { int recording; struct graph graph; };
+struct list { struct work *work; size_t len, room; };
+struct graph { struct list list; };
+struct stream { int recording; struct list recorded, queue; size_t done; };
+struct event { struct stream *stream; size_t upto; };
+
+static void add(struct list *l, struct work w) {
+    if (l->len == l->room) {
+        l->room = l->room ? 2 * l->room : 64;
+        l->work = realloc(l->work, l->room * sizeof w);
+    }
+    l->work[l->len++] = w;
+}
+static struct graph *copy_of(const struct list *l) {
+    struct graph *g = calloc(1, sizeof *g);
+    for (size_t i = 0; i < l->len; i++) add(&g->list, l->work[i]);
+    return g;
+}
+static void drop_graph(struct graph *g) {
+    if (g) free(g->list.work);
+    free(g);
+}
+
+// What was moved since it was asked last: bytes in, out and within the device, launches of graphs, kernels of ours.
+static uint64_t moved[5];
+static size_t pending;
+static void work_up_to(struct stream *s, size_t upto, int well) {
+    for (; s->done < upto && s->done < s->queue.len; s->done++, pending--) {
+        struct work *w = &s->queue.work[s->done];
+        if (!well) continue;
+        if (w->run) w->run(w->argument); else { memcpy(w->to, w->from, w->len); moved[w->kind] += w->len; }
+        moved[KERNELS] += w->kind == KERNELS;
+    }
+    if (s->done == s->queue.len) s->done = s->queue.len = 0;
+}
+static int put(struct stream *s, struct work w) {
+    add(s->recording ? &s->recorded : &s->queue, w);
+    pending += !s->recording;
+    return 0;
+}
+
+// Which memory is whose.
+enum { DEVICE = 1, HOST = 2 };
+struct memory { char *begin; size_t len; int kind; struct memory *next; };
+static struct memory *memories;
+static char *allocate(size_t len, int kind) {
+    struct memory *m = malloc(sizeof *m);
+    *m = (struct memory){malloc(len), len, kind, memories};
+    memset(m->begin, 0xFF, len);
+    memories = m;
+    return m->begin;
+}
+static void release(void *begin) {
+    if (pending) {
+        fprintf(stderr, "fake CUDA: memory is freed while a stream still has work\n");
+        abort();
+    }
+    for (struct memory **m = &memories; *m; m = &(*m)->next)
+        if ((*m)->begin == begin) {
+            struct memory *gone = *m;
+            *m = gone->next;
+            free(gone->begin);
+            free(gone);
+            return;
+        }
+    abort();
+}
+static int is_in(const void *address, size_t len, int kinds) {
+    for (struct memory *m = memories; m; m = m->next)
+        if ((m->kind & kinds) && m->begin <= (const char *)address && (const char *)address + len <= m->begin + m->len) return 1;
+    return 0;
+}
+// For the fake TensorRT: whether the device can reach it. All host memory is mapped.
+int fake_cuda_reaches(const void *address, size_t len) { return is_in(address, len, DEVICE | HOST); }
 
 static int devices = 1, live;
 static char failing[64];
@@ -51,6 +128,10 @@ void fake_cuda_devices(int count) { devices = count; }
 const char *fake_cuda_log(void) { return calls; }
 void fake_cuda_forget(void) { calls[0] = 0; }
 int fake_cuda_live(void) { return live; }
+void fake_cuda_moved(uint64_t *into) {
+    memcpy(into, moved, sizeof moved);
+    memset(moved, 0, sizeof moved);
+}
 
 static CUresult called(const char *symbol) {
     if (strlen(calls) + strlen(symbol) + 2 < sizeof calls) { strcat(calls, symbol); strcat(calls, " "); }
@@ -60,15 +141,7 @@ static CUresult called(const char *symbol) {
 #define CALLED(symbol) do { CUresult code = called(symbol); if (code) return code; } while (0)
 
 // For the fake TensorRT: work of its own on a stream.
-int fake_cuda_work(struct stream *s, void (*run)(void *), void *argument) {
-    if (s->recording) {
-        if (s->graph.len == 64) return ILLEGAL;
-        s->graph.list[s->graph.len++] = (struct work){run, argument, NULL, NULL, 0};
-        return 0;
-    }
-    run(argument);
-    return 0;
-}
+int fake_cuda_work(struct stream *s, void (*run)(void *), void *argument) { return put(s, (struct work){run, argument, NULL, NULL, 0, LAUNCHES}); }
 int fake_cuda_recording(struct stream *s) { return s->recording; }
 
 CUresult cuInit(unsigned flags) { CALLED("cuInit"); return flags ? ILLEGAL : devices < 0 ? NO_DEVICE : 0; }
@@ -94,42 +167,60 @@ CUresult cuStreamCreateWithPriority(struct stream **stream, unsigned flags, int 
     live++;
     return 0;
 }
-CUresult cuStreamDestroy_v2(struct stream *stream) { free(stream); live--; return called("cuStreamDestroy_v2"); }
-CUresult cuStreamSynchronize(struct stream *stream) { CALLED("cuStreamSynchronize"); return stream->recording ? STREAM_CAPTURE : 0; }
-CUresult cuEventCreate(void **event, unsigned flags) { CALLED("cuEventCreate"); if (flags != 3) return ILLEGAL; *event = malloc(1); live++; return 0; }
-CUresult cuEventDestroy_v2(void *event) { free(event); live--; return called("cuEventDestroy_v2"); }
-CUresult cuEventRecord(void *event, struct stream *stream) { CALLED("cuEventRecord"); return event && stream ? 0 : ILLEGAL; }
-CUresult cuEventSynchronize(void *event) { CALLED("cuEventSynchronize"); return event ? 0 : ILLEGAL; }
-CUresult cuMemAlloc_v2(uint64_t *address, size_t len) { CALLED("cuMemAlloc_v2"); *address = (uint64_t)(uintptr_t)calloc(1, len); live++; return 0; }
-CUresult cuMemFree_v2(uint64_t address) { free((void *)(uintptr_t)address); live--; return called("cuMemFree_v2"); }
-CUresult cuMemHostAlloc(void **host, size_t len, unsigned flags) { CALLED("cuMemHostAlloc"); if (flags != 3) return ILLEGAL; *host = malloc(len); live++; return 0; }
-CUresult cuMemFreeHost(void *host) { free(host); live--; return called("cuMemFreeHost"); }
-CUresult cuMemHostGetDevicePointer_v2(uint64_t *address, void *host, unsigned flags) { CALLED("cuMemHostGetDevicePointer_v2"); (void)flags; *address = (uint64_t)(uintptr_t)host; return 0; }
-
-static CUresult copy(struct stream *s, void *to, const void *from, size_t len) {
-    if (s->recording) {
-        if (s->graph.len == 64) return ILLEGAL;
-        s->graph.list[s->graph.len++] = (struct work){NULL, NULL, to, from, len};
-    } else {
-        memcpy(to, from, len);
-    }
+CUresult cuStreamDestroy_v2(struct stream *stream) {
+    work_up_to(stream, (size_t)-1, 1);
+    free(stream->recorded.work);
+    free(stream->queue.work);
+    free(stream);
+    live--;
+    return called("cuStreamDestroy_v2");
+}
+// What fails here was not done, and is told now.
+CUresult cuStreamSynchronize(struct stream *stream) {
+    CUresult code = called("cuStreamSynchronize");
+    if (stream->recording) return STREAM_CAPTURE;
+    work_up_to(stream, (size_t)-1, !code);
+    return code;
+}
+CUresult cuEventCreate(struct event **event, unsigned flags) { CALLED("cuEventCreate"); if (flags != 3) return ILLEGAL; *event = calloc(1, sizeof **event); live++; return 0; }
+CUresult cuEventDestroy_v2(struct event *event) { free(event); live--; return called("cuEventDestroy_v2"); }
+CUresult cuEventRecord(struct event *event, struct stream *stream) {
+    CALLED("cuEventRecord");
+    if (!event || !stream) return ILLEGAL;
+    if (stream->recording) return STREAM_CAPTURE;
+    *event = (struct event){stream, stream->queue.len};
     return 0;
 }
-CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t len, struct stream *s) { CALLED("cuMemcpyHtoDAsync_v2"); return copy(s, (void *)(uintptr_t)to, from, len); }
-CUresult cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t len, struct stream *s) { CALLED("cuMemcpyDtoHAsync_v2"); return copy(s, to, (const void *)(uintptr_t)from, len); }
+CUresult cuEventSynchronize(struct event *event) {
+    CUresult code = called("cuEventSynchronize");
+    if (event && event->stream) work_up_to(event->stream, event->upto, !code);
+    return event ? code : ILLEGAL;
+}
+CUresult cuMemAlloc_v2(uint64_t *address, size_t len) { CALLED("cuMemAlloc_v2"); *address = (uint64_t)(uintptr_t)allocate(len, DEVICE); live++; return 0; }
+CUresult cuMemFree_v2(uint64_t address) { release((void *)(uintptr_t)address); live--; return called("cuMemFree_v2"); }
+CUresult cuMemHostAlloc(void **host, size_t len, unsigned flags) { CALLED("cuMemHostAlloc"); if (flags != 3) return ILLEGAL; *host = allocate(len, HOST); live++; return 0; }
+CUresult cuMemFreeHost(void *host) { release(host); live--; return called("cuMemFreeHost"); }
+CUresult cuMemHostGetDevicePointer_v2(uint64_t *address, void *host, unsigned flags) { CALLED("cuMemHostGetDevicePointer_v2"); (void)flags; *address = (uint64_t)(uintptr_t)host; return 0; }
+
+static CUresult copy(struct stream *s, void *to, int to_kind, const void *from, int from_kind, size_t len, int kind) {
+    if (!is_in(to, len, to_kind) || !is_in(from, len, from_kind)) return ILLEGAL;
+    return put(s, (struct work){NULL, NULL, to, from, len, kind});
+}
+CUresult cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t len, struct stream *s) { CALLED("cuMemcpyHtoDAsync_v2"); return copy(s, (void *)(uintptr_t)to, DEVICE, from, HOST, len, IN); }
+CUresult cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t len, struct stream *s) { CALLED("cuMemcpyDtoHAsync_v2"); return copy(s, to, HOST, (const void *)(uintptr_t)from, DEVICE, len, OUT); }
+CUresult cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t len, struct stream *s) { CALLED("cuMemcpyDtoDAsync_v2"); return copy(s, (void *)(uintptr_t)to, DEVICE, (const void *)(uintptr_t)from, DEVICE, len, WITHIN); }
 CUresult cuStreamBeginCapture_v2(struct stream *s, int mode) {
     CALLED("cuStreamBeginCapture_v2");
     if (mode != 1 || s->recording) return ILLEGAL;
     s->recording = 1;
-    s->graph.len = 0;
+    s->recorded.len = 0;
     return 0;
 }
 CUresult cuStreamEndCapture(struct stream *s, struct graph **graph) {
     s->recording = 0;
     *graph = NULL;
     CALLED("cuStreamEndCapture");
-    *graph = malloc(sizeof **graph);
-    **graph = s->graph;
+    *graph = copy_of(&s->recorded);
     live++;
     return 0;
 }
@@ -137,31 +228,40 @@ CUresult cuStreamEndCapture(struct stream *s, struct graph **graph) {
 CUresult cuGraphInstantiateWithFlags(struct graph **executable, struct graph *graph, unsigned long long flags) {
     CALLED("cuGraphInstantiateWithFlags");
     (void)flags;
-    *executable = malloc(sizeof **executable);
-    **executable = *graph;
+    *executable = copy_of(&graph->list);
     live++;
     return 0;
 }
 #endif
+CUresult cuGraphCreate(struct graph **graph, unsigned flags) { CALLED("cuGraphCreate"); if (flags) return ILLEGAL; *graph = calloc(1, sizeof **graph); live++; return 0; }
+// A node is known by how many pieces of work lie up to its end: who comes after it must come after all of it.
+CUresult cuGraphAddChildGraphNode(size_t *node, struct graph *graph, const size_t *after, size_t count, const struct graph *child) {
+    CALLED("cuGraphAddChildGraphNode");
+    if (count > 1 || (count ? *after : 0) != graph->list.len) return ILLEGAL;
+    for (size_t i = 0; i < child->list.len; i++) add(&graph->list, child->list.work[i]);
+    *node = graph->list.len;
+    return 0;
+}
 CUresult cuGraphUpload(struct graph *g, struct stream *s) { CALLED("cuGraphUpload"); return g && s ? 0 : ILLEGAL; }
 CUresult cuGraphLaunch(struct graph *g, struct stream *s) {
     CALLED("cuGraphLaunch");
-    if (!s) return ILLEGAL;
-    for (int i = 0; i < g->len; i++) {
-        struct work *w = &g->list[i];
-        if (w->run) w->run(w->argument); else memcpy(w->to, w->from, w->len);
-    }
+    if (!s || s->recording) return ILLEGAL;
+    for (size_t i = 0; i < g->list.len; i++) put(s, g->list.work[i]);
+    moved[LAUNCHES]++;
     return 0;
 }
-CUresult cuGraphExecDestroy(struct graph *g) { free(g); live--; return called("cuGraphExecDestroy"); }
-CUresult cuGraphDestroy(struct graph *g) { free(g); live--; return called("cuGraphDestroy"); }
+CUresult cuGraphExecDestroy(struct graph *g) { drop_graph(g); live--; return called("cuGraphExecDestroy"); }
+CUresult cuGraphDestroy(struct graph *g) { drop_graph(g); live--; return called("cuGraphDestroy"); }
+static const char kernel_names[2];
 CUresult cuModuleLoadData(void **module, const void *image) { CALLED("cuModuleLoadData"); *module = (void *)image; return 0; }
 CUresult cuModuleUnload(void *module) { CALLED("cuModuleUnload"); return module ? 0 : ILLEGAL; }
 CUresult cuModuleGetFunction(void **function, void *module, const char *name) {
     CALLED("cuModuleGetFunction");
-    *function = module;
     // What a driver would find in the text; that the text is the source's is another test's.
-    return name && strstr(module, ".visible .entry picture(") && strcmp(name, "picture") == 0 ? 0 : 500;
+    char entry[64];
+    snprintf(entry, sizeof entry, ".visible .entry %s(", name ? name : "");
+    *function = (char *)kernel_names + (name && strcmp(name, "step") == 0);
+    return name && strstr(module, entry) ? 0 : 500;
 }
 CUresult cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *s, void **arguments, void **extra) {
     CALLED("cuLaunchKernel");
@@ -169,10 +269,11 @@ CUresult cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned
     if (!f || !s || gy != 1 || gz != 1 || by != 1 || bz != 1 || shared) return ILLEGAL;
     // Kept for ever: a recorded launch is run again and again.
     struct kernel *k = malloc(sizeof *k);
+    k->is_step = f == kernel_names + 1;
     k->blocks = (int)gx;
     k->threads = (int)bx;
     for (int i = 0; i < 3; i++) k->arguments[i] = *(uint64_t *)arguments[i];
-    return fake_cuda_work(s, run_picture, k);
+    return put(s, (struct work){run_kernel, k, NULL, NULL, 0, KERNELS});
 }
 CUresult cuGetErrorName(CUresult code, const char **name) {
     *name = code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : code == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" : NULL;

@@ -5,7 +5,8 @@
 //
 // A plan is text: "FAKEPLAN", then words that say what is wrong with it. The engine computes
 // actions[i] = 2 image[i] + tokens[i % 4] and count = number of tokens that are not 0. With the word "bench" it has the
-// tensors of the shipped policy and gives zeros: an engine that loads and is wrong.
+// tensors of the shipped policy and gives zeros: an engine that loads and is wrong. With the word "described" it has the
+// tensors that follow, a line each, and the test computes: it is called with their addresses (fake_nvinfer_body).
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,11 +22,12 @@ enum { VERSION = 110400, DESERIALIZE = 3, RUNTIME_RECORDER = 8, CONTEXT = 5, INS
        TENSORS = 26, NAME = 27, MEMORY = 44, PROFILER = 5, CONTEXT_RECORDER = 13, INPUT_SHAPE = 20, ADDRESS = 23, INFER = 27,
        ENQUEUE = 36, INFORMATION = 6, LOG = 4, LAYER_TIME = 4 };
 #endif
-enum { REPORT = 9, REFER = 10, UNREFER = 11, SLOTS = 64, TENSOR_COUNT = 4, BENCH_COUNT = 6, BENCH_INPUTS = 3 };
+enum { REPORT = 9, REFER = 10, UNREFER = 11, SLOTS = 64, TENSORS_MAX = 48, PLAN_MAX = 4096 };
 
 struct stream;
 int fake_cuda_work(struct stream *, void (*)(void *), void *);
 int fake_cuda_recording(struct stream *);
+int fake_cuda_reaches(const void *, size_t);
 
 typedef void (*function)(void);
 struct callback { function *table; };
@@ -33,6 +35,7 @@ struct implementation { function *table; struct state *state; };
 struct object { function *table; struct implementation *implementation; };
 struct dims { int32_t len; int64_t sides[8]; };
 struct info { const char *kind; int32_t major, minor; };
+struct tensor { char direction, name[64]; int type; struct dims shape; };
 
 struct state {
     struct object object;
@@ -40,8 +43,10 @@ struct state {
     function own[2], slots[SLOTS];
     struct state *parent;
     struct callback *logger, *recorder, *profiler;
-    char plan[256];
-    void *address[BENCH_COUNT];
+    char plan[PLAN_MAX];
+    struct tensor tensors[TENSORS_MAX];
+    int len;
+    void *address[TENSORS_MAX];
     int shaped;
 };
 
@@ -49,6 +54,8 @@ static int version = VERSION, runtime_mode, live;
 void fake_nvinfer_version(int v) { version = v; }
 void fake_nvinfer_runtime(int mode) { runtime_mode = mode; }
 int fake_nvinfer_live(void) { return live; }
+static void (*body)(const char *plan, void **addresses, int count);
+void fake_nvinfer_body(void (*b)(const char *, void **, int)) { body = b; }
 
 static void trap(void) {
     fprintf(stderr, "fake TensorRT %d: a method was called that the binding does not need: wrong place in a table\n", LAYOUT);
@@ -92,44 +99,53 @@ static void set_recorder(struct implementation *i, struct callback *recorder) {
     if (strcmp(info.kind, "IErrorRecorder") != 0) abort();
 }
 
-// Engine. Tensors 0 and 1 go in, 2 and 3 come out; of the bench's, the first three go in.
-static const char *names[TENSOR_COUNT] = {"image", "tokens", "actions", "count"};
-static const char *bench_names[BENCH_COUNT] = {"image", "state", "tokens", "action", "keypoint", "presence"};
-static const struct dims bench_shapes[BENCH_COUNT] = {{4, {1, 3, 96, 96}}, {2, {1, 8}},     {2, {1, 16}},
-                                                      {3, {1, 16, 7}},     {2, {1, 2}},     {2, {1, 1}}};
-static int bench(struct state *s) { return is(s, "bench"); }
-static int count(struct state *s) { return bench(s) ? BENCH_COUNT : TENSOR_COUNT; }
-static int inputs(struct state *s) { return bench(s) ? BENCH_INPUTS : 2; }
+// Engine. A line a tensor: direction, name, type, sides.
+static const char *usual = "\ni image 0 1,3,2,2\ni tokens 8 1,4\no actions 0 1,12\no count 3 1";
+static const char *of_the_bench = "\ni image 0 1,3,96,96\ni state 0 1,8\ni tokens 3 1,16\no action 0 1,16,7\no keypoint 0 1,2\no presence 0 1,1";
+static void describe(struct state *s) {
+    const char *line = is(s, "described") ? s->plan : is(s, "bench") ? of_the_bench : usual;
+    for (s->len = 0; (line = strchr(line, '\n')); ) {
+        struct tensor *t = &s->tensors[s->len];
+        char sides[128];
+        line++;
+        if (s->len == TENSORS_MAX || sscanf(line, "%c %63s %d %127s", &t->direction, t->name, &t->type, sides) != 4) abort();
+        t->shape.len = 0;
+        for (char *side = strtok(sides, ","); side && t->shape.len < 8; side = strtok(NULL, ",")) t->shape.sides[t->shape.len++] = atoll(side);
+        s->len++;
+    }
+}
+static size_t values(const struct tensor *t) {
+    size_t all = 1;
+    for (int side = 0; side < t->shape.len; side++) all *= (size_t)t->shape.sides[side];
+    return all;
+}
+static size_t bytes(const struct tensor *t) { return values(t) * (t->type == 8 ? 8 : 4); }
 static int by_name(struct state *s, const char *name) {
-    const char **list = bench(s) ? bench_names : names;
-    for (int i = 0; i < count(s); i++) if (strcmp(name, list[i]) == 0) return i;
+    for (int i = 0; i < s->len; i++) if (strcmp(name, s->tensors[i].name) == 0) return i;
     return -1;
 }
-static int32_t tensors_len(struct implementation *i) { return is(i->state, "few") ? TENSOR_COUNT - 1 : count(i->state); }
+static struct tensor *found(struct state *s, const char *name) {
+    int index = by_name(s, name);
+    return &s->tensors[index < 0 ? 0 : index];
+}
+static int32_t tensors_len(struct implementation *i) { return is(i->state, "few") ? i->state->len - 1 : i->state->len; }
 static const char *tensor_name(struct implementation *i, int32_t index) {
     if (is(i->state, "renamed") && index == 0) return "picture";
     if (is(i->state, "nameless") && index == 0) return NULL;
-    return bench(i->state) ? bench_names[index] : names[index];
+    return i->state->tensors[index].name;
 }
 static struct dims tensor_shape(struct implementation *i, const char *name) {
-    static const struct dims shapes[TENSOR_COUNT] = {{4, {1, 3, 2, 2}}, {2, {1, 4}}, {2, {1, 12}}, {1, {1}}};
-    int index = by_name(i->state, name);
-    if (bench(i->state)) return bench_shapes[index < 0 ? 0 : index];
-    struct dims d = shapes[index < 0 ? 0 : index];
+    struct dims d = found(i->state, name)->shape;
     if (is(i->state, "dynamic")) d.sides[0] = -1;
-    if (is(i->state, "wide") && index == 2) d.sides[1] = 13;
-    if (is(i->state, "deep") && index == 2) d.len = 99;
+    if (is(i->state, "wide") && strcmp(name, "actions") == 0) d.sides[1] = 13;
+    if (is(i->state, "deep") && strcmp(name, "actions") == 0) d.len = 99;
     return d;
 }
 static int32_t tensor_type(struct implementation *i, const char *name) {
-    static const int32_t types[TENSOR_COUNT] = {0, 8, 0, 3};
-    int index = by_name(i->state, name);
-    if (bench(i->state)) return index == 2 ? 3 : 0;
-    return is(i->state, "half") && index == 2 ? 1 : types[index < 0 ? 0 : index];
+    return is(i->state, "half") && strcmp(name, "actions") == 0 ? 1 : found(i->state, name)->type;
 }
 static int32_t tensor_mode(struct implementation *i, const char *name) {
-    int index = by_name(i->state, name);
-    return is(i->state, "modeless") ? 0 : index < inputs(i->state) ? 1 : 2;
+    return is(i->state, "modeless") ? 0 : found(i->state, name)->direction == 'i' ? 1 : 2;
 }
 static int64_t device_memory(struct implementation *i) { (void)i; return 4096; }
 
@@ -137,14 +153,14 @@ static int64_t device_memory(struct implementation *i) { (void)i; return 4096; }
 static void set_profiler(struct implementation *i, struct callback *profiler) { i->state->profiler = profiler; }
 static _Bool set_input_shape(struct implementation *i, const char *name, const struct dims *d) {
     int index = by_name(i->state, name);
-    if (index >= inputs(i->state) || index < 0 || d->sides[0] != 1) return 0;
+    if (index < 0 || i->state->tensors[index].direction != 'i' || d->sides[0] != 1) return 0;
     if (is(i->state, "unshaped")) { report(i->state, 3, "setInputShape: the shape is outside every profile"); return 0; }
     i->state->shaped++;
     return 1;
 }
 static _Bool set_address(struct implementation *i, const char *name, void *address) {
     int index = by_name(i->state, name);
-    if (index < 0 || !address || is(i->state, "homeless")) { report(i->state, 3, "setTensorAddress: not aligned"); return 0; }
+    if (index < 0 || !fake_cuda_reaches(address, bytes(&i->state->tensors[index])) || is(i->state, "homeless")) { report(i->state, 3, "setTensorAddress: not aligned"); return 0; }
     i->state->address[index] = address;
     return 1;
 }
@@ -155,12 +171,18 @@ static int32_t infer(struct implementation *i, int32_t room, const char **list) 
 }
 static void compute(void *argument) {
     struct state *s = argument;
-    if (bench(s)) {
-        for (int k = BENCH_INPUTS; k < BENCH_COUNT; k++) {
-            size_t values = 1;
-            for (int side = 0; side < bench_shapes[k].len; side++) values *= (size_t)bench_shapes[k].sides[side];
-            memset(s->address[k], 0, values * sizeof(float));
+    for (int k = 0; k < s->len; k++)
+        if (!fake_cuda_reaches(s->address[k], bytes(&s->tensors[k]))) {
+            fprintf(stderr, "fake TensorRT: %s lies where no memory is any more\n", s->tensors[k].name);
+            abort();
         }
+    if (is(s, "described")) {
+        body(s->plan, s->address, s->len);
+        return;
+    }
+    if (is(s, "bench")) {
+        for (int k = 0; k < s->len; k++)
+            if (s->tensors[k].direction == 'o') memset(s->address[k], 0, bytes(&s->tensors[k]));
         return;
     }
     const float *image = s->address[0];
@@ -175,7 +197,7 @@ static _Bool enqueue(struct implementation *i, struct stream *stream) {
     struct state *s = i->state;
     if (is(s, "broken")) { report(s, 7, "enqueueV3: Error Code 7: Internal Error (cask convolution)"); return 0; }
     if (is(s, "restless") && fake_cuda_recording(stream)) { report(s, 7, "enqueueV3: data-dependent shapes cannot be captured"); return 0; }
-    for (int k = 0; k < count(s); k++) if (!s->address[k]) return 0;
+    for (int k = 0; k < s->len; k++) if (!s->address[k]) return 0;
     if (s->profiler) {
         void (*time)(struct callback *, const char *, float) = (void (*)(struct callback *, const char *, float))s->profiler->table[LAYER_TIME];
         time(s->profiler, "conv1", 0.25f);
@@ -193,6 +215,7 @@ static struct object *create_inspector(struct implementation *i) {
 static struct object *create_context(struct implementation *i, int32_t strategy) {
     if (is(i->state, "homesick") || strategy != 0) { say(i->state->logger, 1, "createExecutionContext: out of memory"); return NULL; }
     struct state *s = make(i->state);
+    describe(s);
     s->slots[PROFILER] = (function)set_profiler;
     s->slots[CONTEXT_RECORDER] = (function)set_recorder;
     s->slots[INPUT_SHAPE] = (function)set_input_shape;
@@ -202,12 +225,13 @@ static struct object *create_context(struct implementation *i, int32_t strategy)
     return &s->object;
 }
 static struct object *deserialize(struct implementation *i, const void *blob, size_t len) {
-    if (len < 8 || len >= 256 || memcmp(blob, "FAKEPLAN", 8) != 0) {
+    if (len < 8 || len >= PLAN_MAX || memcmp(blob, "FAKEPLAN", 8) != 0) {
         report(i->state, 4, "deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG failed)");
         return NULL;
     }
     struct state *s = make(i->state);
     memcpy(s->plan, blob, len);
+    describe(s);
     s->slots[CONTEXT] = (function)create_context;
     s->slots[INSPECTOR] = (function)create_inspector;
     s->slots[SHAPE] = (function)tensor_shape;

@@ -6,11 +6,13 @@
 //! What only a GPU can show is `tests/gpu/run.sh`.
 
 mod building;
+mod chain;
 mod fake;
 mod ladder;
 mod path;
 mod picture;
 mod real;
+mod turns;
 
 #[global_allocator]
 static ALLOCATOR: tendon::runtime::realtime::CountingAllocator =

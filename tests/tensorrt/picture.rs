@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 use tendon::engine::tensorrt::cuda::memory::{DeviceBuffer, PinnedBuffer};
 use tendon::engine::tensorrt::cuda::picture::{PTX, PictureStage};
-use tendon::engine::tensorrt::cuda::{CudaFault, Driver, Stream};
+use tendon::engine::tensorrt::cuda::{CudaFault, Driver, Stream, turns};
 use tendon::engine::tensorrt::{Memory, Platform, Settings, TensorRt};
 use tendon::policy::picture::kernel::{Filter, Library};
 use tendon::policy::picture::{Axes, CameraFile, Colour, Feed, Fit, Levels, PictureOp};
@@ -328,20 +328,26 @@ fn a_way_that_leaves_its_picture_is_refused() {
 
 #[test]
 fn the_committed_ptx_is_that_of_the_source() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine/tensorrt/cuda/picture.cu");
-    let source = std::fs::read(source).expect("there");
-    let hash: String = Sha256::digest(source)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert!(
-        PTX.contains(&format!("of picture.cu, SHA-256 {hash}")),
-        "picture.cu was changed: make picture.ptx anew (src/engine/tensorrt/cuda/make_ptx.py)"
-    );
-    let code = PTX.lines().filter(|line| !line.starts_with("//"));
-    assert!(
-        !code.clone().any(|line| line.contains("fma.")),
-        "fused sums have other bits"
-    );
-    assert!(code.clone().any(|line| line.contains(".version 8.0")));
+    for (name, ptx) in [("picture", PTX), ("step", turns::PTX)] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("src/engine/tensorrt/cuda/{name}.cu"));
+        let source = std::fs::read(source).expect("there");
+        let hash: String = Sha256::digest(source)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert!(
+            ptx.contains(&format!("of {name}.cu, SHA-256 {hash}")),
+            "{name}.cu was changed: make {name}.ptx anew (src/engine/tensorrt/cuda/make_ptx.py)"
+        );
+        let code = ptx.lines().filter(|line| !line.starts_with("//"));
+        // Fused sums, and divisions that are not IEEE 754's, have other bits.
+        for other in ["fma.", "div.approx", "div.full", ".ftz"] {
+            assert!(
+                !code.clone().any(|line| line.contains(other)),
+                "{name}: {other}"
+            );
+        }
+        assert!(code.clone().any(|line| line.contains(".version 8.0")));
+    }
 }

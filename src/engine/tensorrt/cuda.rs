@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CUDA driver, bound at run time: the thirty functions that are needed, by the names of `cuda.h`. Everything unsafe
+//! The CUDA driver, bound at run time: the functions that are needed, by the names of `cuda.h`. Everything unsafe
 //! about it is here.
 //!
 //! One stream of high priority; memory is allocated at the start and never again; a run is a graph that was captured
 //! once; its end is an event on which a thread sleeps instead of spinning.
 #![allow(unsafe_code)] // A C library without a header.
 
+mod fault;
+pub mod joint;
 pub mod memory;
 pub mod picture;
+pub mod turns;
 
 use super::LoadFault;
 use crate::engine::loader_words;
+pub use fault::CudaFault;
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use memory::{DeviceBuffer, Kernel, PinnedBuffer};
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,8 +75,11 @@ driver! {
     host_device_pointer: "cuMemHostGetDevicePointer_v2", fn(*mut u64, Pointer, u32);
     copy_in: "cuMemcpyHtoDAsync_v2", fn(u64, *const c_void, usize, Pointer);
     copy_out: "cuMemcpyDtoHAsync_v2", fn(Pointer, u64, usize, Pointer);
+    copy_within: "cuMemcpyDtoDAsync_v2", fn(u64, u64, usize, Pointer);
     capture_begin: "cuStreamBeginCapture_v2", fn(Pointer, i32);
     capture_end: "cuStreamEndCapture", fn(Pointer, *mut Pointer);
+    graph_create: "cuGraphCreate", fn(*mut Pointer, u32);
+    graph_add: "cuGraphAddChildGraphNode", fn(*mut Pointer, Pointer, *const Pointer, usize, Pointer);
     graph_instantiate: "cuGraphInstantiateWithFlags", fn(*mut Pointer, Pointer, u64);
     graph_upload: "cuGraphUpload", fn(Pointer, Pointer);
     graph_launch: "cuGraphLaunch", fn(Pointer, Pointer);
@@ -82,27 +90,6 @@ driver! {
     module_function: "cuModuleGetFunction", fn(*mut Pointer, Pointer, *const c_char);
     launch: "cuLaunchKernel", fn(Pointer, u32, u32, u32, u32, u32, u32, u32, Pointer, *mut Pointer, *mut Pointer);
     error_name: "cuGetErrorName", fn(Code, *mut *const c_char);
-}
-
-/// A call that the driver refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call}: {name} ({code})")]
-pub struct CudaFault {
-    /// The driver's function.
-    pub call: &'static str,
-    /// `CUresult`.
-    pub code: i32,
-    /// Its name, as the driver tells it.
-    pub name: String,
-}
-
-impl CudaFault {
-    /// Whether the context is lost: every later call fails with the same, and only a new process mends it. The codes
-    /// are those of which `cuda.h` says "the context cannot be used".
-    #[must_use]
-    pub fn sticky(&self) -> bool {
-        matches!(self.code, 700 | 702 | 709 | 710 | 714..=719)
-    }
 }
 
 /// Attributes of a device that are asked for: numbers of `CUdevice_attribute`.
@@ -300,11 +287,15 @@ impl Context {
     }
 }
 
-/// A stream of the highest priority, and the event at the end of each run.
+/// A stream of the highest priority, and the event at the end of each run. What is put on it runs in that order, so whoever
+/// comes later needs no wait.
 pub struct Stream {
     context: Arc<Context>,
     stream: Pointer,
     event: Pointer,
+    /// Runs put on it, and those of them that were waited for.
+    put: Cell<u64>,
+    waited: Cell<u64>,
 }
 
 // SAFETY: as for `Context`.
@@ -330,6 +321,8 @@ impl Stream {
             context: Arc::clone(context),
             stream: null,
             event: null,
+            put: Cell::new(0),
+            waited: Cell::new(0),
         };
         // SAFETY: each writes numbers or a pointer that `made` destroys when it is dropped.
         unsafe {
@@ -353,6 +346,19 @@ impl Stream {
         self.stream
     }
 
+    /// A run was put on it; its number.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.put.set(self.put.get() + 1);
+        self.put.get()
+    }
+
+    /// Whether the run of this number was waited for.
+    #[must_use]
+    pub fn waited_for(&self, mark: u64) -> bool {
+        mark <= self.waited.get()
+    }
+
     /// Waits for all that was put on it, asleep.
     ///
     /// # Errors
@@ -364,7 +370,18 @@ impl Stream {
             self.context
                 .done("cuEventRecord", (f.event_record)(self.event, self.stream))?;
             self.context
-                .done("cuEventSynchronize", (f.event_wait)(self.event))
+                .done("cuEventSynchronize", (f.event_wait)(self.event))?;
+        }
+        self.waited.set(self.put.get());
+        Ok(())
+    }
+
+    /// For who lets go of what the run of this number uses: that it has ended, well or not.
+    pub fn settle(&self, mark: u64) {
+        if self.waited.get() < mark {
+            // SAFETY: the stream is live. What the driver says belongs to a run that nobody waits for any more.
+            unsafe { (self.context.f().stream_wait)(self.stream) };
+            self.waited.set(self.put.get());
         }
     }
 
@@ -389,6 +406,24 @@ impl Stream {
         // SAFETY: as for `copy_in`.
         let code = unsafe { (self.context.f().copy_out)(to.host, from.address, len, self.stream) };
         self.context.done("cuMemcpyDtoHAsync", code)
+    }
+
+    /// Copies what is behind the first `skip` bytes to another place on the device, as much as fits there, when the stream comes
+    /// to it.
+    ///
+    /// # Errors
+    /// [`CudaFault`].
+    pub fn copy_within(
+        &self,
+        to: &DeviceBuffer,
+        from: &DeviceBuffer,
+        skip: usize,
+    ) -> Result<(), CudaFault> {
+        let len = to.len.min(from.len.saturating_sub(skip));
+        let (f, at) = (self.context.f(), from.address + skip as u64);
+        // SAFETY: as for `copy_in`; what is copied lies within both.
+        let code = unsafe { (f.copy_within)(to.address, at, len, self.stream) };
+        self.context.done("cuMemcpyDtoDAsync", code)
     }
 
     /// Records what `work` puts on the stream instead of doing it. `work` tells whether it worked.
@@ -416,13 +451,44 @@ impl Stream {
         };
         worked?;
         ended?;
+        self.make_ready(&mut made)?;
+        Ok(made)
+    }
+
+    /// One graph of several, one after the other.
+    ///
+    /// # Errors
+    /// [`CudaFault`].
+    pub fn join(&self, graphs: &[Arc<Graph>]) -> Result<Graph, CudaFault> {
+        let (f, null) = (self.context.f(), std::ptr::null_mut());
+        let mut made = Graph {
+            context: Arc::clone(&self.context),
+            graph: null,
+            executable: null,
+        };
+        // SAFETY: writes a pointer to an empty graph that `made` destroys.
+        let code = unsafe { (f.graph_create)(&mut made.graph, 0) };
+        self.context.done("cuGraphCreate", code)?;
+        let mut before = null;
+        for child in graphs {
+            let (mut node, after) = (null, usize::from(!before.is_null()));
+            // SAFETY: both graphs are live; the child is copied into the other, behind the one node before it, if any.
+            let code = unsafe { (f.graph_add)(&mut node, made.graph, &before, after, child.graph) };
+            self.context.done("cuGraphAddChildGraphNode", code)?;
+            before = node;
+        }
+        self.make_ready(&mut made)?;
+        Ok(made)
+    }
+
+    fn make_ready(&self, made: &mut Graph) -> Result<(), CudaFault> {
+        let f = self.context.f();
         // SAFETY: the graph is live; writes a pointer that `made` destroys.
         let code = unsafe { (f.graph_instantiate)(&mut made.executable, made.graph, 0) };
         self.context.done("cuGraphInstantiate", code)?;
         // SAFETY: executable and stream are live.
         let code = unsafe { (f.graph_upload)(made.executable, self.stream) };
-        self.context.done("cuGraphUpload", code)?;
-        Ok(made)
+        self.context.done("cuGraphUpload", code)
     }
 
     /// Puts a recorded graph on the stream.
@@ -497,8 +563,10 @@ pub struct Graph {
     executable: Pointer,
 }
 
-// SAFETY: a graph may be launched from any thread, one at a time; it is owned by one engine.
+// SAFETY: a graph may be launched from any thread, one at a time: by who holds its line.
 unsafe impl Send for Graph {}
+// SAFETY: as above; it is changed by nobody.
+unsafe impl Sync for Graph {}
 
 impl Drop for Graph {
     fn drop(&mut self) {

@@ -5,6 +5,7 @@
 //! for Diffusion Policy; and Octo's own loop (`octo-models/octo@241fb351` `model/components/action_heads.py`), which
 //! clips the sample instead of the clean estimate and adds the full variance. 32-bit floats in diffusers' own order.
 
+use crate::ports::{Says, Update};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -182,6 +183,24 @@ impl Diffusion {
     #[must_use]
     pub fn is_noisy(&self, step: usize) -> bool {
         self.steps.get(step).is_some_and(|step| step.noise > 0.0)
+    }
+
+    /// Step `step` in numbers, for a device that does what [`Diffusion::step`] does; `None` for steps that draw noise.
+    #[must_use]
+    pub fn update(&self, step: usize) -> Option<Update> {
+        let step = self.steps.get(step)?;
+        (self.file.scheduler == Scheduler::Ddim).then(|| Update::Ddim {
+            says: match self.file.prediction {
+                Prediction::Epsilon => Says::Noise,
+                Prediction::Sample => Says::Sample,
+                Prediction::VPrediction => Says::Velocity,
+            },
+            clip: self.file.clip,
+            rest: (1.0 - step.hat).sqrt(),
+            share: step.hat.sqrt(),
+            clean: step.hat_before.sqrt(),
+            noise: (1.0 - step.hat_before).sqrt(),
+        })
     }
 
     /// One step: sample and what the graph said of it -> the next sample. `noise` is of N(0, 1) and as long as `x`; it

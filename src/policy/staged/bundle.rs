@@ -28,7 +28,7 @@ use crate::policy::staged::words::{Speech, Words};
 use crate::policy::staged::{Staged, stats};
 use crate::policy::tensors::TensorFile;
 use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
-use crate::ports::{Engine, Tensor, TensorSpec};
+use crate::ports::{Engine, EngineFault, Tensor, TensorSpec};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
@@ -173,6 +173,7 @@ impl Staged {
     ) -> Result<Staged, Vec<Problem>> {
         let opened = Opened::open(dir)?;
         let mut staged = assemble(opened, options.precision, engine)?;
+        staged.0.chain()?;
         let fixture = fixture::Fixture::read(&staged.1, &staged.0)?;
         let parity = fixture.run(&mut staged.0, &mut |_, _| ())?;
         let refused = options.parity_miss == ParityMiss::Refuse && !parity.missed.is_empty();
@@ -187,6 +188,25 @@ impl Staged {
 }
 
 impl Staged {
+    /// Lets the engines hand to one another what nobody here reads, and run the loop whole where no step is looked at.
+    fn chain(&mut self) -> Result<(), Vec<Problem>> {
+        let refused = |(stage, fault): (usize, EngineFault)| {
+            let path = at(&format!("tendon.stages[{stage}]"));
+            let expected = "tensors and a loop that stay on the engine's device";
+            Problem::one(path, expected, fault.to_string())
+        };
+        self.run.chain(&self.file).map_err(refused)?;
+        // A plan that goes on from another changes the sample between two steps.
+        let steps = self.turns.steps().filter(|_| self.onward.is_none());
+        if let Some((said, steps)) = steps {
+            let taken = self.run.offer_loop(&self.file, said, steps);
+            self.denoised = taken
+                .map_err(|fault| refused((said.stage, fault)))?
+                .then_some(said);
+        }
+        Ok(())
+    }
+
     /// Shows it the observations of its own fixture once more, or those that were recorded of it, and tells after each what
     /// it made of it.
     ///
@@ -200,6 +220,7 @@ impl Staged {
         tell: &mut dyn FnMut(&Staged, Rehearsed<'_>),
     ) -> Result<Parity, Vec<Problem>> {
         let (mut staged, folder) = assemble(Opened::open(dir)?, precision, engine)?;
+        staged.chain()?;
         let fixture = fixture::Fixture::choose(recorded, &folder, &staged)?;
         fixture.run(&mut staged, tell)
     }
@@ -406,6 +427,7 @@ fn assemble(
         units: vec![0.0; joints],
         normalised: vec![0.0; joints],
         turns,
+        denoised: None,
         onward,
         spread,
         x: vec![0.0; x],

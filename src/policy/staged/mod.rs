@@ -17,6 +17,7 @@ mod judge;
 pub mod manifest;
 pub mod onward;
 pub mod plan;
+mod readers;
 pub mod recording;
 mod run;
 pub mod spread;
@@ -35,6 +36,7 @@ use crate::policy::staged::decoder::{Decoder, Raw};
 use crate::policy::staged::feed::Eye;
 use crate::policy::staged::manifest::{ActionFile, StagedFile};
 use crate::policy::staged::onward::{Onward, Running};
+use crate::policy::staged::plan::Place;
 use crate::policy::staged::recording::Recording;
 use crate::policy::staged::run::Run;
 use crate::policy::staged::spread::{Spread, in_units};
@@ -143,6 +145,8 @@ pub struct Staged {
     units: Vec<f32>,
     normalised: Vec<f32>,
     turns: Turns,
+    /// Where an engine that runs the loop whole leaves the sample.
+    denoised: Option<Place>,
     onward: Option<Onward>,
     spread: Option<Spread>,
     x: Vec<f32>,
@@ -215,7 +219,30 @@ impl Staged {
         self.run.copied_bytes()
     }
 
-    /// Nanoseconds of each stage in the last run that was given a clock, order of the manifest.
+    /// How many tensors go from stage to stage where they are computed, never seen by the host.
+    #[must_use]
+    pub fn chained(&self) -> usize {
+        self.run.borrowed()
+    }
+
+    /// Whether an engine runs the denoising loop whole, as one run of its stage.
+    #[must_use]
+    pub fn loops_whole(&self) -> bool {
+        self.denoised.is_some()
+    }
+
+    /// The two in words, if there is something to say.
+    #[must_use]
+    pub fn on_device(&self) -> Option<String> {
+        let chained = self.chained();
+        let tensors = (chained > 0).then(|| format!("{chained} tensors handed on where they are"));
+        let whole = self.loops_whole().then(|| "its loop run whole".to_owned());
+        let words: Vec<String> = tensors.into_iter().chain(whole).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    /// Nanoseconds of each stage in the last run that was given a clock, order of the manifest. A stage whose outputs stay where
+    /// they are computed is not waited for: its time is then in that of a later one.
     #[must_use]
     pub fn stage_ns(&self) -> &[u64] {
         &self.run.stage_ns
@@ -227,14 +254,14 @@ impl Staged {
         &self.run.stage_runs
     }
 
-    /// From now on the inputs of every run of a stage are kept: what a quantiser is calibrated on. Allocates at each run.
-    pub fn keep_inputs(&mut self) {
+    /// From now on the inputs of every run of a stage are kept: what a quantiser is calibrated on. Allocates at each run. Not
+    /// for stages that are chained: what they take from one another is not here.
+    fn keep_inputs(&mut self) {
         self.run.seen = Some(Vec::new());
     }
 
     /// What was kept: stage (order of the manifest) and inputs (by alphabet) of each run.
-    #[must_use]
-    pub fn inputs_seen(&self) -> &[(usize, Vec<Tensor>)] {
+    fn inputs_seen(&self) -> &[(usize, Vec<Tensor>)] {
         self.run.seen.as_deref().unwrap_or_default()
     }
 

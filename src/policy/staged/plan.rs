@@ -6,7 +6,8 @@
 
 use crate::config::problem::Problem;
 use crate::policy::manifest::at;
-use crate::policy::staged::manifest::{DecoderFile, LoopFile, StagedFile, TextFile};
+use crate::policy::staged::manifest::{LoopFile, StagedFile, TextFile};
+use crate::policy::staged::readers::read_on_host;
 use crate::ports::{Dtype, StageSpec, TensorSpec};
 use std::collections::BTreeMap;
 
@@ -559,30 +560,7 @@ impl Plan {
                 }
             }
         }
-        let named = match &file.repeat {
-            Some(LoopFile::Flow(flow)) => vec![&flow.velocity],
-            Some(LoopFile::Diffusion(diffusion)) => vec![&diffusion.said],
-            Some(LoopFile::Tokens(tokens)) => vec![&tokens.first, &tokens.next],
-            Some(LoopFile::Draw(_)) | None => Vec::new(),
-        };
-        let decoded = match &file.decoder {
-            DecoderFile::Regression(regression) => Some(&regression.from),
-            DecoderFile::Rt1(rt1) => Some(&rt1.from),
-            _ => None,
-        };
-        let told = file.attention.iter().map(|map| &map.from);
-        let told = told.chain(
-            file.uncertainty
-                .iter()
-                .filter_map(|each| each.from.as_ref()),
-        );
-        stays.extend(
-            named
-                .into_iter()
-                .chain(decoded)
-                .chain(told)
-                .filter_map(|name| output_of(file, name)),
-        );
+        stays.extend(read_on_host(file));
         for (index, stage) in self.stages.iter_mut().enumerate() {
             stage.exchanged = (0..stage.spec.outputs.len())
                 .map(|tensor| {

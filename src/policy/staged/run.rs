@@ -2,14 +2,19 @@
 //! Runs the stages of a [`Plan`]: every tensor is made at load, none after.
 //!
 //! What a stage gives to one reader is handed on by exchanging two buffers; [`Run::copied_bytes`] counts what was copied
-//! between stages all the same. What the policy is fed is written straight into the tensor of its first reader.
+//! between stages all the same. What the policy is fed is written straight into the tensor of its first reader. What an engine
+//! takes from where another computes it is not here at all.
 
+#[path = "chained.rs"]
+mod chained;
+#[path = "handed.rs"]
+mod handed;
 #[path = "offered.rs"]
 mod offered;
 
 use crate::policy::staged::plan::{Part, Place, Plan, Rate, Source};
 use crate::ports::{Dtype, Engine, EngineFault, Tensor};
-use core::mem::swap;
+use handed::{copy, copy_part, hand, input_at, part_of, shift, write_part};
 
 /// A stage with its tensors.
 struct Loaded {
@@ -20,6 +25,8 @@ struct Loaded {
     version: u64,
     /// For each input the version of each part that it holds.
     taken: Vec<Vec<u64>>,
+    /// For each input whether the engine takes it from where another computes it.
+    borrowed: Vec<bool>,
     /// Whether the next run begins with `from` instead of the carried tensor.
     anew: bool,
 }
@@ -82,6 +89,7 @@ impl Run {
                     .iter()
                     .map(|input| vec![0; input.parts.len()])
                     .collect(),
+                borrowed: vec![false; stage.inputs.len()],
                 anew: true,
             })
             .collect();
@@ -333,10 +341,11 @@ impl Run {
         if let Some(seen) = &mut self.seen {
             seen.push((index, stage.inputs.clone()));
         }
-        stage
-            .engine
-            .run(&stage.inputs, &mut stage.outputs)
-            .map_err(|EngineFault(text)| EngineFault(format!("stage \"{id}\": {text}")))?;
+        if let Err(EngineFault(text)) = stage.engine.run(&stage.inputs, &mut stage.outputs) {
+            // It may be another's, told late: what was made before, for more than one run, is made again.
+            (self.loaded, self.instruction_is_new) = (false, true);
+            return Err(EngineFault(format!("stage \"{id}\": {text}")));
+        }
         stage.version += 1;
         stage.anew = false;
         if let Some(runs) = self.stage_runs.get_mut(index) {
@@ -371,6 +380,10 @@ impl Run {
                 stage: index,
                 tensor,
             };
+            let borrowed = stages.get(index).map(|stage| &stage.borrowed);
+            if borrowed.and_then(|borrowed| borrowed.get(tensor)) == Some(&true) {
+                continue;
+            }
             if let Some(from) = input.carry.filter(|_| !anew) {
                 let len = stage
                     .spec
@@ -467,124 +480,6 @@ impl Run {
                 }
                 None => {}
             }
-        }
-    }
-}
-
-fn shift<T: Copy>(values: &mut [T], new: &[T]) {
-    let keep = values.len().saturating_sub(new.len());
-    values.copy_within(values.len() - keep.., 0);
-    copy(values.get_mut(keep..), Some(new));
-}
-
-fn copy<T: Copy>(into: Option<&mut [T]>, from: Option<&[T]>) {
-    if let (Some(into), Some(from)) = (into, from) {
-        for (slot, value) in into.iter_mut().zip(from) {
-            *slot = *value;
-        }
-    }
-}
-
-fn input_at(stages: &mut [Loaded], place: Place) -> Option<&mut Tensor> {
-    stages.get_mut(place.stage)?.inputs.get_mut(place.tensor)
-}
-
-fn part_of(stages: &mut [Loaded], target: Target) -> Option<&mut [f32]> {
-    stages
-        .get_mut(target.place.stage)?
-        .inputs
-        .get_mut(target.place.tensor)?
-        .f32_mut()?
-        .get_mut(target.part.start..target.part.start + target.part.len)
-}
-
-fn write_part(stages: &mut [Loaded], target: Target, values: &Tensor) {
-    let Some(into) = stages
-        .get_mut(target.place.stage)
-        .and_then(|stage| stage.inputs.get_mut(target.place.tensor))
-    else {
-        return;
-    };
-    let range = target.part.start..target.part.start + target.part.len;
-    match (into, values) {
-        (Tensor::F32(into), Tensor::F32(values)) => copy(into.get_mut(range), Some(values)),
-        (Tensor::I32(into), Tensor::I32(values)) => copy(into.get_mut(range), Some(values)),
-        _ => {}
-    }
-}
-
-fn copy_part(stages: &mut [Loaded], from: Target, to: Target) {
-    let source = from.part.start..from.part.start + from.part.len;
-    let sink = to.part.start..to.part.start + to.part.len;
-    if from.place.stage == to.place.stage {
-        let Some(stage) = stages.get_mut(from.place.stage) else {
-            return;
-        };
-        let Ok([from, to]) = stage
-            .inputs
-            .get_disjoint_mut([from.place.tensor, to.place.tensor])
-        else {
-            return;
-        };
-        copy(
-            to.f32_mut().and_then(|to| to.get_mut(sink)),
-            from.f32().and_then(|from| from.get(source)),
-        );
-        return;
-    }
-    let Ok([a, b]) = stages.get_disjoint_mut([from.place.stage, to.place.stage]) else {
-        return;
-    };
-    let (Some(from), Some(to)) = (
-        a.inputs.get(from.place.tensor),
-        b.inputs.get_mut(to.place.tensor),
-    ) else {
-        return;
-    };
-    copy(
-        to.f32_mut().and_then(|to| to.get_mut(sink)),
-        from.f32().and_then(|from| from.get(source)),
-    );
-}
-
-/// Hands an output on; returns the bytes that had to be copied.
-fn hand(plan: &Plan, stages: &mut [Loaded], from: Place, to: Place, part: Part) -> u64 {
-    let exchanged = plan
-        .stages
-        .get(from.stage)
-        .and_then(|stage| stage.exchanged.get(from.tensor).copied())
-        .unwrap_or(false);
-    let pass = |output: &mut Tensor, input: &mut Tensor| {
-        if exchanged {
-            swap(output, input);
-            return 0;
-        }
-        let range = part.start..part.start + part.len;
-        match (output, input) {
-            (Tensor::F32(from), Tensor::F32(into)) => copy(into.get_mut(range), Some(from)),
-            (Tensor::I32(from), Tensor::I32(into)) => copy(into.get_mut(range), Some(from)),
-            _ => {}
-        }
-        4 * part.len as u64
-    };
-    if from.stage == to.stage {
-        let Some(stage) = stages.get_mut(from.stage) else {
-            return 0;
-        };
-        match (
-            stage.outputs.get_mut(from.tensor),
-            stage.inputs.get_mut(to.tensor),
-        ) {
-            (Some(output), Some(input)) => pass(output, input),
-            _ => 0,
-        }
-    } else {
-        let Ok([a, b]) = stages.get_disjoint_mut([from.stage, to.stage]) else {
-            return 0;
-        };
-        match (a.outputs.get_mut(from.tensor), b.inputs.get_mut(to.tensor)) {
-            (Some(output), Some(input)) => pass(output, input),
-            _ => 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::policy::staged::manifest::{Noise, TokenLoop};
 use crate::policy::staged::plan::{Place, Source};
 use crate::policy::staged::run::Clock;
 use crate::policy::staged::{Fault, Staged};
+use crate::ports::{LoopStep, Update};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
@@ -32,6 +33,37 @@ pub(super) enum Turns {
     Draw {
         noise: Noise,
     },
+}
+
+impl Turns {
+    /// A denoising loop in numbers, and the output that says where it goes; `None` if a step needs more than the sample and
+    /// what the graph says of it.
+    pub(super) fn steps(&self) -> Option<(Place, Vec<LoopStep>)> {
+        match self {
+            Turns::Flow { flow, velocity, .. } => {
+                let update = Update::Euler { by: flow.dt() };
+                let time = |step| {
+                    flow.bucket(step)
+                        .map_or(flow.time(step), |time| time as f32)
+                };
+                let steps = (0..flow.steps).map(|step| LoopStep {
+                    time: time(step),
+                    update,
+                });
+                Some((*velocity, steps.collect()))
+            }
+            Turns::Diffusion { steps, said } => {
+                let each = (0..steps.steps()).map(|step| {
+                    Some(LoopStep {
+                        time: steps.time(step)? as f32,
+                        update: steps.update(step)?,
+                    })
+                });
+                Some((*said, each.collect::<Option<_>>()?))
+            }
+            Turns::None | Turns::Tokens { .. } | Turns::Draw { .. } => None,
+        }
+    }
 }
 
 impl Staged {
@@ -86,9 +118,16 @@ impl Staged {
             used,
             token_doubt,
             onward,
+            denoised,
             ..
         } = self;
         *token_doubt = None;
+        if let Some(end) = denoised {
+            run.feed(Source::X, |slot| slot.copy_from_slice(noise));
+            run.step(clock)?;
+            x.copy_from_slice(run.output(*end));
+            return Ok(());
+        }
         match turns {
             Turns::None => {}
             Turns::Flow { flow, velocity, .. } => {

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes picture.ptx of picture.cu with NVIDIA's run-time compiler, which needs no GPU:
+"""Makes picture.ptx of picture.cu, and step.ptx of step.cu, with NVIDIA's run-time compiler, which needs no GPU:
 
     python3 -m pip install --target DIR nvidia-cuda-nvrtc-cu12==12.0.140
     python3 src/engine/tensorrt/cuda/make_ptx.py DIR
 
-Of CUDA 12.0, because a driver takes PTX of its own and of earlier versions only. The first lines of the file name the source by
+Of CUDA 12.0, because a driver takes PTX of its own and of earlier versions only. The first lines of a file name the source by
 its hash; a test compares.
 """
 
@@ -14,7 +14,6 @@ import pathlib
 import sys
 
 here = pathlib.Path(__file__).parent
-source = (here / "picture.cu").read_bytes()
 library = next(pathlib.Path(sys.argv[1]).glob("nvidia/cuda_nvrtc/lib/libnvrtc.so.*"))
 nvrtc = ctypes.CDLL(str(library))
 
@@ -40,15 +39,17 @@ def log():
 
 major, minor = ctypes.c_int(), ctypes.c_int()
 call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
-program = ctypes.c_void_p()
-call("nvrtcCreateProgram", ctypes.byref(program), source, b"picture.cu", 0, None, None)
 options = [b"--gpu-architecture=compute_75", b"--fmad=false", b"--ftz=false"]
-call("nvrtcCompileProgram", program, len(options), (ctypes.c_char_p * len(options))(*options))
-ptx = text("nvrtcGetPTXSize", "nvrtcGetPTX")
-head = (
-    "// SPDX-License-Identifier: Apache-2.0\n"
-    f"// Made by make_ptx.py with NVRTC {major.value}.{minor.value} ({' '.join(o.decode() for o in options)})\n"
-    f"// of picture.cu, SHA-256 {hashlib.sha256(source).hexdigest()}\n"
-)
-(here / "picture.ptx").write_text(head + ptx)
-print(f"{here / 'picture.ptx'}: {len(ptx)} characters")
+for name in ("picture", "step"):
+    source = (here / f"{name}.cu").read_bytes()
+    program = ctypes.c_void_p()
+    call("nvrtcCreateProgram", ctypes.byref(program), source, f"{name}.cu".encode(), 0, None, None)
+    call("nvrtcCompileProgram", program, len(options), (ctypes.c_char_p * len(options))(*options))
+    ptx = text("nvrtcGetPTXSize", "nvrtcGetPTX")
+    head = (
+        "// SPDX-License-Identifier: Apache-2.0\n"
+        f"// Made by make_ptx.py with NVRTC {major.value}.{minor.value} ({' '.join(o.decode() for o in options)})\n"
+        f"// of {name}.cu, SHA-256 {hashlib.sha256(source).hexdigest()}\n"
+    )
+    (here / f"{name}.ptx").write_text(head + ptx)
+    print(f"{here / f'{name}.ptx'}: {len(ptx)} characters")

@@ -36,11 +36,23 @@ impl DeviceBuffer {
     pub fn address(&self) -> u64 {
         self.address
     }
+
+    /// Bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
-        // SAFETY: freed once; the stream that used it was waited for, see `Stream`'s drop.
+        // SAFETY: freed once; every engine that used it waited for the stream before it let go of it.
         unsafe { (self.context.f().free)(self.address) };
     }
 }
