@@ -376,6 +376,7 @@ fn nothing_is_allocated_between_observation_and_chunk() {
         "openvla",
         "openvla_oft",
         "pi0",
+        "pi0_lerobot",
         "rt1",
         "smolvla",
         "vqbet",
