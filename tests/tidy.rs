@@ -9,15 +9,16 @@ use std::fs;
 use std::path::Path;
 
 /// Who may import whom. Every room may import itself; a room that is not here does not exist.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("core", &[]),
     ("ports", &["core"]),
     ("sync", &["core"]),
     ("config", &["core"]),
+    ("onnx", &[]),
     // The siblings do not see one another.
     ("capture", &["core", "ports", "sync", "config"]),
-    ("engine", &["core", "ports", "sync", "config"]),
-    ("policy", &["core", "ports", "sync", "config"]),
+    ("engine", &["core", "ports", "sync", "config", "onnx"]),
+    ("policy", &["core", "ports", "sync", "config", "onnx"]),
     ("link", &["core", "ports", "sync", "config"]),
     ("operator", &["core", "ports", "sync", "config"]),
     // The bench is a robot: it comes in by the door that robots use.
@@ -25,8 +26,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
     (
         "runtime",
         &[
-            "core", "ports", "sync", "config", "capture", "engine", "policy", "link", "operator",
-            "bench",
+            "core", "ports", "sync", "config", "onnx", "capture", "engine", "policy", "link",
+            "operator", "bench",
         ],
     ),
     (

@@ -284,29 +284,11 @@ impl Pilot {
         }
     }
 
-    /// From now on what the policy is shown and answers is kept ([`Staged::record`]).
-    ///
-    /// # Errors
-    /// A [`Problem`]: only a bundle of schema 2 has a form for it.
-    pub fn record(&mut self) -> Result<(), Problem> {
+    /// The policy itself, if its bundle is of schema 2.
+    pub fn staged(&mut self) -> Option<&mut Staged> {
         match &mut self.kind {
-            Kind::One(policy) => Err(Problem {
-                at: policy.bundle().name.clone(),
-                expected: "a bundle of schema 2, to be recorded".into(),
-                found: "one of schema 1".into(),
-            }),
-            Kind::Staged(several) => several.policy.record(),
-        }
-    }
-
-    /// Writes what was kept ([`Staged::write_recording`]); returns how many observations.
-    ///
-    /// # Errors
-    /// A [`Problem`].
-    pub fn write_recording(&self, path: &Path) -> Result<usize, Problem> {
-        match &self.kind {
-            Kind::One(_) => Ok(0),
-            Kind::Staged(several) => several.policy.write_recording(path),
+            Kind::One(_) => None,
+            Kind::Staged(several) => Some(&mut several.policy),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
 use crate::policy::ParityMiss;
 use crate::policy::parity::Parity;
+use crate::policy::staged::Staged;
 use crate::policy::staged::bundle::is_staged;
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, precision_word};
@@ -112,8 +113,7 @@ pub fn lockstep(
     report.parity.clone_from(&deployment.parity);
     let mut pipeline = Lockstep::new(deployment, injected_ms * MS);
     if record.is_some() {
-        pipeline
-            .policy()
+        recordable(&mut pipeline)?
             .record()
             .map_err(|problem| vec![problem])?;
     }
@@ -132,11 +132,19 @@ pub fn lockstep(
     report.allocations_in_control_loop = pipeline.allocations;
     report.governor_interventions = pipeline.interventions;
     if let Some(path) = record {
-        let written = pipeline.policy().write_recording(path);
+        let written = recordable(&mut pipeline)?.write_recording(path);
         report.recorded = Some(written.map_err(|problem| vec![problem])?);
     }
     report.wall_s = clock::now().seconds_since(began);
     Ok(report)
+}
+
+/// The policy, if there is a form for what it sees.
+fn recordable(pipeline: &mut Lockstep) -> Result<&mut Staged, Vec<Problem>> {
+    pipeline
+        .policy()
+        .staged()
+        .ok_or_else(|| Problem::one("--record", "a bundle of schema 2", "one of schema 1"))
 }
 
 fn start_report(config: &Config, seed: u64, injected_ms: u64, time: &'static str) -> Report {

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use tendon::config::Precision;
 use tendon::policy::parity::Parity;
-use tendon::policy::pilot::Pilot;
 use tendon::policy::staged::Staged;
 use tendon::policy::{LoadOptions, ParityMiss};
 use tendon::runtime::demo;
@@ -117,8 +116,12 @@ fn noise_missing_cameras_and_histories_are_kept() {
 
 #[test]
 fn one_of_schema_1_is_not_recorded() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/bench-vla");
-    let mut shipped = Pilot::load(&dir, LoadOptions::default(), &cpu).expect("the shipped bundle");
-    let problem = shipped.record().expect_err("schema 1");
-    assert!(problem.to_string().contains("schema 2"), "{problem}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = demo::bench_config(&root.join("engines/bench-vla"), false).expect("a deployment");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("seen.safetensors");
+    let ending = AtomicBool::new(false);
+    let refused = demo::lockstep(config, 1, 3, 0, ParityMiss::Refuse, Some(&path), &ending);
+    let said = refused.expect_err("schema 1").to_string();
+    assert!(said.contains("schema 2") && !path.exists(), "{said}");
 }

@@ -3,6 +3,7 @@
 
 use crate::fake::{Tables, machine};
 use crate::path::spec;
+use rten_onnx::onnx::ModelProto;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tendon::core::units::Mono;
@@ -32,11 +33,7 @@ struct Bench {
 impl Bench {
     fn new(script: &str) -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(
-            folder.path().join("policy.onnx"),
-            "FAKEPLAN of an ONNX file",
-        )
-        .expect("written");
+        std::fs::write(folder.path().join("policy.onnx"), model("somebody")).expect("written");
         let head = "#!/bin/sh\nfor a in \"$@\"; do echo \"$a\" >> \"$(dirname \"$0\")/arguments\"; case \"$a\" in \
                     --onnx=*) ONNX=${a#--onnx=};; --saveEngine=*) SAVE=${a#--saveEngine=};; esac; done\n";
         let builder = folder.path().join("trtexec");
@@ -74,7 +71,16 @@ impl Bench {
     }
 }
 
-const GOOD: &str = "echo '[I] Engine built'; cp \"$ONNX\" \"$SAVE\"";
+const GOOD: &str = "echo '[I] Engine built'; printf FAKEPLAN > \"$SAVE\"";
+
+/// An ONNX model of nothing, `producer`'s.
+fn model(producer: &str) -> Vec<u8> {
+    let model = ModelProto {
+        producer_name: Some(producer.into()),
+        ..ModelProto::default()
+    };
+    model.write_buf().expect("a model")
+}
 
 #[test]
 fn a_plan_is_built_once_kept_with_its_label_and_loaded() {
@@ -111,7 +117,7 @@ fn a_plan_is_built_once_kept_with_its_label_and_loaded() {
         "it was not built twice"
     );
     // Another ONNX file is another plan.
-    std::fs::write(bench.job().onnx, "FAKEPLAN of another").expect("written");
+    std::fs::write(bench.job().onnx, model("another")).expect("written");
     let other = bench.job().run(now, &mut |_| {}).expect("builds");
     assert_ne!(other.path, built.path);
     // And it runs.
