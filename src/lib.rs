@@ -5,8 +5,8 @@
 //!
 //! * [`core`]: everything that decides, as plain values with the time passed in.
 //! * [`ports`]: what the outside must give. [`sync`]: mailbox and heartbeats. [`config`]: files -> checked values.
-//! * [`policy`] and [`engine`]: a bundle, and what runs its graph; [`onnx`]: where the graph's weights are. The module
-//!   [`capture`]: cameras.
+//! * [`policy`] and [`engine`]: a bundle, and what runs its graph; [`onnx`]: where the graph's weights are,
+//!   [`hash`]: of what does not fit the memory. The module [`capture`]: cameras.
 //! * [`link`]: zenoh, and the motor controller's side. [`operator`]: the page. [`mod@bench`]: a robot for any laptop.
 //! * [`runtime`]: joins all of it; one shell a thread, the clock, simulated time.
 #![deny(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod capture;
 pub mod config;
 pub mod core;
 pub mod engine;
+pub mod hash;
 pub mod link;
 pub mod onnx;
 pub mod operator;

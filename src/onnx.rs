@@ -6,7 +6,8 @@
 //! goes through every message that an engine reads, because `rten-onnx` 0.27 never comes back from a number that goes on
 //! for more than ten bytes.
 
-use sha2::{Digest, Sha256};
+use crate::hash;
+use sha2::Sha256;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -140,6 +141,10 @@ impl Walk {
         let (mut key, mut value) = (String::new(), String::new());
         while self.at < end {
             let tag = self.number(end)?;
+            // Readers disagree about what is beyond.
+            if tag > u64::from(u32::MAX) {
+                return Err(format!("a field of number {}", tag >> 3));
+            }
             let length = match tag & 7 {
                 0 => {
                     self.number(end)?;
@@ -225,23 +230,16 @@ impl Walk {
     }
 }
 
-/// Feeds `hash` with the graph in `path` and with the files its weights are in: another weight is another graph.
+/// Feeds `digest` with the graph in `path` and with the files its weights are in: another weight is another graph.
 ///
 /// # Errors
 /// One of them cannot be read, or the graph is none.
-pub fn digest(path: &Path, hash: &mut Sha256) -> io::Result<()> {
+pub fn digest(path: &Path, digest: &mut Sha256) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let beside = outside(path).map_err(io::Error::other)?;
-    let mut piece = vec![0; 1 << 20];
     let files = std::iter::once(path.to_owned()).chain(beside.iter().map(|name| folder.join(name)));
     for path in files {
-        let mut file = File::open(path)?;
-        loop {
-            match file.read(&mut piece)? {
-                0 => break,
-                length => hash.update(piece.get(..length).unwrap_or_default()),
-            }
-        }
+        hash::feed(File::open(path)?, digest)?;
     }
     Ok(())
 }

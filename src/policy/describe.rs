@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A bundle in words, for `tendon policy inspect`.
 
+use crate::hash::hex;
 use crate::policy::bundle::{Bundle, Vector};
-use crate::policy::folder::hex;
 use core::fmt::Write;
 
 /// Several lines: what goes in, what comes out, how fast, and which files. All hashes held, or there were no bundle.

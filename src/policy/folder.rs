@@ -5,6 +5,7 @@
 //! opened. What [`Folder::read`] returns was hashed after it was read, so that nothing can change in between.
 
 use crate::config::problem::Problem;
+use crate::hash::{feed, hex};
 use crate::onnx;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -84,18 +85,7 @@ impl Folder {
             .open_file(at, name, FILE_BYTES_MAX)?
             .take(FILE_BYTES_MAX + 1);
         let mut hasher = Sha256::new();
-        let mut block = [0_u8; 64 << 10];
-        let mut total = 0_u64;
-        loop {
-            match file.read(&mut block) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hasher.update(block.get(..count).unwrap_or(&block));
-                    total += count as u64;
-                }
-                Err(error) => return Err(unreadable(at, name, &error)),
-            }
-        }
+        let total = feed(&mut file, &mut hasher).map_err(|error| unreadable(at, name, &error))?;
         self.compare(at, name, hasher.finalize().into())?;
         Ok(total)
     }
@@ -156,8 +146,10 @@ impl Folder {
             expected: format!("{name} to be a graph of the bundle"),
             found,
         })?;
+        // Beside where the graph really is, which a link in the bundle may tell otherwise.
+        let real = path.strip_prefix(&self.root).unwrap_or(&path).to_owned();
         for outside in beside {
-            let full = Path::new(name).with_file_name(outside);
+            let full = real.with_file_name(outside);
             let outside = full.to_string_lossy();
             if !self.promised.contains_key(&*outside) {
                 return Err(Problem {
@@ -226,21 +218,9 @@ pub fn hash(bytes: &[u8]) -> Hash {
 /// # Errors
 /// It cannot be read.
 pub fn hash_file(path: &Path) -> std::io::Result<Hash> {
-    let mut file = File::open(path)?;
     let mut digest = Sha256::new();
-    let mut part = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut part)? {
-            0 => return Ok(digest.finalize().into()),
-            read => digest.update(part.get(..read).unwrap_or_default()),
-        }
-    }
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    feed(File::open(path)?, &mut digest)?;
+    Ok(digest.finalize().into())
 }
 
 fn unreadable(at: &str, name: &str, error: &std::io::Error) -> Problem {

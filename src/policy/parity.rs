@@ -57,8 +57,8 @@ pub struct Parity {
     pub missed: Vec<Problem>,
 }
 
-/// A joint that ranges less in the reference is judged as if it ranged so far: a milliradian or a millimetre. Less is what
-/// arithmetic leaves of standing still.
+/// A joint that ranges less in the reference is judged as if it ranged so far: a milliradian, a millimetre, a
+/// thousandth of a gripper's travel. Less is what arithmetic leaves of standing still.
 const RANGE_MIN: f32 = 1e-3;
 
 /// How far one joint's targets are from the reference.
@@ -95,7 +95,8 @@ impl Columns<'_> {
         if high > low {
             (high - low).max(RANGE_MIN)
         } else {
-            self.trained_range.get(at).copied().unwrap_or(f32::NAN)
+            let trained = self.trained_range.get(at);
+            trained.map_or(f32::NAN, |range| range.max(RANGE_MIN))
         }
     }
 }
@@ -322,16 +323,20 @@ impl core::fmt::Display for Parity {
 mod tests {
     use super::*;
 
+    fn bounds(frames: usize) -> ParityFile {
+        ParityFile {
+            file: "parity".into(),
+            sentences: String::new(),
+            frames,
+            cosine_min: 0.999,
+            error_max_fraction: 0.01,
+        }
+    }
+
     /// Two frames of two actions of two joints that ranged over 1 and 2 in training; bounds 0.999 and 0.01.
     #[track_caller]
     fn check(reference: [f32; 8], found: [f32; 8], misses: &[&str]) {
-        let bounds = ParityFile {
-            file: "parity".into(),
-            sentences: String::new(),
-            frames: 2,
-            cosine_min: 0.999,
-            error_max_fraction: 0.01,
-        };
+        let bounds = bounds(2);
         let names = ["a".to_owned(), "b".to_owned()];
         let columns = Columns {
             names: &names,
@@ -382,6 +387,18 @@ mod tests {
         check(reference, found, &[]);
         found[1] += 0.000_003;
         check(reference, found, &[ERROR]);
+    }
+    #[test]
+    fn a_joint_that_never_moved_is_judged_all_the_same() {
+        let bounds = bounds(1);
+        let columns = Columns {
+            names: &["a".to_owned()],
+            units: &[Unit::Rad],
+            trained_range: &[0.0],
+        };
+        let judged = |found: &[f32]| Parity::judge(&bounds, &columns, &[0.0, 0.0], found);
+        assert!(judged(&[0.0, 0.0]).missed.is_empty());
+        assert!(!judged(&[0.0, 0.001]).missed.is_empty());
     }
     #[test]
     fn another_direction_misses_both() {

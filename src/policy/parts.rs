@@ -2,8 +2,9 @@
 //! The files of a bundle that an import makes: some are made, graphs and their weights are copied without being in memory.
 
 use crate::config::problem::Problem;
+use crate::hash::hex;
 use crate::onnx;
-use crate::policy::folder::{MANIFEST, hash, hash_file, hex};
+use crate::policy::folder::{MANIFEST, hash, hash_file};
 use crate::policy::import::Fallible;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -38,7 +38,8 @@ pub enum Clean {
         /// What stands at the end.
         text: String,
     },
-    /// Letters, digits, spaces and underscores only: what Python's `isalnum` and `isspace` say (GR00T N1.7).
+    /// Letters, digits, spaces and underscores only (GR00T N1.7, by Python's `isalnum` and `isspace`; signs that Unicode counts as
+    /// alphabetic and Python does not, such as vowels of Hindi, stay here).
     DropPunctuation,
     /// As Python writes a list of one string: `['pick it up']`, and in double quotes if it has a single one (GR00T N1.5).
     PythonList,

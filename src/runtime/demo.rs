@@ -13,7 +13,8 @@ use crate::link::{keys, operator_end};
 use crate::policy::ParityMiss;
 use crate::policy::parity::Parity;
 use crate::policy::staged::Staged;
-use crate::policy::staged::bundle::is_staged;
+use crate::policy::staged::bundle::{Opened, is_staged};
+use crate::policy::staged::recording::beside;
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, precision_word};
 use crate::runtime::evaluation::{Report, grounding_plan, plan};
@@ -86,8 +87,10 @@ pub fn bench_config(bundle: &Path, int8: bool) -> Result<Config, Vec<Problem>> {
         tendon
     };
     let mut config = Config::from_texts(&tendon, ROBOT_TOML, ROBOT_URDF, Path::new("."))?;
-    if is_staged(bundle) {
-        // Doubt is the shipped policy's word for whether it sees what was named; a staged bundle has none.
+    // A bundle that does not open is refused, with its reasons, by who loads it.
+    let says_nothing = |opened: Opened| !opened.file.tells_doubt();
+    if is_staged(bundle) && Opened::open(bundle).is_ok_and(says_nothing) {
+        // The shipped policy's bound; this one does not say how sure it is.
         config.policy.doubt_max = None;
     }
     Ok(config)
@@ -112,7 +115,8 @@ pub fn lockstep(
     report.policy.clone_from(&deployment.policy_name);
     report.parity.clone_from(&deployment.parity);
     let mut pipeline = Lockstep::new(deployment, injected_ms * MS);
-    if record.is_some() {
+    if let Some(path) = record {
+        beside(path).map_err(|problem| vec![problem])?;
         recordable(&mut pipeline)?
             .record()
             .map_err(|problem| vec![problem])?;

@@ -267,6 +267,10 @@ fn what_does_not_fit_is_refused_in_words() {
     let whole = std::fs::read(&bound.onnx).expect("a graph");
     std::fs::write(&broken, &whole[..whole.len() / 2]).expect("written");
     let words = load(&bound.spec, &broken);
+    assert!(words.contains("expected an ONNX graph"), "{words}");
+    // A model without a graph.
+    std::fs::write(&broken, [0x08, 0x0a]).expect("written");
+    let words = load(&bound.spec, &broken);
     assert!(words.contains("ONNX Runtime says"), "{words}");
     let words = load(&bound.spec, &folder.path().join("none.onnx"));
     assert!(words.contains("cannot be opened"), "{words}");

@@ -10,7 +10,8 @@ use tendon::core::limits::JOINTS_MAX;
 use tendon::core::observation::JointState;
 use tendon::core::units::Mono;
 use tendon::engine::cpu::{CpuEngine, CpuOptions};
-use tendon::policy::folder::{hash, hex};
+use tendon::hash::hex;
+use tendon::policy::folder::hash;
 use tendon::policy::{LoadOptions, ParityMiss, Policy};
 use tendon::ports::{Engine, EngineFault, Frame, StageSpec, Tensor, TensorSpec};
 

@@ -154,6 +154,21 @@ fn weights_elsewhere_are_refused() {
     std::os::unix::fs::symlink(outer.path(), &weights).expect("a link");
     let said = loaded(folder.path()).expect_err("a link that leads out");
     assert!(said.contains("a link that leads out"), "{said}");
+
+    // A graph that is a link has its weights where it leads, and not where it lies.
+    let folder = moved_out(0, "act.onnx.data");
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).expect("a folder");
+    for name in ["act.onnx", "act.onnx.data"] {
+        std::fs::copy(folder.path().join(name), inner.join(name)).expect("a copy");
+    }
+    std::fs::remove_file(folder.path().join("act.onnx")).expect("gone");
+    std::os::unix::fs::symlink("inner/act.onnx", folder.path().join("act.onnx")).expect("a link");
+    let said = loaded(folder.path()).expect_err("weights that nothing vouches for");
+    assert!(
+        said.contains("the SHA-256 of inner/act.onnx.data"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -511,4 +511,25 @@ fn a_chain_allocates_nothing() {
     assert_eq!(fakes.calls().len(), 3, "one launch, one wait");
     let expected = (0..12).map(|at| 2.0 * (2.0 + (1 + at % 4) as f32) + (1 + at % 4) as f32);
     assert_eq!(found[1], Tensor::F32(expected.collect()));
+
+    // A stage that runs now and then, as one of the sentence does, joins nobody while the robot moves.
+    let mut seldom = stage();
+    seldom.keep(0);
+    seldom.keep(1);
+    let mut turn = |is_due: bool| {
+        fakes.forget();
+        if is_due {
+            seldom.run(&given, &mut found).expect("runs");
+        }
+        first.run(&given, &mut found).expect("runs");
+        second.run(&given, &mut found).expect("runs");
+        fakes.calls()
+    };
+    for is_due in [true, false, false] {
+        turn(is_due);
+    }
+    for is_due in [true, false, false, true, false] {
+        let calls = format!("{:?}", turn(is_due));
+        assert!(!calls.contains("Instantiate"), "{calls}");
+    }
 }

@@ -7,6 +7,7 @@
 
 use super::plan::{self, Target, Wanted};
 use crate::core::units::Mono;
+use crate::hash::hex;
 use crate::onnx;
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Read};
@@ -137,7 +138,7 @@ impl Job {
         onnx::digest(&self.onnx, &mut hash).map_err(|error| file(&self.onnx, &error))?;
         Ok(Wanted {
             stage: self.stage.clone(),
-            onnx_sha256: plan::words(&hash.finalize()),
+            onnx_sha256: hex(&hash.finalize()),
             target: self.target.clone(),
             flags: self.flags(),
         })

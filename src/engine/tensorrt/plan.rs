@@ -2,6 +2,7 @@
 //! Whose plan it is. A plan runs only on the GPU and TensorRT it was built with, and nothing in it says from which
 //! network it came; so a label lies beside it, and a plan without one, or with another's, is refused in words.
 
+use crate::hash::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -101,17 +102,7 @@ pub struct Wanted {
 /// SHA-256 in hexadecimal.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
-    words(&Sha256::digest(bytes))
-}
-
-/// A hash in hexadecimal.
-#[must_use]
-pub fn words(hash: &[u8]) -> String {
-    let mut out = String::with_capacity(2 * hash.len());
-    for byte in hash {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
+    hex(&Sha256::digest(bytes))
 }
 
 impl Wanted {

@@ -36,6 +36,8 @@ pub struct TensorRt {
     thread: Option<std::thread::ThreadId>,
     /// Why every further run is refused.
     lost: Option<String>,
+    /// What went wrong where nobody could be told; the next run does.
+    untold: Option<LoadFault>,
     /// Why there is no graph.
     plain: Option<String>,
     /// How memory reaches the device.
@@ -199,6 +201,7 @@ impl TensorRt {
             changed: true,
             thread: None,
             lost: None,
+            untold: None,
             plain: None,
             memory: platform.memory,
         };
@@ -431,6 +434,8 @@ impl Drop for TensorRt {
         if let Some(graph) = &self.graph {
             line.forget(graph);
         }
+        // Those of other stages are not lost; a fault of theirs is told by their next wait.
+        let _ = line.flush();
         line.stream.settle(self.mark);
     }
 }
@@ -462,7 +467,9 @@ impl Engine for TensorRt {
                 outputs.len()
             )));
         }
-        self.infer(inputs).map_err(|fault| self.told(fault))?;
+        let untold = self.untold.take().map_or(Ok(()), Err);
+        let done = untold.and_then(|()| self.infer(inputs));
+        done.map_err(|fault| self.told(fault))?;
         for (binding, tensor) in self.work.outputs.iter_mut().zip(outputs) {
             binding.read(tensor)?;
         }
@@ -474,8 +481,8 @@ impl Engine for TensorRt {
     }
 
     fn picture(&mut self, input: usize) -> Option<&mut [u8]> {
-        // The last run was of an inference that failed behind it, if it has not ended yet; a fault of it is told by the next.
-        let _ = self.enter();
+        // The last run was of an inference that failed behind it, if it has not ended yet.
+        self.untold = self.enter().err().or(self.untold.take());
         let stage = self.work.inputs.get_mut(input)?.picture.as_mut()?;
         Some(stage.bytes())
     }
@@ -515,8 +522,7 @@ impl Engine for TensorRt {
     }
 
     fn keep(&mut self, output: usize) {
-        // As in `picture`.
-        let _ = self.enter();
+        self.untold = self.enter().err().or(self.untold.take());
         if let Some(binding) = self.work.outputs.get_mut(output)
             && binding.device.is_some()
         {

@@ -175,7 +175,8 @@ pub(super) fn run_last(step: &mut Step, input: &[u8], out: &mut [f32]) {
             pad,
             skip,
         } => {
-            if resample.output() != *size {
+            let corner = Place { left: 0, top: 0 };
+            if resample.output() != *size || *at != corner || *skip != corner {
                 out.fill(*pad);
             }
             resize_into(resample, input, *at, *skip, *size, |place, row| {

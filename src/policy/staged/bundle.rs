@@ -240,7 +240,12 @@ impl Staged {
         staged.keep_inputs();
         fixture.run(&mut staged, &mut |_, _| ())?;
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-        for (run, (stage, inputs)) in staged.inputs_seen().iter().enumerate() {
+        let seen = staged.run.seen.take().unwrap_or_default();
+        if seen.is_full() {
+            let expected = "observations whose stages take at most 2 GiB in all: record fewer";
+            return Err(Problem::one("calibration", expected, "more"));
+        }
+        for (run, (stage, inputs)) in seen.runs.iter().enumerate() {
             let Some(planned) = staged.plan().stages.get(*stage) else {
                 continue;
             };

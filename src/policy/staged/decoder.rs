@@ -270,11 +270,6 @@ impl Decoder {
         }
     }
 
-    /// Whether [`Self::doubt`] says anything.
-    pub(crate) fn tells_doubt(&self) -> bool {
-        matches!(self, Decoder::Rt1(..))
-    }
-
     /// How sure RT-1's logits were, the worst of them in each figure; `None` for every other decoder.
     pub(crate) fn doubt(&self, raw: &Raw<'_>) -> Option<TokenDoubt> {
         let Decoder::Rt1(place, file) = self else {

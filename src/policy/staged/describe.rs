@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A staged bundle in words: what is fed, which graph runs when and gives what to whom, how the action is read.
 
-use crate::policy::folder::hex;
+use crate::hash::hex;
 use crate::policy::staged::bundle::Opened;
 use crate::policy::staged::manifest::{DecoderFile, LoopFile, TextFile};
 use crate::policy::staged::plan::{Place, Rate, Source};

@@ -3,14 +3,14 @@
 //!
 //! A safetensors file: `camera.ROLE` u8 `[frames][height][width][3]` as the camera gives it, `camera.ROLE.missing` u8
 //! `[frames]` where it may be missing, `state` f32 `[frames][names]` in units, `noise` f32 `[frames][noise_len]`, `time_ms`
-//! i32 `[frames]`, `new_episode` u8 `[frames]` and `action` f32 `[frames][horizon][names]` in units, all operations done.
+//! or `time_us` i32 `[frames]`, `new_episode` u8 `[frames]` and `action` f32 `[frames][horizon][names]` in units, all operations done.
 //! Beside it the sentences, and a planner's answers, as JSON.
 
 use crate::config::problem::Problem;
 use crate::policy::folder::{Folder, SIDE_FILE_BYTES_MAX};
 use crate::policy::manifest::ParityFile;
 use crate::policy::parity::{Columns, Parity};
-use crate::policy::staged::recording::BYTES_MAX;
+use crate::policy::staged::recording::{BYTES_MAX, beside};
 use crate::policy::staged::{Observation, Staged};
 use crate::policy::tensors::TensorFile;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Time between two frames where the fixture does not say.
-const FRAME_MS: i32 = 100;
+const FRAME_NS: u64 = 100_000_000;
 
 /// What a policy made of one observation of its own fixture. Its chunk, its spread and its maps are the policy's still.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +57,7 @@ pub(crate) struct Fixture {
     missing: Vec<Vec<u8>>,
     states: Vec<f32>,
     noise: Vec<f32>,
-    time_ms: Vec<i32>,
+    time_ns: Vec<u64>,
     new_episode: Vec<u8>,
     actions: Vec<f32>,
     words: Sentences,
@@ -119,10 +119,10 @@ impl Fixture {
         };
         let one = |problem| vec![problem];
         let (name, bytes) = read(path).map_err(one)?;
-        let (beside, text) = read(&path.with_extension("json")).map_err(one)?;
-        let words = Sentences::parse(&beside, &text).map_err(one)?;
+        let (sentences, text) = read(&beside(path).map_err(one)?).map_err(one)?;
+        let words = Sentences::parse(&sentences, &text).map_err(one)?;
         let frames = words.sentences.len();
-        Fixture::parse([&name, &beside], &bytes, words, frames, staged)
+        Fixture::parse([&name, &sentences], &bytes, words, frames, staged)
     }
 
     /// `names` are of the tensors' file and of the sentences', for messages.
@@ -182,10 +182,17 @@ impl Fixture {
                 .f32("noise", &[frames, staged.noise.len()])
                 .map_err(one)?
         };
-        let time_ms = if tensors.has("time_ms") {
-            tensors.i32("time_ms", &[frames]).map_err(one)?
+        let times = |key: &str, unit_ns: u64| {
+            let times = tensors.i32(key, &[frames]).map_err(one)?;
+            let ns = times.into_iter().map(|time| time.max(0) as u64 * unit_ns);
+            Ok::<Vec<u64>, Vec<Problem>>(ns.collect())
+        };
+        let time_ns = if tensors.has("time_us") {
+            times("time_us", 1_000)?
+        } else if tensors.has("time_ms") {
+            times("time_ms", 1_000_000)?
         } else {
-            (0..frames as i32).map(|frame| frame * FRAME_MS).collect()
+            (0..frames as u64).map(|frame| frame * FRAME_NS).collect()
         };
         let new_episode = if tensors.has("new_episode") {
             tensors.u8("new_episode", &[frames]).map_err(one)?.to_vec()
@@ -214,7 +221,7 @@ impl Fixture {
             missing,
             states,
             noise,
-            time_ms,
+            time_ns,
             new_episode,
             actions,
             words,
@@ -263,9 +270,8 @@ impl Fixture {
                         .filter(|_| !is_missing),
                 );
             }
-            let at_ms = self.time_ms.get(frame).copied().unwrap_or(0).max(0);
             let observation = Observation {
-                captured_ns: at_ms as u64 * 1_000_000,
+                captured_ns: self.time_ns.get(frame).copied().unwrap_or(0),
                 pictures: &pictures,
                 state: self
                     .states

@@ -86,6 +86,18 @@ pub struct StagedFile {
     pub sha256: BTreeMap<String, String>,
 }
 
+impl StagedFile {
+    /// Whether its answers say how sure it was: by RT-1's logits, by tokens that are limited to actions, by several answers.
+    #[must_use]
+    pub fn tells_doubt(&self) -> bool {
+        let limited = match &self.repeat {
+            Some(LoopFile::Tokens(tokens)) => tokens.allowed.is_some(),
+            _ => false,
+        };
+        limited || matches!(self.decoder, DecoderFile::Rt1(_)) || self.uncertainty.is_some()
+    }
+}
+
 /// Several answers to one observation: how far they lie apart is how unsure the policy is.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

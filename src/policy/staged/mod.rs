@@ -38,11 +38,11 @@ use crate::policy::staged::manifest::{ActionFile, StagedFile};
 use crate::policy::staged::onward::{Onward, Running};
 use crate::policy::staged::plan::Place;
 use crate::policy::staged::recording::Recording;
-use crate::policy::staged::run::Run;
+use crate::policy::staged::run::{Run, Seen};
 use crate::policy::staged::spread::{Spread, in_units};
 use crate::policy::staged::turns::Turns;
 use crate::policy::staged::words::{Speech, Words};
-use crate::ports::{EngineFault, Tensor};
+use crate::ports::EngineFault;
 use rand_pcg::Pcg64Mcg;
 
 /// What the policy is shown.
@@ -257,12 +257,7 @@ impl Staged {
     /// From now on the inputs of every run of a stage are kept: what a quantiser is calibrated on. Allocates at each run. Not
     /// for stages that are chained: what they take from one another is not here.
     fn keep_inputs(&mut self) {
-        self.run.seen = Some(Vec::new());
-    }
-
-    /// What was kept: stage (order of the manifest) and inputs (by alphabet) of each run.
-    fn inputs_seen(&self) -> &[(usize, Vec<Tensor>)] {
-        self.run.seen.as_deref().unwrap_or_default()
+        self.run.seen = Some(Seen::default());
     }
 
     /// The chunk of the last run: `[horizon][names]` in units.
@@ -338,6 +333,9 @@ impl Staged {
         if self.sentence.is_none() && !matches!(self.speech.words(), Words::None) {
             return Err(Fault::NoInstruction);
         }
+        if let Some(recording) = &mut self.recording {
+            recording.open();
+        }
         self.feed_state(observation)?;
         self.feed_pictures(observation)?;
         self.feed_prompt()?;
@@ -366,11 +364,7 @@ impl Staged {
     /// Whether its answers say how sure it was.
     #[must_use]
     pub fn tells_doubt(&self) -> bool {
-        let limited = match &self.file().repeat {
-            Some(manifest::LoopFile::Tokens(tokens)) => tokens.allowed.is_some(),
-            _ => false,
-        };
-        limited || self.decoder.tells_doubt() || self.spread.is_some()
+        self.file.tells_doubt()
     }
 
     /// See [`Engine::lost`](crate::ports::Engine::lost).

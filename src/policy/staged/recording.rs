@@ -8,7 +8,7 @@ use crate::config::problem::Problem;
 use crate::policy::staged::{Observation, Staged};
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A recording is no longer than this; what follows is not kept.
 pub(super) const BYTES_MAX: usize = 1 << 30;
@@ -21,7 +21,8 @@ pub struct Recording {
     states: Vec<f32>,
     noise: Vec<f32>,
     actions: Vec<f32>,
-    time_ms: Vec<i32>,
+    /// Since the first.
+    time_us: Vec<i32>,
     new_episode: Vec<u8>,
     sentences: Vec<String>,
     answers: Vec<String>,
@@ -29,6 +30,10 @@ pub struct Recording {
     began_ns: u64,
     /// The next observation begins an episode.
     is_new: bool,
+    /// An observation was shown and is not answered yet.
+    is_open: bool,
+    /// One was never answered: what follows of its episode would come out otherwise without it.
+    is_broken: bool,
 }
 
 impl Recording {
@@ -49,6 +54,28 @@ impl Recording {
         let numbers = self.states.len() + self.noise.len() + self.actions.len();
         pictures + 4 * numbers > BYTES_MAX
     }
+
+    /// The next observation is shown.
+    pub(super) fn open(&mut self) {
+        self.is_broken |= self.is_open;
+        self.is_open = true;
+    }
+}
+
+/// Where the sentences of a recording in `path` are.
+///
+/// # Errors
+/// A [`Problem`] if that is `path` itself.
+pub fn beside(path: &Path) -> Result<PathBuf, Problem> {
+    let beside = path.with_extension("json");
+    if beside == path {
+        return Err(Problem {
+            at: path.display().to_string(),
+            expected: "another ending than json, which is that of the sentences beside it".into(),
+            found: "json".into(),
+        });
+    }
+    Ok(beside)
 }
 
 impl Staged {
@@ -82,28 +109,31 @@ impl Staged {
     pub(super) fn record_reset(&mut self) {
         if let Some(recording) = &mut self.recording {
             recording.is_new = true;
+            (recording.is_open, recording.is_broken) = (false, false);
         }
     }
 
     /// Keeps an observation with the answer that was just given to it.
     pub(super) fn keep(&mut self, seen: &Observation<'_>) {
-        let Some(recording) = self
-            .recording
-            .as_deref_mut()
-            .filter(|recording| !recording.is_full())
-        else {
+        let Some(recording) = self.recording.as_deref_mut() else {
             return;
         };
+        recording.is_open = false;
+        if recording.is_full() || recording.is_broken {
+            return;
+        }
         if recording.is_empty() {
             recording.began_ns = seen.captured_ns;
             recording
                 .pictures
                 .resize_with(seen.pictures.len(), Default::default);
         }
-        let since_ms = seen.captured_ns.saturating_sub(recording.began_ns) / 1_000_000;
-        recording
-            .time_ms
-            .push(i32::try_from(since_ms).unwrap_or(i32::MAX));
+        let since_us = seen.captured_ns.saturating_sub(recording.began_ns) / 1_000;
+        // 35 minutes.
+        let Ok(since_us) = i32::try_from(since_us) else {
+            return;
+        };
+        recording.time_us.push(since_us);
         recording
             .new_episode
             .push(u8::from(core::mem::take(&mut recording.is_new)));
@@ -139,6 +169,7 @@ impl Staged {
             expected: "a recording of at least one answer, to be written".into(),
             found,
         };
+        let beside = beside(path)?;
         let Some(recording) = self.recording().filter(|kept| !kept.is_empty()) else {
             return Err(wrong("no answer".into()));
         };
@@ -172,8 +203,8 @@ impl Staged {
             let bytes = values.iter().flat_map(|value| value.to_le_bytes());
             tensors.push((key.into(), Dtype::F32, shape, bytes.collect()));
         }
-        let times = recording.time_ms.iter().flat_map(|time| time.to_le_bytes());
-        tensors.push(("time_ms".into(), Dtype::I32, vec![frames], times.collect()));
+        let times = recording.time_us.iter().flat_map(|time| time.to_le_bytes());
+        tensors.push(("time_us".into(), Dtype::I32, vec![frames], times.collect()));
         tensors.push((
             "new_episode".into(),
             Dtype::U8,
@@ -195,7 +226,6 @@ impl Staged {
         } else {
             json!({"sentences": recording.sentences})
         };
-        let beside = path.with_extension("json");
         std::fs::write(&beside, format!("{words}\n")).map_err(|error| wrong(error.to_string()))?;
         Ok(frames)
     }

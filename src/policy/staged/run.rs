@@ -16,6 +16,35 @@ use crate::policy::staged::plan::{Part, Place, Plan, Rate, Source};
 use crate::ports::{Dtype, Engine, EngineFault, Tensor};
 use handed::{copy, copy_part, hand, input_at, part_of, shift, write_part};
 
+/// Inputs of each run of a stage.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Stage and inputs.
+    pub(crate) runs: Vec<(usize, Vec<Tensor>)>,
+    bytes: usize,
+}
+
+impl Seen {
+    /// No more is kept: twice as much again is needed to write it.
+    const BYTES_MAX: usize = 2 << 30;
+
+    fn keep(&mut self, stage: usize, inputs: &[Tensor]) {
+        let bytes = |tensor: &Tensor| match tensor {
+            Tensor::F32(values) => 4 * values.len(),
+            Tensor::I32(values) => 4 * values.len(),
+        };
+        self.bytes += inputs.iter().map(bytes).sum::<usize>();
+        if !self.is_full() {
+            self.runs.push((stage, inputs.to_vec()));
+        }
+    }
+
+    /// Whether something was left out.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes > Seen::BYTES_MAX
+    }
+}
+
 /// A stage with its tensors.
 struct Loaded {
     engine: Box<dyn Engine>,
@@ -61,7 +90,7 @@ pub(crate) struct Run {
     /// How often each ran since then.
     pub(crate) stage_runs: Vec<u32>,
     /// Stage and inputs of each run, if they are asked for. Allocates.
-    pub(crate) seen: Option<Vec<(usize, Vec<Tensor>)>>,
+    pub(crate) seen: Option<Seen>,
 }
 
 /// A clock, to tell where the time went.
@@ -339,7 +368,7 @@ impl Run {
             .get(index)
             .map_or("", |stage| stage.spec.id.as_str());
         if let Some(seen) = &mut self.seen {
-            seen.push((index, stage.inputs.clone()));
+            seen.keep(index, &stage.inputs);
         }
         if let Err(EngineFault(text)) = stage.engine.run(&stage.inputs, &mut stage.outputs) {
             // It may be another's, told late: what was made before, for more than one run, is made again.

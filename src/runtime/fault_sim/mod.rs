@@ -76,6 +76,9 @@ enum Task {
     Again(&'static Row, Phase, u64),
 }
 
+/// A simulated world has its schedule and governors in itself and is handed from hand to hand: half a megabyte each time.
+const STACK_BYTES: usize = 16 << 20;
+
 /// Runs everything, on `threads` threads. The same seeds give the same report whatever their number.
 #[must_use]
 pub fn run(seeds: u64, only: Option<u32>, threads: usize) -> Report {
@@ -84,7 +87,7 @@ pub fn run(seeds: u64, only: Option<u32>, threads: usize) -> Report {
     let mut done: Vec<(usize, Outcome)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1))
             .map(|_| {
-                scope.spawn(|| {
+                let work = || {
                     let mut done = Vec::new();
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +96,11 @@ pub fn run(seeds: u64, only: Option<u32>, threads: usize) -> Report {
                         };
                         done.push((index, run_one(task)));
                     }
-                })
+                };
+                let worker = std::thread::Builder::new().stack_size(STACK_BYTES);
+                worker
+                    .spawn_scoped(scope, work)
+                    .expect("a thread to simulate on")
             })
             .collect();
         // A run that panics is a fault of the simulation, and ends it.

@@ -20,8 +20,8 @@ mod tests;
 
 use crate::config::RemoteConfig;
 use crate::core::wire::{CRC_LEN, checksum};
+use crate::hash::hex;
 use crate::link::session;
-use crate::policy::folder::hex;
 use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use crate::runtime::clock;
 use sha2::{Digest, Sha256};

@@ -107,8 +107,8 @@ impl PinnedBuffer {
     /// Its bytes. To be touched only while the stream that uses it has been waited for.
     #[must_use]
     pub fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: `len` bytes, initialised, borrowed with the buffer. The device writes them only between a launch and
-        // the wait that follows it inside one call of the engine, which holds no such borrow meanwhile.
+        // SAFETY: `len` bytes, initialised, borrowed with the buffer. The device reads and
+        // writes them only between a launch and a wait for it, and the engine waits for its last run before it asks for them.
         unsafe { std::slice::from_raw_parts_mut(self.host.cast::<u8>(), self.len) }
     }
 }
@@ -157,7 +157,7 @@ impl Kernel {
 impl Drop for Kernel {
     fn drop(&mut self) {
         if !self.module.is_null() {
-            // SAFETY: unloaded once; kernels of it that still ran were waited for by the stream's drop.
+            // SAFETY: unloaded once; kernels of it that still ran were waited for by the engine's drop.
             unsafe { (self.context.f().module_unload)(self.module) };
         }
     }
