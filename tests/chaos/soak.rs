@@ -20,6 +20,8 @@ use tendon::runtime::{clock, demo};
 const SENTENCES: [&str; 2] = ["put the red block in the left bin", "touch the blue block"];
 /// Between two looks.
 const LOOK_MS: u64 = 5_000;
+/// Looks at one scene: what can be done in it is done by then.
+const LOOKS_A_SCENE: u32 = 4;
 
 fn asked(name: &str, default: u64) -> u64 {
     let said = std::env::var(name).ok();
@@ -52,6 +54,11 @@ fn median(mut numbers: Vec<u64>) -> u64 {
 
 /// Carries the arm home and arms it: where the motor controller stopped it by itself may be where it must not be.
 fn begin_anew(stage: &mut Stage, seed: u64) {
+    drop(stage.ask(keys::mode, "stop"));
+    until("rest", || {
+        let said = stage.ask(keys::mode, "status").unwrap_or_default();
+        !said.starts_with("active") && !said.starts_with("holding")
+    });
     drop(stage.ask(keys::mode, "reset"));
     drop(stage.ask_bench(&Request::Set(demo::scene(seed))));
     stage.until_granted(keys::mode, "active");
@@ -104,8 +111,10 @@ fn watch(seconds: u64) {
         if !said.starts_with("active") {
             match stage.canary.longest_ns(looked, now) {
                 stall_ns if stall_ns >= STALL_NS => explained += 1,
-                _ => unexplained.push(said),
+                _ => unexplained.push(said.clone()),
             }
+        }
+        if !said.starts_with("active") || looks.is_multiple_of(LOOKS_A_SCENE) {
             begin_anew(&mut stage, u64::from(looks));
         }
         let mut reports = stage.reports.lock().unwrap_or_else(PoisonError::into_inner);
