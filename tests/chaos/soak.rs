@@ -21,7 +21,7 @@ const SENTENCES: [&str; 2] = ["put the red block in the left bin", "touch the bl
 /// Between two looks.
 const LOOK_MS: u64 = 5_000;
 /// Looks at one scene: what can be done in it is done by then.
-const LOOKS_A_SCENE: u32 = 4;
+const LOOKS_A_SCENE: u32 = 2;
 
 fn asked(name: &str, default: u64) -> u64 {
     let said = std::env::var(name).ok();
