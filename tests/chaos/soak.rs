@@ -11,16 +11,14 @@ use crate::stage::{Stage, ms, until};
 use std::process::Child;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tendon::bench::process::Request;
+use tendon::bench::process::{Answer, Request};
 use tendon::core::units::MS;
 use tendon::link::keys;
 use tendon::runtime::{clock, demo};
 
-/// Said in turns, so that the arm is never done.
-const SENTENCES: [&str; 2] = ["put the red block in the left bin", "touch the blue block"];
 /// Between two looks.
 const LOOK_MS: u64 = 5_000;
-/// Looks at one scene: what can be done in it is done by then.
+/// Looks at one scene, if the task is not done before.
 const LOOKS_A_SCENE: u32 = 2;
 
 fn asked(name: &str, default: u64) -> u64 {
@@ -52,15 +50,25 @@ fn median(mut numbers: Vec<u64>) -> u64 {
     numbers[numbers.len() / 2]
 }
 
-/// Carries the arm home and arms it: where the motor controller stopped it by itself may be where it must not be.
+fn answer(stage: &Stage, request: &Request) -> Result<Answer, String> {
+    let text = stage.ask_bench(request)?;
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+/// A task in a new scene, with the arm at home, as somebody would begin it: stop, scene, sentence, arm.
 fn begin_anew(stage: &mut Stage, seed: u64) {
     drop(stage.ask(keys::mode, "stop"));
-    until("rest", || {
-        let said = stage.ask(keys::mode, "status").unwrap_or_default();
-        !said.starts_with("active") && !said.starts_with("holding")
+    let mut sentence = String::new();
+    until("a scene", || {
+        // Refused until the motor controller follows nothing any more.
+        drop(stage.ask(keys::mode, "reset"));
+        let set = answer(stage, &Request::Set(demo::scene(seed)));
+        set.is_ok_and(|set| {
+            sentence = set.sentence;
+            true
+        })
     });
-    drop(stage.ask(keys::mode, "reset"));
-    drop(stage.ask_bench(&Request::Set(demo::scene(seed))));
+    stage.until_granted(keys::instruction, &sentence);
     stage.until_granted(keys::mode, "active");
 }
 
@@ -97,6 +105,7 @@ fn watch(seconds: u64) {
     let start = clock::now();
     let (mut runtime, mut bench, mut load) = (Vec::new(), Vec::new(), Vec::new());
     let (mut unexplained, mut explained, mut moved, mut looks) = (Vec::new(), 0_u32, 0_u32, 0_u32);
+    let (mut scenes, mut done, mut begun_at_look) = (0_u32, 0_u32, 0_u32);
     let mut looked = start;
     while clock::now().since_ns(start) < seconds * 1_000 * MS {
         demo::pause(LOOK_MS);
@@ -114,9 +123,6 @@ fn watch(seconds: u64) {
                 _ => unexplained.push(said.clone()),
             }
         }
-        if !said.starts_with("active") || looks.is_multiple_of(LOOKS_A_SCENE) {
-            begin_anew(&mut stage, u64::from(looks));
-        }
         let mut reports = stage.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let moves = |report: &tendon::core::wire::state::Report| {
             report.state.velocity.iter().any(|v| v.abs() > 0.05)
@@ -125,8 +131,15 @@ fn watch(seconds: u64) {
         // An hour of them would be the growth that is looked for.
         reports.clear();
         drop(reports);
-        let sentence = SENTENCES[looks as usize % SENTENCES.len()];
-        drop(stage.ask(keys::instruction, sentence));
+        let stands = answer(&stage, &Request::Report).expect("the bench robot answers");
+        assert_eq!(stands.limit_violations, 0, "{stands:?}");
+        let over = stands.outcome.over || looks - begun_at_look >= LOOKS_A_SCENE;
+        if over || !said.starts_with("active") {
+            done += u32::from(stands.outcome.named_done);
+            scenes += 1;
+            begun_at_look = looks;
+            begin_anew(&mut stage, u64::from(scenes));
+        }
         looked = clock::now();
     }
     until("a last report", || {
@@ -152,7 +165,7 @@ fn watch(seconds: u64) {
         assert!(late <= early + early / 50 + room, "{name} grows");
     }
     println!(
-        "{seconds} s, load average {:.1}: {looks} looks, the arm moved before {moved} of them; stops because the machine stood still: {explained}, others: {unexplained:?}; longest time between two pings {:.0} ms of {WATCHDOG_MS}",
+        "{seconds} s, load average {:.1}: {looks} looks, the arm moved before {moved} of them, {done} of {scenes} tasks done; stops because the machine stood still: {explained}, others: {unexplained:?}; longest time between two pings {:.0} ms of {WATCHDOG_MS}",
         median(load) as f64 / 100.0,
         ms(gap_ns)
     );
