@@ -9,9 +9,11 @@
 //! silence all lead to gone. The clock is the system's monotonic one, so that a picture's time is base time plus running
 //! time; what little the two readings differ is measured at each start.
 //!
-//! Not here: pictures that stay in the memory of a Jetson's image processor; they come through `nvvidconv` to ours.
+//! Pictures that stay in the memory of a Jetson's image processor are taken as they are where `nvmm` can read them; where it
+//! fails, the next start asks for ours, so that a pipeline that can convert goes on, slower.
 
 use super::decode::{self, Format};
+use super::nvmm::{self, Libraries, Nvmm, NvmmFault};
 use super::retry::Retry;
 use super::{Asked, Clock, OpenFault};
 use crate::core::units::{MS, Mono};
@@ -80,6 +82,22 @@ impl Drop for Running {
 enum Pixels {
     Jpeg,
     Raw(VideoInfo),
+    /// In the image processor's memory.
+    Nvmm(VideoInfo),
+}
+
+/// Why a sample gave no picture.
+enum DecodeFault {
+    /// The next may be good.
+    Broken(&'static str),
+    /// The next will be no better.
+    Nvmm(NvmmFault),
+}
+
+impl From<&'static str> for DecodeFault {
+    fn from(words: &'static str) -> DecodeFault {
+        DecodeFault::Broken(words)
+    }
 }
 
 /// A camera behind a pipeline.
@@ -93,6 +111,13 @@ pub struct Camera {
     given: u32,
     /// What was logged last, so that a camera that stays away fills no log.
     said: String,
+    /// Whether elements of NVIDIA's are part of it.
+    is_nvidias: bool,
+    libraries: Libraries,
+    /// What reads the image processor's memory, or why nothing does.
+    nvmm: Result<Nvmm, NvmmFault>,
+    /// Whether the next start does without it.
+    without_nvmm: bool,
 }
 
 impl std::fmt::Debug for Camera {
@@ -110,6 +135,19 @@ impl Camera {
     /// # Errors
     /// [`OpenFault`] if the words are no pipeline, or name elements that are not installed.
     pub fn new(words: &str, asked: &Asked, clock: Clock) -> Result<Camera, OpenFault> {
+        Camera::with(words, asked, clock, &Libraries::from_environment())
+    }
+
+    /// The same, with these libraries for pictures in the image processor's memory.
+    ///
+    /// # Errors
+    /// [`OpenFault`], as [`Camera::new`].
+    pub fn with(
+        words: &str,
+        asked: &Asked,
+        clock: Clock,
+        libraries: &Libraries,
+    ) -> Result<Camera, OpenFault> {
         let wrong = |expected: &str, found: String| OpenFault::Wrong {
             at: format!("GStreamer pipeline \"{words}\""),
             expected: expected.to_owned(),
@@ -130,7 +168,15 @@ impl Camera {
             counts: Counts::default(),
             given: 0,
             said: String::new(),
+            // All of them are called so.
+            is_nvidias: words
+                .split(|c: char| !c.is_alphanumeric())
+                .any(|word| word.starts_with("nv")),
+            libraries: libraries.clone(),
+            nvmm: Err(NvmmFault::NotAsked),
+            without_nvmm: false,
         };
+        camera.open_nvmm();
         camera.parse().map_err(|found| {
             wrong(
                 "elements that are installed, joined by !, and pictures at the end (try it with gst-launch-1.0)",
@@ -158,7 +204,14 @@ impl Camera {
         Some(match pixels {
             Pixels::Jpeg => "JPEG".to_owned(),
             Pixels::Raw(info) => info.format().to_string(),
+            Pixels::Nvmm(info) => format!("{} in NVMM", info.format()),
         })
+    }
+
+    /// Surfaces of the image processor that are ready for the device.
+    #[must_use]
+    pub fn surfaces(&self) -> usize {
+        self.nvmm.as_ref().map_or(0, Nvmm::known)
     }
 
     fn parse(&self) -> Result<(gst::Pipeline, gst_app::AppSink), String> {
@@ -185,6 +238,17 @@ impl Camera {
         let [width, height] = self.size.map(|side| side as i32);
         let mut caps = gst::Caps::new_empty();
         let all = caps.make_mut();
+        let described = nvmm::FORMATS.iter().filter(|_| self.nvmm.is_ok());
+        for format in described {
+            all.append_structure_full(
+                gst::Structure::builder("video/x-raw")
+                    .field("format", format.to_str())
+                    .field("width", width)
+                    .field("height", height)
+                    .build(),
+                Some(gst::CapsFeatures::new([nvmm::FEATURE])),
+            );
+        }
         for format in FORMATS {
             all.append_structure(
                 gst::Structure::builder("video/x-raw")
@@ -203,7 +267,19 @@ impl Camera {
         caps
     }
 
+    fn open_nvmm(&mut self) {
+        // Other cameras need no device.
+        if self.is_nvidias {
+            self.nvmm = Nvmm::open(&self.libraries, self.size);
+        }
+    }
+
     fn start(&mut self) -> Result<Running, String> {
+        if self.without_nvmm {
+            self.without_nvmm = false;
+        } else if self.nvmm.is_err() {
+            self.open_nvmm();
+        }
         let (pipeline, sink) = self.parse()?;
         let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
         let system = gst::SystemClock::obtain();
@@ -253,7 +329,13 @@ impl Camera {
     }
 
     fn lose(&mut self, why: &'static str, what: Option<String>) -> SourceFault {
-        self.say(what.as_deref().unwrap_or(why));
+        let what = what.unwrap_or_else(|| why.to_owned());
+        match &self.nvmm {
+            Ok(_) | Err(NvmmFault::NotAsked) => self.say(&what),
+            Err(fault) => {
+                self.say(&format!("{what}; pictures in NVMM are not taken: {fault}"));
+            }
+        }
         self.running = None;
         self.counts.losses += 1;
         self.retry.failed((self.clock.now)());
@@ -291,10 +373,12 @@ impl Running {
         &mut self,
         sample: &gst::SampleRef,
         size: [usize; 2],
+        is_nvidias: bool,
+        nvmm: &mut Result<Nvmm, NvmmFault>,
         frame: &mut Frame,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), DecodeFault> {
         let (Some(buffer), Some(caps)) = (sample.buffer(), sample.caps()) else {
-            return Err("sample without a picture");
+            return Err("sample without a picture".into());
         };
         let same = self
             .agreed
@@ -304,10 +388,24 @@ impl Running {
             let jpeg = caps
                 .structure(0)
                 .is_some_and(|structure| structure.name() == "image/jpeg");
-            let pixels = if jpeg {
-                Pixels::Jpeg
-            } else {
-                Pixels::Raw(VideoInfo::from_caps(caps).map_err(|_| "caps that are no picture's")?)
+            let described = caps
+                .features(0)
+                .is_some_and(|features| features.contains(nvmm::FEATURE));
+            let info = || {
+                let mut caps = caps.to_owned();
+                let silent = caps
+                    .structure(0)
+                    .is_some_and(|structure| !structure.has_field("colorimetry"));
+                // NVIDIA's elements convert by BT.601 and say nothing; GStreamer takes silence for BT.709 from 720 rows on.
+                if silent && is_nvidias {
+                    caps.make_mut().set("colorimetry", "bt601");
+                }
+                VideoInfo::from_caps(&caps).map_err(|_| "caps that are no picture's")
+            };
+            let pixels = match (jpeg, described) {
+                (true, _) => Pixels::Jpeg,
+                (_, true) => Pixels::Nvmm(info()?),
+                (_, false) => Pixels::Raw(info()?),
             };
             self.agreed = Some((caps.to_owned(), pixels));
         }
@@ -316,10 +414,21 @@ impl Running {
                 let bytes = buffer
                     .map_readable()
                     .map_err(|_| "memory that cannot be read")?;
-                decode::into_rgb(Format::Mjpg, &bytes, 0, size, frame)
+                Ok(decode::into_rgb(Format::Mjpg, &bytes, 0, size, frame)?)
             }
-            Some((_, Pixels::Raw(info))) => raw(buffer, info, size, frame),
-            None => Err("caps that are no picture's"),
+            Some((_, Pixels::Raw(info))) => Ok(raw(buffer, info, size, frame)?),
+            Some((_, Pixels::Nvmm(info))) => {
+                let found = (info.width() as usize, info.height() as usize);
+                let (Ok(nvmm), true) = (nvmm, found == (size[0], size[1])) else {
+                    return Err("picture of another kind or size than agreed".into());
+                };
+                let rgb = nvmm.read(sample, info).map_err(DecodeFault::Nvmm)?;
+                frame.rgb.clear();
+                frame.rgb.extend_from_slice(rgb);
+                (frame.width, frame.height) = found;
+                Ok(())
+            }
+            None => Err("caps that are no picture's".into()),
         }
     }
 }
@@ -361,14 +470,27 @@ impl Source for Camera {
         };
         let received = (self.clock.now)();
         running.since = received;
+        let mut broken = None;
+        match running.decode(&sample, self.size, self.is_nvidias, &mut self.nvmm, frame) {
+            Ok(()) => {}
+            Err(DecodeFault::Broken(words)) => broken = Some(words),
+            Err(DecodeFault::Nvmm(fault)) => {
+                // Surfaces go with the pipeline, which uses them, while they can be let go of.
+                drop(sample);
+                self.running = None;
+                self.nvmm = Err(fault);
+                self.without_nvmm = true;
+                return Err(self.lose("its pictures in NVMM cannot be read", None));
+            }
+        }
         if !running.gave {
             running.gave = true;
             self.retry.worked();
             self.said.clear();
         }
-        running
-            .decode(&sample, self.size, frame)
-            .map_err(SourceFault::Broken)?;
+        if let Some(words) = broken {
+            return Err(SourceFault::Broken(words));
+        }
         self.given = self.given.wrapping_add(1).max(1);
         frame.seq = self.given;
         frame.captured = running.captured(&sample).unwrap_or(received);
@@ -412,7 +534,7 @@ fn raw(
         VideoFormat::Gray8 => return packed(Format::Grey, frame),
         _ => {}
     }
-    // As the stream says; a stream that says nothing is narrow BT.601, as cameras send.
+    // As the stream says; what is of neither kind is narrow BT.601, as cameras send.
     let range = match info.colorimetry().range() {
         gst_video::VideoColorRange::Range0_255 => YuvRange::Full,
         _ => YuvRange::Limited,

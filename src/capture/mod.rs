@@ -8,12 +8,15 @@
 //! fixed (size, normalisation), and cameras that are reached over the link (`link`).
 //!
 //! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder or a file of JPEG pictures, in real time;
-//! `v4l` USB and other kernel cameras (feature `v4l`); `gstreamer` whatever a pipeline gives (feature `gstreamer`).
+//! `v4l` USB and other kernel cameras (feature `v4l`); `gstreamer` whatever a pipeline gives, `nvmm` where a
+//! Jetson keeps it (feature `gstreamer`).
 
 pub mod decode;
 #[cfg(feature = "gstreamer")]
 pub mod gstreamer;
 pub mod images;
+#[cfg(feature = "gstreamer")]
+pub mod nvmm;
 pub mod retry;
 #[cfg(feature = "v4l")]
 pub mod v4l;

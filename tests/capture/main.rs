@@ -4,8 +4,15 @@
 //! `cargo test --release --test capture` runs what needs nothing; `--features v4l` and `--features gstreamer` the rest.
 //! Figures that are printed: run with `-- --nocapture`.
 
+#[cfg(feature = "gstreamer")]
+#[path = "../tensorrt/compile.rs"]
+mod compile;
 #[cfg(feature = "v4l")]
 mod fake;
+#[cfg(feature = "gstreamer")]
+mod fake_nvmm;
+#[cfg(feature = "gstreamer")]
+mod nvmm;
 mod pictures;
 #[cfg(feature = "gstreamer")]
 mod streams;

@@ -94,6 +94,35 @@ fn the_test_source_in_each_format_with_its_times() {
     }
 }
 
+/// What an image processor converts, it converts by BT.601, and says nothing of it; others who say nothing mean what GStreamer
+/// takes it for, which is BT.709 at this size.
+#[test]
+fn colours_that_the_stream_does_not_name() {
+    let size = [1_280, 720];
+    let caps = "video/x-raw,format=NV12,width=1280,height=720,framerate=30/1";
+    let first = |drawn: &str, name: &str| {
+        let words = format!(
+            "videotestsrc is-live=true pattern=smpte75 ! {caps},colorimetry={drawn} ! capssetter replace=true caps=\"{caps}\" ! identity name={name}"
+        );
+        let mut source = camera(&words, size);
+        let mut frame = Frame::black(size[0], size[1]);
+        next(&mut source, &mut frame, 5_000);
+        // The fourth bar is green, in which the two differ most.
+        let start = (frame.height / 4 * frame.width + frame.width * 7 / 14) * 3;
+        [frame.rgb[start], frame.rgb[start + 1], frame.rgb[start + 2]]
+    };
+    for (drawn, name) in [("bt601", "nvsomething"), ("bt709", "another")] {
+        let found = first(drawn, name);
+        let near = found
+            .iter()
+            .zip([0, 191, 0])
+            .all(|(a, b)| a.abs_diff(b) <= 6);
+        assert!(near, "{drawn} {name}: {found:?}");
+    }
+    let other = first("bt709", "nvsomething");
+    assert!(other[0] > 12 || other[2] > 12, "the two differ: {other:?}");
+}
+
 #[test]
 fn the_newest_picture_is_given_and_nothing_queues() {
     let size = [160, 120];

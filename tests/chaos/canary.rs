@@ -69,6 +69,34 @@ impl Canary {
     pub fn longest_ns(&self, from: Mono, to: Mono) -> u64 {
         self.most(from, to, |late_ns| late_ns.max().unwrap_or(0))
     }
+
+    /// The most that one core or another stood still within `within_ns`, between the two: a thread may be on any of them, and
+    /// two short stops one after the other are as long as both.
+    #[allow(dead_code)] // See the module's text.
+    pub fn most_within_ns(&self, from: Mono, to: Mono, within_ns: u64) -> u64 {
+        let mut stops: Vec<(u64, u64)> = Vec::new();
+        for core in &self.late {
+            let late = core.lock().unwrap_or_else(PoisonError::into_inner);
+            let began = |(woke, late_ns): &(Mono, u64)| (woke.minus_ns(*late_ns).0, woke.0);
+            let inside = late.iter().filter(|(woke, _)| *woke > from).map(began);
+            stops.extend(inside.filter(|(began, _)| *began < to.0));
+        }
+        stops.sort_unstable();
+        let mut apart: Vec<(u64, u64)> = Vec::new();
+        for (began, ended) in stops {
+            match apart.last_mut() {
+                Some(last) if began <= last.1 => last.1 = last.1.max(ended),
+                _ => apart.push((began, ended)),
+            }
+        }
+        // The worst window begins with a stop.
+        let windows = apart.iter().enumerate().map(|(at, (began, _))| {
+            let until = began + within_ns;
+            let inside = apart[at..].iter().take_while(|(began, _)| *began < until);
+            inside.map(|(began, ended)| ended.min(&until) - began).sum()
+        });
+        windows.max().unwrap_or(0)
+    }
 }
 
 impl Drop for Canary {
@@ -80,6 +108,38 @@ impl Drop for Canary {
 /// From here on, a command may come too late for a motor controller that waits 20 ms for it: three ticks are lost.
 #[allow(dead_code)] // See the module's text.
 pub const STALL_NS: u64 = 15 * MS;
+
+#[test]
+fn stops_of_several_cores_add_up_within_a_window() {
+    let ms = |ms: u64| ms * MS;
+    let core = |stops: &[(u64, u64)]| -> Late {
+        let notes = stops
+            .iter()
+            .map(|(began, ended)| (Mono(ms(*ended)), ms(ended - began)));
+        Arc::new(Mutex::new(notes.collect()))
+    };
+    let canary = Canary {
+        late: vec![
+            core(&[(100, 108), (140, 144)]),
+            core(&[(104, 110), (118, 124), (300, 309)]),
+        ],
+        ending: Arc::default(),
+    };
+    let all = (Mono(0), Mono(ms(1_000)));
+    assert_eq!(
+        canary.most_within_ns(all.0, all.1, ms(40)),
+        ms(16),
+        "100 to 110, 118 to 124"
+    );
+    assert_eq!(
+        canary.most_within_ns(all.0, all.1, ms(44)),
+        ms(20),
+        "and 140 to 144"
+    );
+    assert_eq!(canary.most_within_ns(all.0, all.1, ms(5)), ms(5));
+    assert_eq!(canary.most_within_ns(Mono(ms(200)), all.1, ms(40)), ms(9));
+    assert_eq!(canary.longest_ns(all.0, all.1), ms(9));
+}
 
 /// One at a time: a fault must not be another story's disturbance.
 #[allow(dead_code)] // See the module's text.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the runtime takes of the machine, and how that grows: with isolation, with the control rate, with cameras.
+//! What the runtime takes of the machine, and how that grows: with isolation, with the control rate, with cameras, with joints.
 //!
 //!     cargo test --release --test chaos growth -- --ignored --nocapture
 //!
 //! `TENDON_GROWTH_S` is how long each row is measured.
 
-use crate::canary::alone;
+use crate::canary::{Canary, alone, told};
 use crate::isolation::children_of;
+use crate::joints::Robot;
 use crate::stage::{Setting, Stage, ms};
 use jpeg_encoder::{ColorType, Encoder};
 use std::io::{Read, Write};
@@ -80,10 +81,13 @@ fn metric(page: &str, name: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {name}: {said}"))
 }
 
-fn row(what: &str, mut edits: Vec<(&'static str, String)>, seconds: u64) {
+fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = socket.local_addr().expect("an address").port();
-    drop(socket);
+    socket.local_addr().expect("an address").port()
+}
+
+fn row(what: &str, mut edits: Vec<(&'static str, String)>, seconds: u64) {
+    let port = free_port();
     // The stage has no page; one is wanted here.
     edits.push((
         "[schedule]",
@@ -93,31 +97,52 @@ fn row(what: &str, mut edits: Vec<(&'static str, String)>, seconds: u64) {
         edits,
         ..Setting::default()
     });
+    let page = stage.said("Watch and instruct: ").expect("a page");
     let look = || {
         let children = children_of(&stage).into_iter().map(taken);
         children.fold(taken(stage.runtime.id()), plus)
     };
+    measure(what, look, &page, stage.ready_ms, &stage.canary, seconds);
+}
+
+fn joints_row(joints: usize, seconds: u64) {
+    let robot = Robot::new(joints, free_port());
+    let look = || taken(robot.runtime.id());
+    let what = format!("{joints} joints, a policy of one multiplication");
+    measure(
+        &what,
+        look,
+        &robot.page(),
+        robot.ready_ms,
+        &robot.canary,
+        seconds,
+    );
+}
+
+fn measure(
+    what: &str,
+    look: impl Fn() -> Taken,
+    page: &str,
+    ready_ms: f64,
+    canary: &Canary,
+    seconds: u64,
+) {
     demo::pause(1_000);
     let (before, began) = (look(), clock::now());
     demo::pause(seconds * 1_000);
     let (after, took_s) = (look(), ms(clock::now().since_ns(began)) / 1e3);
-    let page = stage.said("Watch and instruct: ").expect("a page");
     let (inference_ms, whole_ms) = (
-        metric(&page, "tendon_inference_ms"),
-        metric(&page, "tendon_frame_to_command_ms"),
+        metric(page, "tendon_inference_ms"),
+        metric(page, "tendon_frame_to_command_ms"),
     );
     println!(
-        "| {what} | {:.0} | {:.1} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.0} |",
+        "| {what} | {:.0} | {:.1} | {} | {:.0} | {ready_ms:.0} | {inference_ms:.2} | {:.2} | {:.0} |",
         (after.ticks - before.ticks) as f64 / took_s,
         after.rss_kib as f64 / 1024.0,
         after.threads,
         (after.wakes - before.wakes) as f64 / took_s,
-        stage.ready_ms,
-        inference_ms,
         whole_ms - inference_ms,
-        ms(stage
-            .canary
-            .stall_ns(began, began.plus_ns((took_s * 1e9) as u64))),
+        ms(canary.stall_ns(began, began.plus_ns((took_s * 1e9) as u64))),
     );
 }
 
@@ -137,6 +162,20 @@ fn pictures(folder: &Path) {
             .encode(&rgb, width, height, ColorType::Rgb)
             .expect("encoded");
     }
+}
+
+#[test]
+fn a_robot_of_forty_joints_moves_all_of_them_within_their_limits() {
+    told(|| {
+        let robot = Robot::new(40, free_port());
+        // The picture's brightness comes and goes in two seconds.
+        demo::pause(3_000);
+        let travels_rad = robot.travels_rad();
+        assert_eq!(travels_rad.len(), 40);
+        assert!(travels_rad.iter().all(|rad| *rad > 0.1), "{travels_rad:?}");
+        let allocations = metric(&robot.page(), "tendon_allocations_total");
+        assert_eq!(allocations, 0.0, "in the control loop");
+    });
 }
 
 #[test]
@@ -183,5 +222,8 @@ fn growth() {
             edits,
             seconds,
         );
+    }
+    for joints in [6, 14, 28, 40] {
+        joints_row(joints, seconds);
     }
 }

@@ -7,6 +7,7 @@
 mod canary;
 mod growth;
 mod isolation;
+mod joints;
 mod lines;
 mod network;
 mod remote;

@@ -110,7 +110,7 @@ pub fn free_endpoint() -> String {
     format!("tcp/{}", socket.local_addr().expect("an address"))
 }
 
-fn connect(endpoint: &str) -> Session {
+pub fn connect(endpoint: &str) -> Session {
     let link = LinkConfig {
         connect: Some(endpoint.to_owned()),
         ..LinkConfig::default()

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What only a GPU can show of the path to it: driver, device, pinned and mapped memory, the kernels, a recorded graph and its
-//! replay, a denoising loop as one graph, TensorRT's own library as far as it goes. `tests/gpu/run.sh` runs it and keeps the figures; without a GPU it
+//! replay, a camera's surface as RGB, a denoising loop as one graph, TensorRT's own library as far as it goes. `tests/gpu/run.sh` runs it and keeps the figures; without a GPU it
 //! says so and passes.
 
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tendon::core::units::Mono;
-use tendon::engine::tensorrt::cuda::memory::{DeviceBuffer, PinnedBuffer};
-use tendon::engine::tensorrt::cuda::picture::PictureStage;
-use tendon::engine::tensorrt::cuda::turns::LoopStage;
-use tendon::engine::tensorrt::cuda::{Context, CudaFault, Driver, Graph, Stream};
+use tendon::cuda::memory::{DeviceBuffer, PinnedBuffer};
+use tendon::cuda::picture::PictureStage;
+use tendon::cuda::surface::{Colours, Pixels, Planes, SurfaceStage};
+use tendon::cuda::turns::LoopStage;
+use tendon::cuda::{Context, CudaFault, Driver, Graph, Stream};
 use tendon::engine::tensorrt::nvinfer::{Library, Session};
 use tendon::engine::tensorrt::{Platform, Settings};
 use tendon::policy::picture::kernel::{Filter, Library as Resizer};
@@ -204,9 +205,65 @@ fn the_gpu() {
     ] {
         figures[name] = resize(&context, device.maps_host, filter, library);
     }
+    figures["surface"] = surface(&context, device.maps_host);
     figures["denoising_loop"] = denoise(&context);
     figures["tensorrt"] = tensorrt(&settings);
     finish(&figures);
+}
+
+/// A camera's NV12 in the device's memory, in rows, into RGB: every pixel beside the colours' definition, and the time. Tiled
+/// memory and EGL images are `tests/hw/nvmm.sh`, on a Jetson.
+fn surface(context: &Arc<Context>, maps_host: bool) -> Value {
+    const PITCH: usize = 768;
+    let [width, height] = CAMERA;
+    let stream = Stream::new(context).expect("a stream");
+    let mut host = PinnedBuffer::new(context, PITCH * height * 3 / 2).expect("pinned memory");
+    let bytes: Vec<u8> = (0..host.bytes().len())
+        .map(|at| ((at * 11 + at / PITCH * 37) % 256) as u8)
+        .collect();
+    host.bytes().copy_from_slice(&bytes);
+    let planes = DeviceBuffer::new(context, bytes.len()).expect("device memory");
+    stream.copy_in(&planes, &host).expect("copies");
+    stream.wait().expect("ends");
+    let chroma = planes.address() + (PITCH * height) as u64;
+    let rows = Planes::Rows([(planes.address(), PITCH), (chroma, PITCH)]);
+    let shares = [0.2126, 0.0722];
+    let pixels = Pixels::Nv12(Colours {
+        shares,
+        full_range: false,
+    });
+    let level = |x: usize, y: usize| -> [f64; 3] {
+        let at = PITCH * (height + y / 2) + x / 2 * 2;
+        let luma = (f64::from(bytes[y * PITCH + x]) - 16.0) / 219.0;
+        let [blue, red] = [at, at + 1].map(|at| (f64::from(bytes[at]) - 128.0) / 224.0);
+        let [r, b] = shares;
+        let [red, blue] = [luma + red * 2.0 * (1.0 - r), luma + blue * 2.0 * (1.0 - b)];
+        let green = (luma - r * red - b * blue) / (1.0 - r - b);
+        [red, green, blue].map(|share| (share * 255.0).clamp(0.0, 255.0))
+    };
+    let mut figures = json!({"picture": "640x480 NV12 in rows of 768 bytes, to RGB on the host"});
+    for (name, mapped) in [("copied", false), ("mapped", true)] {
+        if mapped && !maps_host {
+            continue;
+        }
+        let mut stage = SurfaceStage::new(context, CAMERA, mapped).expect("the kernel");
+        let rgb = stage.read(&stream, pixels, rows).expect("runs");
+        let mut farthest = 0.0_f64;
+        for (at, found) in rgb.chunks_exact(3).enumerate() {
+            for (found, want) in found.iter().zip(level(at % width, at / width)) {
+                farthest = farthest.max((f64::from(*found) - want).abs());
+            }
+        }
+        assert!(
+            farthest <= 0.51,
+            "{name}: {farthest} levels from the definition"
+        );
+        figures[name] = json!({
+            "largest_difference_levels": farthest,
+            "surface_to_rgb": timed(|| assert!(!stage.read(&stream, pixels, rows).expect("runs").is_empty())),
+        });
+    }
+    figures
 }
 
 /// Numbers of a chunk: 50 actions of 32.

@@ -306,6 +306,24 @@ fn whole_ways_are_those_of_the_families() {
     }
 }
 
+/// `int(round((image_width - crop_width) / 2.0))` of torchvision's `center_crop`, in Python's rounding.
+#[test]
+fn a_crop_of_an_odd_rest_begins_where_torchvisions_does() {
+    let row: Vec<u8> = (0..10).flat_map(|column| [column * 20; 3]).collect();
+    for (rest, first) in [(1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4), (9, 4)] {
+        let crop = PictureOp::CenterCrop {
+            width: 10 - rest,
+            height: 1,
+        };
+        let file = camera([10, 1], vec![crop], vec![raw()], Axes::Nchw);
+        let found = fed(&file, &row)[0];
+        assert!(
+            (found - f32::from(first * 20_u8)).abs() < 1e-3,
+            "{rest}: {found}"
+        );
+    }
+}
+
 #[test]
 fn normalisation_is_each_familys_own() {
     let conventions = [

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Builds the fake driver and the fake TensorRT with the C compiler, and holds their knobs.
 
+use crate::compile::compile;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use tendon::engine::tensorrt::Settings;
 use tendon::ports::{Dtype, Engine, StageSpec, Tensor, TensorSpec};
@@ -158,49 +158,19 @@ pub fn machine() -> MutexGuard<'static, Fakes> {
     fakes
 }
 
-fn compile(source: &str, out: &str, more: &[&str]) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let out = folder.join(out);
-    let source = Path::new(file!()).with_file_name(source);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = if source.is_absolute() {
-        source
-    } else {
-        root.join(source)
-    };
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let built = Command::new(compiler)
-        .args([
-            "-std=gnu11",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-O1",
-            "-g",
-            "-fPIC",
-            "-ffp-contract=off",
-            "-shared",
-            "-o",
-        ])
-        .args([&out, &source])
-        .args(more)
-        .arg("-lm")
-        .status()
-        .expect("a C compiler");
-    assert!(built.success(), "{}", source.display());
-    out
-}
-
 impl Fakes {
     fn build() -> Fakes {
-        let driver = compile("fake_cuda.c", "libfake_cuda.so", &[]);
-        let driver_without_graphs =
-            compile("fake_cuda.c", "libfake_cuda_old.so", &["-DWITHOUT_GRAPHS"]);
+        let driver = compile("tests/tensorrt/fake_cuda.c", "libfake_cuda.so", &[]);
+        let driver_without_graphs = compile(
+            "tests/tensorrt/fake_cuda.c",
+            "libfake_cuda_old.so",
+            &["-DWITHOUT_GRAPHS"],
+        );
         let linked = driver.display().to_string();
         let tensorrt = ["10", "11"].map(|layout| {
             let define = format!("-DLAYOUT={layout}");
             compile(
-                "fake_nvinfer.c",
+                "tests/tensorrt/fake_nvinfer.c",
                 &format!("libfake_nvinfer.so.{layout}"),
                 &[&define, &linked],
             )

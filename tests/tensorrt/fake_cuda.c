@@ -9,25 +9,56 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "fake_image.h"
 
 typedef int CUresult;
 enum { ILLEGAL = 1, NO_DEVICE = 100, STREAM_CAPTURE = 900 };
+
+// EGL images that the driver knows, and textures of their planes.
+struct resource { struct fake_image *image; struct resource *next; };
+struct texture { struct fake_plane *plane; struct texture *next; };
+static struct resource *resources;
+static struct texture *textures;
+static void gone(const char *what) {
+    fprintf(stderr, "fake CUDA: %s\n", what);
+    abort();
+}
+static void texel(unsigned long long texture, int x, int y, unsigned channels[4]) {
+    const struct texture *t = textures;
+    while (t && (uintptr_t)t != texture) t = t->next;
+    if (!t) gone("a texture is read that is gone");
+    const struct fake_plane *p = t->plane;
+    x = x < 0 ? 0 : x >= p->width ? p->width - 1 : x;
+    y = y < 0 ? 0 : y >= p->height ? p->height - 1 : y;
+    for (int c = 0; c < 4; c++) channels[c] = c < p->channels ? p->bytes[y * p->pitch + x * p->channels + c] : 0;
+}
 
 // The kernels themselves, compiled for the processor: a thread of the grid after the other. The C library has a "step" too.
 #define __global__ static
 #define __device__
 struct dim { unsigned x; };
 static __thread struct dim blockIdx, blockDim, threadIdx;
-#include "../../src/engine/tensorrt/cuda/picture.cu"
-#include "../../src/engine/tensorrt/cuda/step.cu"
+#include "../../src/cuda/picture.cu"
+#include "../../src/cuda/step.cu"
+#include "../../src/cuda/surface.cu"
 
-struct kernel { int is_step, blocks, threads; uint64_t arguments[3]; };
+static int reaches(const void *address);
+enum { PICTURE, STEP, SURFACE };
+struct kernel { int which, blocks, threads; uint64_t arguments[4]; };
+static void see_surface(const struct kernel *k) {
+    const int *table = (const int *)(uintptr_t)k->arguments[3];
+    // By the table, how many rows are read; the planes' lengths are the surface's own business.
+    for (int plane = 0; plane < 2 && !table[SURFACE_TEXTURES]; plane++)
+        if (table[SURFACE_PITCH + plane] && !reaches((const void *)(uintptr_t)k->arguments[1 + plane])) gone("a surface is read that is out of reach");
+}
 static void run_kernel(void *argument) {
     struct kernel *k = argument;
     blockDim.x = (unsigned)k->threads;
+    if (k->which == SURFACE) see_surface(k);
     for (blockIdx.x = 0; blockIdx.x < (unsigned)k->blocks; blockIdx.x++)
         for (threadIdx.x = 0; threadIdx.x < (unsigned)k->threads; threadIdx.x++)
-            if (k->is_step) step((float *)(uintptr_t)k->arguments[0], (const float *)(uintptr_t)k->arguments[1], (const int *)(uintptr_t)k->arguments[2]);
+            if (k->which == STEP) step((float *)(uintptr_t)k->arguments[0], (const float *)(uintptr_t)k->arguments[1], (const int *)(uintptr_t)k->arguments[2]);
+            else if (k->which == SURFACE) surface((unsigned char *)(uintptr_t)k->arguments[0], k->arguments[1], k->arguments[2], (const int *)(uintptr_t)k->arguments[3]);
             else picture((const unsigned char *)(uintptr_t)k->arguments[0], (float *)(uintptr_t)k->arguments[1], (const int *)(uintptr_t)k->arguments[2]);
 }
 
@@ -111,6 +142,12 @@ static int is_in(const void *address, size_t len, int kinds) {
         if ((m->kind & kinds) && m->begin <= (const char *)address && (const char *)address + len <= m->begin + m->len) return 1;
     return 0;
 }
+static int reaches(const void *address) {
+    for (struct resource *r = resources; r; r = r->next)
+        for (int plane = 0; plane < r->image->planes; plane++)
+            if (r->image->plane[plane].bytes == address) return 1;
+    return is_in(address, 1, DEVICE | HOST);
+}
 // For the fake TensorRT: whether the device can reach it. All host memory is mapped.
 int fake_cuda_reaches(const void *address, size_t len) { return is_in(address, len, DEVICE | HOST); }
 
@@ -158,6 +195,10 @@ CUresult cuDeviceGetAttribute(int *value, int which, int device) {
 CUresult cuDevicePrimaryCtxRetain(void **context, int device) { CALLED("cuDevicePrimaryCtxRetain"); (void)device; *context = &devices; live++; return 0; }
 CUresult cuDevicePrimaryCtxRelease_v2(int device) { (void)device; live--; return called("cuDevicePrimaryCtxRelease_v2"); }
 CUresult cuCtxSetCurrent(void *context) { CALLED("cuCtxSetCurrent"); return context ? 0 : ILLEGAL; }
+// A thread has none but what is pushed.
+static __thread int pushed;
+CUresult cuCtxPushCurrent_v2(void *context) { CALLED("cuCtxPushCurrent_v2"); pushed += context != NULL; return context ? 0 : ILLEGAL; }
+CUresult cuCtxPopCurrent_v2(void **context) { CALLED("cuCtxPopCurrent_v2"); *context = &devices; return pushed-- > 0 ? 0 : ILLEGAL; }
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) { CALLED("cuCtxGetStreamPriorityRange"); *least = 0; *greatest = -5; return 0; }
 CUresult cuStreamCreateWithPriority(struct stream **stream, unsigned flags, int priority) {
     CALLED("cuStreamCreateWithPriority");
@@ -252,7 +293,7 @@ CUresult cuGraphLaunch(struct graph *g, struct stream *s) {
 }
 CUresult cuGraphExecDestroy(struct graph *g) { drop_graph(g); live--; return called("cuGraphExecDestroy"); }
 CUresult cuGraphDestroy(struct graph *g) { drop_graph(g); live--; return called("cuGraphDestroy"); }
-static const char kernel_names[2];
+static const char kernel_names[3];
 CUresult cuModuleLoadData(void **module, const void *image) { CALLED("cuModuleLoadData"); *module = (void *)image; return 0; }
 CUresult cuModuleUnload(void *module) { CALLED("cuModuleUnload"); return module ? 0 : ILLEGAL; }
 CUresult cuModuleGetFunction(void **function, void *module, const char *name) {
@@ -260,7 +301,7 @@ CUresult cuModuleGetFunction(void **function, void *module, const char *name) {
     // What a driver would find in the text; that the text is the source's is another test's.
     char entry[64];
     snprintf(entry, sizeof entry, ".visible .entry %s(", name ? name : "");
-    *function = (char *)kernel_names + (name && strcmp(name, "step") == 0);
+    *function = (char *)kernel_names + (!name ? 0 : strcmp(name, "step") == 0 ? STEP : strcmp(name, "surface") == 0 ? SURFACE : PICTURE);
     return name && strstr(module, entry) ? 0 : 500;
 }
 CUresult cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *s, void **arguments, void **extra) {
@@ -269,11 +310,76 @@ CUresult cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned
     if (!f || !s || gy != 1 || gz != 1 || by != 1 || bz != 1 || shared) return ILLEGAL;
     // Kept for ever: a recorded launch is run again and again.
     struct kernel *k = malloc(sizeof *k);
-    k->is_step = f == kernel_names + 1;
+    k->which = (int)((char *)f - kernel_names);
     k->blocks = (int)gx;
     k->threads = (int)bx;
-    for (int i = 0; i < 3; i++) k->arguments[i] = *(uint64_t *)arguments[i];
+    for (int i = 0; i < (k->which == SURFACE ? 4 : 3); i++) k->arguments[i] = *(uint64_t *)arguments[i];
     return put(s, (struct work){run_kernel, k, NULL, NULL, 0, KERNELS});
+}
+// Sizes and places as in cudaEGL.h and cuda.h.
+struct egl_frame { void *plane[3]; uint32_t width, height, depth, pitch, planes, channels, type, colours, format; };
+CUresult cuGraphicsEGLRegisterImage(struct resource **resource, struct fake_image *image, unsigned flags) {
+    CALLED("cuGraphicsEGLRegisterImage");
+    if (!image || image->magic != FAKE_IMAGE || flags != 1) return ILLEGAL;
+    struct resource *r = malloc(sizeof *r);
+    *r = (struct resource){image, resources};
+    resources = *resource = r;
+    image->registered++;
+    live++;
+    return 0;
+}
+CUresult cuGraphicsResourceGetMappedEglFrame(struct egl_frame *frame, struct resource *r, unsigned index, unsigned level) {
+    CALLED("cuGraphicsResourceGetMappedEglFrame");
+    if (index || level) return ILLEGAL;
+    struct fake_plane *p = r->image->plane;
+    *frame = (struct egl_frame){{NULL}, (uint32_t)p->width, (uint32_t)p->height, 0, (uint32_t)p->pitch, (uint32_t)r->image->planes, (uint32_t)p->channels, !r->image->tiled, 0, 1};
+    for (int plane = 0; plane < r->image->planes; plane++) frame->plane[plane] = r->image->tiled ? (void *)&p[plane] : p[plane].bytes;
+    if (r->image->tiled) frame->pitch = 0;
+    return 0;
+}
+CUresult cuGraphicsUnregisterResource(struct resource *resource) {
+    for (struct resource **r = &resources; *r; r = &(*r)->next)
+        if (*r == resource) {
+            for (struct texture *t = textures; t; t = t->next)
+                for (int plane = 0; plane < resource->image->planes; plane++)
+                    if (t->plane == &resource->image->plane[plane]) gone("an image goes that has a texture");
+            if (pending) gone("an image goes while a stream still has work");
+            *r = resource->next;
+            resource->image->registered--;
+            free(resource);
+            live--;
+            return called("cuGraphicsUnregisterResource");
+        }
+    gone("an image is given back twice");
+    return ILLEGAL;
+}
+struct resource_desc { uint32_t type; struct fake_plane *array; uint64_t other[15]; uint32_t flags; };
+struct texture_desc { uint32_t address[3], filter, flags, other[21]; };
+CUresult cuTexObjectCreate(uint64_t *texture, const struct resource_desc *of, const struct texture_desc *how, const void *view) {
+    CALLED("cuTexObjectCreate");
+    if (of->type || of->flags || view || how->address[0] != 1 || how->address[1] != 1 || how->filter || how->flags != 1) return ILLEGAL;
+    for (struct resource *r = resources; r; r = r->next)
+        if (of->array == &r->image->plane[0] || of->array == &r->image->plane[1]) {
+            struct texture *t = malloc(sizeof *t);
+            *t = (struct texture){of->array, textures};
+            textures = t;
+            *texture = (uint64_t)(uintptr_t)t;
+            live++;
+            return 0;
+        }
+    return ILLEGAL;
+}
+CUresult cuTexObjectDestroy(uint64_t texture) {
+    for (struct texture **t = &textures; *t; t = &(*t)->next)
+        if ((uintptr_t)*t == texture) {
+            struct texture *old = *t;
+            *t = old->next;
+            free(old);
+            live--;
+            return called("cuTexObjectDestroy");
+        }
+    gone("a texture is given back twice");
+    return ILLEGAL;
 }
 CUresult cuGetErrorName(CUresult code, const char **name) {
     *name = code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : code == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" : NULL;

@@ -7,6 +7,7 @@
 
 mod building;
 mod chain;
+mod compile;
 mod fake;
 mod ladder;
 mod path;

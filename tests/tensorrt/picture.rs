@@ -5,9 +5,9 @@ use crate::fake::{BOTH, machine};
 use crate::path::spec;
 use sha2::{Digest, Sha256};
 use std::path::Path;
-use tendon::engine::tensorrt::cuda::memory::{DeviceBuffer, PinnedBuffer};
-use tendon::engine::tensorrt::cuda::picture::{PTX, PictureStage};
-use tendon::engine::tensorrt::cuda::{CudaFault, Driver, Stream, turns};
+use tendon::cuda::memory::{DeviceBuffer, PinnedBuffer};
+use tendon::cuda::picture::{PTX, PictureStage};
+use tendon::cuda::{CudaFault, Driver, Stream, turns};
 use tendon::engine::tensorrt::{Memory, Platform, Settings, TensorRt};
 use tendon::policy::picture::kernel::{Filter, Library};
 use tendon::policy::picture::{Axes, CameraFile, Colour, Feed, Fit, Levels, PictureOp};
@@ -329,8 +329,7 @@ fn a_way_that_leaves_its_picture_is_refused() {
 #[test]
 fn the_committed_ptx_is_that_of_the_source() {
     for (name, ptx) in [("picture", PTX), ("step", turns::PTX)] {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(format!("src/engine/tensorrt/cuda/{name}.cu"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cuda/{name}.cu"));
         let source = std::fs::read(source).expect("there");
         let hash: String = Sha256::digest(source)
             .iter()
@@ -338,7 +337,7 @@ fn the_committed_ptx_is_that_of_the_source() {
             .collect();
         assert!(
             ptx.contains(&format!("of {name}.cu, SHA-256 {hash}")),
-            "{name}.cu was changed: make {name}.ptx anew (src/engine/tensorrt/cuda/make_ptx.py)"
+            "{name}.cu was changed: make {name}.ptx anew (src/cuda/make_ptx.py)"
         );
         let code = ptx.lines().filter(|line| !line.starts_with("//"));
         // Fused sums, and divisions that are not IEEE 754's, have other bits.

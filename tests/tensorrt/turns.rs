@@ -2,9 +2,9 @@
 //! The kernel between two steps of a denoising loop, its own source run by the fake driver, beside the processor's steps.
 
 use crate::fake::machine;
-use tendon::engine::tensorrt::cuda::memory::{DeviceBuffer, PinnedBuffer};
-use tendon::engine::tensorrt::cuda::turns::LoopStage;
-use tendon::engine::tensorrt::cuda::{CudaFault, Driver, Stream};
+use tendon::cuda::memory::{DeviceBuffer, PinnedBuffer};
+use tendon::cuda::turns::LoopStage;
+use tendon::cuda::{CudaFault, Driver, Stream};
 use tendon::policy::decode::diffusion::{Betas, Diffusion, DiffusionFile, Prediction, Scheduler};
 use tendon::policy::decode::flow::{Flow, FlowGrid, FlowTime};
 use tendon::ports::{Dtype, LoopStep, Update};

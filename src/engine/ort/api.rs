@@ -7,10 +7,10 @@
 #![allow(unsafe_code)] // A C library without a header.
 
 use crate::config::OrtProvider;
-use crate::engine::loader_words;
 use crate::engine::ort::OrtFault;
 use crate::engine::ort::crew::{self, Crew};
 use crate::engine::ort::find::{VARIABLE, candidates};
+use crate::loader;
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use ort_sys::{OrtApi, OrtApiBase, OrtEnv, OrtLoggingLevel, OrtSessionOptions, OrtStatusPtr};
 use std::ffi::{CStr, c_char, c_void};
@@ -69,7 +69,7 @@ impl Library {
             // such; whoever can write that can run code here anyway.
             match unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) } {
                 Ok(handle) => return Library::of(handle, path).map(Arc::new),
-                Err(error) => looked.push(format!("{}: {}", path.display(), loader_words(&error))),
+                Err(error) => looked.push(format!("{}: {}", path.display(), loader::words(&error))),
             }
         }
         Err(OrtFault::Missing {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One tensor of a stage: where the device has it, and where the host reads or writes it, if it does.
 
-use super::cuda::memory::{DeviceBuffer, PinnedBuffer};
-use super::cuda::picture::PictureStage;
-use super::cuda::{Context, CudaFault, Stream};
 use super::{LoadFault, Memory, Platform};
+use crate::cuda::memory::{DeviceBuffer, PinnedBuffer};
+use crate::cuda::picture::PictureStage;
+use crate::cuda::{Context, CudaFault, Stream};
 use crate::ports::{Dtype, EngineFault, Tensor, TensorSpec};
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@
 //! Stages of one [`Platform`] share a stream, so that one may take what another left on the device, with neither copy nor
 //! wait between them.
 //!
-//! [`slots`] the layout of TensorRT's tables; [`nvinfer`] and [`cuda`] the two libraries and all that is unsafe;
+//! [`slots`] the layout of TensorRT's tables; [`nvinfer`] its library and all that is unsafe (the driver is [`crate::cuda`]);
 //! [`stage`] the engine; [`plan`] whose plan it is, and refusing another's; [`build`] making one with JetPack's own `trtexec`.
 //!
 //! Not here: what the numbers mean (`policy`), building networks (`trtexec` does), calibration (the bundle's Q/DQ graph
@@ -16,15 +16,14 @@
 
 mod binding;
 pub mod build;
-pub mod cuda;
 mod fit;
 pub mod nvinfer;
 pub mod plan;
 pub mod slots;
 pub mod stage;
 
-use cuda::joint::Line;
-use cuda::{Context, CudaFault, Device, Driver, Stream};
+use crate::cuda::joint::Line;
+use crate::cuda::{Context, CudaFault, Device, Driver, KernelFault, OpenFault, Stream};
 use nvinfer::Library;
 pub use stage::TensorRt;
 use std::path::PathBuf;
@@ -69,29 +68,9 @@ pub fn version_words(version: i32) -> String {
 /// Why there is no TensorRT engine. Each says what was looked for, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadFault {
-    /// No driver.
-    #[error(
-        "no CUDA driver: looked for {looked}; on a Jetson install JetPack (nvidia-l4t-cuda), elsewhere NVIDIA's driver"
-    )]
-    NoDriver {
-        /// Where, and what the system said.
-        looked: String,
-    },
-    /// A driver without a function that is needed.
-    #[error(
-        "{at}: expected a CUDA driver of 12.0 or later, found one without {symbol}; update JetPack or the driver"
-    )]
-    OldDriver {
-        /// Its path.
-        at: String,
-        /// What it lacks.
-        symbol: &'static str,
-    },
-    /// A driver, and no device for it.
-    #[error(
-        "no CUDA device: {0}; look at nvidia-smi, on a Jetson at /dev/nvmap and the group \"video\""
-    )]
-    NoDevice(CudaFault),
+    /// No driver, or no device.
+    #[error(transparent)]
+    Driver(#[from] OpenFault),
     /// No TensorRT.
     #[error(
         "no TensorRT: looked for {looked}; on a Jetson install the package tensorrt-libs, or name the library in TENDON_TENSORRT_LIB"
@@ -132,6 +111,15 @@ pub enum LoadFault {
     /// CUDA.
     #[error(transparent)]
     Cuda(#[from] CudaFault),
+}
+
+impl From<KernelFault> for LoadFault {
+    fn from(fault: KernelFault) -> LoadFault {
+        match fault {
+            KernelFault::Contradiction(words) => LoadFault::Engine(words),
+            KernelFault::Cuda(fault) => LoadFault::Cuda(fault),
+        }
+    }
 }
 
 /// How memory reaches the device.
@@ -213,7 +201,7 @@ impl Platform {
         let driver = Driver::open(settings.driver.as_deref())?;
         let device = driver
             .device(settings.device)
-            .map_err(LoadFault::NoDevice)?;
+            .map_err(OpenFault::NoDevice)?;
         let library = Arc::new(Library::open(settings.tensorrt.as_deref())?);
         let context = driver.context(&device)?;
         let line = Line::new(Stream::new(&context)?);

@@ -14,7 +14,7 @@ pub mod callbacks;
 
 use super::slots::Slots;
 use super::{Layout, LoadFault};
-use crate::engine::loader_words;
+use crate::loader;
 use callbacks::{Callback, Callbacks, Messages};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -79,9 +79,11 @@ impl Library {
             // names as TensorRT; whoever can write that can run code here anyway.
             match unsafe { Handle::open(Some(&candidate), RTLD_NOW | RTLD_LOCAL) } {
                 Ok(handle) => return Library::bind(candidate, handle),
-                Err(error) => {
-                    reasons.push(format!("{}: {}", candidate.display(), loader_words(&error)))
-                }
+                Err(error) => reasons.push(format!(
+                    "{}: {}",
+                    candidate.display(),
+                    loader::words(&error)
+                )),
             }
         }
         Err(LoadFault::NoTensorRt {

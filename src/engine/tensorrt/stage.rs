@@ -5,14 +5,14 @@
 //! the stream; the next run is then done as it is, and recorded anew.
 
 use super::binding::Binding;
-use super::cuda::joint::{Joint, Line};
-use super::cuda::memory::DeviceBuffer;
-use super::cuda::picture::PictureStage;
-use super::cuda::turns::LoopStage;
-use super::cuda::{Context, Graph, Stream};
 use super::fit::{agree, spec_of};
 use super::nvinfer::{Mode, Session};
 use super::{LoadFault, Memory, Platform, SharedLine};
+use crate::cuda::joint::{Joint, Line};
+use crate::cuda::memory::DeviceBuffer;
+use crate::cuda::picture::PictureStage;
+use crate::cuda::turns::LoopStage;
+use crate::cuda::{Context, Graph, Stream};
 use crate::ports::{
     Dtype, Engine, EngineFault, Lent, LoopWay, PictureWay, StageSpec, Tensor, TensorSpec,
 };

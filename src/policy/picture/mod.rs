@@ -17,7 +17,7 @@ use kernel::{Filter, Library};
 use resample::{CHANNELS, Resample};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use step::{Place, Step, cut, fitted, is_in_floats, run_last, run_step, whole};
+use step::{Place, Step, cut, fitted, is_in_floats, middle, run_last, run_step, whole};
 
 /// Longest side of a picture in pixels: 4K video.
 pub const SIDE_PX_MAX: usize = 4_096;
@@ -42,7 +42,7 @@ pub enum Fit {
 pub enum PictureOp {
     /// Upside down and left to right (LIBERO).
     Rotate180,
-    /// The middle of it.
+    /// The middle of it, as torchvision's `CenterCrop` finds it.
     CenterCrop {
         /// Pixels.
         width: usize,
@@ -223,8 +223,8 @@ impl Feed {
                 }
                 PictureOp::CenterCrop { .. } => {
                     let at = Place {
-                        left: (size[0] - to[0]) / 2,
-                        top: (size[1] - to[1]) / 2,
+                        left: middle(size[0] - to[0]),
+                        top: middle(size[1] - to[1]),
                     };
                     match steps.pop_if(|step| is_in_floats(step)) {
                         Some(resize) => Some(cut(resize, at, to)),

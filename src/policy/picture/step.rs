@@ -36,6 +36,11 @@ pub(super) fn is_in_floats(step: &Step) -> bool {
     matches!(step, Step::Resize { resample, .. } if !resample.gives_bytes())
 }
 
+/// Where the middle begins when so much is over: torchvision rounds a half to the even neighbour.
+pub(super) fn middle(over: usize) -> usize {
+    (over as f64 / 2.0).round_ties_even() as usize
+}
+
 /// A crop of what a resize gives in floats: the resize itself leaves out what the crop would, as only bytes go from step to step.
 pub(super) fn cut(resize: Step, by: Place, to: [usize; 2]) -> Step {
     match resize {
@@ -100,8 +105,6 @@ pub(super) fn fitted(
         inner[0].saturating_sub(to[0]),
         inner[1].saturating_sub(to[1]),
     ];
-    // torchvision's CenterCrop rounds a half to the even neighbour.
-    let middle = |over: usize| (over as f64 / 2.0).round_ties_even() as usize;
     Some(Step::Resize {
         resample: Box::new(resample),
         at: match fit {

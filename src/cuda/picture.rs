@@ -3,8 +3,7 @@
 //! of `picture.cu`. The bits are those of the processor's path; the tests compile the same source for the processor.
 
 use super::memory::{DeviceBuffer, Kernel, PinnedBuffer};
-use super::{Context, CudaFault, Stream};
-use crate::engine::tensorrt::LoadFault;
+use super::{Context, CudaFault, KernelFault, Stream};
 use crate::ports::{PictureWay, Taps};
 use std::ffi::CString;
 use std::sync::Arc;
@@ -30,16 +29,16 @@ impl PictureStage {
     /// Loads the kernel and copies the tables. `mapped`: the device reads the picture where it is, if it can.
     ///
     /// # Errors
-    /// [`LoadFault`]: a way whose tables contradict one another or the picture, or what the driver refuses.
+    /// [`KernelFault`]: a way whose tables contradict one another or the picture, or what the driver refuses.
     pub fn new(
         context: &Arc<Context>,
         stream: &Stream,
         way: &PictureWay,
         mapped: bool,
-    ) -> Result<PictureStage, LoadFault> {
-        let words = words(way).map_err(LoadFault::Engine)?;
+    ) -> Result<PictureStage, KernelFault> {
+        let words = words(way).map_err(KernelFault::Contradiction)?;
         let image = CString::new(PTX)
-            .map_err(|_| LoadFault::Engine("picture.ptx: a zero in its text".into()))?;
+            .map_err(|_| KernelFault::Contradiction("picture.ptx: a zero in its text".into()))?;
         let kernel = Kernel::load(context, &image, c"picture")?;
         let mut from = PinnedBuffer::new(context, words.len() * 4)?;
         from.bytes().copy_from_slice(bytemuck::cast_slice(&words));

@@ -4,8 +4,7 @@
 //! the same source for the processor.
 
 use super::memory::{DeviceBuffer, Kernel, PinnedBuffer};
-use super::{Context, CudaFault, Stream};
-use crate::engine::tensorrt::LoadFault;
+use super::{Context, CudaFault, KernelFault, Stream};
 use crate::ports::{Dtype, LoopStep, Says, Update};
 use std::ffi::CString;
 use std::sync::Arc;
@@ -31,22 +30,24 @@ impl LoopStage {
     /// Loads the kernel and copies the tables. `values` are denoised; `time` is type and numbers of the graph's time.
     ///
     /// # Errors
-    /// [`LoadFault`]: a loop without steps, or what the driver refuses.
+    /// [`KernelFault`]: a loop without steps, or what the driver refuses.
     pub fn new(
         context: &Arc<Context>,
         stream: &Stream,
         steps: &[LoopStep],
         values: usize,
         time: Option<(Dtype, usize)>,
-    ) -> Result<LoopStage, LoadFault> {
+    ) -> Result<LoopStage, KernelFault> {
         let words = i32::try_from(values).ok().filter(|_| !steps.is_empty());
         let Some(words) = words else {
             let found = format!("{} steps of {values} numbers", steps.len());
             let expected = "a loop: expected a step or more, and 31 bits of numbers";
-            return Err(LoadFault::Engine(format!("{expected}, found {found}")));
+            return Err(KernelFault::Contradiction(format!(
+                "{expected}, found {found}"
+            )));
         };
         let image = CString::new(PTX)
-            .map_err(|_| LoadFault::Engine("step.ptx: a zero in its text".into()))?;
+            .map_err(|_| KernelFault::Contradiction("step.ptx: a zero in its text".into()))?;
         let upload = |bytes: &[u8]| -> Result<DeviceBuffer, CudaFault> {
             let mut from = PinnedBuffer::new(context, bytes.len())?;
             from.bytes().copy_from_slice(bytes);

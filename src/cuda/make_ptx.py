@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes picture.ptx of picture.cu, and step.ptx of step.cu, with NVIDIA's run-time compiler, which needs no GPU:
+"""Makes the PTX of each kernel with NVIDIA's run-time compiler, which needs no GPU:
 
     python3 -m pip install --target DIR nvidia-cuda-nvrtc-cu12==12.0.140
-    python3 src/engine/tensorrt/cuda/make_ptx.py DIR
+    python3 src/cuda/make_ptx.py DIR
 
 Of CUDA 12.0, because a driver takes PTX of its own and of earlier versions only. The first lines of a file name the source by
 its hash; a test compares.
@@ -40,7 +40,7 @@ def log():
 major, minor = ctypes.c_int(), ctypes.c_int()
 call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
 options = [b"--gpu-architecture=compute_75", b"--fmad=false", b"--ftz=false"]
-for name in ("picture", "step"):
+for name in ("picture", "step", "surface"):
     source = (here / f"{name}.cu").read_bytes()
     program = ctypes.c_void_p()
     call("nvrtcCreateProgram", ctypes.byref(program), source, f"{name}.cu".encode(), 0, None, None)
