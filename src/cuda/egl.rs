@@ -183,10 +183,10 @@ impl Egl {
             rest: [0; 21],
         };
         let mut texture = 0;
+        let (into, none) = (&mut texture, std::ptr::null());
         // SAFETY: both descriptions have the layout of cuda.h and live for the length of the call; the array is the driver's and
         // lives as long as the registered image; writes a handle that `EglImage` gives back.
-        let code =
-            unsafe { (self.make_texture)(&mut texture, &resource, &sampling, std::ptr::null()) };
+        let code = unsafe { (self.make_texture)(into, &resource, &sampling, none) };
         self.done("cuTexObjectCreate", code)?;
         Ok(texture)
     }

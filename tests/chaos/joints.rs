@@ -20,8 +20,8 @@ use tendon::core::wire::state::STATE_LEN_MAX;
 use tendon::link::motor::{self, Motor};
 use tendon::link::robot_end::RobotEnd;
 use tendon::link::{keys, operator_end};
-use tendon::runtime::clock;
 use tendon::runtime::deployment::Identities;
+use tendon::runtime::{clock, demo};
 use zenoh::Session;
 
 /// What its camera sees, width and height, and actions of a chunk.
@@ -356,7 +356,14 @@ impl Robot {
         };
         until("an answer", || ask(keys::mode, "status").is_ok());
         let ready_ms = ms(clock::now().since_ns(spawned));
-        until("armed", || ask(keys::mode, "active").is_ok());
+        until("a sentence", || {
+            ask(keys::instruction, "follow the light").is_ok()
+        });
+        let deadline = clock::now().plus_ns(10_000 * MS);
+        while let Err(refused) = ask(keys::mode, "active") {
+            assert!(clock::now() < deadline, "not armed: {refused}");
+            demo::pause(50);
+        }
         Robot {
             runtime: child,
             canary: Canary::start(),

@@ -194,7 +194,9 @@ impl Stage {
         let runtime = runtime(&config, &state, setting)
             .spawn()
             .expect("the runtime starts");
-        let bench = Command::new(env!("CARGO_BIN_EXE_tendon"))
+        // It stands for hardware of its own, which the load here does not reach: as nice as the link's threads, where that is granted.
+        let bench = Command::new("nice")
+            .args(["-n", "-10", env!("CARGO_BIN_EXE_tendon")])
             .args(["bench-robot", "--connect", &endpoint, "--listen", &tap])
             .envs(setting.env.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::null())
