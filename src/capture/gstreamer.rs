@@ -396,7 +396,7 @@ impl Running {
                 let silent = caps
                     .structure(0)
                     .is_some_and(|structure| !structure.has_field("colorimetry"));
-                // NVIDIA's elements convert by BT.601 and say nothing; GStreamer takes silence for BT.709 from 720 rows on.
+                // NVIDIA's elements convert by BT.601 and say nothing; GStreamer takes silence for BT.709 at HD.
                 if silent && is_nvidias {
                     caps.make_mut().set("colorimetry", "bt601");
                 }
