@@ -238,25 +238,19 @@ impl Camera {
         let [width, height] = self.size.map(|side| side as i32);
         let mut caps = gst::Caps::new_empty();
         let all = caps.make_mut();
-        let described = nvmm::FORMATS.iter().filter(|_| self.nvmm.is_ok());
-        for format in described {
-            all.append_structure_full(
-                gst::Structure::builder("video/x-raw")
-                    .field("format", format.to_str())
-                    .field("width", width)
-                    .field("height", height)
-                    .build(),
-                Some(gst::CapsFeatures::new([nvmm::FEATURE])),
-            );
+        let raw = |format: VideoFormat| {
+            gst::Structure::builder("video/x-raw")
+                .field("format", format.to_str())
+                .field("width", width)
+                .field("height", height)
+                .build()
+        };
+        for format in nvmm::FORMATS.into_iter().filter(|_| self.nvmm.is_ok()) {
+            let described = gst::CapsFeatures::new([nvmm::FEATURE]);
+            all.append_structure_full(raw(format), Some(described));
         }
         for format in FORMATS {
-            all.append_structure(
-                gst::Structure::builder("video/x-raw")
-                    .field("format", format.to_str())
-                    .field("width", width)
-                    .field("height", height)
-                    .build(),
-            );
+            all.append_structure(raw(format));
         }
         all.append_structure(
             gst::Structure::builder("image/jpeg")
