@@ -176,7 +176,6 @@ impl Camera {
             nvmm: Err(NvmmFault::NotAsked),
             without_nvmm: false,
         };
-        camera.open_nvmm();
         camera.parse().map_err(|found| {
             wrong(
                 "elements that are installed, joined by !, and pictures at the end (try it with gst-launch-1.0)",
@@ -261,18 +260,11 @@ impl Camera {
         caps
     }
 
-    fn open_nvmm(&mut self) {
-        // Other cameras need no device.
-        if self.is_nvidias {
-            self.nvmm = Nvmm::open(&self.libraries, self.size);
-        }
-    }
-
     fn start(&mut self) -> Result<Running, String> {
         if self.without_nvmm {
             self.without_nvmm = false;
-        } else if self.nvmm.is_err() {
-            self.open_nvmm();
+        } else if self.is_nvidias && self.nvmm.is_err() {
+            self.nvmm = Nvmm::open(&self.libraries, self.size);
         }
         let (pipeline, sink) = self.parse()?;
         let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
