@@ -5,13 +5,14 @@ use crate::cli::Failure;
 use clap::Args;
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use std::hash::BuildHasher;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tendon::bench::bus::Servos;
 use tendon::bench::lens::PictureFault;
 use tendon::bench::process::{self, Clock, Settings};
-use tendon::config::Config;
 use tendon::config::link::LinkConfig;
+use tendon::config::{Config, Robot};
 use tendon::core::units::Mono;
 use tendon::runtime::deployment::Identities;
 use tendon::runtime::{clock, demo};
@@ -25,6 +26,9 @@ pub struct Options {
     /// The endpoint on which the runtime listens.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp/127.0.0.1:7447")]
     connect: String,
+    /// The deployment that it stands for, so that the two agree on names, limits and rate; its own if absent.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Listen here as well, for somebody who measures at the motor controller.
     #[arg(long, value_name = "ENDPOINT", hide = true)]
     listen: Option<String>,
@@ -58,8 +62,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         std::thread::spawn(move || listen(&fault));
     }
     // Only the robot and the streams' names are needed here; the bundle is the runtime's.
-    let (robot, camera, period_ns) =
-        Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).map_err(super::problems)?;
+    let own = Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).map_err(super::problems)?;
+    let (robot, camera, period_ns) = match &options.config {
+        None => own,
+        Some(path) => {
+            let asked = Config::load_bench_parts(path).map_err(super::problems)?;
+            fits(path, &asked.0, &own.0)?;
+            asked
+        }
+    };
     let identities = Identities::of(&robot.name, &robot.joints);
     let settings = Settings {
         robot: robot.name.clone(),
@@ -87,6 +98,22 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         sleep_until: clock::sleep_until,
     };
     process::run(&link, &settings, clock, &ending, &camera_fault).map_err(Failure::failed)
+}
+
+/// Limits may differ, but the bench has one arm.
+fn fits(path: &Path, asked: &Robot, own: &Robot) -> Result<(), Failure> {
+    let names = |robot: &Robot| {
+        let names: Vec<&str> = robot.joints.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(", ")
+    };
+    let (found, expected) = (names(asked), names(own));
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "{}: its robot's joints are {found}; the bench robot's are {expected}: take the bench's robot.toml, and change numbers there",
+        path.display()
+    )))
 }
 
 /// Takes words from standard input until its end.

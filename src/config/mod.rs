@@ -209,11 +209,27 @@ impl Config {
         )
     }
 
-    /// Only what a bench robot needs of the two texts: robot, camera, time between two commands. The policy's bundle
-    /// need not be there.
+    /// Only what a bench robot needs of the two files: robot, camera, time between two commands. The policy's bundle need
+    /// not be there.
     ///
     /// # Errors
     /// As [`Config::load`], but for the bundle.
+    pub fn load_bench_parts(path: &Path) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+        let text = read(path, BYTES_MAX)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let name = path.display().to_string();
+        let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
+        let robot_path = folder.join(written.robot.get_ref());
+        let robot_text = read(&robot_path, BYTES_MAX)?;
+        let robot_name = robot_path.display().to_string();
+        let mut at = Located::new(&name, &text);
+        bench_parts(&written, &mut at, folder, &robot_name, &robot_text)
+    }
+
+    /// The same of texts that were read already.
+    ///
+    /// # Errors
+    /// As [`Config::load_bench_parts`].
     pub fn bench_parts(
         tendon: &str,
         robot: &str,
@@ -221,18 +237,7 @@ impl Config {
         let written: TendonFile =
             file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
         let mut at = Located::new("tendon.toml", tendon);
-        let control = check_control(&written, &mut at);
-        let (camera, _, _) = camera::check(&written, Path::new("."), &mut at);
-        let read = file::parse("robot.toml", robot).map_err(|problem| vec![problem])?;
-        let robot = robot::check(
-            &read,
-            Source::Ignored,
-            &mut Located::new("robot.toml", robot),
-        )?;
-        match camera {
-            Some(camera) if at.problems.is_empty() => Ok((robot, camera, control.period_ns)),
-            Some(_) | None => Err(at.problems),
-        }
+        bench_parts(&written, &mut at, Path::new("."), "robot.toml", robot)
     }
 
     fn check(
@@ -326,6 +331,24 @@ fn read(path: &Path, bytes_max: u64) -> Result<String, Vec<Problem>> {
         return Err(wrong(format!("{size} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
+}
+
+fn bench_parts(
+    written: &TendonFile,
+    at: &mut Located<'_>,
+    folder: &Path,
+    robot_name: &str,
+    robot_text: &str,
+) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+    let control = check_control(written, at);
+    let (camera, _, _) = camera::check(written, folder, at);
+    let read = file::parse(robot_name, robot_text).map_err(|problem| vec![problem])?;
+    let mut robot_at = Located::new(robot_name, robot_text);
+    let robot = robot::check(&read, Source::Ignored, &mut robot_at)?;
+    match camera {
+        Some(camera) if at.problems.is_empty() => Ok((robot, camera, control.period_ns)),
+        Some(_) | None => Err(std::mem::take(&mut at.problems)),
+    }
 }
 
 fn check_control(written: &TendonFile, at: &mut Located<'_>) -> ControlConfig {

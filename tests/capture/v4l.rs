@@ -52,7 +52,8 @@ fn inside() {
         return;
     }
     let fake = Fake::here();
-    let stories: [(&str, fn(&Fake)); 13] = [
+    type Story = (&'static str, fn(&Fake));
+    let stories: [Story; 13] = [
         ("discovery", discovery),
         ("formats, times, numbers", formats),
         ("modes that a device refuses", refused_modes),

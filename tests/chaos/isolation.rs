@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The inference process killed, crashed, frozen, hung and scribbling: what moves the robot goes on, and holds.
 
-use crate::TICK_MS;
 use crate::canary::told;
-use crate::stage::{Sent, Setting, Stage, ended, locked, repeats, signal, until};
+use crate::stage::{
+    PATIENT_TICK_MS, Sent, Setting, Stage, ended, locked, patient, repeats, signal, until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -14,14 +15,15 @@ use tendon::runtime::{clock, demo};
 
 /// The last plan is followed to its end, then the robot holds: 800 ms after its picture, later by its delay if it was begun
 /// from rest, and by the time that slowing down takes if it ends in motion.
-pub const PLAN_MS: u64 = 800 + 150 + 2 * TICK_MS;
+pub const PLAN_MS: u64 = 800 + 150 + 2 * PATIENT_TICK_MS;
 
 fn isolated(drill: Option<&str>) -> Setting {
+    let process = (
+        "\nrobot = ",
+        "\nisolation = \"process\"\nrobot = ".to_owned(),
+    );
     Setting {
-        edits: vec![(
-            "\nrobot = ",
-            "\nisolation = \"process\"\nrobot = ".to_owned(),
-        )],
+        edits: patient().into_iter().chain([process]).collect(),
         drill: drill.map(str::to_owned),
         ..Setting::default()
     }
@@ -104,7 +106,7 @@ pub fn goes_on(stage: &mut Stage, fault: &str, from: Mono, before: u32) -> bool 
         let held = since().filter(|sent| sent.held);
         let again = since().find(|sent| !sent.held && sent.chunk > newest + 3);
         (
-            held.count() as u64 * TICK_MS * MS,
+            held.count() as u64 * PATIENT_TICK_MS * MS,
             again.map_or(0, |sent| sent.at.since_ns(from)),
         )
     });

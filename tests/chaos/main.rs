@@ -16,7 +16,7 @@ mod soak;
 mod stage;
 
 use canary::told;
-use stage::{Setting, Stage, ended, locked, repeats, signal};
+use stage::{Setting, Stage, ended, locked, patient, repeats, signal};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -190,6 +190,7 @@ fn memory_that_somebody_else_eats_up_does_not_stop_the_robot() {
         };
         let setting = Setting {
             group: Some(group.procs()),
+            edits: patient().into(),
             ..Setting::default()
         };
         let mut stage = Stage::new(&setting);
@@ -232,6 +233,7 @@ fn a_flood_of_log_lines_that_nobody_reads_stops_nobody() {
         for thread in ["capture", "inference", "telemetry"] {
             let setting = Setting {
                 deaf: true,
+                edits: patient().into(),
                 ..drill(&format!("babble:{thread}"))
             };
             let mut stage = Stage::new(&setting);

@@ -3,7 +3,7 @@
 
 use crate::canary::told;
 use crate::isolation::{PLAN_MS, child_of, goes_on, undisturbed};
-use crate::stage::{Setting, Stage, deploy, free_endpoint, locked, signal, until};
+use crate::stage::{Setting, Stage, deploy, free_endpoint, locked, patient, signal, until};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use tendon::runtime::{clock, demo};
@@ -48,8 +48,9 @@ fn stage(endpoint: &str) -> Stage {
     let remote = format!(
         "[policy]\nengines = [\"remote\"]\nremote = \"{endpoint}\"\nremote_timeout_ms = 100"
     );
+    let policy = ("[policy]", remote);
     Stage::new(&Setting {
-        edits: vec![("[policy]", remote)],
+        edits: patient().into_iter().chain([policy]).collect(),
         ..Setting::default()
     })
 }
