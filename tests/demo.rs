@@ -181,6 +181,30 @@ fn check_accepts_the_bench_and_names_what_is_wrong() {
     check(&["camera.width", "[224, 224]", "640"]);
 }
 
+/// What it does with one that is right, the stories in `tests/chaos` show.
+#[test]
+fn a_bench_robot_takes_no_deployment_that_is_not_of_its_arm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("tendon.toml");
+    let refused = |want: &[&str]| {
+        let output = tendon(&["bench-robot", "--config", config.to_str().expect("a path")]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        want.iter()
+            .for_each(|want| assert!(said.contains(want), "{want:?} is not in {said}"));
+    };
+    refused(&["tendon.toml"]);
+    let hasty = demo::TENDON_TOML.replace("hz = 200.0", "hz = 5000.0");
+    std::fs::write(&config, hasty).expect("written");
+    refused(&["robot.toml"]);
+    std::fs::write(folder.path().join("robot.toml"), demo::ROBOT_TOML).expect("written");
+    refused(&["control.hz", "50 to 1000", "5000"]);
+    std::fs::write(&config, demo::TENDON_TOML).expect("written");
+    let other = demo::ROBOT_TOML.replace("elbow_pitch", "knee");
+    std::fs::write(folder.path().join("robot.toml"), other).expect("written");
+    refused(&["knee", "the bench robot's are", "elbow_pitch"]);
+}
+
 #[test]
 fn usage_and_missing_things_have_their_own_exit_code() {
     assert_eq!(tendon(&["demo", "--no-such-flag"]).status.code(), Some(2));
