@@ -48,8 +48,9 @@ back() {
 say "install $name"
 remote "sudo dpkg -i $there/new.deb >/dev/null" || back "dpkg refused the package"
 say "doctor"
-# The old runtime holds the link: stop it, so that the doctor hears the motor controller itself.
-remote "sudo systemctl stop $service; sudo -u tendon tendon doctor --config $config $doctor" || back "tendon doctor says that it could not arm"
+# The old runtime holds the link: stop it, so that the doctor hears the motor controller itself. A crash of the old one
+# that waits for a person is no fault of the new one.
+remote "sudo systemctl stop $service; sudo -u tendon tendon doctor --config $config --acknowledged $doctor" || back "tendon doctor says that it could not arm"
 say "restart"
 remote "sudo systemctl restart $service && sleep 2 && systemctl is-active --quiet $service" || back "$service did not come up"
 remote "mv $there/new.deb $there/current.deb"

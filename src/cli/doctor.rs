@@ -11,7 +11,7 @@ use tendon::runtime::health::Tree;
 /// Arguments of `tendon doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Moves nothing and changes nothing. Exit code 1: it could not arm. Run it as the user that runs the runtime: sudo -u tendon tendon doctor --config /etc/tendon/tendon.toml"
+    after_help = "Moves nothing and writes nothing; opens cameras that no runtime has open. Exit code 1: it could not arm. Run it as the user that runs the runtime: sudo -u tendon tendon doctor --config /etc/tendon/tendon.toml. What is asked of the kernel is judged by the unit that starts this configuration, if one is installed"
 )]
 pub struct Options {
     /// The deployment's tendon.toml; without it, only the machine is looked at.
@@ -23,7 +23,10 @@ pub struct Options {
     /// Do not open the link: for a target whose motor controller is off.
     #[arg(long)]
     no_link: bool,
-    /// How long to wait for the motor controller, seconds.
+    /// As if a person had acknowledged the last run's crash or stop: for installing, not for arming.
+    #[arg(long)]
+    acknowledged: bool,
+    /// How long to wait for the motor controller, and then for cameras that are reached over the link, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     wait: u64,
     /// Look at a recorded tree of /proc, /sys, /dev and /etc instead of this machine.
@@ -41,8 +44,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if let Some(config) = &options.config {
         let (findings, fitted) = deployment::configuration(config);
         report.add(findings);
-        if let Some(fitted) = fitted.filter(|_| !options.no_link) {
-            report.add(deployment::link(&fitted, Duration::from_secs(options.wait)));
+        if let Some(fitted) = fitted {
+            report.add(deployment::machine(&tree, &fitted, options.acknowledged));
+            let patience = (!options.no_link).then(|| Duration::from_secs(options.wait));
+            report.add(deployment::world(&fitted, patience));
         }
     }
     if options.json {

@@ -5,21 +5,55 @@ use super::keys;
 use super::session::{LinkError, TEXT_MAX, declare};
 use crate::core::units::Mono;
 use crate::core::wire::Identity;
+use crate::core::wire::command::COMMAND_LEN_MAX;
 use crate::core::wire::picture;
 use crate::core::wire::reject::Reject;
 use crate::ports::{Frame, Source, SourceFault};
+use std::sync::Arc;
 use std::time::Duration;
+use zenoh::bytes::ZBytes;
 use zenoh::handlers::{RingChannel, RingChannelHandler};
 use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::Queryable;
 use zenoh::sample::Sample;
 use zenoh::{Session, Wait};
+use zenoh_buffers::{ZBuf, ZSlice};
+
+/// A command frame's memory, made once: what is handed to the link is a reference to it, so that a put allocates
+/// nothing.
+#[derive(Debug)]
+pub struct FrameBuffer(Arc<[u8; COMMAND_LEN_MAX]>);
+
+impl Default for FrameBuffer {
+    fn default() -> Self {
+        FrameBuffer(Arc::new([0; COMMAND_LEN_MAX]))
+    }
+}
+
+impl FrameBuffer {
+    /// The frame as the link takes it; empty if it is longer than any command. Allocates only while somebody still holds
+    /// the frame before: the link itself has let go of it when its put returns.
+    pub fn holding(&mut self, frame: &[u8]) -> ZBytes {
+        let Some(room) = Arc::make_mut(&mut self.0).get_mut(..frame.len()) else {
+            return ZBytes::new();
+        };
+        room.copy_from_slice(frame);
+        let buffer: Arc<[u8; COMMAND_LEN_MAX]> = Arc::clone(&self.0);
+        // It was just written: its length lies inside.
+        ZSlice::new(buffer, 0, frame.len())
+            .map_or_else(|_| ZBytes::new(), |slice| ZBuf::from(slice).into())
+    }
+}
+
+/// The link did not take a frame. Without words: it is counted on a thread that formats nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the link did not take the frame")]
+pub struct NotTaken;
 
 /// Sends command frames. Never blocks for long: real-time priority, no batching, drop when congested.
 #[derive(Debug)]
 pub struct CommandSender {
-    key: String,
     publisher: Publisher<'static>,
 }
 
@@ -38,22 +72,16 @@ impl CommandSender {
             .wait();
         Ok(CommandSender {
             publisher: declare(&key, publisher)?,
-            key,
         })
     }
 
-    /// Hands a frame to the link. Ok means that it was taken, not that it arrived.
+    /// Hands a frame to the link. Ok means that it was taken, not that it arrived. Bytes are copied into new memory
+    /// first; what a [`FrameBuffer`] holds is not.
     ///
     /// # Errors
-    /// [`LinkError::Put`].
-    pub fn send(&self, frame: &[u8]) -> Result<(), LinkError> {
-        self.publisher
-            .put(frame)
-            .wait()
-            .map_err(|error| LinkError::Put {
-                key: self.key.clone(),
-                reason: error.to_string(),
-            })
+    /// [`NotTaken`].
+    pub fn send(&self, frame: impl Into<ZBytes>) -> Result<(), NotTaken> {
+        self.publisher.put(frame).wait().map_err(|_| NotTaken)
     }
 }
 
@@ -201,4 +229,28 @@ pub fn answer_requests(
         })
         .wait();
     declare(&key, queryable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_lies_where_the_one_before_did_unless_somebody_holds_that() {
+        let at = |frame: &ZBytes| frame.slices().next().map(<[u8]>::as_ptr);
+        let mut buffer = FrameBuffer::default();
+        let first = buffer.holding(b"first");
+        let second = buffer.holding(b"another");
+        assert_ne!(at(&first), at(&second));
+        assert_eq!(
+            first.to_bytes().as_ref(),
+            b"first",
+            "it is not written over"
+        );
+        assert_eq!(second.to_bytes().as_ref(), b"another");
+        let place = at(&second);
+        drop((first, second));
+        assert_eq!(at(&buffer.holding(b"third")), place);
+        assert!(buffer.holding(&[0; COMMAND_LEN_MAX + 1]).is_empty());
+    }
 }

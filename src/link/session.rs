@@ -41,14 +41,6 @@ pub enum LinkError {
         /// Why.
         reason: String,
     },
-    /// A put was refused by our own side.
-    #[error("{key}: put: {reason}")]
-    Put {
-        /// Its key.
-        key: String,
-        /// Why.
-        reason: String,
-    },
     /// Nobody answered.
     #[error("{key}: no answer within {} s: is the other side running, and connected to the same endpoint?", ANSWER_TIMEOUT.as_secs())]
     NoAnswer {

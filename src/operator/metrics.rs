@@ -3,10 +3,10 @@
 
 use std::fmt::{Display, Write};
 
-use super::Snapshot;
+use super::{Gauge, Snapshot};
 
 /// The whole answer of `GET /metrics`.
-pub(super) fn text(now: &Snapshot) -> String {
+pub(super) fn text(now: &Snapshot, gauges: &[Gauge]) -> String {
     let mut out = String::new();
     let gauge = "gauge";
     let counter = "counter";
@@ -16,12 +16,12 @@ pub(super) fn text(now: &Snapshot) -> String {
         gauge,
         "1 for the mode the robot is in.",
     );
-    sample(&mut out, "tendon_mode", Some(("mode", &now.mode)), 1);
+    sample(&mut out, "tendon_mode", &[("mode", &now.mode)], 1);
     for (name, kind, help, value) in [
         (
             "tendon_inference_ms",
             gauge,
-            "From taking up a frame to the chunk.",
+            "From taking up a frame to the chunk, median.",
             now.inference_ms,
         ),
         (
@@ -33,12 +33,12 @@ pub(super) fn text(now: &Snapshot) -> String {
         (
             "tendon_tick_lateness_us",
             gauge,
-            "How late the control tick woke.",
+            "How late the control tick woke, median.",
             now.tick_lateness_us,
         ),
     ] {
         family(&mut out, name, kind, help);
-        sample(&mut out, name, None, value);
+        sample(&mut out, name, &[], value);
     }
     for (name, help, value) in [
         (
@@ -66,14 +66,19 @@ pub(super) fn text(now: &Snapshot) -> String {
             "Heap allocations of the control and governor loops.",
             now.allocations,
         ),
+        (
+            "tendon_egress_allocations_total",
+            "Heap allocations of the egress loop: none a command, some in the link when somebody joins or leaves.",
+            now.egress_allocations,
+        ),
     ] {
         family(&mut out, name, counter, help);
-        sample(&mut out, name, None, value);
+        sample(&mut out, name, &[], value);
     }
     for fault in &now.faults {
         let name = format!("tendon_{}_total", fault.name);
         family(&mut out, &name, counter, fault.help);
-        sample(&mut out, &name, None, fault.value);
+        sample(&mut out, &name, &[], fault.value);
     }
     for (name, help, value) in [
         (
@@ -88,7 +93,7 @@ pub(super) fn text(now: &Snapshot) -> String {
         ),
     ] {
         family(&mut out, name, counter, help);
-        sample(&mut out, name, None, value);
+        sample(&mut out, name, &[], value);
     }
     if let Some(presence) = now.presence {
         family(
@@ -97,7 +102,7 @@ pub(super) fn text(now: &Snapshot) -> String {
             gauge,
             "Probability that the named object is seen.",
         );
-        sample(&mut out, "tendon_presence", None, presence);
+        sample(&mut out, "tendon_presence", &[], presence);
     }
     for (name, help, value) in [
         (
@@ -111,8 +116,23 @@ pub(super) fn text(now: &Snapshot) -> String {
     ] {
         family(&mut out, name, gauge, help);
         for joint in &now.joints {
-            sample(&mut out, name, Some(("joint", &joint.name)), value(joint));
+            sample(&mut out, name, &[("joint", &joint.name)], value(joint));
         }
+    }
+    let mut last = "";
+    for each in gauges {
+        if each.name != last {
+            let counts = each.name.ends_with("_total");
+            let kind = if counts { counter } else { gauge };
+            family(&mut out, each.name, kind, each.help);
+            last = each.name;
+        }
+        let labels: Vec<(&str, &str)> = each
+            .labels
+            .iter()
+            .map(|(key, text)| (*key, text.as_str()))
+            .collect();
+        sample(&mut out, each.name, &labels, each.value);
     }
     out
 }
@@ -123,15 +143,16 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn sample(out: &mut String, name: &str, label: Option<(&str, &str)>, value: impl Display) {
-    let _ = match label {
-        Some((key, text)) => {
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            writeln!(out, "{name}{{{key}=\"{text}\"}} {value}")
-        }
-        None => writeln!(out, "{name} {value}"),
-    };
+fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    out.push_str(name);
+    for (index, (key, text)) in labels.iter().enumerate() {
+        let before = if index == 0 { '{' } else { ',' };
+        let text = text
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n");
+        let _ = write!(out, "{before}{key}=\"{text}\"");
+    }
+    let end = if labels.is_empty() { "" } else { "}" };
+    let _ = writeln!(out, "{end} {value}");
 }

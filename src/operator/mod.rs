@@ -55,11 +55,11 @@ pub struct Snapshot {
     pub keypoint: Option<[f32; 2]>,
     /// Probability 0..1 that it is in the picture; `None` if it does not tell.
     pub presence: Option<f32>,
-    /// From taking up a frame to the chunk, milliseconds, latest.
+    /// From taking up a frame to the chunk, milliseconds, median.
     pub inference_ms: f64,
-    /// From capture of a frame to the first command that follows from it, milliseconds, latest.
+    /// From a frame landing here to the first command that follows from it, milliseconds, median.
     pub frame_to_command_ms: f64,
-    /// How late the control tick woke, microseconds, latest.
+    /// How late the control tick woke, microseconds, median.
     pub tick_lateness_us: f64,
     /// Commands sent since start.
     pub commands_sent: u64,
@@ -73,8 +73,10 @@ pub struct Snapshot {
     pub stalled_s: f64,
     /// Setpoints that the governor changed or refused since start.
     pub governor_interventions: u64,
-    /// Heap allocations on the control thread since it was armed; ought to be 0.
+    /// Heap allocations of the control and governor loops since they began; ought to be 0.
     pub allocations: u64,
+    /// Those of the egress loop: none a command, some in the link when somebody joins or leaves.
+    pub egress_allocations: u64,
     /// What was refused, failed or was started again since start.
     pub faults: Vec<Count>,
 }
@@ -89,6 +91,19 @@ pub struct Count {
     pub help: &'static str,
     /// How often.
     pub value: u64,
+}
+
+/// A figure of the machine or of a part of the way, for metrics alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gauge {
+    /// Its name in metrics; one that ends in `_total` only grows.
+    pub name: &'static str,
+    /// What it is, a sentence.
+    pub help: &'static str,
+    /// What tells it from others of its name, e.g. `("zone", "gpu-thermal")`.
+    pub labels: Vec<(&'static str, String)>,
+    /// How much.
+    pub value: f64,
 }
 
 /// A camera picture, in a buffer that the page keeps and hands in again.
@@ -108,6 +123,8 @@ pub struct Picture {
 pub trait Operator: Send + Sync {
     /// The latest numbers.
     fn snapshot(&self) -> Snapshot;
+    /// Further figures for metrics; those of one name stand together.
+    fn gauges(&self) -> Vec<Gauge>;
     /// Writes the latest picture into `into`, which may hold an earlier one.
     fn picture(&self, into: &mut Picture);
     /// Asks for another instruction. `Ok` is the answer to show, `Err` the refusal.

@@ -225,7 +225,9 @@ async fn page(State(site): State<Arc<Site>>) -> Html<String> {
 
 async fn scrape(State(site): State<Arc<Site>>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, metrics::text(&site.operator.snapshot())).into_response()
+    let operator = &site.operator;
+    let text = metrics::text(&operator.snapshot(), &operator.gauges());
+    (kind, text).into_response()
 }
 
 async fn instruct(State(site): State<Arc<Site>>, body: String) -> Response {

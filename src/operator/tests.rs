@@ -52,6 +52,24 @@ impl Operator for Fake {
         }
     }
 
+    fn gauges(&self) -> Vec<Gauge> {
+        let zone = |name: &str, value| Gauge {
+            name: "tendon_temperature_celsius",
+            help: "Of a thermal zone.",
+            labels: vec![("zone", name.into())],
+            value,
+        };
+        let stalled = Gauge {
+            name: "tendon_over_current_total",
+            help: "Times.",
+            labels: vec![],
+            value: 2.0,
+        };
+        let mut two = zone("a \"b\"", 51.5);
+        two.labels.push(("part", "p50".into()));
+        vec![zone("cpu", 40.0), two, stalled]
+    }
+
     fn picture(&self, into: &mut Picture) {
         let t = self.began.elapsed().as_secs_f32();
         (into.width, into.height, into.seq) = (320, 240, (t * 30.0) as u32);
@@ -304,8 +322,18 @@ fn metrics_are_lines_of_prometheus() {
         "# HELP tendon_states_refused_total Frames of the motor controller that were refused.",
         "# TYPE tendon_states_refused_total counter",
         "tendon_states_refused_total 3",
+        "tendon_egress_allocations_total 0",
+        "# TYPE tendon_temperature_celsius gauge",
+        "tendon_temperature_celsius{zone=\"cpu\"} 40",
+        r#"tendon_temperature_celsius{zone="a \"b\"",part="p50"} 51.5"#,
+        "# TYPE tendon_over_current_total counter",
+        "tendon_over_current_total 2",
     ] {
-        assert!(answer.lines().any(|l| l == line), "{line} in {answer}");
+        assert_eq!(
+            answer.lines().filter(|l| *l == line).count(),
+            1,
+            "{line} in {answer}"
+        );
     }
 }
 

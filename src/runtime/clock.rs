@@ -30,6 +30,12 @@ pub fn slept_ns() -> u64 {
     all_ns.saturating_sub(awake.0)
 }
 
+/// The time of day, seconds since 1970, for dates that others wrote. It may step; nothing that moves a robot reads it.
+#[must_use]
+pub fn utc_s() -> i64 {
+    clock_gettime(ClockId::Realtime).tv_sec
+}
+
 /// Processor time of this process so far, all threads.
 #[must_use]
 pub fn processor_ns() -> u64 {

@@ -95,32 +95,46 @@ pub fn state_directory() -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|home| home.join(".local/state/tendon")))
 }
 
-impl Recorder {
-    /// Reads what an earlier process left in `directory`, which is made if it is missing.
-    ///
-    /// # Errors
-    /// [`CrashError`] if the directory cannot be written to: a crash that cannot be recorded cannot be acknowledged.
-    pub fn open(directory: &Path, robot: &str) -> Result<Recorder, CrashError> {
-        let path = directory.join(format!("crash-{robot}.json"));
-        let fault = |reason| CrashError {
-            path: directory.to_owned(),
-            reason,
-        };
-        std::fs::create_dir_all(directory).map_err(fault)?;
-        let pending = match std::fs::read_to_string(&path) {
-            Ok(text) => Some(serde_json::from_str(&text).unwrap_or_else(|error| Crash {
+fn record_of(directory: &Path, robot: &str) -> PathBuf {
+    directory.join(format!("crash-{robot}.json"))
+}
+
+/// The crash that an earlier process left in `directory`, if nobody has acknowledged it. Changes nothing.
+///
+/// # Errors
+/// What the system says of a record that is there and cannot be opened.
+pub fn unacknowledged(directory: &Path, robot: &str) -> std::io::Result<Option<Crash>> {
+    let path = record_of(directory, robot);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(serde_json::from_str(&text).unwrap_or_else(|error| {
+            Crash {
                 thread: "unknown".into(),
                 cause: format!("{}: the record cannot be read: {error}", path.display()),
                 location: None,
                 version: String::new(),
                 monotonic_ns: 0,
                 last_ticks: Vec::new(),
-            })),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(fault(error)),
+            }
+        }))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Recorder {
+    /// Reads what an earlier process left in `directory`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`CrashError`] if the directory cannot be written to: a crash that cannot be recorded cannot be acknowledged.
+    pub fn open(directory: &Path, robot: &str) -> Result<Recorder, CrashError> {
+        let fault = |reason| CrashError {
+            path: directory.to_owned(),
+            reason,
         };
+        std::fs::create_dir_all(directory).map_err(fault)?;
+        let pending = unacknowledged(directory, robot).map_err(fault)?;
         Ok(Recorder {
-            path,
+            path: record_of(directory, robot),
             beats: Mutex::default(),
             written: AtomicBool::new(false),
             failed: Arc::default(),

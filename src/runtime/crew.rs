@@ -7,7 +7,9 @@
 
 use crate::config::realtime::{Realtime, RealtimeMode};
 use crate::core::units::Mono;
+use crate::runtime::cores;
 use crate::runtime::crash::{self, Recorder};
+use crate::runtime::health::Tree;
 use crate::runtime::realtime::{self, MemoryLock, Scheduled};
 use crate::runtime::threads::{Seat, Spec};
 use crate::sync::heartbeat::Beat;
@@ -173,6 +175,12 @@ impl Crew {
             return Err(missing.join("\n  "));
         }
         missing.iter().for_each(|line| log::warn!("{line}"));
+        // Granted, and yet not cores of its own.
+        let asked = self.granted.iter();
+        let asked = asked.map(|seat| (seat.name, seat.asked.cores.as_slice()));
+        if let Some(line) = cores::shared(asked, &Tree::seen()) {
+            log::warn!("{line}");
+        }
         Ok(())
     }
 }

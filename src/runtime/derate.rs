@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The machine's health as a share of the speed limits, once a second: see [`core::derate`](crate::core::derate).
+//! The machine's health, once a second: kept for who looks at the metrics, told when something is on its way to fail, and
+//! with `[derate]` made a share of the speed limits: see [`core::derate`](crate::core::derate).
 
 use crate::config::derate::DerateConfig;
 use crate::core::derate::Derate;
@@ -7,9 +8,9 @@ use crate::core::units::{MS, Mono};
 use crate::runtime::clock;
 use crate::runtime::health::{Health, Tree};
 use crate::runtime::threads::Seat;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const PERIOD_NS: u64 = 1_000 * MS;
 /// The thread looks this often whether the pipeline ends.
@@ -52,35 +53,63 @@ impl Watch<'_> {
     }
 }
 
-/// The thread. `slowed` is in thousandths, as [`Counters::slowed`](crate::runtime::operations::Counters).
-pub fn run(config: &DerateConfig, slowed: &Arc<AtomicU32>, ending: &AtomicBool, seat: &Seat) {
-    let root = std::env::var_os("TENDON_SYSFS");
-    let tree = root.map_or_else(Tree::machine, |root| Tree::at(Path::new(&root)));
+/// Everything the health thread touches.
+#[derive(Debug)]
+pub struct HealthIo {
+    /// `[derate]`; with nothing declared the robot is never slowed.
+    pub config: DerateConfig,
+    /// Where the state is kept, if it is: its space is watched.
+    pub state: Option<PathBuf>,
+    /// The newest reading, for who looks.
+    pub newest: Arc<Mutex<Health>>,
+    /// Thousandths, as [`Counters::slowed`](crate::runtime::operations::Counters).
+    pub derated: Arc<AtomicU32>,
+    /// Set when the pipeline ends.
+    pub ending: Arc<AtomicBool>,
+}
+
+/// The thread.
+pub fn run(io: &HealthIo, seat: &Seat) {
+    let tree = Tree::seen();
     let mut watch = Watch {
-        config,
+        config: &io.config,
         throttled: 0,
         until: Mono(0),
         derate: Derate::default(),
     };
+    let mut told = Vec::new();
     let mut due = clock::now();
-    while !ending.load(Ordering::Relaxed) {
+    while !io.ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
         if now >= due {
             due = now.plus_ns(PERIOD_NS);
-            let share = watch.step(now, &Health::read(&tree));
+            let health = Health::read(&tree, io.state.as_deref());
+            let share = watch.step(now, &health);
             // Rounded towards slower.
             let after = (1000.0 - share * 1000.0).ceil() as u32;
-            let before = slowed.swap(after, Ordering::Relaxed);
+            let before = io.derated.swap(after, Ordering::Relaxed);
             if after > before {
                 log::warn!(
                     "the machine's health allows {:.0} % of the speed limits ([derate])",
                     share * 100.0
                 );
             }
+            for words in begun(&mut told, health.complaints()) {
+                log::warn!("{words}");
+            }
+            *io.newest.lock().unwrap_or_else(PoisonError::into_inner) = health;
         }
         clock::sleep_until(now.plus_ns(LOOK_NS));
     }
+}
+
+/// What is complained of now and was not the last time.
+fn begun(told: &mut Vec<&'static str>, now: Vec<&'static str>) -> Vec<&'static str> {
+    let new = now.iter().filter(|words| !told.contains(words));
+    let new = new.copied().collect();
+    *told = now;
+    new
 }
 
 #[cfg(test)]
@@ -145,6 +174,15 @@ mod tests {
                 share(&health)
             );
         }
+    }
+
+    #[test]
+    fn a_complaint_is_told_when_it_begins() {
+        let mut told = Vec::new();
+        assert_eq!(begun(&mut told, vec!["disk"]), ["disk"]);
+        assert_eq!(begun(&mut told, vec!["disk", "memory"]), ["memory"]);
+        assert_eq!(begun(&mut told, vec!["memory"]), [""; 0]);
+        assert_eq!(begun(&mut told, vec!["disk"]), ["disk"], "anew");
     }
 
     #[test]

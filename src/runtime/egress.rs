@@ -13,8 +13,9 @@ use crate::core::wire::Identity;
 use crate::core::wire::command::{
     self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF, Tool,
 };
-use crate::link::runtime_end::CommandSender;
+use crate::link::runtime_end::{CommandSender, FrameBuffer};
 use crate::runtime::clock;
+use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
@@ -130,6 +131,8 @@ pub struct EgressIo {
     pub link: CommandSender,
     /// Commands that the link refused. That it took the others proves nothing; the echo does.
     pub link_faults: Arc<AtomicU64>,
+    /// Allocations made inside the loop since start-up: none a command; the link makes some when somebody joins or leaves.
+    pub allocations: Arc<AtomicU64>,
     /// Figures.
     pub tap: Tap,
     /// Set when the pipeline ends.
@@ -138,6 +141,8 @@ pub struct EgressIo {
 
 /// The egress thread.
 pub fn run(mut framer: Framer, mut io: EgressIo, seat: &Seat) {
+    let mut buffer = FrameBuffer::default();
+    let started_with = allocations_of_this_thread();
     while !io.ending.load(Ordering::Relaxed) {
         let command = io
             .commands
@@ -146,7 +151,7 @@ pub fn run(mut framer: Framer, mut io: EgressIo, seat: &Seat) {
         let now = clock::now();
         seat.beat.mark(now);
         let Some(output) = command else { continue };
-        let frame = framer.frame(now, output);
+        let frame = buffer.holding(framer.frame(now, output));
         if io.link.send(frame).is_err() {
             io.link_faults.fetch_add(1, Ordering::Relaxed);
         }
@@ -154,5 +159,9 @@ pub fn run(mut framer: Framer, mut io: EgressIo, seat: &Seat) {
             chunk_id: output.provenance.chunk_id,
             sent: clock::now(),
         });
+        io.allocations.store(
+            allocations_of_this_thread() - started_with,
+            Ordering::Relaxed,
+        );
     }
 }

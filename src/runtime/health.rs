@@ -25,6 +25,13 @@ impl Tree {
         Tree::at(Path::new("/"))
     }
 
+    /// What a running pipeline looks at: this machine, or the tree that `TENDON_SYSFS` names, for tests.
+    #[must_use]
+    pub fn seen() -> Tree {
+        let root = std::env::var_os("TENDON_SYSFS");
+        root.map_or_else(Tree::machine, |root| Tree::at(Path::new(&root)))
+    }
+
     /// The tree under `root`.
     #[must_use]
     pub fn at(root: &Path) -> Tree {
@@ -148,6 +155,24 @@ pub struct Memory {
     pub pressure_percent: Option<f64>,
 }
 
+/// Space for what is kept: recordings, crash records, a latched stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Can be had by us, bytes.
+    pub free: u64,
+    /// All, bytes.
+    pub total: u64,
+}
+
+/// Below this, recording stops being possible soon, bytes.
+pub const DISK_LOW: u64 = 2 << 30;
+/// Below this, not even a crash record can be relied on, bytes.
+pub const DISK_NONE: u64 = 64 << 20;
+/// A policy, its engine and the camera's buffers must fit beside the rest, bytes.
+pub const MEMORY_LOW: u64 = 1 << 30;
+/// Tasks that wait for memory for this share of ten seconds are what goes before the kernel kills one.
+const PRESSURE_HIGH_PERCENT: f64 = 10.0;
+
 /// One reading of all sources.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Health {
@@ -167,12 +192,14 @@ pub struct Health {
     pub over_current: Vec<Events>,
     /// Memory.
     pub memory: Option<Memory>,
+    /// Where the state is kept.
+    pub disk: Option<Disk>,
 }
 
 impl Health {
-    /// Reads everything once.
+    /// Reads everything once; `state` is where the state is kept.
     #[must_use]
-    pub fn read(tree: &Tree) -> Health {
+    pub fn read(tree: &Tree, state: Option<&Path>) -> Health {
         let (gpu_clock, gpu_load) = gpu(tree);
         Health {
             temperatures: temperatures(tree),
@@ -183,8 +210,47 @@ impl Health {
             rails: rails(tree),
             over_current: over_current(tree),
             memory: memory(tree),
+            disk: state.and_then(disk),
         }
     }
+
+    /// What is on its way to fail, in words; empty while nothing is. The words do not change with the figures, so that
+    /// each is told once.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<&'static str> {
+        let low = |memory: &Memory| {
+            memory.available < MEMORY_LOW
+                || memory.pressure_percent.unwrap_or(0.0) >= PRESSURE_HIGH_PERCENT
+        };
+        let mut clocks = self.cpu_clocks.iter().chain(&self.gpu_clock);
+        [
+            (
+                self.memory.as_ref().is_some_and(low),
+                "memory is short: the kernel may soon end a process (the inference process first); end what is not needed",
+            ),
+            (
+                self.disk.is_some_and(|disk| disk.free < DISK_NONE),
+                "the disk of the state directory is full: a stop could leave no record; make room",
+            ),
+            (
+                clocks.any(|clock| clock.max_hz < clock.top_hz),
+                "clocks are held back (power mode or heat): the policy may be slower than it was timed",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, words)| is_so.then_some(words))
+        .collect()
+    }
+}
+
+/// Of the nearest folder that exists: the state directory is made at the first start.
+fn disk(folder: &Path) -> Option<Disk> {
+    let there = folder.ancestors().find(|folder| folder.exists())?;
+    let space = rustix::fs::statvfs(there).ok()?;
+    Some(Disk {
+        free: space.f_bavail.saturating_mul(space.f_frsize),
+        total: space.f_blocks.saturating_mul(space.f_frsize),
+    })
 }
 
 const THERMAL: &str = "/sys/class/thermal";

@@ -497,7 +497,9 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                 let chunk_id = chunk.provenance().chunk_id;
                 let sample = Sample::Chunk {
                     chunk_id,
+                    captured: frame.captured,
                     landed: frame.received,
+                    taken: now,
                     inference_ns: done.since_ns(now),
                 };
                 // A full queue means that control is not coming round; the watchdog sees that by itself.

@@ -51,12 +51,19 @@ impl LatchFile {
     /// # Errors
     /// [`LatchFault`]. A file that cannot be understood is never taken for "nothing latched".
     pub fn open(folder: &Path, robot: &str) -> Result<LatchFile, LatchFault> {
-        let name = format!("latched-stop-{robot}");
-        let fault = |error| LatchFault::File {
+        std::fs::create_dir_all(folder).map_err(|error| LatchFault::File {
             path: folder.to_owned(),
             error,
-        };
-        std::fs::create_dir_all(folder).map_err(fault)?;
+        })?;
+        LatchFile::read(folder, robot)
+    }
+
+    /// The same, and changes nothing: what is not there keeps nothing.
+    ///
+    /// # Errors
+    /// [`LatchFault`].
+    pub fn read(folder: &Path, robot: &str) -> Result<LatchFile, LatchFault> {
+        let name = format!("latched-stop-{robot}");
         let path = folder.join(&name);
         let kept = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -83,6 +90,12 @@ impl LatchFile {
             name,
             kept,
         })
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What is latched.

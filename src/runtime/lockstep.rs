@@ -350,7 +350,7 @@ impl World {
             self.coming = Some((now.plus_ns(INFERENCE_NS + injected_delay_ns), chunk));
             measures.take_simulated(
                 chunk_id,
-                self.frame.received,
+                &self.frame,
                 INFERENCE_NS + injected_delay_ns,
                 insight.inference_ns,
             );

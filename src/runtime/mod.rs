@@ -6,6 +6,7 @@ pub mod cameras;
 pub mod capture;
 pub mod clock;
 pub mod control;
+pub mod cores;
 pub mod crash;
 pub mod crew;
 pub mod demo;

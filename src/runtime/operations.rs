@@ -17,6 +17,7 @@ use crate::runtime::cameras::{self, Watched};
 use crate::runtime::clock;
 use crate::runtime::crash::Recorder;
 use crate::runtime::governor::{Last, NO_DECISION};
+use crate::runtime::health::Health;
 use crate::runtime::inference::Insight;
 use crate::runtime::telemetry::{Figures, Measures, Sample};
 use crate::runtime::wheel::{Driver, Wheel};
@@ -40,6 +41,8 @@ pub struct Counters {
     pub takeovers_refused: Arc<AtomicU64>,
     pub governor_allocations: Arc<AtomicU64>,
     pub control_allocations: Arc<AtomicU64>,
+    pub egress_allocations: Arc<AtomicU64>,
+    pub health: Arc<Mutex<Health>>,
     pub chunks_refused: Arc<AtomicU64>,
     pub inference_faults: Arc<AtomicU64>,
     pub inference_restarts: Arc<AtomicU64>,

@@ -22,7 +22,7 @@ use crate::runtime::control::{self, ControlIo, Followed, Told};
 use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
-use crate::runtime::derate;
+use crate::runtime::derate::{self, HealthIo};
 use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::events::Events;
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
@@ -126,6 +126,7 @@ pub fn start_recorded(
     memory: Option<Memory>,
 ) -> Result<Running, StartError> {
     let (recorder, latch) = memory.map(|memory| (memory.recorder, memory.latch)).unzip();
+    let kept_in = latch.as_ref().map(|latch| latch.folder().to_owned());
     let Deployment {
         config,
         mind,
@@ -281,6 +282,7 @@ pub fn start_recorded(
         commands: commands_out,
         link: sender,
         link_faults: Arc::clone(&counters.link_faults),
+        allocations: Arc::clone(&counters.egress_allocations),
         tap: egress_tap,
         ending: Arc::clone(&ending),
     };
@@ -404,12 +406,15 @@ pub fn start_recorded(
         },
     )?);
 
-    if !config.derate.is_empty() {
-        let (curves, ending) = (config.derate.clone(), Arc::clone(&ending));
-        let derated = Arc::clone(&counters.derated);
-        let body = move |seat: Seat| derate::run(&curves, &derated, &ending, &seat);
-        threads.push(crew.spawn(threads::DERATE, now, Beat::new(), body)?);
-    }
+    let health_io = HealthIo {
+        config: config.derate.clone(),
+        state: kept_in,
+        newest: Arc::clone(&counters.health),
+        derated: Arc::clone(&counters.derated),
+        ending: Arc::clone(&ending),
+    };
+    let body = move |seat: Seat| derate::run(&health_io, &seat);
+    threads.push(crew.spawn(threads::HEALTH, now, Beat::new(), body)?);
     let hardware = config.watchdog.as_ref().map(|watchdog| {
         WatchdogDevice::open(&watchdog.device, watchdog.timeout_s).map_err(StartError::Watchdog)
     });

@@ -7,6 +7,7 @@
 use crate::core::schedule::ladder::Ladder;
 use crate::core::supervisor::Mode;
 use crate::core::units::Mono;
+use crate::ports::Frame;
 use crate::runtime::clock;
 use crate::runtime::latch::LatchFile;
 use crate::runtime::operations::{Desk, DeskEnds, View};
@@ -34,9 +35,13 @@ pub enum Sample {
     Chunk {
         /// Its number.
         chunk_id: u32,
-        /// When its frame landed in this process.
+        /// When its frame was captured.
+        captured: Mono,
+        /// When its frame landed in this process, decoded.
         landed: Mono,
-        /// Time from taking up the frame to the chunk being queued.
+        /// When inference took it up.
+        taken: Mono,
+        /// Time from then to the chunk being queued.
         inference_ns: u64,
     },
     /// A command left.
@@ -77,6 +82,21 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("constant bounds are valid")
 }
 
+/// Two significant digits from 1 us to 100 s, in a tenth of the memory: for the parts of the way.
+fn coarse() -> Histogram<u64> {
+    // As above.
+    Histogram::new_with_bounds(1_000, 100_000_000_000, 2).expect("constant bounds are valid")
+}
+
+/// A chunk whose first command has not been seen yet.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    chunk_id: u32,
+    landed: Mono,
+    queued: Mono,
+    inference_ns: u64,
+}
+
 /// Everything that was measured since the last [`Measures::clear`].
 #[derive(Clone, Debug)]
 pub struct Measures {
@@ -86,6 +106,9 @@ pub struct Measures {
     inference_ns: Histogram<u64>,
     frame_to_command_ns: Histogram<u64>,
     overhead_ns: Histogram<u64>,
+    handed_over_ns: Histogram<u64>,
+    waited_ns: Histogram<u64>,
+    carried_out_ns: Histogram<u64>,
     /// The policy's own time where `inference_ns` is simulated.
     really: Option<Histogram<u64>>,
     ladder: Ladder,
@@ -93,7 +116,7 @@ pub struct Measures {
     ladder_before: Ladder,
     commands: u64,
     last_chunk_commanded: u32,
-    waiting: heapless::Deque<(u32, Mono, u64), 64>,
+    waiting: heapless::Deque<Waiting, 64>,
 }
 
 impl Default for Measures {
@@ -105,6 +128,9 @@ impl Default for Measures {
             inference_ns: histogram(),
             frame_to_command_ns: histogram(),
             overhead_ns: histogram(),
+            handed_over_ns: coarse(),
+            waited_ns: coarse(),
+            carried_out_ns: coarse(),
             really: None,
             ladder: Ladder::default(),
             ladder_before: Ladder::default(),
@@ -131,15 +157,25 @@ impl Measures {
             }
             Sample::Chunk {
                 chunk_id,
+                captured,
                 landed,
+                taken,
                 inference_ns,
             } => {
                 self.inference_ns.saturating_record(inference_ns);
+                self.handed_over_ns
+                    .saturating_record(landed.since_ns(captured));
+                self.waited_ns.saturating_record(taken.since_ns(landed));
                 if self.waiting.is_full() {
                     self.waiting.pop_front();
                 }
                 // Room was just made.
-                let _ = self.waiting.push_back((chunk_id, landed, inference_ns));
+                let _ = self.waiting.push_back(Waiting {
+                    chunk_id,
+                    landed,
+                    queued: taken.plus_ns(inference_ns),
+                    inference_ns,
+                });
             }
             Sample::Command { chunk_id, sent } => {
                 self.commands += 1;
@@ -151,18 +187,20 @@ impl Measures {
         }
     }
 
-    /// Takes in a chunk of simulated time: `simulated_ns` counts for the way from frame to command, `inference_ns` is
-    /// what the policy really took.
+    /// Takes in a chunk of simulated time, in which a frame is taken up as it lands: `simulated_ns` counts for the way
+    /// from frame to command, `inference_ns` is what the policy really took.
     pub fn take_simulated(
         &mut self,
         chunk_id: u32,
-        landed: Mono,
+        frame: &Frame,
         simulated_ns: u64,
         inference_ns: u64,
     ) {
         self.take(Sample::Chunk {
             chunk_id,
-            landed,
+            captured: frame.captured,
+            landed: frame.received,
+            taken: frame.received,
             inference_ns: simulated_ns,
         });
         self.really
@@ -173,15 +211,17 @@ impl Measures {
     /// Joins a chunk's first command with its frame. A chunk overtaken by a newer one never moved the robot and does
     /// not count.
     fn first_command_of(&mut self, chunk_id: u32, sent: Mono) {
-        while let Some((id, landed, inference_ns)) = self.waiting.pop_front() {
-            if id == chunk_id {
-                let total_ns = sent.since_ns(landed);
+        while let Some(made) = self.waiting.pop_front() {
+            if made.chunk_id == chunk_id {
+                let total_ns = sent.since_ns(made.landed);
                 self.frame_to_command_ns.saturating_record(total_ns);
                 self.overhead_ns
-                    .saturating_record(total_ns.saturating_sub(inference_ns));
+                    .saturating_record(total_ns.saturating_sub(made.inference_ns));
+                self.carried_out_ns
+                    .saturating_record(sent.since_ns(made.queued));
                 return;
             }
-            if id > chunk_id {
+            if made.chunk_id > chunk_id {
                 return;
             }
         }
@@ -210,6 +250,11 @@ impl Measures {
             frame_to_command_ms: spread(&self.frame_to_command_ns, 1e-6),
             frame_to_command_minus_inference_ms: spread(&self.overhead_ns, 1e-6),
             inference_ms: spread(self.really.as_ref().unwrap_or(&self.inference_ns), 1e-6),
+            stages: Stages {
+                capture_ms: spread(&self.handed_over_ns, 1e-6),
+                wait_ms: spread(&self.waited_ns, 1e-6),
+                command_ms: spread(&self.carried_out_ns, 1e-6),
+            },
         }
     }
 }
@@ -276,6 +321,17 @@ impl Rungs {
     }
 }
 
+/// The way from light to command in its parts, beside the policy's own ([`Figures::inference_ms`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Stages {
+    /// Capture of a frame to its landing here, decoded.
+    pub capture_ms: Spread,
+    /// Landing to being taken up by inference.
+    pub wait_ms: Spread,
+    /// Chunk queued to the first command made of it.
+    pub command_ms: Spread,
+}
+
 /// What telemetry knows, as figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
@@ -297,6 +353,8 @@ pub struct Figures {
     pub frame_to_command_minus_inference_ms: Spread,
     /// Frame taken up to chunk queued.
     pub inference_ms: Spread,
+    /// The other parts of the way.
+    pub stages: Stages,
 }
 
 /// The telemetry thread's period: fast enough for a page, slow enough to cost nothing.
@@ -343,7 +401,9 @@ mod tests {
         let mut measures = Measures::default();
         measures.take(Sample::Chunk {
             chunk_id: 1,
+            captured: Mono(3 * MS),
             landed: Mono(10 * MS),
+            taken: Mono(12 * MS),
             inference_ns: 8 * MS,
         });
         measures.take(Sample::Command {
@@ -364,21 +424,28 @@ mod tests {
             (figures.frame_to_command_minus_inference_ms.max - 3.0).abs() < 0.02,
             "{figures:?}"
         );
+        let stages = figures.stages;
+        for (part, wants_ms) in [
+            (stages.capture_ms, 7.0),
+            (stages.wait_ms, 2.0),
+            (stages.command_ms, 1.0),
+        ] {
+            assert!((part.p50 - wants_ms).abs() < 0.1, "{wants_ms} ms: {part:?}");
+        }
     }
 
     #[test]
     fn a_chunk_that_was_overtaken_does_not_count() {
         let mut measures = Measures::default();
-        measures.take(Sample::Chunk {
-            chunk_id: 1,
-            landed: Mono(0),
-            inference_ns: 0,
-        });
-        measures.take(Sample::Chunk {
-            chunk_id: 2,
-            landed: Mono(10 * MS),
-            inference_ns: 0,
-        });
+        for (chunk_id, landed) in [(1, Mono(0)), (2, Mono(10 * MS))] {
+            measures.take(Sample::Chunk {
+                chunk_id,
+                captured: landed,
+                landed,
+                taken: landed,
+                inference_ns: 0,
+            });
+        }
         measures.take(Sample::Command {
             chunk_id: 2,
             sent: Mono(12 * MS),

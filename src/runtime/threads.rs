@@ -69,9 +69,9 @@ pub const TELEMETRY: Spec = Spec {
     fifo: 0,
     beat_age_max_ns: 2_000 * MS,
 };
-/// The machine's health, once a second; there only with `[derate]`.
-pub const DERATE: Spec = Spec {
-    name: "derate",
+/// The machine's health, once a second.
+pub const HEALTH: Spec = Spec {
+    name: "health",
     fifo: 0,
     beat_age_max_ns: 10_000 * MS,
 };

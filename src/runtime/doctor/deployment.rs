@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Configuration, bundle, link and motor controller: what arming asks for.
+//! Configuration, bundle, link, motor controller and cameras: what arming asks for.
 
-use super::Finding;
+use super::unit::{Grant, Unit};
+use super::{Finding, asked, cameras, certificates};
 use crate::config::Config;
 use crate::config::link::LinkConfig;
 use crate::config::problem::Problem;
@@ -9,10 +10,12 @@ use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::runtime_end::subscribe;
 use crate::link::session::{self, LinkError};
 use crate::link::{keys, operator_end};
+use crate::runtime::cameras::Reach;
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, Identities};
+use crate::runtime::health::Tree;
 use crate::runtime::lines;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 use zenoh::Session;
@@ -20,6 +23,8 @@ use zenoh::Session;
 /// What the configuration check gives to those after it.
 #[derive(Debug)]
 pub struct Fitted {
+    /// Where it was read from.
+    pub path: PathBuf,
     /// The deployment's configuration.
     pub config: Config,
     /// Its streams.
@@ -74,24 +79,79 @@ pub fn configuration(path: &Path) -> (Vec<Finding>, Option<Fitted>) {
             Finding::bad("lines", why, fix)
         })),
     }
-    (findings, Some(Fitted { config, identities }))
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let fitted = Fitted {
+        path,
+        config,
+        identities,
+    };
+    (findings, Some(fitted))
 }
 
-/// Looks at the link for `patience`: is the motor controller there? Or, if a runtime holds the link already, does that
-/// one answer?
+/// What the deployment asks of the machine by name, judged by the unit that starts it where one is installed. With
+/// `acknowledged`, a crash or stop of an earlier run counts as acknowledged.
 #[must_use]
-pub fn link(fitted: &Fitted, patience: Duration) -> Vec<Finding> {
+pub fn machine(tree: &Tree, fitted: &Fitted, acknowledged: bool) -> Vec<Finding> {
+    let config = &fitted.config;
+    let unit = Unit::that_starts(tree, &fitted.path);
+    let unit = unit.as_ref();
+    let grant = Grant::of(tree, unit);
+    let mut findings = asked::realtime(tree, &config.realtime, &grant);
+    findings.extend(asked::state(tree, &config.robot.name, unit, acknowledged));
+    if let Some(watchdog) = &config.watchdog {
+        findings.push(asked::hardware_watchdog(tree, watchdog, unit));
+    }
+    if let Some(tls) = &config.link.tls {
+        findings.extend(certificates::of_link(tls, clock::utc_s()));
+    }
+    findings
+}
+
+/// Looks at the link for `patience`: is the motor controller there, and do pictures come? Or, if a runtime holds the link
+/// already, does that one answer? Then cameras of this machine, unless that runtime has them. Without `patience` the link
+/// is not opened.
+#[must_use]
+pub fn world(fitted: &Fitted, patience: Option<Duration>) -> Vec<Finding> {
     const CHECK: &str = "link";
-    let link = &fitted.config.link;
-    match session::open(link) {
-        Ok(session) => motor_controller(&session, fitted, patience),
-        Err(error) if link.listen.is_some() => running_runtime(fitted, &error),
+    let (config, link) = (&fitted.config, &fitted.config.link);
+    let Some(patience) = patience else {
+        let mut findings = cameras::here(config);
+        findings.extend(cameras::far_unseen(config));
+        return findings;
+    };
+    let mut findings = match session::open(link) {
+        Ok(session) => {
+            let mut findings = motor_controller(&session, fitted, patience);
+            let reach = Reach {
+                session: &session,
+                robot: &config.robot.name,
+                pictures: fitted.identities.pictures,
+            };
+            findings.extend(cameras::over_link(config, reach, as_ns(patience)));
+            findings
+        }
+        Err(error) if link.listen.is_some() => {
+            return match running_runtime(fitted, &error) {
+                Ok(answer) => {
+                    let mut findings = vec![answer];
+                    findings.extend(cameras::in_use(config));
+                    findings
+                }
+                Err(taken) => vec![taken],
+            };
+        }
         Err(error) => vec![Finding::bad(
             CHECK,
             error.to_string(),
             "check link.connect in tendon.toml",
         )],
-    }
+    };
+    findings.extend(cameras::here(config));
+    findings
+}
+
+fn as_ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn ends(link: &LinkConfig) -> String {
@@ -130,7 +190,7 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
             return findings;
         }
     };
-    let give_up = clock::now().plus_ns(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
+    let give_up = clock::now().plus_ns(as_ns(patience));
     let mut reports: Vec<(crate::core::units::Mono, Report)> = Vec::new();
     let mut refused = None;
     while reports.len() < COUNTED {
@@ -174,8 +234,8 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
 }
 
 /// The endpoint is taken: most likely by the runtime itself. It is asked for its status: an answer, and nothing
-/// changes.
-fn running_runtime(fitted: &Fitted, error: &LinkError) -> Vec<Finding> {
+/// changes. Otherwise, why the link cannot be had.
+fn running_runtime(fitted: &Fitted, error: &LinkError) -> Result<Finding, Finding> {
     const CHECK: &str = "running runtime";
     let robot = &fitted.config.robot.name;
     let client = LinkConfig {
@@ -185,28 +245,26 @@ fn running_runtime(fitted: &Fitted, error: &LinkError) -> Vec<Finding> {
         tls: fitted.config.link.tls.clone(),
     };
     let taken = |found: String| {
-        vec![Finding::bad(
+        Finding::bad(
             "link",
             found,
             "end what holds the endpoint (ss -ltnp), or change link.listen",
-        )]
+        )
     };
-    let Ok(session) = session::open(&client) else {
-        return taken(error.to_string());
-    };
+    let session = session::open(&client).map_err(|_| taken(error.to_string()))?;
     let asked = clock::now();
     match operator_end::ask(&session, &keys::mode(robot), "status") {
-        Ok(_) | Err(LinkError::Refused(_)) => {
+        Ok(status) | Err(LinkError::Refused(status)) => {
             let round_trip_ms = clock::now().since_ns(asked) as f64 / 1e6;
-            vec![Finding::good(
+            Ok(Finding::good(
                 CHECK,
                 format!(
-                    "answers in {round_trip_ms:.1} ms, zenoh and back; it watches the motor controller itself"
+                    "answers in {round_trip_ms:.1} ms, zenoh and back: \"{status}\"; it watches motor controller and cameras itself"
                 ),
-            )]
+            ))
         }
-        Err(_) => taken(format!(
+        Err(_) => Err(taken(format!(
             "{error}; and no runtime of robot \"{robot}\" answers there"
-        )),
+        ))),
     }
 }

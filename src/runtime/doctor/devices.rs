@@ -50,7 +50,7 @@ pub(super) struct Who {
 
 impl Who {
     /// From `/proc/self/status`; nobody, if that cannot be read.
-    fn read(tree: &Tree) -> Who {
+    pub(super) fn read(tree: &Tree) -> Who {
         let status = tree.read("/proc/self/status").unwrap_or_default();
         let numbers = |key: &str| -> Vec<u32> {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
@@ -81,7 +81,7 @@ impl Who {
 }
 
 /// Why a node cannot be used; `None` if it can.
-fn barred(tree: &Tree, who: &Who, node: &str) -> Option<String> {
+pub(super) fn barred(tree: &Tree, who: &Who, node: &str) -> Option<String> {
     let Ok(about) = std::fs::metadata(tree.path(node)) else {
         return Some(format!("{node} is not there"));
     };
@@ -214,7 +214,7 @@ fn cameras(tree: &Tree, who: &Who) -> Finding {
             );
         }
         let name = tree.read(&format!("{device}/name")).unwrap_or_default();
-        cameras.push(format!("{node} \"{name}\""));
+        cameras.push(format!("{node} \"{name}\"{}", modes(tree, &node)));
     }
     let stable = tree.with_prefix("/dev/tendon", "camera-").len();
     if cameras.is_empty() {
@@ -228,13 +228,44 @@ fn cameras(tree: &Tree, who: &Who) -> Finding {
         return Finding::warning(
             CHECK,
             format!("{list}; their numbers may change at the next start"),
-            "install systemd/udev.rules and use /dev/tendon/camera-*; modes: v4l2-ctl --list-formats-ext",
+            "install systemd/udev.rules and use /dev/tendon/camera-*",
         );
     }
     Finding::good(
         CHECK,
         format!("{list}; {stable} stable names in /dev/tendon"),
     )
+}
+
+/// What the camera at `node` can give, asked of its driver; empty for a recorded tree.
+#[cfg(feature = "v4l")]
+fn modes(tree: &Tree, node: &str) -> String {
+    if !tree.is_machine() {
+        return String::new();
+    }
+    let found = crate::capture::v4l::discover(std::path::Path::new("/dev"));
+    let camera = found
+        .iter()
+        .find(|found| found.device == std::path::Path::new(node));
+    camera.map_or_else(String::new, |camera| {
+        let modes: Vec<String> = camera
+            .modes
+            .iter()
+            .map(|(format, width, height)| format!("{format} {width}x{height}"))
+            .collect();
+        format!(" ({})", modes.join(", "))
+    })
+}
+
+/// A build without kernel cameras cannot ask.
+#[cfg(not(feature = "v4l"))]
+fn modes(tree: &Tree, _: &str) -> String {
+    let words = if tree.is_machine() {
+        " (modes: a build with --features v4l, or v4l2-ctl --list-formats-ext)"
+    } else {
+        ""
+    };
+    words.to_owned()
 }
 
 fn nodes(tree: &Tree, who: &Who, check: &'static str, folder: &str, prefixes: &[&str]) -> Finding {

@@ -1,26 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kernel, limits, cores, clocks, temperatures, memory, disk, watchdogs.
+//! Kernel, limits, cores, clocks, temperatures, memory, disk.
 
-use super::Finding;
+use super::{Finding, certificates, unit, watchdog};
 use crate::link::session;
-use crate::runtime::health::{Clock, Health, Tree};
+use crate::runtime::cores;
+use crate::runtime::health::{Clock, DISK_LOW, DISK_NONE, Health, MEMORY_LOW, Tree};
 use crate::runtime::threads;
 
 /// Bits of `CapEff` in `/proc/self/status` (`linux/capability.h`).
-const CAP_IPC_LOCK: u32 = 14;
-const CAP_SYS_NICE: u32 = 23;
-/// Below this, recording stops being possible soon, bytes.
-const DISK_LOW: u64 = 2 << 30;
-/// Below this, not even a crash record can be relied on, bytes.
-const DISK_NONE: u64 = 64 << 20;
-/// A policy, its engine and the camera's buffers must fit beside the rest, bytes.
-const MEMORY_LOW: u64 = 1 << 30;
-/// A reset that comes later than this leaves a robot unattended for too long, seconds.
-const HARDWARE_WATCHDOG_MAX_S: i64 = 30;
+pub(super) const CAP_IPC_LOCK: u32 = 14;
+pub(super) const CAP_SYS_NICE: u32 = 23;
 
 /// Looks at everything of this file.
 #[must_use]
-pub fn findings(tree: &Tree, health: &Health) -> Vec<Finding> {
+pub fn findings(tree: &Tree, health: &Health, now_s: i64) -> Vec<Finding> {
     let mut findings = vec![
         board(tree),
         kernel(tree),
@@ -39,11 +32,12 @@ pub fn findings(tree: &Tree, health: &Health) -> Vec<Finding> {
         temperature(health),
         over_current(health),
         memory(health),
-        disk(tree),
+        disk(health),
         clock(tree),
-        service(tree),
-        hardware_watchdog(tree),
+        unit::service(tree),
+        watchdog::finding(tree),
     ]);
+    findings.extend(certificates::of_machine(tree, now_s));
     findings
 }
 
@@ -122,7 +116,7 @@ fn throttling(tree: &Tree) -> Finding {
 }
 
 /// The soft limit in `/proc/self/limits` whose line starts with `name`; `None` for unlimited.
-fn soft_limit(tree: &Tree, name: &str) -> Option<Option<u64>> {
+pub(super) fn soft_limit(tree: &Tree, name: &str) -> Option<Option<u64>> {
     let text = tree.read("/proc/self/limits")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     match line.split_whitespace().next()? {
@@ -131,7 +125,7 @@ fn soft_limit(tree: &Tree, name: &str) -> Option<Option<u64>> {
     }
 }
 
-fn has_capability(tree: &Tree, bit: u32) -> bool {
+pub(super) fn has_capability(tree: &Tree, bit: u32) -> bool {
     let status = tree.read("/proc/self/status").unwrap_or_default();
     let mask = status
         .lines()
@@ -195,21 +189,18 @@ fn niceness(tree: &Tree) -> Finding {
     }
 }
 
+/// Under a limit the runtime locks nothing: see [`lock_memory`](crate::runtime::realtime::lock_memory).
 fn locking(tree: &Tree) -> Finding {
     const CHECK: &str = "locked memory";
-    const NEEDED: u64 = 1 << 30;
     if has_capability(tree, CAP_IPC_LOCK) {
         return Finding::good(CHECK, "granted by CAP_IPC_LOCK");
     }
     match soft_limit(tree, "Max locked memory") {
         Some(None) => Finding::good(CHECK, "granted without a limit"),
-        Some(Some(granted)) if granted >= NEEDED => {
-            Finding::good(CHECK, format!("granted up to {} MiB", granted >> 20))
-        }
         Some(Some(granted)) => Finding::warning(
             CHECK,
             format!(
-                "{} KiB: pages of the control loop may be taken away and cost milliseconds",
+                "only {} KiB, so none is locked: pages of the control loop may be taken away and cost milliseconds",
                 granted >> 10
             ),
             "run it by tendon.service (LimitMEMLOCK=infinity), or write \"@tendon - memlock unlimited\" to /etc/security/limits.d/tendon.conf",
@@ -218,33 +209,20 @@ fn locking(tree: &Tree) -> Finding {
     }
 }
 
-/// How many CPUs a list such as `0-3,6` names.
-fn cpus(list: &str) -> usize {
-    let parts = list.split(',').filter(|part| !part.is_empty());
-    parts
-        .filter_map(|part| match part.split_once('-') {
-            Some((first, last)) => {
-                let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-                Some((last + 1).saturating_sub(first))
-            }
-            None => part.parse::<usize>().ok().map(|_| 1),
-        })
-        .sum()
-}
-
 fn isolation(tree: &Tree) -> Finding {
     const CHECK: &str = "isolated cores";
-    const CPU: &str = "/sys/devices/system/cpu";
-    let online = cpus(&tree.read(&format!("{CPU}/online")).unwrap_or_default());
-    let isolated = tree.read(&format!("{CPU}/isolated")).unwrap_or_default();
-    let tickless = tree.read(&format!("{CPU}/nohz_full")).unwrap_or_default();
-    if cpus(&isolated) > 0 {
-        let note = if cpus(&tickless) > 0 {
-            ", without ticks"
-        } else {
+    let online = cores::of_machine(tree, "online").len();
+    let isolated = cores::of_machine(tree, "isolated");
+    let tickless = cores::of_machine(tree, "nohz_full");
+    if !isolated.is_empty() {
+        let note = if tickless.is_empty() {
             ""
+        } else {
+            ", without ticks"
         };
-        return Finding::good(CHECK, format!("{isolated} of {online}{note}"));
+        let list = tree.read("/sys/devices/system/cpu/isolated");
+        let list = list.unwrap_or_default();
+        return Finding::good(CHECK, format!("{list} of {online}{note}"));
     }
     if online < 6 {
         return Finding::absent(
@@ -430,8 +408,11 @@ fn memory(health: &Health) -> Finding {
     let Some(memory) = health.memory else {
         return Finding::absent(CHECK, "/proc/meminfo does not say");
     };
+    let waited = memory.pressure_percent.map_or_else(String::new, |percent| {
+        format!("; in {percent:.0} % of the last 10 s somebody waited for some")
+    });
     let found = format!(
-        "{} of {} MiB available",
+        "{} of {} MiB available{waited}",
         memory.available >> 20,
         memory.total >> 20
     );
@@ -446,17 +427,14 @@ fn memory(health: &Health) -> Finding {
     }
 }
 
-/// Where recordings and crash records go; the nearest folder that exists.
-fn disk(tree: &Tree) -> Finding {
+/// Where recordings and crash records go.
+fn disk(health: &Health) -> Finding {
     const CHECK: &str = "disk";
-    let wanted = tree.path("/var/lib/tendon");
-    let folder = wanted.ancestors().find(|folder| folder.exists());
-    let Some(Ok(space)) = folder.map(rustix::fs::statvfs) else {
+    let Some(disk) = health.disk else {
         return Finding::absent(CHECK, "cannot be asked");
     };
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
-    let found = format!("{} MiB free for /var/lib/tendon", free >> 20);
-    match free {
+    let found = format!("{} MiB free for /var/lib/tendon", disk.free >> 20);
+    match disk.free {
         0..DISK_NONE => Finding::bad(
             CHECK,
             found,
@@ -502,86 +480,5 @@ fn clock(tree: &Tree) -> Finding {
             ),
             "systemctl enable --now systemd-timesyncd, or chrony",
         )
-    }
-}
-
-fn unit_value(text: &str, key: &str) -> Option<String> {
-    let mut lines = text.lines().rev();
-    let value = lines.find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-    value.map(|value| value.trim().to_owned())
-}
-
-fn service(tree: &Tree) -> Finding {
-    const CHECK: &str = "service";
-    let places = [
-        "/etc/systemd/system",
-        "/usr/lib/systemd/system",
-        "/lib/systemd/system",
-    ];
-    let unit = places
-        .iter()
-        .find_map(|place| tree.read(&format!("{place}/tendon.service")));
-    let Some(unit) = unit else {
-        return Finding::absent(
-            CHECK,
-            "tendon.service is not installed; fine for trying things out",
-        );
-    };
-    let kind = unit_value(&unit, "Type");
-    match (kind.as_deref(), unit_value(&unit, "WatchdogSec")) {
-        (Some("notify"), Some(time)) => {
-            Finding::good(CHECK, format!("tendon.service, WatchdogSec={time}"))
-        }
-        (kind, time) => Finding::warning(
-            CHECK,
-            format!(
-                "tendon.service with Type={}, WatchdogSec={}: a runtime that hangs is not restarted",
-                kind.unwrap_or("simple"),
-                time.as_deref().unwrap_or("none")
-            ),
-            "take the unit of the package: Type=notify, WatchdogSec=500ms",
-        ),
-    }
-}
-
-/// What systemd was told, and what the driver says it took.
-fn hardware_watchdog(tree: &Tree) -> Finding {
-    const CHECK: &str = "hardware watchdog";
-    let Some(device) = tree
-        .with_prefix("/sys/class/watchdog", "watchdog")
-        .into_iter()
-        .next()
-    else {
-        return Finding::absent(CHECK, "this machine has none, or its driver is not loaded");
-    };
-    let name = tree
-        .read(&format!("{device}/identity"))
-        .unwrap_or_else(|| "unnamed".to_owned());
-    let fix = "copy systemd/system-watchdog.conf to /etc/systemd/system.conf.d/ and restart";
-    let mut texts = vec![tree.read("/etc/systemd/system.conf").unwrap_or_default()];
-    let drop_ins = tree.with_prefix("/etc/systemd/system.conf.d", "");
-    texts.extend(drop_ins.iter().filter_map(|path| tree.read(path)));
-    let told = texts
-        .iter()
-        .rev()
-        .find_map(|text| unit_value(text, "RuntimeWatchdogSec"));
-    let Some(told) = told.filter(|told| told != "0" && told != "off") else {
-        return Finding::warning(
-            CHECK,
-            format!("{name}, but systemd does not ping it: a machine that hangs stays hung"),
-            fix,
-        );
-    };
-    match tree.number(&format!("{device}/timeout")) {
-        Some(taken_s) if taken_s > HARDWARE_WATCHDOG_MAX_S => Finding::warning(
-            CHECK,
-            format!("{name}: told {told}, it took {taken_s} s"),
-            "its driver cannot set the time; rely on the motor controller's timeout, or load the driver with a heartbeat parameter",
-        ),
-        Some(taken_s) => Finding::good(CHECK, format!("{name}, {taken_s} s")),
-        None => Finding::good(
-            CHECK,
-            format!("{name}, told {told}; the driver does not say what it took"),
-        ),
     }
 }

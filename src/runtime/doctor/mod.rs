@@ -2,16 +2,24 @@
 //! `tendon doctor`: could this deployment arm on this machine, and what would make it better?
 //!
 //! [`machine`] looks at kernel, limits, clocks and disk, [`devices`] at GPU, cameras and lines, [`deployment`] at
-//! configuration, bundle and link. Each check is one [`Finding`]: what was found, and what to do about it. It moves
-//! nothing and changes nothing. What it does not do: ask a driver (no CUDA call, no camera opened), so it says what is
-//! there and may be used, not that it works.
+//! configuration, bundle and link, at what they ask of the machine (`asked`, judged by the `unit` that starts it) and at
+//! pictures of each camera (`cameras`). Each check is one [`Finding`]: what was found, and what to do about it. It moves
+//! nothing and writes nothing; cameras of a deployment that is not running are opened, as the runtime opens them. What
+//! it does not do: make a CUDA call of its own, or open the watchdog, so of these it says that they may be used, not
+//! that they work.
 
+mod asked;
+mod cameras;
+mod certificates;
 pub mod deployment;
 pub mod devices;
 pub mod machine;
 #[cfg(test)]
 mod tests;
+mod unit;
+mod watchdog;
 
+use crate::runtime::clock;
 use crate::runtime::health::{Health, Tree};
 use core::fmt;
 use serde::Serialize;
@@ -103,8 +111,8 @@ impl Report {
     /// Looks at the machine alone.
     #[must_use]
     pub fn of_machine(tree: &Tree) -> Report {
-        let health = Health::read(tree);
-        let mut findings = machine::findings(tree, &health);
+        let health = Health::read(tree, Some(&tree.path("/var/lib/tendon")));
+        let mut findings = machine::findings(tree, &health, clock::utc_s());
         findings.extend(devices::findings(tree));
         let mut report = Report {
             could_arm: true,

@@ -2,8 +2,15 @@
 //! The doctor's judgement on two written-down machines, on changes to them, and on a deployment.
 
 use super::devices::Who;
-use super::{Finding, Report, Verdict, deployment};
+use super::unit::{Grant, Unit};
+use super::{Finding, Report, Verdict, asked, cameras, certificates, deployment};
+use crate::config::Config;
+use crate::config::realtime::{Realtime, RealtimeMode};
+use crate::config::watchdog::WatchdogConfig;
+use crate::core::governor::reaction::Cause;
+use crate::runtime::crash::Recorder;
 use crate::runtime::health::{Health, Tree};
+use crate::runtime::latch::LatchFile;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -47,6 +54,27 @@ impl Machine {
             fs::remove_file(path).expect("was there");
         }
         self
+    }
+
+    /// With a file, at its place.
+    fn with(self, path: &str, text: &str) -> Machine {
+        let path = self.0.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, text).expect("a file");
+        self
+    }
+
+    /// With a unit of this repository, installed.
+    fn with_unit(self, name: &str) -> Machine {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("systemd")
+            .join(name);
+        let text = fs::read_to_string(path).expect("a shipped unit");
+        self.with(&format!("/usr/lib/systemd/system/{name}"), &text)
+    }
+
+    fn unit_of(&self, config: &str) -> Option<Unit> {
+        Unit::that_starts(&self.tree(), Path::new(config))
     }
 
     fn tree(&self) -> Tree {
@@ -179,7 +207,7 @@ fn each_fault_is_its_own_finding() {
 #[test]
 fn health_is_read_by_name_and_tolerates_what_is_absent() {
     let orin = Machine::new("orin.txt", "");
-    let health = Health::read(&orin.tree());
+    let health = Health::read(&orin.tree(), None);
     let zones: Vec<&str> = health
         .temperatures
         .iter()
@@ -221,7 +249,13 @@ fn health_is_read_by_name_and_tolerates_what_is_absent() {
     );
 
     let empty = TempDir::new().expect("a folder");
-    assert_eq!(Health::read(&Tree::at(empty.path())), Health::default());
+    assert_eq!(
+        Health::read(&Tree::at(empty.path()), None),
+        Health::default()
+    );
+    let kept = Health::read(&Tree::at(empty.path()), Some(&empty.path().join("not/yet")));
+    let disk = kept.disk.expect("of the nearest folder that exists");
+    assert!(disk.free <= disk.total && disk.total > 0, "{disk:?}");
     let report = Report::of_machine(&Tree::at(empty.path()));
     assert!(report.findings.len() > 12, "{report}");
 }
@@ -275,4 +309,358 @@ fn a_deployment_that_could_not_arm_says_why() {
         !camera.could_arm && camera.to_string().contains("trained on"),
         "{camera}"
     );
+}
+
+#[test]
+fn what_is_on_its_way_to_fail_is_told_by_the_running_pipeline() {
+    let complaints = |changes: &str| -> Vec<String> {
+        let health = Health::read(&Machine::new("laptop.txt", changes).tree(), None);
+        let words = health.complaints().into_iter();
+        words
+            .map(|words| words.split(':').next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert_eq!(complaints(""), [""; 0]);
+    assert_eq!(
+        complaints("/proc/meminfo = MemTotal: 8000000 kB\\nMemAvailable: 500000 kB\\n"),
+        ["memory is short"]
+    );
+    assert_eq!(
+        complaints("/proc/pressure/memory = some avg10=42.00 avg60=1.00 avg300=0.00 total=1\\n"),
+        ["memory is short"]
+    );
+    let cpu = "/sys/devices/system/cpu/cpufreq/policy0";
+    assert_eq!(
+        complaints(&format!("{cpu}/cpuinfo_max_freq = 4800000\\n")),
+        ["clocks are held back (power mode or heat)"]
+    );
+    let full = Health {
+        disk: Some(crate::runtime::health::Disk {
+            free: 1 << 20,
+            total: 1 << 40,
+        }),
+        ..Health::default()
+    };
+    assert!(full.complaints()[0].starts_with("the disk"), "{full:?}");
+}
+
+const CONFIG: &str = "/etc/tendon/tendon.toml";
+
+fn asks(mode: RealtimeMode, cores: &[(&str, &[usize])]) -> Realtime {
+    let cores = cores
+        .iter()
+        .map(|(name, cores)| ((*name).to_owned(), cores.to_vec()));
+    Realtime {
+        mode,
+        lock_memory: true,
+        cores: cores.collect(),
+    }
+}
+
+#[track_caller]
+fn real_time(machine: &Machine, config: &str, asked: &Realtime, verdict: Verdict, says: &str) {
+    let unit = machine.unit_of(config);
+    let grant = Grant::of(&machine.tree(), unit.as_ref());
+    let findings = asked::realtime(&machine.tree(), asked, &grant);
+    let finding = findings.first().expect("one on the mode");
+    assert_eq!(finding.verdict, verdict, "{findings:?}");
+    let all = format!("{findings:?}");
+    assert!(all.contains(says), "{says:?} is not in {all}");
+}
+
+#[test]
+fn real_time_that_is_required_is_judged_by_the_unit_that_starts_it() {
+    let require = asks(RealtimeMode::Require, &[]);
+    let orin = || Machine::new("orin.txt", "");
+    let bare =
+        "priorities up to 85 (0); niceness -10 of the link (0); locked memory without a limit";
+    // Nobody starts it, or another one is started: this process's limits count.
+    real_time(&orin(), CONFIG, &require, Verdict::Bad, bare);
+    let installed = orin()
+        .with_unit("tendon.service")
+        .with_unit("tendon@.service");
+    let elsewhere = "/home/me/tendon.toml";
+    real_time(&installed, elsewhere, &require, Verdict::Bad, bare);
+    // The units as they ship grant it all.
+    let granted = "all of it is granted by tendon.service";
+    real_time(&installed, CONFIG, &require, Verdict::Good, granted);
+    let arm = "/etc/tendon/arm-1/tendon.toml";
+    let granted = "all of it is granted by tendon@arm-1.service";
+    real_time(&installed, arm, &require, Verdict::Good, granted);
+    // A drop-in takes some away.
+    let less = installed.with(
+        "/etc/systemd/system/tendon.service.d/less.conf",
+        "[Service]\nLimitRTPRIO = 50\nLimitMEMLOCK=1G\n",
+    );
+    let lacks =
+        "granted by tendon.service: priorities up to 85 (50); locked memory without a limit";
+    real_time(&less, CONFIG, &require, Verdict::Bad, lacks);
+    real_time(&less, CONFIG, &require, Verdict::Bad, "LimitRTPRIO=85");
+    let prefer = asks(RealtimeMode::Prefer, &[]);
+    real_time(&less, CONFIG, &prefer, Verdict::Warning, lacks);
+    let off = asks(RealtimeMode::Off, &[]);
+    real_time(&less, CONFIG, &off, Verdict::Good, "nothing is asked");
+    // Without a limit of its own a unit has systemd's: none.
+    let plain = orin().with(
+        "/etc/systemd/system/tendon.service",
+        "[Service]\nUser=tendon\nExecStart=/usr/bin/tendon run --config /etc/tendon/tendon.toml\n",
+    );
+    real_time(&plain, CONFIG, &require, Verdict::Bad, bare);
+    // The laptop grants it to whoever logs in.
+    let laptop = Machine::new("laptop.txt", "");
+    let granted = "granted by the limits of this process";
+    real_time(&laptop, CONFIG, &require, Verdict::Good, granted);
+}
+
+#[test]
+fn cores_are_there_allowed_and_free_of_others_or_it_is_told() {
+    let installed = || Machine::new("orin.txt", "").with_unit("tendon.service");
+    let require = |cores: &[(&str, &[usize])]| asks(RealtimeMode::Require, cores);
+    let (last, beyond) = (
+        require(&[("control", &[11])]),
+        require(&[("control", &[12])]),
+    );
+    let shared = "control 11 share their cores with everything else, as the kernel isolates none";
+    real_time(&installed(), CONFIG, &last, Verdict::Good, shared);
+    let found = "core 12 for control";
+    real_time(&installed(), CONFIG, &beyond, Verdict::Bad, found);
+    let few = installed().with(
+        "/etc/systemd/system/tendon.service.d/cores.conf",
+        "[Service]\nCPUAffinity=0-3 10\n",
+    );
+    let found = "core 11 for control";
+    real_time(&few, CONFIG, &last, Verdict::Bad, found);
+    real_time(&few, CONFIG, &last, Verdict::Bad, "(0, 1, 2, 3, 10)");
+
+    let isolated = Machine::new("orin.txt", "/sys/devices/system/cpu/isolated = 10-11")
+        .with_unit("tendon.service");
+    let unit = isolated.unit_of(CONFIG);
+    let grant = Grant::of(&isolated.tree(), unit.as_ref());
+    let findings = asked::realtime(&isolated.tree(), &last, &grant);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].verdict, Verdict::Good);
+}
+
+#[test]
+fn what_an_earlier_run_left_waits_for_a_person() {
+    let machine = || Machine::new("laptop.txt", "").with_unit("tendon.service");
+    let look = |machine: &Machine, acknowledged| {
+        let unit = machine.unit_of(CONFIG);
+        assert!(unit.is_some());
+        asked::state(&machine.tree(), "arm", unit.as_ref(), acknowledged)
+    };
+    let is = |findings: &[Finding], verdicts: [Verdict; 2], says: &str| {
+        let found: Vec<Verdict> = findings.iter().map(|finding| finding.verdict).collect();
+        assert_eq!(found, verdicts, "{findings:?}");
+        let all = format!("{findings:?}");
+        assert!(all.contains(says), "{says:?} is not in {all}");
+    };
+    let good = [Verdict::Good, Verdict::Good];
+    let (waits, told) = (
+        [Verdict::Good, Verdict::Bad],
+        [Verdict::Good, Verdict::Warning],
+    );
+    is(
+        &look(&machine(), false),
+        good,
+        "which systemd makes at the start",
+    );
+
+    let crashed = machine();
+    let folder = crashed.tree().path("/var/lib/tendon");
+    let recorder = Recorder::open(&folder, "arm").expect("a folder");
+    is(&look(&crashed, false), good, "can be written to");
+    recorder.record("governor", "on purpose", None);
+    let says = "thread governor: on purpose";
+    is(&look(&crashed, false), waits, says);
+    is(&look(&crashed, false), waits, "tendon mode reset");
+    is(&look(&crashed, true), told, says);
+    // Another robot's is not ours.
+    let unit = crashed.unit_of(CONFIG);
+    let other = asked::state(&crashed.tree(), "leg", unit.as_ref(), false);
+    is(&other, good, "neither a crash nor a latched stop");
+
+    let latched = machine();
+    let folder = latched.tree().path("/var/lib/tendon");
+    let mut latch = LatchFile::open(&folder, "arm").expect("a folder");
+    latch.keep(Some(Cause::StateLost)).expect("kept");
+    is(&look(&latched, false), waits, "stopped, and latched: ");
+    is(&look(&latched, true), told, Cause::StateLost.words());
+    latch.keep(None).expect("forgotten");
+    is(&look(&latched, false), good, "neither");
+    fs::write(folder.join("latched-stop-arm"), "what").expect("a file");
+    is(&look(&latched, true), waits, "delete the file");
+
+    // The template's robots share the folder; files there bear their names.
+    let arm = machine().with_unit("tendon@.service");
+    let unit = arm.unit_of("/etc/tendon/arm-1/tendon.toml").expect("one");
+    assert_eq!(unit.state_directory().as_deref(), Some("/var/lib/tendon"));
+    let file = machine().with("/var/lib/tendon", "a file");
+    let findings = look(&file, false);
+    assert_eq!(findings[0].verdict, Verdict::Bad, "{findings:?}");
+}
+
+#[test]
+fn a_watchdog_is_there_ours_to_open_and_nobody_elses() {
+    #[track_caller]
+    fn check(machine: &Machine, node: &str, verdict: Verdict, says: &str) {
+        let asked = WatchdogConfig {
+            device: node.into(),
+            timeout_s: 10,
+        };
+        let unit = machine.unit_of(CONFIG);
+        let finding = asked::hardware_watchdog(&machine.tree(), &asked, unit.as_ref());
+        assert_eq!(finding.verdict, verdict, "{finding:?}");
+        let all = format!("{finding:?}");
+        assert!(all.contains(says), "{says:?} is not in {all}");
+    }
+    // Systemd pings the first one of this machine.
+    let nodes =
+        "/dev/watchdog 666 =\n/dev/watchdog0 666 =\n/dev/watchdog1 666 =\n/dev/watchdog2 600 =";
+    let orin = || Machine::new("orin.txt", nodes);
+    for node in ["/dev/watchdog", "/dev/watchdog0"] {
+        check(&orin(), node, Verdict::Bad, "systemd has it open");
+    }
+    check(&orin(), "/dev/watchdog1", Verdict::Good, "10 s");
+    check(
+        &orin(),
+        "/dev/watchdog2",
+        Verdict::Bad,
+        "may not be read and written",
+    );
+    check(&orin(), "/dev/watchdog3", Verdict::Bad, "is not there");
+    let alone = orin().without("/etc/systemd");
+    check(
+        &alone,
+        "/dev/watchdog",
+        Verdict::Good,
+        "/dev/watchdog, 10 s",
+    );
+    // The unit as it ships keeps it away.
+    let unit = alone.with_unit("tendon.service");
+    let keeps = "tendon.service does not let the runtime open it";
+    check(&unit, "/dev/watchdog1", Verdict::Bad, keeps);
+    let opened = unit.with(
+        "/etc/systemd/system/tendon.service.d/dog.conf",
+        "[Service]\nDeviceAllow=/dev/watchdog1 rw\n",
+    );
+    check(&opened, "/dev/watchdog1", Verdict::Good, "10 s");
+}
+
+/// Of CN=router, made by systemd/zenoh/make-test-ca.sh with TENDON_TLS_DAYS.
+const CERTIFICATE: &str = include_str!("../../../tests/machines/router.pem");
+const CERTIFICATE_FROM_S: i64 = 1795340199;
+
+#[test]
+fn certificates_are_judged_by_their_dates() {
+    const DAY_S: i64 = 24 * 3600;
+    let shows = "listen_certificate: \"/etc/tendon/tls/router.pem\",";
+    let machine = |router: &str| {
+        Machine::new("laptop.txt", "")
+            .with("/etc/tendon/zenohd.json5", router)
+            .with("/etc/tendon/tls/router.pem", CERTIFICATE)
+            .with("/etc/tendon/tls/router.key", "no certificate")
+    };
+    let check = |machine: &Machine, now_s: i64, verdict: Verdict, says: &str| {
+        let findings = certificates::of_machine(&machine.tree(), now_s);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].verdict, verdict, "{findings:?}");
+        assert!(findings[0].found.contains(says), "{says}: {findings:?}");
+    };
+    let (from_s, until_s) = (CERTIFICATE_FROM_S, CERTIFICATE_FROM_S + 100 * DAY_S);
+    let router = machine(shows);
+    check(&router, from_s + DAY_S, Verdict::Good, "until ");
+    check(&router, until_s - 31 * DAY_S, Verdict::Good, "until ");
+    check(
+        &router,
+        until_s - 29 * DAY_S,
+        Verdict::Warning,
+        "only valid",
+    );
+    check(&router, until_s + 1, Verdict::Bad, "over since");
+    check(&router, from_s - 1, Verdict::Bad, "date right?");
+    // One that nobody is shown is only told.
+    let spare = machine("");
+    check(&spare, until_s + 1, Verdict::Warning, "over since");
+    let broken = machine(shows).with("/etc/tendon/tls/router.pem", "-----BEGIN NONSENSE");
+    check(&broken, from_s, Verdict::Bad, "router.pem");
+    let none = certificates::of_machine(&Machine::new("laptop.txt", "").tree(), from_s);
+    assert!(none.is_empty(), "no router, no finding: {none:?}");
+
+    // Those of the link itself.
+    let folder = TempDir::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("ours.pem"), CERTIFICATE).expect("a file");
+    fs::write(path("ours.key"), "a key").expect("a file");
+    let tls = |key: &str| crate::config::link::Tls {
+        ca: path("ours.pem"),
+        certificate: path("ours.pem"),
+        key: path(key),
+    };
+    let verdicts = |key: &str, now_s| -> Vec<Verdict> {
+        let findings = certificates::of_link(&tls(key), now_s);
+        findings.iter().map(|finding| finding.verdict).collect()
+    };
+    let (good, over) = (from_s + DAY_S, until_s + DAY_S);
+    assert_eq!(verdicts("ours.key", good), [Verdict::Good, Verdict::Good]);
+    assert_eq!(verdicts("ours.key", over), [Verdict::Warning, Verdict::Bad]);
+    assert_eq!(
+        verdicts("none.key", good),
+        [Verdict::Good, Verdict::Good, Verdict::Bad]
+    );
+}
+
+/// One scene with a sensor's noise: no two pictures are the same.
+fn pictures(folder: &Path, side: u16) {
+    fs::create_dir_all(folder).expect("a folder");
+    let side_px = usize::from(side);
+    let mut noise = 1_u32;
+    for n in 0..8 {
+        let rgb: Vec<u8> = (0..side_px * side_px * 3)
+            .map(|at| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let (x, y) = (at / 3 % side_px, at / 3 / side_px);
+                (50 + x / 2 + y / 4) as u8 + (noise >> 30) as u8
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        jpeg_encoder::Encoder::new(&mut bytes, 95)
+            .encode(&rgb, side, side, jpeg_encoder::ColorType::Rgb)
+            .expect("encodes");
+        fs::write(folder.join(format!("{n}.jpg")), bytes).expect("a file");
+    }
+}
+
+#[test]
+fn cameras_of_this_machine_are_opened_and_looked_through() {
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench");
+    let folder = TempDir::new().expect("a folder");
+    for file in ["robot.toml", "robot.urdf"] {
+        fs::copy(bench.join(file), folder.path().join(file)).expect("copied");
+    }
+    pictures(&folder.path().join("good"), 224);
+    pictures(&folder.path().join("small"), 64);
+    let look = |camera: &str| {
+        let text = fs::read_to_string(bench.join("tendon.toml")).expect("the bench's");
+        let engines = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines");
+        let text = text.replace("../../engines", &engines.display().to_string());
+        let text = text.replace(
+            "age_max_ms = 150",
+            &format!("age_max_ms = 150\nsource = \"images\"\nrate_hz = 10\npath = \"{camera}\""),
+        );
+        let path = folder.path().join("tendon.toml");
+        fs::write(&path, text).expect("a file");
+        let config = Config::load(&path).unwrap_or_else(|problems| panic!("{problems:?}"));
+        cameras::here(&config)
+    };
+    for (camera, verdict, says) in [
+        ("good", Verdict::Good, "\"front\" (images): 224x224 at "),
+        ("small", Verdict::Bad, "\"front\" (images): "),
+        ("none", Verdict::Bad, "none"),
+    ] {
+        let findings = look(camera);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].verdict, verdict, "{findings:?}");
+        assert!(findings[0].found.contains(says), "{says}: {findings:?}");
+    }
 }

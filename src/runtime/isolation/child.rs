@@ -327,11 +327,19 @@ impl Ferry {
         while let Ok(sample) = self.samples.pop() {
             if let Sample::Chunk {
                 chunk_id,
+                captured,
                 landed,
+                taken,
                 inference_ns,
             } = sample
             {
-                let words = [u64::from(chunk_id), landed.0, inference_ns];
+                let words = [
+                    u64::from(chunk_id),
+                    captured.0,
+                    landed.0,
+                    taken.0,
+                    inference_ns,
+                ];
                 self.far.samples.push(&words)?;
             }
         }

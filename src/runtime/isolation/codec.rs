@@ -19,7 +19,7 @@ pub const FOLLOWED_WORDS: usize = 7;
 /// What else the policy said.
 pub const INSIGHT_WORDS: usize = 6;
 /// A chunk's figures.
-pub const SAMPLE_WORDS: usize = 3;
+pub const SAMPLE_WORDS: usize = 5;
 /// A picture without its pixels.
 pub const FRAME_WORDS: usize = 6;
 /// A joint state at most.

@@ -540,10 +540,12 @@ impl Keeper {
             if !near.samples.pop(&mut self.words)? {
                 break;
             }
-            if let [chunk_id, landed, inference_ns] = self.words[..] {
+            if let [chunk_id, captured, landed, taken, inference_ns] = self.words[..] {
                 ends.tap.record(Sample::Chunk {
                     chunk_id: chunk_id as u32,
+                    captured: Mono(captured),
                     landed: Mono(landed),
+                    taken: Mono(taken),
                     inference_ns,
                 });
             }

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cameras of a deployment, opened and looked through as the pipeline does: a robot is not armed without their pictures.
+
+use super::Finding;
+use crate::config::Config;
+use crate::config::camera::{CameraConfig, CameraSource};
+use crate::core::camera::Health;
+use crate::core::camera::skew::Need;
+use crate::core::units::{MS, Mono};
+use crate::ports::{Frame, Source};
+use crate::runtime::cameras::{self, Reach, Seen};
+use crate::runtime::capture::{Look, look};
+use crate::runtime::clock;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+const CHECK: &str = "camera";
+/// How long cameras of this machine are looked through: some need a second before their first picture.
+const LOOK_NS: u64 = 2_500 * MS;
+/// Good pictures over the link that are enough.
+const ENOUGH: u32 = 5;
+const FIX: &str = "docs/cameras.md; tendon cameras --list tells devices and modes; is it in use, by a runtime perhaps (fuser -v /dev/video*)?";
+
+/// All cameras of a deployment, the pacing one first.
+fn all(config: &Config) -> impl Iterator<Item = &CameraConfig> {
+    std::iter::once(&config.camera).chain(&config.more_cameras)
+}
+
+/// A camera that gives nothing, or nothing good: bad where the robot needs it.
+fn failing(camera: &CameraConfig, why: &str, fix: &str) -> Finding {
+    let found = format!("\"{}\" ({}): {why}", camera.name, camera.source.word());
+    match camera.need {
+        Need::Required => Finding::bad(CHECK, found, fix),
+        Need::Optional => Finding::warning(CHECK, format!("{found}; the robot goes without"), fix),
+    }
+}
+
+/// Those of this machine; the ones that are reached over the link are left out.
+pub(super) fn here(config: &Config) -> Vec<Finding> {
+    let near: Vec<CameraConfig> = all(config)
+        .filter(|camera| camera.source != CameraSource::Link)
+        .cloned()
+        .collect();
+    let mut findings = Vec::new();
+    let mut opened = Vec::new();
+    for camera in near {
+        // Each by itself first, so that one that cannot be opened does not hide the others.
+        match cameras::watch(
+            std::slice::from_ref(&camera),
+            config.skew_max_ns,
+            0,
+            &idle(),
+        ) {
+            Ok(_) => opened.push(camera),
+            Err(error) => findings.push(failing(&camera, &error.to_string(), FIX)),
+        }
+    }
+    if opened.is_empty() {
+        return findings;
+    }
+    match cameras::watch(&opened, config.skew_max_ns, LOOK_NS, &idle()) {
+        Err(error) => findings.push(Finding::bad(CHECK, error.to_string(), FIX)),
+        Ok(watched) => findings.extend(opened.iter().map(|camera| {
+            let seen = watched.cameras.iter().find(|seen| seen.name == camera.name);
+            judged(camera, seen)
+        })),
+    }
+    findings
+}
+
+/// Nobody ends the look before its time.
+fn idle() -> Arc<AtomicBool> {
+    Arc::default()
+}
+
+fn judged(camera: &CameraConfig, seen: Option<&Seen>) -> Finding {
+    let Some(seen) = seen else {
+        return failing(camera, "its thread ended", FIX);
+    };
+    let refused: Vec<&str> = seen.refused.keys().map(String::as_str).collect();
+    match (&seen.fault, seen.good) {
+        (Some(fault), _) => failing(camera, fault, FIX),
+        (None, 0) if refused.is_empty() => failing(camera, "no picture", FIX),
+        (None, 0) => failing(camera, &refused.join(", "), FIX),
+        (None, _) => Finding::good(
+            CHECK,
+            format!(
+                "\"{}\" ({}): {}x{} at {:.1} Hz, {:.0} ms old when it is handed over",
+                camera.name,
+                camera.source.word(),
+                camera.width,
+                camera.height,
+                seen.rate_hz,
+                seen.age_p50_ms
+            ),
+        ),
+    }
+}
+
+/// Those that are reached over the link, each for `patience_ns` at most.
+pub(super) fn over_link(config: &Config, reach: Reach<'_>, patience_ns: u64) -> Vec<Finding> {
+    let far = all(config).filter(|camera| camera.source == CameraSource::Link);
+    let findings = far.map(|camera| match cameras::open_over_link(camera, reach) {
+        Ok(mut source) => heard(camera, &mut *source, clock::now().plus_ns(patience_ns)),
+        Err(error) => failing(camera, &error.to_string(), "restart zenoh"),
+    });
+    findings.collect()
+}
+
+fn heard(camera: &CameraConfig, source: &mut dyn Source, until: Mono) -> Finding {
+    let fix = "is what sends its pictures running, under this name, in this size, and connected to the same endpoint?";
+    let mut health = Health::new(camera.expected());
+    let mut frame = Frame::black(camera.width, camera.height);
+    let mut good = 0;
+    while good < ENOUGH && clock::now() < until {
+        match look(source, &mut health, until, &mut frame) {
+            Look::Good => good += 1,
+            Look::Refused | Look::Nothing => {}
+            Look::Closed(why) => return failing(camera, why, fix),
+        }
+    }
+    let size = format!("{}x{}", camera.width, camera.height);
+    match (good, health.last_fault()) {
+        (ENOUGH.., _) => Finding::good(CHECK, format!("\"{}\" (link): {size}", camera.name)),
+        (_, Some(fault)) => failing(camera, &fault.to_string(), fix),
+        (0, None) => failing(camera, "no picture", fix),
+        (_, None) => failing(camera, &format!("{good} pictures only"), fix),
+    }
+}
+
+/// Those over a link that is not opened.
+pub(super) fn far_unseen(config: &Config) -> Vec<Finding> {
+    let far = all(config).filter(|camera| camera.source == CameraSource::Link);
+    let findings = far.map(|camera| {
+        let found = format!(
+            "\"{}\" (link): not looked for, nor is the motor controller",
+            camera.name
+        );
+        Finding::absent(CHECK, found)
+    });
+    findings.collect()
+}
+
+/// Those of this machine while a runtime has them open.
+pub(super) fn in_use(config: &Config) -> Vec<Finding> {
+    let near = all(config).filter(|camera| camera.source != CameraSource::Link);
+    let findings = near.map(|camera| {
+        let word = camera.source.word();
+        let found = format!("\"{}\" ({word}): the running runtime has it", camera.name);
+        Finding::absent(CHECK, found)
+    });
+    findings.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::doctor::Verdict;
+
+    fn camera(need: Need) -> CameraConfig {
+        CameraConfig {
+            name: "wrist".into(),
+            source: CameraSource::Images("nowhere".into()),
+            need,
+            width: 64,
+            height: 48,
+            age_max_ns: 100 * MS,
+            delay_ns: 0,
+            period_ns: Some(50 * MS),
+            noisy: true,
+        }
+    }
+
+    #[test]
+    fn what_was_seen_of_a_camera_is_judged_by_whether_the_robot_needs_it() {
+        let good = Seen {
+            good: 40,
+            rate_hz: 20.0,
+            age_p50_ms: 12.0,
+            ..Seen::default()
+        };
+        let lost = Seen {
+            fault: Some("gives nothing".into()),
+            ..good.clone()
+        };
+        let refused = Seen {
+            refused: [("one picture again and again".to_owned(), 9)].into(),
+            ..Seen::default()
+        };
+        let none = Seen::default();
+        for (need, seen, verdict, says) in [
+            (
+                Need::Required,
+                Some(&good),
+                Verdict::Good,
+                "64x48 at 20.0 Hz, 12 ms",
+            ),
+            (
+                Need::Required,
+                Some(&lost),
+                Verdict::Bad,
+                "\"wrist\" (images): gives nothing",
+            ),
+            (
+                Need::Optional,
+                Some(&lost),
+                Verdict::Warning,
+                "goes without",
+            ),
+            (
+                Need::Required,
+                Some(&refused),
+                Verdict::Bad,
+                "again and again",
+            ),
+            (Need::Required, Some(&none), Verdict::Bad, "no picture"),
+            (Need::Required, None, Verdict::Bad, "its thread ended"),
+        ] {
+            let finding = judged(&camera(need), seen);
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+            assert!(finding.found.contains(says), "{says}: {finding:?}");
+            assert_eq!(finding.fix.is_some(), verdict != Verdict::Good);
+        }
+    }
+}
