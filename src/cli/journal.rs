@@ -83,7 +83,10 @@ mod tests {
 
     #[test]
     fn only_the_file_that_the_journal_gave_is_its() {
-        let (one, other) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+        let (one, other) = (
+            tempfile::tempfile().expect("a file"),
+            tempfile::tempfile().expect("a file"),
+        );
         let stat = rustix::fs::fstat(&one).expect("open");
         let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
         assert!(is_stream(&stream, &one));
