@@ -420,6 +420,14 @@ impl Running {
 }
 
 impl Source for Camera {
+    fn counts(&self) -> crate::ports::Counts {
+        let starts = self.counts.starts;
+        crate::ports::Counts {
+            starts,
+            ..Default::default()
+        }
+    }
+
     fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault> {
         let now = (self.clock.now)();
         if self.running.is_none() {
