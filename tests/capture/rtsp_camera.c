@@ -38,8 +38,6 @@ static GstPadProbeReturn stamp(GstPad *pad, GstPadProbeInfo *info, gpointer coun
 
 static void configure(GstRTSPMediaFactory *factory, GstRTSPMedia *media, gpointer data) {
     (void)factory, (void)data;
-    // Sent when they are ready, not at an even pace.
-    gst_rtsp_media_set_rate_control(media, FALSE);
     GstElement *bin = gst_rtsp_media_get_element(media);
     GstElement *drawn = gst_bin_get_by_name(GST_BIN(bin), "drawn");
     GstPad *pad = gst_element_get_static_pad(drawn, "src");

@@ -246,7 +246,7 @@ fn a_file_through_a_decoder_plays_at_its_pace_and_again() {
         );
         let age_ms = frame.received.since_ns(frame.captured) / MS;
         assert!(age_ms < 100, "{tail}: {age_ms} ms old");
-        // Past its end, twice: its last picture lasts a period, and then the first pause.
+        // Past its end, twice: after the first pause it begins anew.
         let mut longest_ms = 0;
         for _ in 0..60 {
             let before = frame.received;
@@ -259,7 +259,7 @@ fn a_file_through_a_decoder_plays_at_its_pace_and_again() {
         assert_eq!(source.counts().losses, 2, "{tail}: it never ended");
         println!("a file that ends, {tail}: at most {longest_ms} ms without a picture");
         assert!(
-            longest_ms <= 50 + FIRST_NS / MS + POLL_MS + BUSY_MS,
+            longest_ms <= FIRST_NS / MS + POLL_MS + BUSY_MS,
             "{tail}: {longest_ms} ms without a picture"
         );
     }
@@ -403,14 +403,14 @@ fn a_frame_costs_no_allocation_of_ours() {
     }
 }
 
-/// From a sample that comes to our sink to the frame that is handed over, beyond the copy that decoding RGB is: for 99 of 100
-/// pictures at most 0.2 ms. A machine that does other things too delays one here and there, a slow path delays each; so one of
-/// several short rounds must keep it, and all are printed.
+/// From a sample that comes to our sink to the frame that is handed over, beyond the copy that decoding RGB is: at most 0.2 ms.
+/// A machine that does other things too delays one here and there, a slow path delays each; so all pictures of one of many short
+/// rounds must keep it, and what all rounds took is printed.
 #[test]
 fn a_picture_that_has_come_is_handed_over_at_once() {
     const MOST_MS: f64 = 0.2;
-    const ROUNDS: usize = 20;
-    const PICTURES: usize = 50;
+    const ROUNDS: usize = 50;
+    const PICTURES: usize = 20;
     let size = [640, 480];
     let measured = move || {
         // As the capture thread, where that is granted.
@@ -465,7 +465,7 @@ fn a_picture_that_has_come_is_handed_over_at_once() {
     };
     let (fifo, all, best) = std::thread::spawn(measured).join().expect("no panic");
     println!(
-        "GStreamer RGB 640x480, priority {fifo}: sample to hand-over p50 {:.3} p99 {:.3} max {:.3} ms of {}; p99 beyond the copy, best round of fifty: {best:.3} ms",
+        "GStreamer RGB 640x480, priority {fifo}: sample to hand-over p50 {:.3} p99 {:.3} max {:.3} ms of {}; p99 beyond the copy, best round of twenty: {best:.3} ms",
         percentile(&all, 0.5),
         percentile(&all, 0.99),
         percentile(&all, 1.0),
