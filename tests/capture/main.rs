@@ -18,6 +18,8 @@ mod fake_nvmm;
 mod nvmm;
 mod pictures;
 #[cfg(feature = "gstreamer")]
+mod rtsp;
+#[cfg(feature = "gstreamer")]
 mod streams;
 #[cfg(feature = "v4l")]
 mod v4l;
