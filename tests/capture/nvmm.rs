@@ -99,8 +99,12 @@ fn a_surface_is_made_ready_once_and_a_picture_costs_no_allocation() {
     let jetson = jetson();
     let mut source = described(&jetson, "NV12", [640, 480]);
     let mut frame = Frame::black(640, 480);
-    for _ in 0..12 {
+    // A busy machine misses pictures, and with them now and then the same surface for a while.
+    for n in 0..200 {
         next(&mut source, &mut frame, 5_000).expect("a picture");
+        if n >= 12 && source.surfaces() >= 4 {
+            break;
+        }
     }
     assert_eq!(source.surfaces(), 4, "of the element");
     assert_eq!(jetson.calls("cuGraphicsEGLRegisterImage"), 4);
