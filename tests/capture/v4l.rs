@@ -679,7 +679,7 @@ const BEYOND_NS: u64 = 200_000;
 /// Time between two pictures of it.
 const OFTEN_NS: u64 = 8 * MS;
 /// Rounds of [`hand_over`], and pictures in each.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 20;
 const PICTURES: usize = 150;
 
 /// From the moment at which a picture lies in the kernel's buffer to the frame in inference's mailbox, as the capture thread
