@@ -149,8 +149,8 @@ whole, each = report["whole"], [f"{value / 1000:.2f}" for value in report["quart
 ms = lambda key: f"{whole[key] / 1000:.2f}"
 manifest = hashlib.sha256(pathlib.Path(sys.argv[4]).read_bytes()).hexdigest()[:12]
 line = (f"| {report['policy']} {manifest}, {name} | {ms('p50_us')} | {ms('p95_us')} | {ms('p99_us')} | {ms('p999_us')} | {ms('max_us')} "
-        f"| {report['outside_engine']['p50_us']:.0f} / {report['outside_engine']['p99_us']:.0f} | {watts:.1f} "
-        f"| {three(bare['graph_replay'])} | {three(bare['input_update_and_graph'])} | {bare['overhead_us']:.0f} of {bare['overhead_budget_us']:.0f} "
+        f"| {report['outside_engine']['p50_us']:.0f} / {report['outside_engine']['p99_us']:.0f} "
+        f"| {three(bare['graph_replay'])} | {three(bare['input_update_and_graph'])} | {bare['overhead_us']:.0f} of {bare['overhead_budget_us']:.0f} | {watts:.1f} "
         f"| {watts * report['seconds'] / report['runs'] * 1000:.0f} | {' '.join(each)} "
         f"| {mean(first, 2) / 1000:.0f} -> {mean(last, 2) / 1000:.0f} | {mean(first, 3) / 1e6:.0f} -> {mean(last, 3) / 1e6:.0f} | {cold} |")
 table = out / "table.md"

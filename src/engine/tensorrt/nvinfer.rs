@@ -235,9 +235,9 @@ impl Session {
             )
         };
         self.check(self.engine, "deserializeCudaEngine")?;
+        let create = slots.create_context;
         // SAFETY: the engine is live; 0 is ExecutionContextAllocationStrategy::kSTATIC: all memory now, none later.
-        self.context =
-            unsafe { call!(self.engine, slots.create_context, fn(i32) -> *mut Object, 0) };
+        self.context = unsafe { call!(self.engine, create, fn(i32) -> *mut Object, 0) };
         self.check(self.context, "createExecutionContext")?;
         let recorder: *mut Callback = &mut *self.callbacks.recorder;
         // SAFETY: the context is live, and the recorder outlives it.
