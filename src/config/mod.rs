@@ -43,8 +43,25 @@ pub enum Precision {
     /// 32-bit float.
     #[default]
     Fp32,
+    /// 16-bit float inside, 32-bit where tensors go in and out. For a GPU.
+    Fp16,
     /// Quantised. On a CPU slower than `Fp32`; it runs there to check its numbers.
     Int8,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Int8];
+
+    /// As it is written in tendon.toml and in a manifest.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Fp16 => "fp16",
+            Precision::Int8 => "int8",
+        }
+    }
 }
 
 /// A robot's name and joints.
@@ -373,19 +390,19 @@ fn check_policy(
 ) -> PolicyConfig {
     let policy = &written.policy;
     let engines = engines::check(written, at);
-    let precision = match policy.precision.get_ref().as_str() {
-        "fp32" => Precision::Fp32,
-        "int8" => Precision::Int8,
-        other => {
-            at.push(
-                &policy.precision,
-                "policy.precision",
-                "\"fp32\" or \"int8\"",
-                format!("\"{other}\""),
-            );
-            Precision::Fp32
-        }
-    };
+    let written_precision = policy.precision.get_ref().as_str();
+    let known = Precision::ALL
+        .into_iter()
+        .find(|precision| precision.word() == written_precision);
+    let precision = known.unwrap_or_else(|| {
+        at.push(
+            &policy.precision,
+            "policy.precision",
+            "\"fp32\", \"fp16\" or \"int8\"",
+            format!("\"{written_precision}\""),
+        );
+        Precision::Fp32
+    });
     let bundle = folder.join(policy.bundle.get_ref());
     if !bundle.join("manifest.json").is_file() {
         let found = format!("no manifest.json in {}", bundle.display());
