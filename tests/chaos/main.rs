@@ -6,7 +6,6 @@
 
 mod canary;
 mod crew;
-mod gpu;
 mod growth;
 mod isolation;
 mod joints;

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tendon::link::keys;
 use tendon::runtime::demo;
 
+/// A key, and what is said there.
+type Question = (fn(&str) -> String, &'static str);
+
 const TRACED_MS: u64 = 10_000;
 /// What a thread of the standard library that parks itself waits on holds this; its locks wait on others: 2, or 1.
 const PARKED: &str = "4294967295";
@@ -104,7 +107,7 @@ fn control_and_governor_sleep_wake_and_ask_the_kernel_for_nothing_else() {
         let ending = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let (stage, ending) = (&stage, &ending);
-            let all: [(fn(&str) -> String, &str); 4] = [
+            let all: [Question; 4] = [
                 (keys::mode, "status"),
                 (keys::speed, "90"),
                 (keys::speed, ""),
