@@ -27,7 +27,7 @@ pub(super) fn text(now: &Snapshot) -> String {
         (
             "tendon_frame_to_command_ms",
             gauge,
-            "From capture to the first command.",
+            "From a frame landing here to the first command made of it, median.",
             now.frame_to_command_ms,
         ),
         (
@@ -63,7 +63,7 @@ pub(super) fn text(now: &Snapshot) -> String {
         ),
         (
             "tendon_allocations_total",
-            "Heap allocations on the control thread.",
+            "Heap allocations of the control and governor loops.",
             now.allocations,
         ),
     ] {

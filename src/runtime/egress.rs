@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Egress: governed commands into frames, and frames to the link. The only thread that touches the link's `put`; the
-//! newest command wins, an old one is never sent late.
+//! Egress: governed commands into frames, and frames to the link. No other thread puts a command, and this one puts nothing
+//! else; the newest command wins, an old one is never sent late.
 
 use crate::config::Robot;
 use crate::core::action::Setpoint;
