@@ -12,7 +12,7 @@ pub enum Hands {
     /// Of a person at this terminal.
     Person,
     /// Of the bench robot: how it is asked, its name, its process.
-    Bench(Session, String, Mutex<BenchRobot>),
+    Bench(Session, String, Box<Mutex<BenchRobot>>),
 }
 
 impl Hands {

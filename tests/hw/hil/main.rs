@@ -185,7 +185,7 @@ impl Lab {
         }
         let robot = BenchRobot::start(&self.endpoint, more)?;
         let (session, name) = (self.session.clone(), self.config.robot.name.clone());
-        Ok(Hands::Bench(session, name, Mutex::new(robot)))
+        Ok(Hands::Bench(session, name, Box::new(Mutex::new(robot))))
     }
 }
 
