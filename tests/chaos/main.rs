@@ -23,7 +23,8 @@ use canary::told;
 use stage::{Setting, Stage, ended, locked, over_again, patient, repeats, signal};
 use std::process::Command;
 use std::time::Duration;
-use tendon::core::units::Mono;
+use tendon::bench::arm::JOINTS;
+use tendon::core::units::{MS, Mono};
 use tendon::core::wire::state::MotorMode;
 use tendon::link::{keys, motor};
 use tendon::runtime::{clock, demo};
@@ -202,17 +203,35 @@ fn a_machine_that_is_hot_slows_the_robot() {
         demo::pause(1_500);
         let (from, fastest) = (clock::now(), 0.1 * FASTEST_RAD_S);
         demo::pause(1_500);
+        // From one place to another over a while: a command that comes late is made up for within a tick or two.
+        const WHILE_NS: u64 = 100 * MS;
         let most = |from: Mono| {
             locked(&stage.reports, |reports| {
                 let since = reports.iter().filter(|report| report.state.measured > from);
-                let speeds = since.flat_map(|report| report.state.velocity);
-                speeds.map(f64::abs).fold(0.0, f64::max)
+                let states: Vec<_> = since.map(|report| &report.state).collect();
+                let pairs = states.iter().filter_map(|first| {
+                    let due = first.measured.plus_ns(WHILE_NS);
+                    let later = states.partition_point(|state| state.measured < due);
+                    Some((first, states.get(later)?))
+                });
+                let speeds = pairs.flat_map(|(first, later)| {
+                    let took_s = later.measured.since_ns(first.measured) as f64 * 1e-9;
+                    // The gripper is open or shut at once.
+                    let ways = first.position.iter().zip(&later.position).take(JOINTS);
+                    ways.map(move |(from, to)| (to - from).abs() / took_s)
+                });
+                speeds.fold(0.0, f64::max)
             })
         };
         let (before, after) = (most(Mono(0)), most(from));
-        println!("fastest joint: {before:.3} rad/s, at 10 %: {after:.3} of {fastest:.3}");
+        let stall_ns = stage.canary.longest_ns(from, clock::now());
+        println!(
+            "fastest joint: {before:.3} rad/s, at 10 %: {after:.3} of {fastest:.3}; the machine stood still for {:.1} ms",
+            stage::ms(stall_ns)
+        );
+        let room = 1.05 + stall_ns as f64 / WHILE_NS as f64;
         assert!(
-            before > fastest && after <= fastest * 1.05,
+            before > fastest && after <= fastest * room,
             "{before}, {after} of {fastest}"
         );
         heat(50_000);
