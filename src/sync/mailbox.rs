@@ -108,7 +108,8 @@ impl<T: Send> Receiver<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::runtime::clock;

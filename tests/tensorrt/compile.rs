@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compiles `source`, a path from the project's root, into `out` among the build's temporary files: a library if it is called so (`.so`).
+/// Compiles `source`, a path from the project's root, into `out` among the build's temporary files: a library if it is called so (`.so`,
+/// with a number behind it or not).
 pub fn compile(source: &str, out: &str, more: &[&str]) -> PathBuf {
+    let is_library = out.ends_with(".so") || out.contains(".so.");
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(out);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
-    let is_library = out.extension().is_some_and(|name| name == "so");
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let built = Command::new(compiler)
         .args([
