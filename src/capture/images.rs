@@ -2,7 +2,7 @@
 //! JPEG pictures from a folder or a file, given in real time, from the first again after the last: a camera for tests and
 //! for replay. They are read once, at the start.
 //!
-//! They come at the camera's rate; those of a recording, that is a folder with a list of when each was taken ([`TIMES`]),
+//! They come at the camera's rate; those of a recording, that is a folder with a list of when each was taken (`times.csv`),
 //! with the gaps that they had.
 
 use super::{Asked, Clock, OpenFault, decode};

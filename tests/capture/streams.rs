@@ -2,7 +2,7 @@
 //! GStreamer for real: its test source, files through decoders, streams over loopback that are killed and come back,
 //! eight pipelines at once.
 
-use crate::pictures::{CLOCK, film, percentile, processor_ns, report};
+use crate::pictures::{CLOCK, film, judged, percentile, processor_ns, report};
 use gstreamer::prelude::*;
 use gstreamer::{PadProbeReturn, PadProbeType};
 use std::process::{Child, Command, Stdio};
@@ -404,8 +404,8 @@ fn a_frame_costs_no_allocation_of_ours() {
 }
 
 /// From a sample that comes to our sink to the frame that is handed over, beyond the copy that decoding RGB is: at most 0.2 ms.
-/// A machine that does other things too delays one here and there, a slow path delays each; so all pictures of one of many short
-/// rounds must keep it, and what all rounds took is printed.
+/// A machine that does other things too delays one here and there, a slow path delays each; so those of one of many short rounds
+/// must keep it (see [`judged`]), and what all rounds took is printed.
 #[test]
 fn a_picture_that_has_come_is_handed_over_at_once() {
     const MOST_MS: f64 = 0.2;
@@ -453,7 +453,7 @@ fn a_picture_that_has_come_is_handed_over_at_once() {
             }
             whole.sort_unstable();
             // The quickest copy of all: what else copies take is held against us.
-            let beyond_ms = percentile(&whole, 0.99) - decoding as f64 * 1e-6;
+            let beyond_ms = percentile(&whole, judged()) - decoding as f64 * 1e-6;
             best = beyond_ms.min(best);
             all.append(&mut whole);
             if best <= MOST_MS {
@@ -465,7 +465,7 @@ fn a_picture_that_has_come_is_handed_over_at_once() {
     };
     let (fifo, all, best) = std::thread::spawn(measured).join().expect("no panic");
     println!(
-        "GStreamer RGB 640x480, priority {fifo}: sample to hand-over p50 {:.3} p99 {:.3} max {:.3} ms of {}; p99 beyond the copy, best round of twenty: {best:.3} ms",
+        "GStreamer RGB 640x480, priority {fifo}: sample to hand-over p50 {:.3} p99 {:.3} max {:.3} ms of {}; beyond the copy, best round of twenty: {best:.3} ms",
         percentile(&all, 0.5),
         percentile(&all, 0.99),
         percentile(&all, 1.0),

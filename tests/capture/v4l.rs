@@ -4,7 +4,7 @@
 
 use crate::canary::Canary;
 use crate::fake::{Fake, Fault};
-use crate::pictures::{CLOCK, Seen, film, jpeg, percentile, processor_ns, report, scene};
+use crate::pictures::{CLOCK, Seen, film, jpeg, judged, percentile, processor_ns, report, scene};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -674,7 +674,7 @@ fn late_reader(fake: &Fake) {
     assert!(camera.counts().stale >= 5, "{:?}", camera.counts());
 }
 
-/// What a picture costs beyond its decoding, at most, at the 99th of a hundred.
+/// What a picture costs beyond its decoding, at most; see [`judged`].
 const BEYOND_NS: u64 = 200_000;
 /// Time between two pictures of it.
 const OFTEN_NS: u64 = 8 * MS;
@@ -730,7 +730,7 @@ fn film_and_decode(fake: &Fake) {
                 "{} allocations for one frame",
                 round.allocated
             );
-            round.beyond_p99_ns() <= BEYOND_NS
+            round.beyond_judged_ns() <= BEYOND_NS
         });
         assert!(
             kept,
@@ -758,8 +758,8 @@ struct Round {
 }
 
 impl Round {
-    fn beyond_p99_ns(&self) -> u64 {
-        let at = self.beyond_ns.len() * 99 / 100;
+    fn beyond_judged_ns(&self) -> u64 {
+        let at = (self.beyond_ns.len() as f64 * judged()) as usize;
         self.beyond_ns.get(at).copied().unwrap_or(u64::MAX)
     }
 }

@@ -9,7 +9,7 @@
 //! wait between them.
 //!
 //! [`slots`] the layout of TensorRT's tables; [`nvinfer`] its library and all that is unsafe (the driver is [`crate::cuda`]);
-//! [`stage`] the engine; [`trial`] which kind of memory suits it; [`bare`] a loop to compare with; [`plan`] whose plan it is, and
+//! [`stage`] the engine; `trial` which kind of memory suits it; `bare` a loop to compare with; [`plan`] whose plan it is, and
 //! refusing another's; [`build`] making one with JetPack's own `trtexec`.
 //!
 //! Not here: what the numbers mean (`policy`), building networks (`trtexec` does), calibration (the bundle's Q/DQ graph
