@@ -200,6 +200,7 @@ fn eight_folders_at_once() {
 
 /// Which of a hundred pictures must keep a bound in the end: with `TENDON_CAMERAS_QUIET`, for a machine that does nothing else, the
 /// 99th. Elsewhere the 50th: what others do delays some, a slow path delays each.
+#[cfg(any(feature = "v4l", feature = "gstreamer"))]
 pub fn judged() -> f64 {
     match std::env::var_os("TENDON_CAMERAS_QUIET") {
         Some(_) => 0.99,
