@@ -184,12 +184,14 @@ impl Config {
     /// # Errors
     /// Every [`Problem`] found in either file.
     pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-        let text = read(path, BYTES_MAX)?;
+        let Files {
+            name,
+            text,
+            written,
+            robot_path,
+            robot_text,
+        } = Files::read(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let name = path.display().to_string();
-        let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
-        let robot_path = folder.join(written.robot.get_ref());
-        let robot_text = read(&robot_path, BYTES_MAX)?;
         let robot_folder = robot_path.parent().unwrap_or(Path::new("."));
         Config::check(
             &name,
@@ -232,15 +234,17 @@ impl Config {
     /// # Errors
     /// As [`Config::load`], but for the bundle.
     pub fn load_bench_parts(path: &Path) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
-        let text = read(path, BYTES_MAX)?;
+        let files = Files::read(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let name = path.display().to_string();
-        let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
-        let robot_path = folder.join(written.robot.get_ref());
-        let robot_text = read(&robot_path, BYTES_MAX)?;
-        let robot_name = robot_path.display().to_string();
-        let mut at = Located::new(&name, &text);
-        bench_parts(&written, &mut at, folder, &robot_name, &robot_text)
+        let robot_name = files.robot_path.display().to_string();
+        let mut at = Located::new(&files.name, &files.text);
+        bench_parts(
+            &files.written,
+            &mut at,
+            folder,
+            &robot_name,
+            &files.robot_text,
+        )
     }
 
     /// The same of texts that were read already.
@@ -348,6 +352,34 @@ fn read(path: &Path, bytes_max: u64) -> Result<String, Vec<Problem>> {
         return Err(wrong(format!("{size} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
+}
+
+/// A deployment's two files, read and not checked.
+struct Files {
+    /// The path of tendon.toml, for messages.
+    name: String,
+    text: String,
+    written: TendonFile,
+    robot_path: PathBuf,
+    robot_text: String,
+}
+
+impl Files {
+    fn read(path: &Path) -> Result<Files, Vec<Problem>> {
+        let text = read(path, BYTES_MAX)?;
+        let name = path.display().to_string();
+        let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let robot_path = folder.join(written.robot.get_ref());
+        let robot_text = read(&robot_path, BYTES_MAX)?;
+        Ok(Files {
+            name,
+            text,
+            written,
+            robot_path,
+            robot_text,
+        })
+    }
 }
 
 fn bench_parts(

@@ -352,6 +352,17 @@ impl Stage {
         assert!(said.is_ok(), "{text}: {said:?}: {}", self.log());
     }
 
+    /// Checks that it is not armed again before a person has reset it.
+    #[track_caller]
+    pub fn stays_latched(&self) {
+        let answer = self.ask(keys::mode, "active");
+        assert!(
+            answer.as_ref().is_err_and(|said| said.contains("latched")),
+            "{answer:?}: {}",
+            self.log()
+        );
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("runtime.log")).unwrap_or_default()
     }
