@@ -32,6 +32,8 @@ const OURS_MAX_NS: u64 = 3 * TICK_MS * MS;
 const GAP_MAX_NS: u64 = 2 * TICK_MS * MS;
 /// A thread that moves the robot is late after three ticks and 5 ms, and the watchdog looks each 10 ms.
 const LATE_NS: u64 = (3 * TICK_MS + 5 + WATCH_MS) * MS;
+/// A state that was measured before the arm was put home has come by then, or the link is not alive.
+const SETTLED_NS: u64 = 200 * MS;
 /// Reports that are kept from one look to the next, for what a stop at its begin was preceded by.
 const REPORTS_KEPT: usize = 200;
 /// Looks at one scene, if the task is not done before.
@@ -80,6 +82,19 @@ fn taken<T: Clone>(shared: &Shared<T>, kept: usize) -> Vec<T> {
     all
 }
 
+/// Whether it was armed before the state came that has the arm at home, and stopped over that, as it must.
+fn jumped(stage: &Stage) -> bool {
+    let armed = clock::now();
+    while clock::now().since_ns(armed) < SETTLED_NS {
+        demo::pause(20);
+        let said = stage.ask(keys::mode, "status");
+        if said.is_ok_and(|said| said.contains("a measured joint jumped")) {
+            return true;
+        }
+    }
+    false
+}
+
 /// A task in a new scene, with the arm at home, as somebody would begin it: stop, scene, sentence, arm. And again from the
 /// beginning, if the machine stands still over it.
 fn begin_anew(stage: &Stage, seed: u64) {
@@ -91,7 +106,7 @@ fn begin_anew(stage: &Stage, seed: u64) {
             return false;
         };
         let told = stage.ask(keys::instruction, &scene.sentence);
-        told.is_ok() && stage.ask(keys::mode, "active").is_ok()
+        told.is_ok() && stage.ask(keys::mode, "active").is_ok() && !jumped(stage)
     });
 }
 

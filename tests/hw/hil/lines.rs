@@ -151,6 +151,19 @@ pub fn controller_restart(on: &mut Bench<'_>) -> Result<(), String> {
         );
     }
     on.rig.rest()?;
+    // As a runtime that has not seen it yet: the arming of before goes on, from where the robot stands.
+    let mark = on.rig.mark();
+    let pose = on.rig.pose()?;
+    on.rig.follow(|s, _| (s < 0.3).then_some(pose))?;
+    let follows = |heard: &Heard| heard.report.mode == MotorMode::Following;
+    let followed = on.rig.since(mark).iter().any(follows);
+    on.ledger.judge(
+        "controller restart",
+        "it does not follow the arming of before",
+        !followed,
+        on.rig.mode().map(|mode| format!("{mode:?}"))?,
+        "",
+    );
     let mark = on.rig.mark();
     let pose = on.rig.pose()?;
     on.rig.keep_alive(500)?;
