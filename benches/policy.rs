@@ -47,12 +47,9 @@ fn policy(criterion: &mut Criterion) {
     let mut policy =
         Policy::load(&dir, LoadOptions::default(), &load_engine).expect("the shipped bundle");
     let spec = policy.bundle().stage.spec.clone();
-    let graphs = [
-        ("fp32", Some(policy.bundle().stage.fp32.clone())),
-        ("int8", policy.bundle().stage.int8.clone()),
-    ];
-    for (precision, name) in graphs {
-        let Some(name) = name else { continue };
+    let graphs = policy.bundle().stage.onnx.clone();
+    for (precision, name) in graphs.all() {
+        let precision = precision.word();
         let mut engine =
             CpuEngine::load(&dir.join(name), &spec, CpuOptions::default()).expect("a graph");
         let mut inputs: Vec<Tensor> = spec.inputs.iter().map(Tensor::zeros).collect();

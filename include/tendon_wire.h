@@ -481,6 +481,7 @@ struct tw_motor {
     uint64_t heard_ns, valid_for_ns;
     uint32_t mode, epoch, stopped_epoch, echo_counter, accepted, rejected, limit_violations, reports, last_reject;
     uint8_t braking, has_before, has_velocity;
+    uint8_t disarmed_heard; /* a keep-alive has come since the start: whoever armed before it armed another controller */
     /* What the joints are asked for now, and what was last measured. */
     double q[TENDON_WIRE_JOINTS_MAX], v[TENDON_WIRE_JOINTS_MAX], measured[TENDON_WIRE_JOINTS_MAX];
     /* The last followed command and the velocity that it implied. */
@@ -563,7 +564,7 @@ static inline enum tw_reject tw_follow(struct tw_motor *m, uint64_t now, const s
     double period_s = (double)m->s.period_ns * 1e-9, seconds = period_s * (double)delta, room, a;
     int starts = m->mode != TW_FOLLOWING, outside = 0, fast = 0, hard = 0;
     uint32_t i;
-    if (c->epoch == 0 || c->epoch == m->stopped_epoch) return TW_NOT_ARMED;
+    if (!m->disarmed_heard || c->epoch == 0 || c->epoch == m->stopped_epoch) return TW_NOT_ARMED;
     if (tw_health(&m->receiver, now) == TW_INVALID) return TW_BAD_LINK;
     for (i = 0; starts && i < m->s.joints; i++)
         if (m->s.kind[i] != TW_GRIPPER && fabs(c->q[i] - m->measured[i]) > TW_START_TOLERANCE) return TW_AWAY_FROM_POSE;
@@ -637,8 +638,9 @@ static inline enum tw_reject tw_take(struct tw_motor *m, uint64_t now, const uin
         if (reject != TW_OK) return reject;
     } else if (c.mode == TW_TORQUE_OFF) {
         tw_stop(m, TW_TORQUE_IS_OFF);
-    } else if (m->mode == TW_FOLLOWING) {
-        tw_leave(m, TW_IDLE);
+    } else {
+        m->disarmed_heard = 1;
+        if (m->mode == TW_FOLLOWING) tw_leave(m, TW_IDLE);
     }
     m->echo_counter = c.counter;
     m->heard_ns = now;

@@ -17,6 +17,8 @@ use std::path::{Component, Path};
 const DEPTH_MAX: usize = 64;
 /// A file's name is no longer.
 const NAME_BYTES_MAX: u64 = 4096;
+/// Field of a tensor in which its sides are.
+const DIMS: u64 = 1;
 /// Bytes of a 64-bit number.
 const VARINT_BYTES_MAX: usize = 10;
 
@@ -90,11 +92,15 @@ impl Message {
     }
 }
 
-/// Names of the files that the tensors of the graph in `path` lie in, as it gives them: relative to its own folder.
+/// Numbers in the tensors that the graph in `path` has in itself or beside it: its weights, and some constants.
 ///
 /// # Errors
-/// In words: it cannot be read, is no ONNX file, or a name leads out of that folder.
-pub fn outside(path: &Path) -> Result<BTreeSet<String>, String> {
+/// In words: it cannot be read, or is no ONNX file.
+pub fn elements(path: &Path) -> Result<u64, String> {
+    walked(path).map(|walk| walk.elements)
+}
+
+fn walked(path: &Path) -> Result<Walk, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let length = file
         .metadata()
@@ -104,6 +110,7 @@ pub fn outside(path: &Path) -> Result<BTreeSet<String>, String> {
         file: BufReader::new(file),
         at: 0,
         names: BTreeSet::new(),
+        elements: 0,
     };
     walk.message(Message::Model, length, DEPTH_MAX)
         .map_err(|why| {
@@ -112,6 +119,15 @@ pub fn outside(path: &Path) -> Result<BTreeSet<String>, String> {
                 walk.at
             )
         })?;
+    Ok(walk)
+}
+
+/// Names of the files that the tensors of the graph in `path` lie in, as it gives them: relative to its own folder.
+///
+/// # Errors
+/// In words: it cannot be read, is no ONNX file, or a name leads out of that folder.
+pub fn outside(path: &Path) -> Result<BTreeSet<String>, String> {
+    let walk = walked(path)?;
     let leaves = |name: &&String| {
         let mut parts = Path::new(name.as_str()).components().peekable();
         parts.peek().is_none() || !parts.all(|part| matches!(part, Component::Normal(_)))
@@ -130,6 +146,8 @@ struct Walk {
     /// Bytes that lie behind.
     at: u64,
     names: BTreeSet<String>,
+    /// Numbers in all tensors.
+    elements: u64,
 }
 
 impl Walk {
@@ -139,6 +157,8 @@ impl Walk {
             .checked_sub(1)
             .ok_or("messages are nested too deeply")?;
         let (mut key, mut value) = (String::new(), String::new());
+        let mut elements = 1_u64;
+        let is_side = |tag: u64| message == Message::Tensor && tag >> 3 == DIMS;
         while self.at < end {
             let tag = self.number(end)?;
             // Readers disagree about what is beyond.
@@ -147,7 +167,10 @@ impl Walk {
             }
             let length = match tag & 7 {
                 0 => {
-                    self.number(end)?;
+                    let number = self.number(end)?;
+                    if is_side(tag) {
+                        elements = elements.saturating_mul(number);
+                    }
                     continue;
                 }
                 1 => 8,
@@ -167,7 +190,10 @@ impl Walk {
                 Inside::Message(inner) if tag & 7 == 2 => self.message(inner, field_end, depth)?,
                 Inside::Numbers if tag & 7 == 2 => {
                     while self.at < field_end {
-                        self.number(field_end)?;
+                        let number = self.number(field_end)?;
+                        if is_side(tag) {
+                            elements = elements.saturating_mul(number);
+                        }
                     }
                 }
                 Inside::Text if tag & 7 == 2 => {
@@ -180,6 +206,9 @@ impl Walk {
                 }
                 _ => self.skip(length)?,
             }
+        }
+        if message == Message::Tensor {
+            self.elements = self.elements.saturating_add(elements);
         }
         if key == "location" {
             self.names.insert(value);

@@ -77,14 +77,87 @@ pub enum SourceFault {
     Closed(&'static str),
 }
 
+/// What moment the capture times of a source are of. How far that is from the light is not known here, and nothing is
+/// corrected by guessing: `delay_ms` of a camera is for who has measured it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stamped {
+    /// The source does not say.
+    #[default]
+    Unsaid,
+    /// Start of the exposure.
+    Start,
+    /// End of the frame: later than the light by exposure and read-out.
+    End,
+    /// Arrival here, for want of a time that could be compared with ours: later by the transfer, too.
+    Arrival,
+}
+
+impl Stamped {
+    /// For people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Stamped::Unsaid => "not said",
+            Stamped::Start => "start of exposure",
+            Stamped::End => "end of frame",
+            Stamped::Arrival => "arrival here",
+        }
+    }
+}
+
+/// Pictures of a source that nobody was given, and how often it began. What its kind cannot know stays 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Pictures that were numbered where they were made and did not come.
+    pub missing: u64,
+    /// Pictures that waited here and were passed over for a newer one.
+    pub stale: u64,
+    /// Pictures that the driver marked as broken.
+    pub flagged: u64,
+    /// Times that the camera was opened and began to give.
+    pub starts: u64,
+}
+
+impl Counts {
+    /// Numbers in a row.
+    pub const ROW: usize = 4;
+
+    /// As a row of numbers, for cells that hold those.
+    #[must_use]
+    pub const fn row(self) -> [u64; Counts::ROW] {
+        [self.missing, self.stale, self.flagged, self.starts]
+    }
+
+    /// From such a row.
+    #[must_use]
+    pub const fn of_row([missing, stale, flagged, starts]: [u64; Counts::ROW]) -> Counts {
+        Counts {
+            missing,
+            stale,
+            flagged,
+            starts,
+        }
+    }
+}
+
 /// A camera.
 pub trait Source: Send {
-    /// Waits for the next frame until `deadline` and writes it into `frame`, without allocating once the size is
+    /// Waits for the next frame until `deadline` and writes it over whatever `frame` held, without allocating once the size is
     /// known.
     ///
     /// # Errors
     /// [`SourceFault`]; after an error `frame` holds nothing to be used.
     fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault>;
+
+    /// What was counted since it was made.
+    fn counts(&self) -> Counts {
+        Counts::default()
+    }
+
+    /// What moment its capture times are of, as far as it has been told.
+    fn stamped(&self) -> Stamped {
+        Stamped::Unsaid
+    }
 }
 
 /// Element type of a tensor of a stage.

@@ -300,6 +300,8 @@ fn a_folder_of_pictures_is_a_camera() {
     let seen: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     let camera = &seen["cameras"][0];
     assert_eq!(camera["source"], "images", "{said}");
+    assert_eq!(camera["stamped"], "not said", "{said}");
+    assert_eq!(camera["counts"]["flagged"], 0, "{said}");
     assert!(camera["good"].as_u64() > Some(15), "{said}");
     assert_eq!(camera["refused"], serde_json::json!({}), "{said}");
     let stage = Stage::new(folder);

@@ -307,6 +307,8 @@ fn history(seed: u64, script: &mut Script) {
     let (mut epoch, mut q, speed) = (9_u32, 0.04 * dice.unit(), dice.unit() * 1.2);
     let trouble = dice.of(&[3, 6, 20, 60]);
     let mut old: Vec<Vec<u8>> = Vec::new();
+    // Mostly it hears first that nothing is armed.
+    let mut disarmed = !dice.one_in(8);
     for _ in 0..12 + dice.below(12) {
         let mut command = Command {
             counter,
@@ -327,6 +329,9 @@ fn history(seed: u64, script: &mut Script) {
             tool: dice.one_in(3).then(|| tool(dice)),
         };
         command.setpoint.velocity[0] = speed;
+        if std::mem::take(&mut disarmed) {
+            (command.mode, command.epoch) = (0, 0);
+        }
         if dice.one_in(trouble) {
             match dice.below(9) {
                 0 => {

@@ -15,38 +15,20 @@
 use super::decode::{self, Format};
 use super::nvmm::{self, Libraries, Nvmm, NvmmFault};
 use super::retry::Retry;
-use super::{Asked, Clock, OpenFault};
+use super::{Asked, Clock, OpenFault, raw};
 use crate::core::units::{MS, Mono};
 use crate::ports::{Frame, Source, SourceFault};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
-use gstreamer_video as gst_video;
-use gstreamer_video::prelude::VideoFrameExt;
 use gstreamer_video::{VideoFormat, VideoInfo};
-use yuv::{
-    YuvBiPlanarImage, YuvConversionMode, YuvPackedImage, YuvPlanarImage, YuvRange,
-    YuvStandardMatrix,
-};
 
 /// The name of our sink; for messages.
 const SINK: &str = "tendon";
 /// A pipeline that ran and gives nothing for so long is started again.
-const SILENT_MAX_NS: u64 = 2_000 * MS;
+pub const SILENT_MAX_NS: u64 = 2_000 * MS;
 /// The same before the first picture: a network camera negotiates meanwhile.
-const START_MAX_NS: u64 = 8_000 * MS;
-/// What is taken as it comes, the cheapest for the processor first.
-const FORMATS: [VideoFormat; 9] = [
-    VideoFormat::Rgb,
-    VideoFormat::Bgr,
-    VideoFormat::Nv12,
-    VideoFormat::I420,
-    VideoFormat::Yuy2,
-    VideoFormat::Uyvy,
-    VideoFormat::Y42b,
-    VideoFormat::Y444,
-    VideoFormat::Gray8,
-];
+pub const START_MAX_NS: u64 = 8_000 * MS;
 
 /// What has been counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -207,6 +189,12 @@ impl Camera {
         })
     }
 
+    /// Where pictures come out of the pipeline, while it runs; for whoever measures when they do.
+    #[must_use]
+    pub fn sink(&self) -> Option<&gst_app::AppSink> {
+        self.running.as_ref().map(|running| &running.sink)
+    }
+
     /// Surfaces of the image processor that are ready for the device.
     #[must_use]
     pub fn surfaces(&self) -> usize {
@@ -237,7 +225,7 @@ impl Camera {
         let [width, height] = self.size.map(|side| side as i32);
         let mut caps = gst::Caps::new_empty();
         let all = caps.make_mut();
-        let raw = |format: VideoFormat| {
+        let described = |format: VideoFormat| {
             gst::Structure::builder("video/x-raw")
                 .field("format", format.to_str())
                 .field("width", width)
@@ -245,11 +233,11 @@ impl Camera {
                 .build()
         };
         for format in nvmm::FORMATS.into_iter().filter(|_| self.nvmm.is_ok()) {
-            let described = gst::CapsFeatures::new([nvmm::FEATURE]);
-            all.append_structure_full(raw(format), Some(described));
+            let elsewhere = gst::CapsFeatures::new([nvmm::FEATURE]);
+            all.append_structure_full(described(format), Some(elsewhere));
         }
-        for format in FORMATS {
-            all.append_structure(raw(format));
+        for format in raw::FORMATS {
+            all.append_structure(described(format));
         }
         all.append_structure(
             gst::Structure::builder("image/jpeg")
@@ -402,7 +390,7 @@ impl Running {
                     .map_err(|_| "memory that cannot be read")?;
                 Ok(decode::into_rgb(Format::Mjpg, &bytes, 0, size, frame)?)
             }
-            Some((_, Pixels::Raw(info))) => Ok(raw(buffer, info, size, frame)?),
+            Some((_, Pixels::Raw(info))) => Ok(raw::into_rgb(buffer, info, size, frame)?),
             Some((_, Pixels::Nvmm(info))) => {
                 let found = (info.width() as usize, info.height() as usize);
                 let (Ok(nvmm), true) = (nvmm, found == (size[0], size[1])) else {
@@ -420,6 +408,14 @@ impl Running {
 }
 
 impl Source for Camera {
+    fn counts(&self) -> crate::ports::Counts {
+        let starts = self.counts.starts;
+        crate::ports::Counts {
+            starts,
+            ..Default::default()
+        }
+    }
+
     fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault> {
         let now = (self.clock.now)();
         if self.running.is_none() {
@@ -479,106 +475,11 @@ impl Source for Camera {
         }
         self.given = self.given.wrapping_add(1).max(1);
         frame.seq = self.given;
-        frame.captured = running.captured(&sample).unwrap_or(received);
+        // No picture is taken after it came. What a network's stream says is reckoned from when its packets came, and may be ahead
+        // for as long as it lasts: servers begin with what they had waiting.
+        let captured = running.captured(&sample);
+        frame.captured = captured.unwrap_or(received).min(received);
         frame.received = (self.clock.now)();
         Ok(())
     }
-}
-
-fn raw(
-    buffer: &gst::BufferRef,
-    info: &VideoInfo,
-    [width, height]: [usize; 2],
-    frame: &mut Frame,
-) -> Result<(), &'static str> {
-    if (info.width() as usize, info.height() as usize) != (width, height) {
-        return Err("picture of another size than agreed");
-    }
-    let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
-        .map_err(|_| "buffer shorter than its picture")?;
-    let plane = |index: u32| -> Result<(&[u8], u32), &'static str> {
-        let bytes = picture
-            .plane_data(index)
-            .map_err(|_| "picture without a plane")?;
-        let stride = picture
-            .plane_stride()
-            .get(index as usize)
-            .copied()
-            .unwrap_or(0);
-        Ok((
-            bytes,
-            u32::try_from(stride).map_err(|_| "picture upside down")?,
-        ))
-    };
-    let packed = |format: Format, frame: &mut Frame| {
-        let (bytes, stride) = plane(0)?;
-        decode::into_rgb(format, bytes, stride as usize, [width, height], frame)
-    };
-    match info.format() {
-        VideoFormat::Rgb => return packed(Format::Rgb3, frame),
-        VideoFormat::Bgr => return packed(Format::Bgr3, frame),
-        VideoFormat::Gray8 => return packed(Format::Grey, frame),
-        _ => {}
-    }
-    // As the stream says; what is of neither kind is narrow BT.601, as cameras send.
-    let range = match info.colorimetry().range() {
-        gst_video::VideoColorRange::Range0_255 => YuvRange::Full,
-        _ => YuvRange::Limited,
-    };
-    let matrix = match info.colorimetry().matrix() {
-        gst_video::VideoColorMatrix::Bt709 => YuvStandardMatrix::Bt709,
-        gst_video::VideoColorMatrix::Bt2020 => YuvStandardMatrix::Bt2020,
-        _ => YuvStandardMatrix::Bt601,
-    };
-    frame.rgb.resize(width * height * 3, 0);
-    (frame.width, frame.height) = (width, height);
-    let (width, height, row) = (width as u32, height as u32, width as u32 * 3);
-    let rgb = &mut frame.rgb;
-    let (y_plane, y_stride) = plane(0)?;
-    let done = match info.format() {
-        VideoFormat::Yuy2 | VideoFormat::Uyvy => {
-            let image = YuvPackedImage {
-                yuy: y_plane,
-                yuy_stride: y_stride,
-                width,
-                height,
-            };
-            match info.format() {
-                VideoFormat::Yuy2 => yuv::yuyv422_to_rgb(&image, rgb, row, range, matrix),
-                _ => yuv::uyvy422_to_rgb(&image, rgb, row, range, matrix),
-            }
-        }
-        VideoFormat::Nv12 => {
-            let (uv_plane, uv_stride) = plane(1)?;
-            let image = YuvBiPlanarImage {
-                y_plane,
-                y_stride,
-                uv_plane,
-                uv_stride,
-                width,
-                height,
-            };
-            yuv::yuv_nv12_to_rgb(&image, rgb, row, range, matrix, YuvConversionMode::Balanced)
-        }
-        format => {
-            let ((u_plane, u_stride), (v_plane, v_stride)) = (plane(1)?, plane(2)?);
-            let image = YuvPlanarImage {
-                y_plane,
-                y_stride,
-                u_plane,
-                u_stride,
-                v_plane,
-                v_stride,
-                width,
-                height,
-            };
-            match format {
-                VideoFormat::I420 => yuv::yuv420_to_rgb(&image, rgb, row, range, matrix),
-                VideoFormat::Y42b => yuv::yuv422_to_rgb(&image, rgb, row, range, matrix),
-                VideoFormat::Y444 => yuv::yuv444_to_rgb(&image, rgb, row, range, matrix),
-                _ => return Err("picture of a format that was not asked for"),
-            }
-        }
-    };
-    done.map_err(|_| "YUV picture of an impossible size")
 }

@@ -7,9 +7,9 @@
 //! Not responsible for: whether the picture is to be believed ([`crate::core::camera`]), what the policy's training
 //! fixed (size, normalisation), and cameras that are reached over the link (`link`).
 //!
-//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder or a file of JPEG pictures, in real time;
-//! `v4l` USB and other kernel cameras (feature `v4l`); `gstreamer` whatever a pipeline gives, `nvmm` where a
-//! Jetson keeps it (feature `gstreamer`).
+//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder, a file or a recording of JPEG pictures, in real time;
+//! `v4l` USB and other kernel cameras (feature `v4l`); `gstreamer` whatever a pipeline gives, `raw` its
+//! pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`).
 
 pub mod decode;
 #[cfg(feature = "gstreamer")]
@@ -17,6 +17,8 @@ pub mod gstreamer;
 pub mod images;
 #[cfg(feature = "gstreamer")]
 pub mod nvmm;
+#[cfg(feature = "gstreamer")]
+mod raw;
 pub mod retry;
 #[cfg(feature = "v4l")]
 pub mod v4l;
@@ -37,8 +39,8 @@ pub struct Clock {
 /// Where a camera's pictures come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// JPEG pictures: a folder of them, in the order of their names, or a file that holds one after the other. They
-    /// come at the camera's rate, again and again.
+    /// JPEG pictures: a folder of them, or a file that holds one after the other. They come at the camera's rate, or with the
+    /// gaps that they had when they were recorded, again and again.
     Images(PathBuf),
     /// A kernel camera, by a path that does not change: `/dev/v4l/by-path/...`, `/dev/v4l/by-id/...`.
     V4l(v4l_mode::Mode),

@@ -4,9 +4,9 @@
 use crate::core::units::{MS, Mono};
 
 /// The first pause. A plug that wobbles is back within one frame or two.
-const FIRST_NS: u64 = 50 * MS;
+pub const FIRST_NS: u64 = 50 * MS;
 /// The longest pause: what a person waits after plugging a camera in.
-const LONGEST_NS: u64 = 1_000 * MS;
+pub const LONGEST_NS: u64 = 1_000 * MS;
 
 /// See the module's text.
 #[derive(Clone, Copy, Debug)]

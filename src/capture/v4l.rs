@@ -11,7 +11,7 @@ use super::retry::Retry;
 use super::v4l_mode::Mode;
 use super::{Asked, Clock, OpenFault};
 use crate::core::units::{MS, Mono};
-use crate::ports::{Frame, Source, SourceFault};
+use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use std::io;
 use std::path::{Path, PathBuf};
 use v4l::buffer::{Flags, Type};
@@ -29,6 +29,11 @@ const BUFFERS: u32 = 4;
 const SILENT_MAX_NS: u64 = 2_000 * MS;
 /// Pictures that are taken off the queue at most to get at the newest.
 const STALE_MAX: usize = BUFFERS as usize;
+
+// Of errno(3).
+const EACCES: i32 = 13;
+const EBUSY: i32 = 16;
+const ENODEV: i32 = 19;
 
 /// What a device turned out to be, in words for the log and for `tendon cameras`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,19 +105,6 @@ fn describe(node: PathBuf, links: &[PathBuf]) -> io::Result<Option<Found>> {
     }))
 }
 
-/// What has been counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Pictures that the driver numbered and did not give.
-    pub gaps: u64,
-    /// Pictures that waited and were passed over for a newer one.
-    pub stale: u64,
-    /// Pictures with the driver's error flag.
-    pub flagged: u64,
-    /// Times that the device was opened and streamed.
-    pub starts: u64,
-}
-
 /// What is agreed with the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Agreed {
@@ -137,7 +129,6 @@ impl Drop for Streaming {
         let Some(mut stream) = self.stream.take() else {
             return;
         };
-        const ENODEV: i32 = 19;
         if let Err(error) = stream.stop()
             && error.raw_os_error() != Some(ENODEV)
         {
@@ -162,6 +153,8 @@ pub struct Camera {
     /// Model of the first device that was here: another one behind the same path is another camera.
     card: Option<String>,
     counts: Counts,
+    /// What the newest stamp was of.
+    stamped: Stamped,
     /// Frames given: the number that is handed on, so that it never stands still over a replug.
     given: u32,
 }
@@ -191,6 +184,7 @@ impl Camera {
             streaming: None,
             card: None,
             counts: Counts::default(),
+            stamped: Stamped::Unsaid,
             given: 0,
         };
         match camera.start() {
@@ -206,12 +200,6 @@ impl Camera {
             }
         }
         Ok(camera)
-    }
-
-    /// What has been counted.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.counts
     }
 
     /// The pixel format that was agreed, while it streams.
@@ -326,17 +314,20 @@ impl Camera {
                 expected: format!("control {id:#x} = {value}"),
                 found,
             };
+            let refused = |error: io::Error| match error.raw_os_error() {
+                Some(ENODEV) => Trouble::Io(error),
+                // So drivers refuse what the camera sets by itself.
+                Some(EACCES | EBUSY) => wrong(format!(
+                    "{error}; if the camera sets it by itself, its automatic mode is to be switched off in controls"
+                )),
+                _ => wrong(error.to_string()),
+            };
             let control = Control {
                 id: *id,
                 value: Value::Integer(*value),
             };
-            device
-                .set_control(control)
-                .map_err(|error| wrong(error.to_string()))?;
-            let read = device
-                .control(*id)
-                .map_err(|error| wrong(error.to_string()))?
-                .value;
+            device.set_control(control).map_err(refused)?;
+            let read = device.control(*id).map_err(refused)?.value;
             let same = match read {
                 Value::Integer(read) => read == *value,
                 Value::Boolean(read) => i64::from(read) == *value,
@@ -417,8 +408,19 @@ impl Source for Camera {
         }
         match self.take(deadline, frame) {
             Ok(taken) => taken,
-            Err(_) => Err(self.lose("its device failed")),
+            Err(error) => {
+                log::debug!("{}: {error}", self.mode.device.display());
+                Err(self.lose("its device failed"))
+            }
         }
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn stamped(&self) -> Stamped {
+        self.stamped
     }
 }
 
@@ -466,10 +468,11 @@ impl Camera {
                 .sequence
                 .map_or(0, |last| meta.sequence.wrapping_sub(last).wrapping_sub(1));
             // A number that went back is a driver that began anew, not four thousand million lost pictures.
-            counts.gaps += if gap < 1 << 31 { u64::from(gap) } else { 0 };
+            counts.missing += if gap < 1 << 31 { u64::from(gap) } else { 0 };
             streaming.sequence = Some(meta.sequence);
             self.given = self.given.wrapping_add(1);
-            let captured = captured_at(meta, received);
+            let captured;
+            (captured, self.stamped) = captured_at(meta, received);
             let result = if meta.flags.contains(Flags::ERROR) {
                 counts.flagged += 1;
                 Err("the driver flags it as broken")
@@ -501,16 +504,23 @@ fn device_has_more(device: &Device) -> bool {
     device.handle().poll(POLLIN, 0).is_ok_and(|ready| ready > 0)
 }
 
-/// The driver's time, if it is of our clock: start of exposure for UVC cameras with that flag, else the end of the
-/// transfer. Any other is replaced by when the buffer was taken, which is late by the transfer.
-fn captured_at(meta: &v4l::buffer::Metadata, received: Mono) -> Mono {
+/// The driver's time, if it is of our clock, and what it is of: the start of the exposure where the driver says so, else the
+/// end of the frame. Any other is replaced by when the buffer was taken, which is late by the transfer, too.
+fn captured_at(meta: &v4l::buffer::Metadata, received: Mono) -> (Mono, Stamped) {
     let stamp = meta.timestamp;
     let monotonic = meta.flags & Flags::TIMESTAMP_MASK == Flags::TIMESTAMP_MONOTONIC;
+    let of = if meta.flags & Flags::TSTAMP_SRC_MASK == Flags::TSTAMP_SRC_SOE {
+        Stamped::Start
+    } else {
+        Stamped::End
+    };
     match (u64::try_from(stamp.sec), u64::try_from(stamp.usec)) {
-        (Ok(sec), Ok(usec)) if monotonic && (sec, usec) != (0, 0) => Mono(
-            sec.saturating_mul(1_000_000_000)
-                .saturating_add(usec.saturating_mul(1_000)),
-        ),
-        _ => received,
+        (Ok(sec), Ok(usec)) if monotonic && (sec, usec) != (0, 0) => {
+            let ns = sec
+                .saturating_mul(1_000_000_000)
+                .saturating_add(usec.saturating_mul(1_000));
+            (Mono(ns), of)
+        }
+        _ => (received, Stamped::Arrival),
     }
 }

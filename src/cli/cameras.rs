@@ -98,6 +98,20 @@ fn print(seen: &Watch) {
         for (fault, count) in &camera.refused {
             println!("  refused {count}: {fault}");
         }
+        let counts = camera.counts;
+        for (count, what) in [
+            (counts.missing, "missing by their numbers"),
+            (counts.stale, "passed over for a newer one"),
+            (counts.flagged, "marked as broken by the driver"),
+        ] {
+            if count > 0 {
+                println!("  {count} {what}");
+            }
+        }
+        if counts.starts > 1 {
+            println!("  opened {} times", counts.starts);
+        }
+        println!("  capture times: {}", camera.stamped);
         if let Some(fault) = &camera.fault {
             println!("  now: {fault}");
         }

@@ -25,7 +25,7 @@ pub enum Verb {
 /// Arguments of `tendon engine build`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "An engine runs only on the GPU, TensorRT and driver it was built with: build it on the robot. It is kept under a hash of graph, TensorRT, GPU, driver and flags (policy.engine_cache)."
+    after_help = "An engine runs only on the GPU, TensorRT and driver it was built with: build it on the robot. It is kept under a hash of graph, TensorRT, GPU (name, multiprocessors, memory), driver, Jetson Linux and flags (policy.engine_cache). What building is expected to take is compared with the memory there is."
 )]
 pub struct Build {
     /// The deployment's tendon.toml.
@@ -97,6 +97,7 @@ fn build(options: &Build) -> Result<(), Failure> {
     let terminal = std::io::stderr().is_terminal();
     let mut tell = |progress| match progress {
         Progress::Line(line) => log::info!("trtexec: {line}"),
+        Progress::Warning(words) => eprintln!("tendon: {words}"),
         Progress::At {
             elapsed_s,
             memory_bytes,
@@ -159,14 +160,11 @@ fn inspect(options: &Inspect) -> Result<(), Failure> {
     for engine in kept {
         match engine.label {
             Ok(label) => println!(
-                "{}: stage \"{}\" of ONNX {:.12}, TensorRT {} on \"{}\" ({}, CUDA {}), built in {:.0} s, flags {}",
+                "{}: stage \"{}\" of ONNX {:.12}, {}, built in {:.0} s, flags {}",
                 engine.path.display(),
                 label.stage,
                 label.onnx_sha256,
-                label.target.tensorrt,
-                label.target.device,
-                label.target.compute,
-                label.target.cuda,
+                label.target,
                 label.built_s,
                 label.flags.join(" ")
             ),

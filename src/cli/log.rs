@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Log lines on stderr. The hot path never formats one; what it has to say goes through telemetry.
+//! Log lines, on stderr or in the journal. The hot path never formats one; what it has to say goes through telemetry.
 //!
 //! Whoever logs does not wait: lines go into a queue, and one thread writes them, so that a terminal that is stopped or a
 //! journal that is full stops nobody else. What does not fit, and what is more than a reader could follow, is counted and
-//! said instead. Under systemd each line begins with its priority (sd-daemon(3)).
+//! said instead. Where standard error is systemd's journal, a line is an entry with fields ([`super::journal`]).
 
+use crate::cli::journal::Journal;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,18 +22,26 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// So long is waited at the end for what was said last.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// What was said, by whom.
+struct Line {
+    level: Level,
+    text: String,
+    thread: Option<String>,
+    module: Option<&'static str>,
+}
+
 enum Word {
-    Line(Level, String),
+    Line(Line),
     /// Answered once everything before it is written.
     Flush(SyncSender<()>),
 }
 
-struct Stderr {
+struct Queue {
     words: SyncSender<Word>,
     dropped: &'static AtomicU64,
 }
 
-impl Log for Stderr {
+impl Log for Queue {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // The libraries below speak only when something is wrong.
         metadata.target().starts_with("tendon") || metadata.level() <= Level::Error
@@ -40,8 +49,13 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let line = Word::Line(record.level(), record.args().to_string());
-            if self.words.try_send(line).is_err() {
+            let line = Line {
+                level: record.level(),
+                text: record.args().to_string(),
+                thread: std::thread::current().name().map(str::to_owned),
+                module: record.module_path_static(),
+            };
+            if self.words.try_send(Word::Line(line)).is_err() {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -82,30 +96,56 @@ impl Flood {
     }
 }
 
-fn write(words: &Receiver<Word>, dropped: &AtomicU64, prefixed: bool) {
+impl Line {
+    /// As syslog(3) counts.
+    fn priority(&self) -> &'static str {
+        match self.level {
+            Level::Error => "3",
+            Level::Warn => "4",
+            Level::Info => "6",
+            Level::Debug | Level::Trace => "7",
+        }
+    }
+
+    fn write(&self, journal: Option<&Journal>) {
+        let entered = journal.is_some_and(|journal| {
+            let fields = [
+                ("PRIORITY", self.priority()),
+                ("SYSLOG_IDENTIFIER", "tendon"),
+                ("MESSAGE", &self.text),
+                ("TENDON_THREAD", self.thread.as_deref().unwrap_or_default()),
+                ("TENDON_MODULE", self.module.unwrap_or_default()),
+            ];
+            journal.took(&fields)
+        });
+        if !entered {
+            // Standard error is the journal's even so, which reads a priority from the front of a line (sd-daemon(3)).
+            let prefix = journal.map_or(String::new(), |_| format!("<{}>", self.priority()));
+            let level = self.level.as_str().to_lowercase();
+            // A stderr that is closed is nobody's to tell.
+            let _ = writeln!(std::io::stderr(), "{prefix}tendon: {level}: {}", self.text);
+        }
+    }
+}
+
+fn write(words: &Receiver<Word>, dropped: &AtomicU64, journal: Option<&Journal>) {
     let mut flood = Flood::default();
-    let say = |level: Level, text: &str| {
-        let prefix = match (prefixed, level) {
-            (false, _) => "",
-            (true, Level::Error) => "<3>",
-            (true, Level::Warn) => "<4>",
-            (true, Level::Info) => "<6>",
-            (true, Level::Debug | Level::Trace) => "<7>",
-        };
-        let level = level.as_str().to_lowercase();
-        // A stderr that is closed is nobody's to tell.
-        let _ = writeln!(std::io::stderr(), "{prefix}tendon: {level}: {text}");
-    };
     for word in words {
         match word {
-            Word::Line(level, text) => {
+            Word::Line(line) => {
                 let (missed, admitted) =
                     flood.admit(clock::now(), dropped.swap(0, Ordering::Relaxed));
                 if let Some(missed) = missed {
-                    say(Level::Warn, &format!("{missed} lines of a flood left out"));
+                    let left_out = Line {
+                        level: Level::Warn,
+                        text: format!("{missed} lines of a flood left out"),
+                        thread: None,
+                        module: None,
+                    };
+                    left_out.write(journal);
                 }
                 if admitted {
-                    say(level, &text);
+                    line.write(journal);
                 }
             }
             // Whoever asked has gone on meanwhile.
@@ -123,10 +163,10 @@ pub fn start(verbose: u8) {
         _ => LevelFilter::Debug,
     };
     let (words, queue) = sync_channel(QUEUE);
-    let prefixed = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = Journal::of_stderr();
     let writer = std::thread::Builder::new().name("log".to_owned());
-    let writes = writer.spawn(move || write(&queue, &DROPPED, prefixed));
-    let logger = Stderr {
+    let writes = writer.spawn(move || write(&queue, &DROPPED, journal.as_ref()));
+    let logger = Queue {
         words,
         dropped: &DROPPED,
     };

@@ -12,6 +12,7 @@ pub mod events;
 pub mod fault_sim;
 pub mod inference_process;
 pub mod instruct;
+mod journal;
 pub mod log;
 pub mod mode;
 pub mod park;

@@ -73,6 +73,10 @@ pub enum Verb {
         /// A tendon.toml: its precision, the plans that TensorRT needs, and who runs the engine "remote".
         #[arg(long)]
         config: Option<PathBuf>,
+        /// With the engine tensorrt: the same CUDA graphs in a bare loop as well, in turns. An observation that takes more than 2 % or
+        /// 60 us beyond it is exit code 1.
+        #[arg(long)]
+        bare_loop: bool,
         /// The same graphs under ONNX Runtime as well, in turns: the library or its folder, or nothing to look for it.
         #[arg(long, value_name = "LIBRARY", num_args = 0..=1, require_equals = true)]
         onnxruntime: Option<Option<PathBuf>>,
@@ -239,6 +243,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
             seconds,
             engine,
             config,
+            bare_loop,
             onnxruntime,
             json,
         } => {
@@ -256,6 +261,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
                 threads: *threads,
                 engine: *engine,
                 config: config.as_ref().map(|config| &config.policy),
+                bare_loop: *bare_loop,
             };
             let report = measure(&job, library).map_err(super::problems)?;
             if *json {
@@ -265,6 +271,14 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
                 );
             } else {
                 print!("{}", lines(&report));
+            }
+            if let Some(bare) = report.bare_loop.filter(|bare| !bare.within_budget) {
+                return Err(Failure::Failed(format!(
+                    "{}: expected at most {:.0} us beyond a bare loop on the same engines, found {:.0} us",
+                    dir.display(),
+                    bare.overhead_budget_us,
+                    bare.overhead_us
+                )));
             }
         }
         Verb::ImportStatistics(wanted) => {
@@ -308,6 +322,20 @@ fn lines(report: &Report) -> String {
             out += &row(&name, theirs);
             out += &format!("  our run takes {share:.2} of theirs\n");
         }
+    }
+    if let Some(bare) = &report.bare_loop {
+        out += &row("graph replay", &bare.graph_replay);
+        out += &row("bare loop", &bare.input_update_and_graph);
+        out += &format!(
+            "beyond the bare loop, by p50: {:.1} us, {} its budget of {:.0} us (2 % or 60 us)\n",
+            bare.overhead_us,
+            if bare.within_budget {
+                "within"
+            } else {
+                "BEYOND"
+            },
+            bare.overhead_budget_us
+        );
     }
     out + &format!(
         "outside the engine: {} its budget of {:.0} us (3 % or 100 us)\n\

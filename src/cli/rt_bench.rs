@@ -12,7 +12,9 @@ use tendon::runtime::threads;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Beside cyclictest (Debian: rt-tests) and a loop in Python, in the same run:
-  tendon rt-bench --seconds 60 --peer \"python3 tests/peers/rt_loop.py\" --json"
+  tendon rt-bench --seconds 60 --peer \"python3 tests/peers/rt_loop.py\" --json
+Beside the loop of physicalai, in an environment that has it (pip install physicalai==0.3.0):
+  tendon rt-bench --seconds 60 --peer \"ENVIRONMENT/bin/python tests/peers/rt_physicalai.py\" --json"
 )]
 pub struct Options {
     /// Length of each of the two phases, idle and loaded.
@@ -68,8 +70,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         }
         let hop = phase.command_hop_us;
         println!(
-            "  command hop {:.0} {:.0} {:.0} {:.0}",
-            hop.p50, hop.p99, hop.p999, hop.max
+            "  command hop {:.0} {:.0} {:.0} {:.0}, nice {}",
+            hop.p50, hop.p99, hop.p999, hop.max, phase.link_nice
         );
         if let Some(hop) = phase.command_hop_tls_us {
             println!(

@@ -23,6 +23,7 @@ use tendon::runtime::latch::LatchFile;
 use tendon::runtime::mind::Mind;
 use tendon::runtime::pipeline::{self, Memory};
 use tendon::runtime::service;
+use tendon::runtime::threads;
 use tendon::sync::heartbeat::Failing;
 use zenoh::Session;
 
@@ -42,6 +43,9 @@ pub struct Options {
     unproven: super::Unproven,
 }
 
+/// Threads that are given no cores of their own, but may fail as any other.
+const ROLELESS: [&str; 2] = [threads::DERATE.name, threads::SERVICE.name];
+
 pub(super) fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
     let (how, name) = text.split_once(':').unwrap_or((text, ""));
     let failing = match how {
@@ -50,10 +54,14 @@ pub(super) fn parse_drill(text: &str) -> Result<(&'static str, Failing), String>
         "babble" => Failing::Babble,
         other => return Err(format!("expected panic, hang or babble, found \"{other}\"")),
     };
-    let role = ROLES.into_iter().find(|role| *role == name);
-    let role =
-        role.ok_or_else(|| format!("expected one of {}, found \"{name}\"", ROLES.join(", ")))?;
-    Ok((role, failing))
+    let names = ROLES.into_iter().chain(ROLELESS);
+    match names.clone().find(|known| *known == name) {
+        Some(name) => Ok((name, failing)),
+        None => Err(format!(
+            "expected one of {}, found \"{name}\"",
+            names.collect::<Vec<_>>().join(", ")
+        )),
+    }
 }
 
 /// At SIGUSR1, makes a thread fail. The signal reaches a thread that does nothing else.

@@ -43,8 +43,25 @@ pub enum Precision {
     /// 32-bit float.
     #[default]
     Fp32,
+    /// 16-bit float inside, 32-bit where tensors go in and out. For a GPU.
+    Fp16,
     /// Quantised. On a CPU slower than `Fp32`; it runs there to check its numbers.
     Int8,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Int8];
+
+    /// As it is written in tendon.toml and in a manifest.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Fp16 => "fp16",
+            Precision::Int8 => "int8",
+        }
+    }
 }
 
 /// A robot's name and joints.
@@ -167,12 +184,14 @@ impl Config {
     /// # Errors
     /// Every [`Problem`] found in either file.
     pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-        let text = read(path, BYTES_MAX)?;
+        let Files {
+            name,
+            text,
+            written,
+            robot_path,
+            robot_text,
+        } = Files::read(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let name = path.display().to_string();
-        let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
-        let robot_path = folder.join(written.robot.get_ref());
-        let robot_text = read(&robot_path, BYTES_MAX)?;
         let robot_folder = robot_path.parent().unwrap_or(Path::new("."));
         Config::check(
             &name,
@@ -215,15 +234,17 @@ impl Config {
     /// # Errors
     /// As [`Config::load`], but for the bundle.
     pub fn load_bench_parts(path: &Path) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
-        let text = read(path, BYTES_MAX)?;
+        let files = Files::read(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let name = path.display().to_string();
-        let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
-        let robot_path = folder.join(written.robot.get_ref());
-        let robot_text = read(&robot_path, BYTES_MAX)?;
-        let robot_name = robot_path.display().to_string();
-        let mut at = Located::new(&name, &text);
-        bench_parts(&written, &mut at, folder, &robot_name, &robot_text)
+        let robot_name = files.robot_path.display().to_string();
+        let mut at = Located::new(&files.name, &files.text);
+        bench_parts(
+            &files.written,
+            &mut at,
+            folder,
+            &robot_name,
+            &files.robot_text,
+        )
     }
 
     /// The same of texts that were read already.
@@ -333,6 +354,34 @@ fn read(path: &Path, bytes_max: u64) -> Result<String, Vec<Problem>> {
     std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
 }
 
+/// A deployment's two files, read and not checked.
+struct Files {
+    /// The path of tendon.toml, for messages.
+    name: String,
+    text: String,
+    written: TendonFile,
+    robot_path: PathBuf,
+    robot_text: String,
+}
+
+impl Files {
+    fn read(path: &Path) -> Result<Files, Vec<Problem>> {
+        let text = read(path, BYTES_MAX)?;
+        let name = path.display().to_string();
+        let written: TendonFile = file::parse(&name, &text).map_err(|problem| vec![problem])?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let robot_path = folder.join(written.robot.get_ref());
+        let robot_text = read(&robot_path, BYTES_MAX)?;
+        Ok(Files {
+            name,
+            text,
+            written,
+            robot_path,
+            robot_text,
+        })
+    }
+}
+
 fn bench_parts(
     written: &TendonFile,
     at: &mut Located<'_>,
@@ -373,19 +422,19 @@ fn check_policy(
 ) -> PolicyConfig {
     let policy = &written.policy;
     let engines = engines::check(written, at);
-    let precision = match policy.precision.get_ref().as_str() {
-        "fp32" => Precision::Fp32,
-        "int8" => Precision::Int8,
-        other => {
-            at.push(
-                &policy.precision,
-                "policy.precision",
-                "\"fp32\" or \"int8\"",
-                format!("\"{other}\""),
-            );
-            Precision::Fp32
-        }
-    };
+    let written_precision = policy.precision.get_ref().as_str();
+    let known = Precision::ALL
+        .into_iter()
+        .find(|precision| precision.word() == written_precision);
+    let precision = known.unwrap_or_else(|| {
+        at.push(
+            &policy.precision,
+            "policy.precision",
+            "\"fp32\", \"fp16\" or \"int8\"",
+            format!("\"{written_precision}\""),
+        );
+        Precision::Fp32
+    });
     let bundle = folder.join(policy.bundle.get_ref());
     if !bundle.join("manifest.json").is_file() {
         let found = format!("no manifest.json in {}", bundle.display());

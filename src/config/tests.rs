@@ -131,7 +131,11 @@ fn every_mistake_is_named_with_its_line() {
     check_tendon(
         "\"fp32\"",
         "\"fp64\"",
-        &["tendon.toml:8", "\"fp32\" or \"int8\"", "\"fp64\""],
+        &[
+            "tendon.toml:8",
+            "\"fp32\", \"fp16\" or \"int8\"",
+            "\"fp64\"",
+        ],
     );
     check_tendon(
         "engines/bench-vla",

@@ -7,20 +7,40 @@ use std::sync::Arc;
 /// Most runs that wait for the next; one more and they are launched as they are.
 const DUE_MAX: usize = 32;
 
+/// Recorded runs, one after the other.
+type Runs = Vec<Arc<Graph>>;
+
 /// A stream, and the runs that are due on it.
 pub struct Line {
     /// The stream. To be waited for by way of the line, unless nothing is due.
     pub stream: Stream,
-    due: Vec<Arc<Graph>>,
+    due: Runs,
+    /// What was done, for who listens.
+    tape: Option<Vec<Done>>,
+}
+
+/// What was done on a line.
+#[derive(Clone)]
+pub enum Done {
+    /// A recorded run was launched.
+    Launched(Arc<Graph>),
+    /// Something was put on the stream that is not recorded.
+    Unrecorded,
+    /// All before was waited for.
+    Waited,
+    /// The host gave so many bytes.
+    Given(usize),
+    /// The host took so many bytes.
+    Taken(usize),
 }
 
 /// One graph of several, kept by the stage that is their last.
 #[derive(Default)]
 pub struct Joint {
     /// What was launched last time.
-    last: Vec<Arc<Graph>>,
+    last: Runs,
     /// What was joined, and the whole; `None` if the driver refused.
-    made: Option<(Vec<Arc<Graph>>, Option<Graph>)>,
+    made: Option<(Runs, Option<Arc<Graph>>)>,
 }
 
 fn same(a: &[Arc<Graph>], b: &[Arc<Graph>]) -> bool {
@@ -34,7 +54,39 @@ impl Line {
         Line {
             stream,
             due: Vec::with_capacity(DUE_MAX),
+            tape: None,
         }
+    }
+
+    /// Keeps what is done from now on.
+    pub fn listen(&mut self) {
+        self.tape = Some(Vec::with_capacity(2 * DUE_MAX));
+    }
+
+    /// What was done since, in its order; from now on nothing is kept.
+    pub fn heard(&mut self) -> Vec<Done> {
+        self.tape.take().unwrap_or_default()
+    }
+
+    /// Whether somebody listens.
+    #[must_use]
+    pub fn is_listened_to(&self) -> bool {
+        self.tape.is_some()
+    }
+
+    /// Tells who listens.
+    pub fn tell(&mut self, done: Done) {
+        if let Some(tape) = &mut self.tape {
+            tape.push(done);
+        }
+    }
+
+    fn start(&mut self, graph: &Arc<Graph>) -> Result<(), CudaFault> {
+        self.stream.launch(graph)?;
+        if let Some(tape) = &mut self.tape {
+            tape.push(Done::Launched(Arc::clone(graph)));
+        }
+        Ok(())
     }
 
     /// A run whose end nobody waits for.
@@ -54,9 +106,14 @@ impl Line {
     /// # Errors
     /// [`CudaFault`]; nothing is due then.
     pub fn flush(&mut self) -> Result<(), CudaFault> {
-        let stream = &self.stream;
-        let each = self.due.drain(..).map(|graph| stream.launch(&graph));
-        each.fold(Ok(()), Result::and)
+        let mut all = Ok(());
+        for graph in self.due.drain(..) {
+            all = all.and(self.stream.launch(&graph));
+            if let Some(tape) = &mut self.tape {
+                tape.push(Done::Launched(graph));
+            }
+        }
+        all
     }
 
     /// Takes back what is due of a run that is no more.
@@ -72,14 +129,14 @@ impl Line {
     /// [`CudaFault`]; nothing is due then.
     pub fn launch(&mut self, own: &Arc<Graph>, joint: &mut Joint) -> Result<(), CudaFault> {
         if self.due.is_empty() {
-            return self.stream.launch(own);
+            return self.start(own);
         }
         self.defer(own)?;
         let known = |joint: &Joint, due: &[Arc<Graph>]| {
             joint.made.as_ref().is_some_and(|(of, _)| same(of, due))
         };
         if !known(joint, &self.due) && same(&joint.last, &self.due) {
-            let whole = self.stream.join(&self.due).ok();
+            let whole = self.stream.join(&self.due).ok().map(Arc::new);
             joint.made = Some((self.due.clone(), whole));
         }
         if known(joint, &self.due)
@@ -87,7 +144,7 @@ impl Line {
         {
             joint.last.clone_from(&self.due);
             self.due.clear();
-            return self.stream.launch(whole);
+            return self.start(whole);
         }
         joint.last.clone_from(&self.due);
         self.flush()
@@ -101,6 +158,7 @@ impl Line {
         // Also after a fault, which is told: what the device may still read is then the host's again.
         let flushed = self.flush();
         let waited = self.stream.wait();
+        self.tell(Done::Waited);
         flushed.and(waited)
     }
 

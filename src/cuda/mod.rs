@@ -59,6 +59,7 @@ driver! {
     device_get: "cuDeviceGet", fn(*mut i32, i32);
     device_name: "cuDeviceGetName", fn(*mut c_char, i32, i32);
     device_attribute: "cuDeviceGetAttribute", fn(*mut i32, i32, i32);
+    device_memory: "cuDeviceTotalMem_v2", fn(*mut usize, i32);
     context_retain: "cuDevicePrimaryCtxRetain", fn(*mut Pointer, i32);
     context_release: "cuDevicePrimaryCtxRelease_v2", fn(i32);
     context_set: "cuCtxSetCurrent", fn(Pointer);
@@ -97,6 +98,7 @@ driver! {
 }
 
 /// Attributes of a device that are asked for: numbers of `CUdevice_attribute`.
+const MULTIPROCESSORS: i32 = 16;
 const COMPUTE_MAJOR: i32 = 75;
 const COMPUTE_MINOR: i32 = 76;
 const INTEGRATED: i32 = 18;
@@ -129,6 +131,10 @@ pub struct Device {
     pub integrated: bool,
     /// Whether it can read the host's memory.
     pub maps_host: bool,
+    /// Its multiprocessors, as far as they are switched on.
+    pub multiprocessors: i32,
+    /// Its memory.
+    pub memory_bytes: u64,
     /// The driver's CUDA version: 12060 for 12.6.
     pub driver: i32,
 }
@@ -198,12 +204,14 @@ impl Driver {
     /// [`CudaFault`] if there is none.
     pub fn device(&self, index: i32) -> Result<Device, CudaFault> {
         let f = &self.functions;
-        let (mut device, mut driver) = (0, 0);
+        let (mut device, mut driver, mut memory) = (0, 0, 0_usize);
         let mut name = [0 as c_char; 128];
         // SAFETY: each call writes one number, or into the buffer of the length given, with an end.
         let name = unsafe {
             self.done("cuDeviceGet", (f.device_get)(&mut device, index))?;
             self.done("cuDriverGetVersion", (f.driver_version)(&mut driver))?;
+            let code = (f.device_memory)(&mut memory, device);
+            self.done("cuDeviceTotalMem", code)?;
             let len = name.len() as i32 - 1;
             self.done(
                 "cuDeviceGetName",
@@ -223,6 +231,8 @@ impl Driver {
             compute: (attribute(COMPUTE_MAJOR)?, attribute(COMPUTE_MINOR)?),
             integrated: attribute(INTEGRATED)? != 0,
             maps_host: attribute(CAN_MAP_HOST)? != 0,
+            multiprocessors: attribute(MULTIPROCESSORS)?,
+            memory_bytes: memory as u64,
             driver,
         })
     }

@@ -11,7 +11,7 @@
 //! functions of real drives.
 //!
 //! ```text
-//!            first good command of a new epoch, at the pose
+//!            a keep-alive heard; first good command of a new epoch, at the pose
 //!   IDLE ------------------------------------------------------> FOLLOWING
 //!    ^  <--------------- keep-alive (disarmed) -----------------  |  |  |
 //!    |                                                            |  |  | torque off, e-stop (from anywhere)
@@ -62,6 +62,8 @@ pub struct Motor {
     mode: MotorMode,
     /// Whether the emergency stop is pressed.
     pressed: bool,
+    /// Whether a keep-alive has come since the start: whoever armed before it armed another controller.
+    disarmed_heard: bool,
     /// Arming of the last accepted command; 0 before the first.
     epoch: u32,
     /// The epoch in which it stopped; commands of it are refused.
@@ -94,6 +96,7 @@ impl Motor {
             receiver: CommandReceiver::new(settings.commands),
             mode: MotorMode::Idle,
             pressed: false,
+            disarmed_heard: false,
             epoch: 0,
             stopped_epoch: 0,
             echo_counter: 0,
@@ -149,9 +152,12 @@ impl Motor {
             self.follow(now, &command, delta)?;
         } else if command.mode == MODE_TORQUE_OFF {
             self.stop(MotorMode::TorqueOff);
-        } else if self.mode == MotorMode::Following {
-            // The runtime has disarmed: hold here.
-            self.leave(MotorMode::Idle);
+        } else {
+            self.disarmed_heard = true;
+            if self.mode == MotorMode::Following {
+                // The runtime has disarmed: hold here.
+                self.leave(MotorMode::Idle);
+            }
         }
         self.echo_counter = command.counter;
         self.heard = now;
@@ -161,7 +167,8 @@ impl Motor {
 
     fn follow(&mut self, now: Mono, command: &Command, delta: u32) -> Result<(), Reject> {
         let starts = self.mode != MotorMode::Following;
-        if self.pressed || command.epoch == 0 || command.epoch == self.stopped_epoch {
+        let armed_anew = command.epoch != 0 && command.epoch != self.stopped_epoch;
+        if self.pressed || !self.disarmed_heard || !armed_anew {
             return Err(Reject::Stopped);
         }
         if self.receiver.health(now) == Health::Invalid {

@@ -19,10 +19,10 @@ impl Judge {
             .iter()
             .map(|(key, name)| (format!("model.artifacts.{key}"), name));
         let stages = ours.stages.iter().enumerate().flat_map(|(at, stage)| {
-            let file = move |precision: &str| format!("tendon.stages[{at}].onnx.{precision}");
-            [(file("fp32"), &stage.onnx.fp32)]
-                .into_iter()
-                .chain(stage.onnx.int8.iter().map(move |name| (file("int8"), name)))
+            stage.onnx.all().map(move |(precision, name)| {
+                let key = precision.word();
+                (format!("tendon.stages[{at}].onnx.{key}"), name)
+            })
         });
         let side = [
             ("tendon.text.tokenizer", &ours.text.tokenizer),

@@ -9,7 +9,7 @@ use crate::config::problem::Problem;
 use crate::core::action::JointKind;
 use crate::policy::check::check;
 use crate::policy::folder::{Folder, Hash, hash};
-use crate::policy::manifest::{ParityFile, StatsFile, TextFile, Unit, at, read};
+use crate::policy::manifest::{OnnxFile, ParityFile, StatsFile, TextFile, Unit, at, read};
 use crate::ports::StageSpec;
 use std::path::Path;
 
@@ -43,10 +43,8 @@ pub struct Bundle {
 pub struct Stage {
     /// Names, types and shapes.
     pub spec: StageSpec,
-    /// File of the 32-bit float graph.
-    pub fp32: String,
-    /// File of the quantised graph, if there is one.
-    pub int8: Option<String>,
+    /// Its file for each precision.
+    pub onnx: OnnxFile,
     /// Index of the picture among the inputs.
     pub image: usize,
     /// Index of the joint state among the inputs.

@@ -387,8 +387,7 @@ impl Judge {
                     .map(|(name, output)| tensor((name, output.dtype, &output.shape)))
                     .collect(),
             },
-            fp32: stage.onnx.fp32.clone(),
-            int8: stage.onnx.int8.clone(),
+            onnx: stage.onnx.clone(),
             image: image?,
             state: state?,
             text: text?,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A bundle in words, for `tendon policy inspect`.
 
+use crate::config::Precision;
 use crate::hash::hex;
 use crate::policy::bundle::{Bundle, Vector};
 use core::fmt::Write;
@@ -21,12 +22,10 @@ fn write_all(bundle: &Bundle, out: &mut String) -> core::fmt::Result {
     writeln!(out, "manifest    SHA-256 {}", hex(bundle.manifest_hash()))?;
     let stage = &bundle.stage;
     writeln!(out, "stage       {}", stage.spec.id)?;
-    writeln!(out, "  fp32      {}", stage.fp32)?;
-    writeln!(
-        out,
-        "  int8      {}",
-        stage.int8.as_deref().unwrap_or("none")
-    )?;
+    for precision in Precision::ALL {
+        let name = stage.onnx.of(precision).map_or("none", String::as_str);
+        writeln!(out, "  {}      {name}", precision.word())?;
+    }
     for tensor in &stage.spec.inputs {
         writeln!(out, "  in        {tensor}")?;
     }

@@ -181,23 +181,21 @@ fn load_engine(
         }]
     };
     let stage = &bundle.stage;
-    let (key, name) = match precision {
-        Precision::Fp32 => ("tendon.stages[0].onnx.fp32", Some(&stage.fp32)),
-        Precision::Int8 => ("tendon.stages[0].onnx.int8", stage.int8.as_ref()),
-    };
-    let Some(name) = name else {
+    let word = precision.word();
+    let key = format!("tendon.stages[0].onnx.{word}");
+    let Some(name) = stage.onnx.of(precision) else {
         return Err(wrong(
-            key,
-            "a file, as int8 was asked for",
+            &key,
+            &format!("a file, as {word} was asked for"),
             "nothing".into(),
         ));
     };
     let path = bundle
         .folder()
-        .locate_graph(&at(key), name)
+        .locate_graph(&at(&key), name)
         .map_err(|problem| vec![problem])?;
     let engine = load(&path, &stage.spec)
-        .map_err(|fault| wrong(key, "a graph that the engine loads", fault.to_string()))?;
+        .map_err(|fault| wrong(&key, "a graph that the engine loads", fault.to_string()))?;
     if engine.inputs() != stage.spec.inputs || engine.outputs() != stage.spec.outputs {
         let list = |tensors: &[TensorSpec]| {
             let words: Vec<String> = tensors.iter().map(ToString::to_string).collect();
@@ -209,7 +207,7 @@ fn load_engine(
             list(engine.outputs())
         );
         return Err(wrong(
-            key,
+            &key,
             "the manifest's tensors in the manifest's order",
             found,
         ));

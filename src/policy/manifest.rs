@@ -6,6 +6,7 @@
 //!
 //! Only reading happens here; [`super::bundle`] judges the values.
 
+use crate::config::Precision;
 use crate::config::problem::Problem;
 use crate::ports::Dtype;
 use schemars::JsonSchema;
@@ -160,13 +161,42 @@ pub struct StageFile {
 }
 
 /// The files of a graph.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnnxFile {
     /// 32-bit float.
     pub fp32: String,
+    /// 16-bit float, with inputs and outputs as the manifest has them.
+    pub fp16: Option<String>,
     /// Quantised with explicit Q/DQ nodes.
     pub int8: Option<String>,
+}
+
+impl OnnxFile {
+    /// The file of a precision, if there is one.
+    #[must_use]
+    pub fn of(&self, precision: Precision) -> Option<&String> {
+        match precision {
+            Precision::Fp32 => Some(&self.fp32),
+            Precision::Fp16 => self.fp16.as_ref(),
+            Precision::Int8 => self.int8.as_ref(),
+        }
+    }
+
+    /// The file of a precision, or of 32 bits where a block was not worth another, with its precision.
+    #[must_use]
+    pub fn nearest(&self, precision: Precision) -> (Precision, &String) {
+        match self.of(precision) {
+            Some(name) => (precision, name),
+            None => (Precision::Fp32, &self.fp32),
+        }
+    }
+
+    /// All that there are.
+    pub fn all(&self) -> impl Iterator<Item = (Precision, &String)> {
+        let precisions = Precision::ALL.into_iter();
+        precisions.filter_map(|precision| Some((precision, self.of(precision)?)))
+    }
 }
 
 /// An input of a graph.

@@ -12,7 +12,7 @@ use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
 use crate::link::runtime_end::LinkCamera;
 use crate::link::session::LinkError;
-use crate::ports::{Frame, Source, SourceFault};
+use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
 use crate::runtime::mind::OpenFar;
@@ -60,6 +60,8 @@ pub struct Watched {
     pub newest_ns: Arc<AtomicU64>,
     /// Pictures refused.
     pub refused: Arc<AtomicU64>,
+    /// What its source has counted: the row of [`Counts`].
+    pub counted: Arc<[AtomicU64; Counts::ROW]>,
     /// Code of the cause that the camera is; 0 while it is good.
     pub fault: Arc<AtomicU8>,
 }
@@ -74,8 +76,24 @@ impl Watched {
             age_max_ns: config.age_max_ns,
             newest_ns: Arc::default(),
             refused: Arc::default(),
+            counted: Arc::default(),
             fault: Arc::default(),
         }
+    }
+
+    /// Tells what its source has counted.
+    pub fn count(&self, counts: Counts) {
+        for (cell, value) in self.counted.iter().zip(counts.row()) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// What its source has counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts::of_row(std::array::from_fn(|which| {
+            self.counted[which].load(Ordering::Relaxed)
+        }))
     }
 
     /// What is wrong with it, as its thread found.
@@ -253,6 +271,14 @@ impl Source for Declared {
         frame.captured = frame.captured.minus_ns(self.delay_ns);
         Ok(())
     }
+
+    fn counts(&self) -> Counts {
+        self.source.counts()
+    }
+
+    fn stamped(&self) -> Stamped {
+        self.source.stamped()
+    }
 }
 
 fn open_here(config: &CameraConfig, asked: &Asked) -> Result<Box<dyn Source>, CameraOpenError> {
@@ -297,6 +323,10 @@ pub struct Seen {
     pub good: u64,
     /// Pictures refused, by what was wrong with each.
     pub refused: BTreeMap<String, u64>,
+    /// What came of the others.
+    pub counts: Counts,
+    /// What moment its capture times are of.
+    pub stamped: &'static str,
     /// Good pictures a second.
     pub rate_hz: f64,
     /// From capture to being handed over, decoded: half of them within.
@@ -436,6 +466,8 @@ fn film(
     if !gaps.is_empty() {
         (seen.gap_min_ms, seen.gap_max_ms) = (ms(gaps.min()), ms(gaps.max()));
     }
+    seen.counts = source.counts();
+    seen.stamped = source.stamped().words();
     seen.fault = health.fault(clock::now()).map(|fault| fault.to_string());
     seen
 }

@@ -15,19 +15,49 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The thread comes round this often without a frame: for its heartbeat, and to see that the camera is silent.
 const IDLE_NS: u64 = 20 * MS;
 
+/// Where a camera's good pictures go to the policy.
+#[derive(Debug)]
+pub enum ToPolicy {
+    /// It paces the policy, which is woken.
+    Paces(mailbox::Sender<Frame>),
+    /// The policy looks through it beside the one that paces it.
+    Beside(triple_buffer::Input<Frame>),
+    /// The policy does not look through it.
+    Nowhere,
+}
+
 /// Everything a capture thread touches.
 #[derive(Debug)]
 pub struct CaptureIo {
-    /// To inference, if this camera paces the policy.
-    pub frames: Option<mailbox::Sender<Frame>>,
-    /// To inference, if the policy looks through this camera too.
-    pub beside: Option<triple_buffer::Input<Frame>>,
+    /// To inference.
+    pub policy: ToPolicy,
     /// To the page, if it shows this camera.
     pub shown: Option<triple_buffer::Input<Frame>>,
     /// What the others are told.
     pub told: Watched,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
+}
+
+impl CaptureIo {
+    /// Hands a good frame on. The policy gets the very buffer into which it was decoded, and `frame` an old one of the same
+    /// size in exchange, so that nothing is copied but what the page shows.
+    fn hand_on(&mut self, frame: &mut Frame) {
+        if let Some(cell) = &mut self.shown {
+            cell.input_buffer_mut().clone_from(frame);
+            cell.publish();
+        }
+        let captured_ns = frame.captured.0;
+        // Before its time is told, so that who sees the time finds the picture.
+        if let ToPolicy::Beside(cell) = &mut self.policy {
+            std::mem::swap(cell.input_buffer_mut(), frame);
+            cell.publish();
+        }
+        self.told.newest_ns.store(captured_ns, Ordering::Release);
+        if let ToPolicy::Paces(frames) = &mut self.policy {
+            frames.put_with(|slot| std::mem::swap(slot, frame));
+        }
+    }
 }
 
 /// What came of one look at a camera.
@@ -80,6 +110,32 @@ pub fn look(
     }
 }
 
+/// One round of the capture thread: looks until `deadline`, tells the others what is wrong with the camera, and hands a good
+/// frame on. `frame` then holds nothing to be used.
+pub fn round(
+    source: &mut dyn Source,
+    health: &mut Health,
+    deadline: Mono,
+    frame: &mut Frame,
+    io: &mut CaptureIo,
+) -> Look {
+    let seen = look(source, health, deadline, frame);
+    let fault = health.fault(clock::now());
+    io.told.fault.store(
+        fault.map_or(0, |fault| fault.cause() as u8),
+        Ordering::Relaxed,
+    );
+    match seen {
+        Look::Good => io.hand_on(frame),
+        Look::Refused => {
+            io.told.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        Look::Nothing | Look::Closed(_) => {}
+    }
+    io.told.count(source.counts());
+    seen
+}
+
 /// The capture thread.
 pub fn run(
     mut source: Box<dyn Source>,
@@ -91,33 +147,12 @@ pub fn run(
     while !io.ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
-        let seen = look(&mut *source, &mut health, now.plus_ns(IDLE_NS), &mut frame);
-        let fault = health.fault(clock::now());
-        io.told.fault.store(
-            fault.map_or(0, |fault| fault.cause() as u8),
-            Ordering::Relaxed,
-        );
-        match seen {
-            Look::Good => {
-                // Before its time is told, so that who sees the time finds the picture.
-                for cell in [&mut io.beside, &mut io.shown].into_iter().flatten() {
-                    cell.input_buffer_mut().clone_from(&frame);
-                    cell.publish();
-                }
-                io.told.newest_ns.store(frame.captured.0, Ordering::Release);
-                if let Some(frames) = &mut io.frames {
-                    frames.put_with(|slot| slot.clone_from(&frame));
-                }
-            }
-            Look::Refused => {
-                io.told.refused.fetch_add(1, Ordering::Relaxed);
-            }
-            Look::Nothing => {}
-            // The watchdog sees that the camera is gone; the log says why.
-            Look::Closed(reason) => {
-                log::warn!("camera {}: {reason}", io.told.name);
-                return;
-            }
+        let deadline = now.plus_ns(IDLE_NS);
+        let seen = round(&mut *source, &mut health, deadline, &mut frame, &mut io);
+        // The watchdog sees that the camera is gone; the log says why.
+        if let Look::Closed(reason) = seen {
+            log::warn!("camera {}: {reason}", io.told.name);
+            return;
         }
     }
 }
@@ -127,16 +162,26 @@ mod tests {
     use super::*;
     use crate::bench::episode::{Ask, CAMERA_PX, Episode, Spec};
     use crate::bench::lens::{Lens, PictureFault};
+    use crate::core::camera::skew::Need;
     use crate::core::camera::{BAD_MAX, Expected};
     use crate::core::governor::reaction::Cause;
+    use crate::ports::Counts;
+    use crate::runtime::operations::Counters;
 
     const PERIOD_NS: u64 = 33 * MS;
+    const COUNTED: Counts = Counts {
+        missing: 4,
+        stale: 3,
+        flagged: 2,
+        starts: 3,
+    };
 
     /// The bench's camera, as a source in simulated time.
     struct BenchCamera {
         episode: Episode,
         lens: Lens,
         fault: PictureFault,
+        seq: u32,
         now: Mono,
         rgb: Vec<u8>,
     }
@@ -153,6 +198,7 @@ mod tests {
                 episode: Episode::new(&spec),
                 lens: Lens::new(seed),
                 fault: PictureFault::None,
+                seq: 0,
                 now: Mono(60_000 * MS),
                 rgb: vec![0; CAMERA_PX * CAMERA_PX * 3],
             }
@@ -180,9 +226,14 @@ mod tests {
             frame
                 .rgb
                 .extend_from_slice(&self.rgb[..CAMERA_PX * rows * 3]);
-            frame.seq += 1;
+            self.seq += 1;
+            frame.seq = self.seq;
             (frame.captured, frame.received) = (self.lens.captured(self.now), self.now);
             Ok(())
+        }
+
+        fn counts(&self) -> Counts {
+            COUNTED
         }
     }
 
@@ -261,6 +312,68 @@ mod tests {
                 stage.camera.fault = PictureFault::None;
                 assert_eq!(stage.look(), (Look::Good, None), "{fault:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_good_picture_goes_to_policy_and_page_and_what_was_counted_is_told() {
+        let mut stage = Stage::new(4);
+        let (frames, mut policy) = mailbox::mailbox(&stage.frame);
+        let (shown, mut page) = triple_buffer::triple_buffer(&stage.frame);
+        let mut io = CaptureIo {
+            policy: ToPolicy::Paces(frames),
+            shown: Some(shown),
+            told: Watched {
+                name: "front".into(),
+                need: Need::Required,
+                age_max_ns: 150 * MS,
+                newest_ns: Arc::default(),
+                refused: Arc::default(),
+                counted: Arc::default(),
+                fault: Arc::default(),
+            },
+            ending: Arc::default(),
+        };
+        let mut rounds = |stage: &mut Stage, count: u32, expected: Look| {
+            for _ in 0..count {
+                let Stage {
+                    camera,
+                    health,
+                    frame,
+                } = stage;
+                assert_eq!(round(camera, health, Mono(0), frame, &mut io), expected);
+                let newest = policy.latest();
+                if expected == Look::Good {
+                    assert_eq!(newest.seq, camera.seq);
+                    assert!(newest.rgb == camera.rgb, "another picture");
+                    assert!(page.read().rgb == camera.rgb, "another picture");
+                }
+                assert_eq!(newest.seq, page.read().seq);
+                assert_eq!(newest.captured.0, io.told.newest_ns.load(Ordering::Relaxed));
+                assert_eq!(io.told.counts(), COUNTED);
+            }
+            io.told.refused.load(Ordering::Relaxed)
+        };
+        // More than there are buffers, so that each comes round again.
+        assert_eq!(rounds(&mut stage, 9, Look::Good), 0);
+        stage.camera.fault = PictureFault::Black;
+        assert_eq!(rounds(&mut stage, 2, Look::Refused), 2);
+        stage.camera.fault = PictureFault::None;
+        assert_eq!(rounds(&mut stage, 9, Look::Good), 2);
+        let counters = Counters {
+            cameras: Arc::new(vec![io.told.clone(), io.told]),
+            ..Counters::default()
+        };
+        let all = counters.faults();
+        for (name, count) in [
+            ("pictures_refused", 2 * 2),
+            ("pictures_missing", 2 * COUNTED.missing),
+            ("pictures_stale", 2 * COUNTED.stale),
+            ("pictures_flagged", 2 * COUNTED.flagged),
+            ("camera_restarts", 2 * 2),
+        ] {
+            let told = all.iter().find(|each| each.name == name);
+            assert_eq!(told.map(|told| told.value), Some(count), "{name}");
         }
     }
 

@@ -336,11 +336,8 @@ fn out_of_step(config: &Config, policy: &Pilot, pace: Pace) -> Vec<Problem> {
     problems
 }
 
-/// Whether the Q/DQ graph is run.
+/// Which of the bundle's graphs is run.
 #[must_use]
 pub fn precision_word(precision: Precision) -> &'static str {
-    match precision {
-        Precision::Fp32 => "fp32",
-        Precision::Int8 => "int8",
-    }
+    precision.word()
 }

@@ -11,6 +11,7 @@ use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::engine::ort::{Library, OrtEngine, OrtOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
+use crate::engine::tensorrt::room::Room;
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
 use crate::policy::bundle::Bundle;
 use crate::policy::pilot::Pilot;
@@ -211,14 +212,9 @@ impl<'a> Wanted<'a> {
                 Ok((made, remarks.into_inner()))
             }
             EngineKind::TensorRt => {
-                let config = self.config.ok_or_else(|| {
-                    let expected = "a tendon.toml, which says where plans are kept";
-                    Problem::one("engine \"tensorrt\"", expected, "none")
-                })?;
+                self.plans()?;
                 let platform = platform().map_err(|fault| vec![no_platform(&fault)])?;
-                let plans =
-                    |path: &Path, spec: &StageSpec| load_plan(&platform, config, path, spec);
-                load(&plans).map(|made| (made, Vec::new()))
+                self.on(&platform, load)
             }
             EngineKind::Remote => {
                 let remote = self.config.and_then(|config| config.remote.as_ref());
@@ -240,13 +236,34 @@ impl<'a> Wanted<'a> {
             }
         }
     }
+
+    /// Who says where TensorRT's plans are kept.
+    fn plans(&self) -> Result<&'a PolicyConfig, Vec<Problem>> {
+        self.config.ok_or_else(|| {
+            let expected = "a tendon.toml, which says where plans are kept";
+            Problem::one("engine \"tensorrt\"", expected, "none")
+        })
+    }
+
+    /// The same with TensorRT on a platform that was found.
+    pub(crate) fn on<T>(
+        &self,
+        platform: &Platform,
+        load: impl FnOnce(&EngineLoader<'_>) -> Result<T, Vec<Problem>>,
+    ) -> Result<(T, Vec<String>), Vec<Problem>> {
+        let config = self.plans()?;
+        let remarks = RefCell::new(Vec::new());
+        let made = load(&|path, spec| load_plan(platform, config, path, spec, &remarks))?;
+        Ok((made, remarks.into_inner()))
+    }
 }
 
-fn platform() -> Result<Platform, LoadFault> {
+/// Driver, device and TensorRT of this machine.
+pub(crate) fn platform() -> Result<Platform, LoadFault> {
     Platform::find(&Settings::from_environment())
 }
 
-fn no_platform(fault: &LoadFault) -> Problem {
+pub(crate) fn no_platform(fault: &LoadFault) -> Problem {
     Problem {
         at: "this machine".into(),
         expected: "a CUDA driver, a device and TensorRT".into(),
@@ -259,13 +276,26 @@ fn load_plan(
     config: &PolicyConfig,
     onnx: &Path,
     spec: &StageSpec,
+    remarks: &RefCell<Vec<String>>,
 ) -> Result<Box<dyn Engine>, EngineFault> {
     let fault = |words: &dyn std::fmt::Display| EngineFault(words.to_string());
     let wanted = job(platform, config, &spec.id, onnx)
         .wanted()
         .map_err(|error| fault(&error))?;
     let plan = wanted.read(&cache(config)).map_err(|error| fault(&error))?;
-    let engine = TensorRt::load(platform, &plan, spec).map_err(|error| fault(&error))?;
+    let mut engine = TensorRt::load(platform, &plan, spec).map_err(|error| fault(&error))?;
+    let trial = engine
+        .choose_memory(&platform.device, clock::now)
+        .map_err(|error| fault(&error))?;
+    let words = match trial {
+        Some(trial) => format!("stage \"{}\": {trial}", spec.id),
+        None => format!(
+            "stage \"{}\": memory copied: the device has its own",
+            spec.id
+        ),
+    };
+    log::info!("{words}");
+    remarks.borrow_mut().push(words);
     if let Some(why) = engine.plain() {
         log::warn!("stage \"{}\" runs without a CUDA graph: {why}", spec.id);
     }
@@ -296,6 +326,7 @@ fn job(platform: &Platform, config: &PolicyConfig, stage: &str, onnx: &Path) -> 
         trtexec: None,
         flags: config.trtexec_flags.clone(),
         memory_max_bytes: None,
+        room: None,
         time_max_s: f64::INFINITY,
     }
 }
@@ -340,11 +371,7 @@ pub(crate) fn stages(
         let opened = Opened::open(dir)?;
         let stages = opened.plan.stages.iter().zip(&opened.file.stages);
         let located = stages.enumerate().map(|(index, (planned, stage))| {
-            let name = match (precision, &stage.onnx.int8) {
-                (Precision::Int8, Some(name)) => name,
-                // A block that was not worth quantising has one graph.
-                (Precision::Int8 | Precision::Fp32, _) => &stage.onnx.fp32,
-            };
+            let (_, name) = stage.onnx.nearest(precision);
             let path = opened.folder.locate_graph(&at(index), name)?;
             Ok((planned.spec.clone(), path))
         });
@@ -354,11 +381,7 @@ pub(crate) fn stages(
     }
     let bundle = Bundle::open(dir)?;
     let stage = &bundle.stage;
-    let name = match precision {
-        Precision::Fp32 => Some(&stage.fp32),
-        Precision::Int8 => stage.int8.as_ref(),
-    };
-    let path = match name {
+    let path = match stage.onnx.of(precision) {
         Some(name) => bundle.folder().locate_graph(&at(0), name),
         None => Err(Problem {
             at: at(0),
@@ -389,6 +412,7 @@ pub fn build(
         let job = Job {
             trtexec: bounds.trtexec.clone(),
             memory_max_bytes: bounds.memory_max_bytes,
+            room: Room::here(),
             time_max_s: bounds.time_max_s,
             ..job(&platform, &config.policy, &spec.id, &onnx)
         };

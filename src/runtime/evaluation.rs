@@ -121,7 +121,7 @@ pub struct Report {
     pub success_rate: f64,
     /// The bundle's name.
     pub policy: String,
-    /// fp32 or int8.
+    /// fp32, fp16 or int8.
     pub precision: String,
     /// How it compares with its fixture.
     pub parity: Parity,

@@ -11,7 +11,7 @@ use crate::core::units::Mono;
 use crate::policy::text::Instruction;
 use crate::ports::{Frame, Source};
 use crate::runtime::cameras::{self, CameraOpenError, Gather, Watched};
-use crate::runtime::capture::{self, CaptureIo};
+use crate::runtime::capture::{self, CaptureIo, ToPolicy};
 use crate::runtime::control::{Followed, Made};
 use crate::runtime::crew::Crew;
 use crate::runtime::inference::{self, Inference, InferenceIo, Insight};
@@ -108,8 +108,7 @@ fn seat(
     for (index, (camera, source)) in opened.into_iter().enumerate() {
         let black = Frame::black(camera.width, camera.height);
         let mut io = CaptureIo {
-            frames: None,
-            beside: None,
+            policy: ToPolicy::Nowhere,
             shown: None,
             told: match ends.cameras.get(index) {
                 Some(told) => told.clone(),
@@ -119,7 +118,7 @@ fn seat(
         };
         if index == 0 {
             let (frames, out) = mailbox(&black);
-            (io.frames, frames_out) = (Some(frames), Some(out));
+            (io.policy, frames_out) = (ToPolicy::Paces(frames), Some(out));
             io.shown = picture.take();
         } else {
             // The policy's or not: judged, and near the first one's in time, or there is no observation.
@@ -127,7 +126,7 @@ fn seat(
                 .looks_through(index)
                 .then(|| triple_buffer(&black))
                 .unzip();
-            io.beside = beside;
+            io.policy = beside.map_or(ToPolicy::Nowhere, ToPolicy::Beside);
             others.push(seen);
         }
         filming.push((source, Health::new(camera.expected()), black, io));

@@ -68,7 +68,7 @@ impl Counters {
             help,
             value: cell.load(Ordering::Relaxed),
         };
-        vec![
+        let mut all = vec![
             of(
                 "link_faults",
                 "Commands that the link did not take.",
@@ -104,7 +104,42 @@ impl Counters {
                 "Pictures without one of their moment from another camera, since the policy's process began.",
                 &self.frames_apart,
             ),
+        ];
+        all.extend(self.pictures());
+        all
+    }
+
+    /// What came of pictures that the policy was not given, of all cameras.
+    fn pictures(&self) -> [Count; 5] {
+        let sum = |of: fn(&Watched) -> u64| -> u64 { self.cameras.iter().map(of).sum() };
+        [
+            (
+                "pictures_refused",
+                "Pictures that were dropped for what they are, since the policy's process began.",
+                sum(|camera| camera.refused.load(Ordering::Relaxed)),
+            ),
+            (
+                "pictures_missing",
+                "Pictures that a camera numbered and that did not come, since the policy's process began.",
+                sum(|camera| camera.counts().missing),
+            ),
+            (
+                "pictures_stale",
+                "Pictures that waited and were passed over for a newer one, since the policy's process began.",
+                sum(|camera| camera.counts().stale),
+            ),
+            (
+                "pictures_flagged",
+                "Pictures that a camera's driver marked as broken, since the policy's process began.",
+                sum(|camera| camera.counts().flagged),
+            ),
+            (
+                "camera_restarts",
+                "Times that a camera had to be opened again, since the policy's process began.",
+                sum(|camera| camera.counts().starts.saturating_sub(1)),
+            ),
         ]
+        .map(|(name, help, value)| Count { name, help, value })
     }
 
     /// Capture time of the newest good picture of the policy's camera; 0 before the first.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `tendon policy bench`: how long a bundle takes here, stage by stage, what it allocates and copies, and, where it is asked
-//! for, what the same graphs take under ONNX Runtime in the same process, the two taking turns.
+//! for, what the same graphs take under ONNX Runtime, or the same recorded runs on the GPU in a bare loop, in the same process, the two
+//! taking turns.
 //!
 //! The observation is grey noise and a state of zeros: how long a graph takes depends on shapes, not on what is in them.
 
@@ -10,6 +11,7 @@ use crate::core::action::JointKind;
 use crate::core::limits::CAMERAS_MAX;
 use crate::core::observation::JointState;
 use crate::engine::ort::{Library, OrtEngine, OrtOptions};
+use crate::engine::tensorrt::{LoadFault, Platform};
 use crate::policy::manifest::Unit;
 use crate::policy::staged::bundle::is_staged;
 use crate::policy::staged::{Observation, Staged};
@@ -63,6 +65,38 @@ pub struct StageTimes {
     pub of_onnxruntime: Option<f64>,
 }
 
+/// What the device did for an observation, done again by a loop that does nothing else, in turns with the policy.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BareTimes {
+    /// CUDA graphs launched for an observation.
+    pub launches: usize,
+    /// Launched and waited for.
+    pub graph_replay: Times,
+    /// The same, the observation's bytes given before and the answer's taken after: the bare loop.
+    pub input_update_and_graph: Times,
+    /// From observation to chunk beyond the bare loop, by p50.
+    pub overhead_us: f64,
+    /// What that may be: 2 % of the bare loop or 60 us, whichever is larger.
+    pub overhead_budget_us: f64,
+    /// Whether it keeps to it.
+    pub within_budget: bool,
+}
+
+impl BareTimes {
+    fn of(launches: usize, replay: Times, bare: Times, whole: &Times) -> BareTimes {
+        let overhead_us = whole.p50_us - bare.p50_us;
+        let overhead_budget_us = (0.02 * bare.p50_us).max(60.0);
+        BareTimes {
+            launches,
+            graph_replay: replay,
+            input_update_and_graph: bare,
+            overhead_us,
+            overhead_budget_us,
+            within_budget: overhead_us <= overhead_budget_us,
+        }
+    }
+}
+
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -90,6 +124,9 @@ pub struct Report {
     pub outside_engine_budget_us: f64,
     /// Whether the p50 of what is spent there keeps to it.
     pub within_budget: bool,
+    /// Beside a bare loop, if that was run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bare_loop: Option<BareTimes>,
     /// Version of ONNX Runtime, if it was run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnxruntime: Option<String>,
@@ -116,7 +153,7 @@ fn times(of: &Histogram<u64>) -> Times {
     }
 }
 
-/// Observations between two turns of ONNX Runtime.
+/// Observations between two turns of who is measured beside.
 const TURN: usize = 20;
 
 /// A bundle of either kind that is shown the same observation over and over.
@@ -323,6 +360,53 @@ impl Peer {
     }
 }
 
+/// A bare loop on the engines of the policy that is measured.
+struct Beside {
+    platform: Platform,
+    launches: usize,
+    replay: Histogram<u64>,
+    bare: Histogram<u64>,
+}
+
+impl Beside {
+    fn new(engine: EngineKind) -> Result<Beside, Vec<Problem>> {
+        if engine != EngineKind::TensorRt {
+            let expected = "the engine \"tensorrt\", whose runs are recorded";
+            let found = format!("\"{}\"", engine.word());
+            return Err(Problem::one("--bare-loop", expected, found));
+        }
+        let platform = engines::platform().map_err(|fault| vec![engines::no_platform(&fault)])?;
+        Ok(Beside {
+            platform,
+            launches: 0,
+            replay: histogram(),
+            bare: histogram(),
+        })
+    }
+
+    /// As many runs of the bare loop as the policy had observations, of the last of these.
+    fn turn(&mut self) -> Result<(), String> {
+        let words = |fault: LoadFault| fault.to_string();
+        let mut heard = self.platform.heard().map_err(words)?;
+        self.launches = heard.launches();
+        for _ in 0..TURN {
+            let began = clock::now();
+            heard.run().map_err(words)?;
+            let between = clock::now();
+            heard.replay().map_err(words)?;
+            self.bare.saturating_record(between.since_ns(began));
+            let replay = clock::now().since_ns(between);
+            self.replay.saturating_record(replay);
+        }
+        Ok(())
+    }
+
+    fn times(&self, whole: &Times) -> BareTimes {
+        let (replay, bare) = (times(&self.replay), times(&self.bare));
+        BareTimes::of(self.launches, replay, bare, whole)
+    }
+}
+
 /// What is measured, and for how long.
 #[derive(Clone, Debug)]
 pub struct Job<'a> {
@@ -338,6 +422,8 @@ pub struct Job<'a> {
     pub engine: EngineKind,
     /// The deployment whose plans TensorRT runs.
     pub config: Option<&'a PolicyConfig>,
+    /// With TensorRT: beside a bare loop on the same engines.
+    pub bare_loop: bool,
 }
 
 /// Loads the bundle and runs it; with ONNX Runtime's library, in turns with that.
@@ -352,6 +438,7 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         threads,
         engine,
         config,
+        bare_loop,
     } = *job;
     let precision = config.map_or(Precision::Fp32, |config| config.precision);
     let files = engines::stages(dir, precision)?;
@@ -361,7 +448,12 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         providers: OrtOptions::default().providers,
         config,
     };
-    let (mut subject, mut remarks) = wanted.with(|loader| Subject::load(dir, precision, loader))?;
+    let mut bare = bare_loop.then(|| Beside::new(engine)).transpose()?;
+    let load = |loader: &EngineLoader<'_>| Subject::load(dir, precision, loader);
+    let (mut subject, mut remarks) = match &bare {
+        Some(bare) => wanted.on(&bare.platform, load)?,
+        None => wanted.with(load)?,
+    };
     if let Subject::Staged { policy, .. } = &subject {
         remarks.extend(policy.on_device());
     }
@@ -381,11 +473,21 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
     let (mut spent, mut counts) = (vec![0; files.len()], vec![0; files.len()]);
     let mut allocations = 0;
     let mut all: Vec<u64> = Vec::with_capacity(runs.max(1));
+    // A bare loop is of one whole turn at least.
+    let runs = if bare_loop {
+        runs.max(TURN)
+    } else {
+        runs.max(1)
+    };
     let started = clock::now();
     let long_ns = (seconds.max(0.0) * 1e9) as u64;
     for run in 0.. {
-        if run >= WARM_UP + runs.max(1) && clock::now().since_ns(started) >= long_ns {
+        if run >= WARM_UP + runs && clock::now().since_ns(started) >= long_ns {
             break;
+        }
+        let turn_ends = run >= WARM_UP && (run + 1 - WARM_UP).is_multiple_of(TURN);
+        if let Some(bare) = bare.as_ref().filter(|_| turn_ends) {
+            bare.platform.listen();
         }
         let allocated = allocations_of_this_thread();
         let began = clock::now();
@@ -393,7 +495,10 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
             .show(run, &mut spent, &mut counts)
             .map_err(refused)?;
         let took = clock::now().since_ns(began);
-        allocations = allocations_of_this_thread() - allocated;
+        // Who listens allocates.
+        if !(bare_loop && turn_ends) {
+            allocations = allocations_of_this_thread() - allocated;
+        }
         if run < WARM_UP {
             continue;
         }
@@ -403,9 +508,10 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         for (stage, ns) in stages.iter_mut().zip(&spent) {
             stage.saturating_record(*ns);
         }
-        if let Some(peer) = &mut peer
-            && (run + 1 - WARM_UP).is_multiple_of(TURN)
-        {
+        if let Some(bare) = bare.as_mut().filter(|_| turn_ends) {
+            bare.turn().map_err(refused)?;
+        }
+        if let Some(peer) = peer.as_mut().filter(|_| turn_ends) {
             for (stage, (of, count)) in theirs.iter_mut().zip(&counts).enumerate() {
                 peer.times(stage, (*count).max(1) * TURN as u32, of)
                     .map_err(refused)?;
@@ -424,6 +530,7 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
     let budget_us = (0.03 * whole.p50_us).max(100.0);
     let ran = files.iter().zip(&stages).zip(&theirs).zip(&counts);
     let ran = ran.filter(|(((_, ours), _), _)| ours.max() > 0);
+    let bare_loop = bare.map(|bare| bare.times(&whole));
     Ok(Report {
         policy,
         family,
@@ -436,6 +543,7 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         quarters_p50_us: [0, 1, 2, 3].map(quarter),
         outside_engine_budget_us: budget_us,
         within_budget: outside_engine.p50_us <= budget_us,
+        bare_loop,
         outside_engine,
         onnxruntime: peer.map(|peer| peer.library.version.clone()),
         stages: ran
@@ -455,4 +563,35 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         allocations_per_run: allocations,
         copied_bytes_per_run: subject.copied_bytes(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_p50(p50_us: f64) -> Times {
+        Times {
+            p50_us,
+            ..Times::default()
+        }
+    }
+
+    #[test]
+    fn beyond_the_bare_loop_may_be_two_in_a_hundred_or_sixty_microseconds() {
+        for (bare_us, whole_us, budget_us, within) in [
+            (1_000.0, 1_060.0, 60.0, true),
+            (1_000.0, 1_060.5, 60.0, false),
+            (3_000.0, 3_060.0, 60.0, true),
+            (10_000.0, 10_200.0, 200.0, true),
+            (10_000.0, 10_201.0, 200.0, false),
+            // Whoever is faster than bare was measured with too few turns, and is within.
+            (1_000.0, 990.0, 60.0, true),
+        ] {
+            let bare = of_p50(bare_us);
+            let found = BareTimes::of(1, Times::default(), bare, &of_p50(whole_us));
+            assert_eq!(found.overhead_us, whole_us - bare_us);
+            assert_eq!(found.overhead_budget_us, budget_us, "{bare_us}");
+            assert_eq!(found.within_budget, within, "{bare_us} {whole_us}");
+        }
+    }
 }

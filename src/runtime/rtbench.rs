@@ -65,6 +65,8 @@ pub struct Phase {
     pub command_hop_us: Spread,
     /// Commands of it that arrived.
     pub hops: u64,
+    /// Niceness of the link's threads as granted; the runtime asks for -10.
+    pub link_nice: i32,
     /// The same over mutual TLS, in the same seconds; absent without certificates.
     pub command_hop_tls_us: Option<Spread>,
 }
@@ -128,8 +130,8 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
     let (cyclictest, peer) = (cyclic.join().ok().flatten(), peer.join().ok().flatten());
     ending.store(true, Ordering::Relaxed);
     busy.into_iter().for_each(|thread| drop(thread.join()));
-    let (hops, command_hop_us) = hop?;
-    let command_hop_tls_us = secure?.map(|(_, spread)| spread);
+    let hop = hop?;
+    let command_hop_tls_us = secure?.map(|hop| hop.took_us);
     Ok(Phase {
         load_threads,
         // The loop has no way to panic; a thread that did would have said so.
@@ -141,8 +143,9 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
         }),
         cyclictest,
         peer,
-        command_hop_us,
-        hops,
+        command_hop_us: hop.took_us,
+        hops: hop.arrived,
+        link_nice: hop.nice,
         command_hop_tls_us,
     })
 }
@@ -249,8 +252,16 @@ fn run_peer(settings: &Settings) -> Option<serde_json::Value> {
     }
 }
 
+/// What came of them.
+struct Hops {
+    arrived: u64,
+    /// Of the link's threads, as the kernel tells it.
+    nice: i32,
+    took_us: Spread,
+}
+
 /// Commands from one session to another at the control rate.
-fn hops(settings: &Settings, tls: Option<Tls>) -> Result<(u64, Spread), LinkError> {
+fn hops(settings: &Settings, tls: Option<Tls>) -> Result<Hops, LinkError> {
     const ROBOT: &str = "rt-bench";
     let identity = Identity {
         data_id: data_id(ROBOT, Kind::Command),
@@ -273,7 +284,9 @@ fn hops(settings: &Settings, tls: Option<Tls>) -> Result<(u64, Spread), LinkErro
         tls,
         ..LinkConfig::default()
     };
-    let (runtime, robot) = (session::open(&listen)?, session::open(&connect)?);
+    // As the runtime opens its own. The other end stands for hardware that the load here does not reach: as far ahead.
+    let (runtime, nice) = session::open_ahead(&listen)?;
+    let (robot, _) = session::open_ahead(&connect)?;
     let sender = CommandSender::new(&runtime, ROBOT)?;
     let end = RobotEnd::new(&robot, ROBOT)?;
     let wait = std::time::Duration::from_millis(200);
@@ -313,7 +326,11 @@ fn hops(settings: &Settings, tls: Option<Tls>) -> Result<(u64, Spread), LinkErro
     });
     drop(sending.join());
     let taken = receiver.join().unwrap_or_else(|_| histogram());
-    Ok((taken.len(), spread(&taken, 1e-3)))
+    Ok(Hops {
+        arrived: taken.len(),
+        nice,
+        took_us: spread(&taken, 1e-3),
+    })
 }
 
 fn keep_alive(counter: u32, sent: Mono) -> MotorCommand {

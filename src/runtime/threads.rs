@@ -63,7 +63,8 @@ pub const WATCHDOG: Spec = Spec {
     fifo: 85,
     beat_age_max_ns: 100 * MS,
 };
-/// Counters and histograms. Nothing waits for it, nothing on the robot changes if it dies.
+/// Counters and histograms. Nothing waits for it: nothing on the robot changes while it is late. That it panics is a latched stop,
+/// as in any thread.
 pub const TELEMETRY: Spec = Spec {
     name: "telemetry",
     fifo: 0,

@@ -6,10 +6,25 @@
 //! as it is; where every value counts, use an `rtrb` queue.
 
 use crate::core::units::Mono;
+#[cfg(loom)]
+use loom::{
+    sync::atomic::{Ordering, fence},
+    thread::{Thread, current},
+};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
 use std::time::Duration;
+#[cfg(not(loom))]
+use std::{
+    sync::atomic::{Ordering, fence},
+    thread::{Thread, current, park_timeout},
+};
 use triple_buffer::{Input, Output};
+
+/// loom knows no time: who is not woken waits for ever, and it says so.
+#[cfg(loom)]
+fn park_timeout(_: Duration) {
+    loom::thread::park();
+}
 
 /// Makes a mailbox; both halves start with `initial`, which does not count as news.
 #[must_use]
@@ -36,9 +51,7 @@ impl<T: Send> Sender<T> {
     /// Publishes `value` and wakes the reader. Never blocks.
     pub fn put(&mut self, value: T) {
         self.input.write(value);
-        if let Some(reader) = self.reader.get() {
-            reader.unpark();
-        }
+        self.wake();
     }
 
     /// Lets `fill` write the next value in place (it finds an old one there), publishes it and wakes the reader.
@@ -46,7 +59,17 @@ impl<T: Send> Sender<T> {
     pub fn put_with(&mut self, fill: impl FnOnce(&mut T)) {
         fill(self.input.input_buffer_mut());
         self.input.publish();
-        if let Some(reader) = self.reader.get() {
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A reader that waits for the first time gives its name, then looks for a value; here it is the other way round.
+        // Between two fences one of the two sees what the other did. Afterwards the name is there and no fence is needed.
+        let named = self.reader.get().or_else(|| {
+            fence(Ordering::SeqCst);
+            self.reader.get()
+        });
+        if let Some(reader) = named {
             reader.unpark();
         }
     }
@@ -68,19 +91,24 @@ impl<T: Send> Receiver<T> {
     /// Waits until `deadline` for a value newer than the last one read. `None` when none came. The clock is handed
     /// in: this room reads none.
     pub fn wait_until(&mut self, deadline: Mono, now: fn() -> Mono) -> Option<&T> {
-        self.reader.get_or_init(std::thread::current);
+        if self.reader.get().is_none() {
+            self.reader.get_or_init(current);
+            // See `wake`.
+            fence(Ordering::SeqCst);
+        }
         while !self.output.updated() {
             let left_ns = deadline.since_ns(now());
             if left_ns == 0 {
                 return None;
             }
             // May return early (spuriously, or for an older put): the loop looks again.
-            std::thread::park_timeout(Duration::from_nanos(left_ns));
+            park_timeout(Duration::from_nanos(left_ns));
         }
         Some(self.output.read())
     }
 }
 
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

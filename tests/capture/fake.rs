@@ -20,6 +20,9 @@ pub enum Fault {
     ControlSpringsBack,
     OtherSize,
     Slow,
+    EndOfFrame,
+    FewFormats,
+    WideRows,
 }
 
 /// Access to the preloaded library.
@@ -29,14 +32,16 @@ pub struct Fake {
     forget: Symbol<unsafe extern "C" fn(i32)>,
     lost: Symbol<unsafe extern "C" fn(i32) -> u32>,
     fourcc: Symbol<unsafe extern "C" fn(i32) -> u32>,
-    exposure: Symbol<unsafe extern "C" fn(i32) -> i64>,
+    control: Symbol<unsafe extern "C" fn(i32, u32) -> i64>,
+    given: Symbol<unsafe extern "C" fn(i32) -> u32>,
+    wait: Symbol<unsafe extern "C" fn(i32)>,
 }
 
 impl Fake {
     /// Finds the knobs in this process.
     pub fn here() -> Fake {
         let this = Library::this();
-        // SAFETY: the six symbols are defined in fake_v4l.c with exactly these signatures, and that library, being
+        // SAFETY: the eight symbols are defined in fake_v4l.c with exactly these signatures, and that library, being
         // preloaded, is never unloaded.
         unsafe {
             Fake {
@@ -45,7 +50,9 @@ impl Fake {
                 forget: this.get(b"fake_v4l_forget\0").expect("preloaded"),
                 lost: this.get(b"fake_v4l_lost\0").expect("preloaded"),
                 fourcc: this.get(b"fake_v4l_fourcc\0").expect("preloaded"),
-                exposure: this.get(b"fake_v4l_exposure\0").expect("preloaded"),
+                control: this.get(b"fake_v4l_control\0").expect("preloaded"),
+                given: this.get(b"fake_v4l_given\0").expect("preloaded"),
+                wait: this.get(b"fake_v4l_wait\0").expect("preloaded"),
             }
         }
     }
@@ -76,8 +83,21 @@ impl Fake {
         unsafe { (self.fourcc)(camera as i32) }.to_le_bytes()
     }
 
-    pub fn exposure(&self, camera: usize) -> i64 {
+    /// What a control stands at, by its number in the kernel.
+    pub fn control(&self, camera: usize, id: u32) -> i64 {
+        // SAFETY: plain numbers.
+        unsafe { (self.control)(camera as i32, id) }
+    }
+
+    /// Which of the pictures that it shows was taken last.
+    pub fn given(&self, camera: usize) -> usize {
         // SAFETY: plain number.
-        unsafe { (self.exposure)(camera as i32) }
+        unsafe { (self.given)(camera as i32) as usize }
+    }
+
+    /// Waits until a picture lies in a buffer.
+    pub fn wait(&self, camera: usize) {
+        // SAFETY: plain number.
+        unsafe { (self.wait)(camera as i32) }
     }
 }

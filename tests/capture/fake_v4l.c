@@ -23,13 +23,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEVICES = 8, BUFFERS = 8, PAYLOADS = 8, FORMATS = 3 };
+enum { DEVICES = 8, BUFFERS = 8, PAYLOADS = 8, FORMATS = 7, CONTROLS = 6, ROW_PADDING = 64 };
 enum fault {
     GOOD, UNPLUGGED, DQBUF_EIO, ERROR_FLAG, SEQUENCE_GAP, SHORT, SILENT, FOREIGN_CLOCK, NO_BANDWIDTH, OTHER_MODEL,
-    CONTROL_SPRINGS_BACK, OTHER_SIZE, SLOW, FAULTS
+    CONTROL_SPRINGS_BACK, OTHER_SIZE, SLOW, END_OF_FRAME, FEW_FORMATS, WIDE_ROWS, FAULTS
 };
 
 struct device {
+    pthread_mutex_t mutex;        // of its own, so that no camera waits for another one
     int fd;                       // the memfd, or -1
     enum fault fault;
     uint32_t fourcc, width, height, stride, buffer_len, buffers;
@@ -41,13 +42,12 @@ struct device {
     uint64_t order[BUFFERS], next_order;
     uint8_t *mapping;
     const uint8_t *payload[PAYLOADS];
-    uint32_t payload_len[PAYLOADS], payloads;
-    int64_t exposure;
+    uint32_t payload_len[PAYLOADS], payloads, shown[BUFFERS], given;
+    int64_t value[CONTROLS];      // of each control
     uint32_t lost;
 };
 
 static struct device devices[DEVICES];
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static long (*real_syscall)(long, ...);
 static int (*real_open)(const char *, int, ...);
@@ -60,13 +60,12 @@ static void resolve(void) {
     real_poll = (int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll");
     real_close = (int (*)(int))dlsym(RTLD_NEXT, "close");
     for (int i = 0; i < DEVICES; i++) {
+        pthread_mutex_init(&devices[i].mutex, NULL);
         devices[i].fd = -1;
-        devices[i].exposure = 100;
         devices[i].fault = UNPLUGGED;
         devices[i].period_ns = 33333333;
     }
 }
-__attribute__((constructor)) static void start(void) { pthread_once(&once, resolve); }
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -87,28 +86,79 @@ static struct device *by_fd(int fd) {
     return NULL;
 }
 
+// As a UVC camera has them. What a camera sets by itself has a master: while that is not at `manual`, setting it by hand is
+// refused, as uvcvideo refuses it.
+static const struct {
+    uint32_t id, type;
+    const char *name;
+    int64_t minimum, maximum, step, at_first;
+    int master, manual;
+} controls[CONTROLS] = {
+    {V4L2_CID_AUTO_WHITE_BALANCE, V4L2_CTRL_TYPE_BOOLEAN, "White Balance, Automatic", 0, 1, 1, 1, -1, 0},
+    {V4L2_CID_WHITE_BALANCE_TEMPERATURE, V4L2_CTRL_TYPE_INTEGER, "White Balance Temperature", 2800, 6500, 10, 4600, 0, 0},
+    {V4L2_CID_EXPOSURE_AUTO, V4L2_CTRL_TYPE_MENU, "Auto Exposure", 0, 3, 1, V4L2_EXPOSURE_APERTURE_PRIORITY, -1, 0},
+    {V4L2_CID_EXPOSURE_ABSOLUTE, V4L2_CTRL_TYPE_INTEGER, "Exposure Time, Absolute", 1, 5000, 1, 157, 2, V4L2_EXPOSURE_MANUAL},
+    {V4L2_CID_FOCUS_ABSOLUTE, V4L2_CTRL_TYPE_INTEGER, "Focus, Absolute", 0, 255, 5, 60, 5, 0},
+    {V4L2_CID_FOCUS_AUTO, V4L2_CTRL_TYPE_BOOLEAN, "Focus, Automatic Continuous", 0, 1, 1, 1, -1, 0},
+};
+
+static void forget_controls(struct device *d) {
+    for (int i = 0; i < CONTROLS; i++) d->value[i] = controls[i].at_first;
+}
+
+static int which(uint32_t id) {
+    for (int i = 0; i < CONTROLS; i++)
+        if (controls[i].id == id) return i;
+    return -1;
+}
+
 // What the test may do.
 void fake_v4l_fault(int index, int fault) {
     pthread_once(&once, resolve);
-    pthread_mutex_lock(&mutex);
-    devices[index].fault = fault < FAULTS ? (enum fault)fault : GOOD;
-    pthread_mutex_unlock(&mutex);
+    struct device *d = &devices[index];
+    pthread_mutex_lock(&d->mutex);
+    // A plug that is put back gives the camera its power again, and its controls what they were made with.
+    if (d->fault == UNPLUGGED && fault != UNPLUGGED) forget_controls(d);
+    d->fault = fault >= 0 && fault < FAULTS ? (enum fault)fault : GOOD;
+    pthread_mutex_unlock(&d->mutex);
 }
 void fake_v4l_payload(int index, const uint8_t *bytes, uint32_t len) {
-    pthread_mutex_lock(&mutex);
     struct device *d = &devices[index];
+    pthread_mutex_lock(&d->mutex);
     if (d->payloads < PAYLOADS) {
         uint8_t *copy = malloc(len);
         memcpy(copy, bytes, len);
         d->payload[d->payloads] = copy;
         d->payload_len[d->payloads++] = len;
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&d->mutex);
 }
 void fake_v4l_forget(int index) { devices[index].payloads = 0; }
 uint32_t fake_v4l_lost(int index) { return devices[index].lost; }
 uint32_t fake_v4l_fourcc(int index) { return devices[index].fourcc; }
-int64_t fake_v4l_exposure(int index) { return devices[index].exposure; }
+// The payload of the buffer that was taken last.
+uint32_t fake_v4l_given(int index) { return devices[index].given; }
+
+// For a program without a test inside: FAKE_V4L_SHOWS names files, a picture each, which every camera shows in turn, and
+// FAKE_V4L_FAULT the number of what is wrong with it.
+static void from_environment(void) {
+    const char *shows = getenv("FAKE_V4L_SHOWS"), *fault = getenv("FAKE_V4L_FAULT");
+    char *list = shows ? strdup(shows) : NULL, *rest = NULL;
+    for (char *path = list ? strtok_r(list, ":", &rest) : NULL; path; path = strtok_r(NULL, ":", &rest)) {
+        static uint8_t bytes[4 << 20];
+        FILE *file = fopen(path, "rb");
+        size_t len = file ? fread(bytes, 1, sizeof bytes, file) : 0;
+        if (file) fclose(file);
+        if (len == 0) { fprintf(stderr, "FAKE_V4L_SHOWS: %s is empty or cannot be read\n", path); abort(); }
+        for (int i = 0; i < DEVICES; i++) fake_v4l_payload(i, bytes, (uint32_t)len);
+    }
+    for (int i = 0; list && i < DEVICES; i++) fake_v4l_fault(i, fault ? atoi(fault) : GOOD);
+    free(list);
+}
+__attribute__((constructor)) static void start(void) {
+    pthread_once(&once, resolve);
+    from_environment();
+}
 
 // Pictures that are due by now go into queued buffers.
 static void advance(struct device *d) {
@@ -138,13 +188,15 @@ static void advance(struct device *d) {
         b->field = V4L2_FIELD_NONE;
         b->flags = V4L2_BUF_FLAG_MAPPED | V4L2_BUF_FLAG_DONE;
         if (d->fault != FOREIGN_CLOCK) {
-            b->flags |= V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC | V4L2_BUF_FLAG_TSTAMP_SRC_SOE;
+            b->flags |= V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
+            b->flags |= d->fault == END_OF_FRAME ? V4L2_BUF_FLAG_TSTAMP_SRC_EOF : V4L2_BUF_FLAG_TSTAMP_SRC_SOE;
             b->timestamp.tv_sec = (time_t)(at / 1000000000u);
             b->timestamp.tv_usec = (suseconds_t)(at % 1000000000u / 1000u);
         } else {
             b->timestamp.tv_sec = 12345;
         }
         if (d->fault == ERROR_FLAG) b->flags |= V4L2_BUF_FLAG_ERROR;
+        d->shown[index] = p;
         d->state[index] = 2;
         d->order[index] = d->next_order++;
     }
@@ -157,47 +209,101 @@ static int oldest_done(struct device *d) {
     return index;
 }
 
-static const uint32_t offered[FORMATS] = {V4L2_PIX_FMT_MJPEG, V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_NV12};
+// Waits until a picture lies in its buffer, but for no longer than a second: then the camera does not stream.
+void fake_v4l_wait(int index) {
+    struct device *d = &devices[index];
+    for (uint64_t until = now_ns() + 1000000000u; now_ns() < until;) {
+        pthread_mutex_lock(&d->mutex);
+        advance(d);
+        int ready = oldest_done(d) >= 0;
+        uint64_t next = d->next_ns;
+        pthread_mutex_unlock(&d->mutex);
+        if (ready) return;
+        struct timespec t = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+    }
+}
+
+static const uint32_t offered[FORMATS] = {
+    V4L2_PIX_FMT_MJPEG, V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_NV12, V4L2_PIX_FMT_UYVY,
+    V4L2_PIX_FMT_RGB24, V4L2_PIX_FMT_BGR24, V4L2_PIX_FMT_GREY,
+};
+static int formats(const struct device *d) { return d->fault == FEW_FORMATS ? 3 : FORMATS; }
 
 static void fit(struct device *d, struct v4l2_pix_format *f) {
     int known = 0;
-    for (int i = 0; i < FORMATS; i++) known |= offered[i] == f->pixelformat;
+    for (int i = 0; i < formats(d); i++) known |= offered[i] == f->pixelformat;
     if (!known) f->pixelformat = V4L2_PIX_FMT_MJPEG;
     // Two sizes; anything else becomes the nearer one.
     if (f->width >= 480) { f->width = 640; f->height = 480; } else { f->width = 320; f->height = 240; }
     if (d->fault == OTHER_SIZE) { f->width = 160; f->height = 120; }
     f->field = V4L2_FIELD_NONE;
-    f->bytesperline = f->pixelformat == V4L2_PIX_FMT_YUYV ? f->width * 2 : f->pixelformat == V4L2_PIX_FMT_NV12 ? f->width : 0;
-    f->sizeimage = f->pixelformat == V4L2_PIX_FMT_NV12 ? f->width * f->height * 3 / 2 : f->width * f->height * 2;
+    uint32_t row = 0, rows = f->height;
+    switch (f->pixelformat) {
+    case V4L2_PIX_FMT_YUYV: case V4L2_PIX_FMT_UYVY: row = f->width * 2; break;
+    case V4L2_PIX_FMT_RGB24: case V4L2_PIX_FMT_BGR24: row = f->width * 3; break;
+    case V4L2_PIX_FMT_NV12: row = f->width; rows += rows / 2; break;
+    case V4L2_PIX_FMT_GREY: row = f->width; break;
+    default: break;
+    }
+    if (row && d->fault == WIDE_ROWS) row += ROW_PADDING;
+    f->bytesperline = row;
+    f->sizeimage = row ? row * rows : f->width * f->height * 2;
 }
 
 static int fail(int error) { errno = error; return -1; }
 
+static int set_control(struct device *d, int i, int64_t value) {
+    int master = controls[i].master;
+    if (master >= 0 && d->value[master] != controls[i].manual) return fail(EACCES);
+    if (value < controls[i].minimum || value > controls[i].maximum) return fail(ERANGE);
+    // Of the menu, UVC cameras have "manual" and "aperture priority".
+    if (controls[i].type == V4L2_CTRL_TYPE_MENU && value != V4L2_EXPOSURE_MANUAL && value != V4L2_EXPOSURE_APERTURE_PRIORITY)
+        return fail(EINVAL);
+    if (d->fault != CONTROL_SPRINGS_BACK) d->value[i] = value;
+    return 0;
+}
+
 static int control(struct device *d, unsigned long request, void *arg) {
     if (request == VIDIOC_QUERY_EXT_CTRL) {
         struct v4l2_query_ext_ctrl *q = arg;
-        if ((q->id & ~(V4L2_CTRL_FLAG_NEXT_CTRL | V4L2_CTRL_FLAG_NEXT_COMPOUND)) > V4L2_CID_EXPOSURE_ABSOLUTE) return fail(EINVAL);
-        if (q->id != V4L2_CID_EXPOSURE_ABSOLUTE && !(q->id & V4L2_CTRL_FLAG_NEXT_CTRL)) return fail(EINVAL);
+        uint32_t next = q->id & (V4L2_CTRL_FLAG_NEXT_CTRL | V4L2_CTRL_FLAG_NEXT_COMPOUND), id = q->id & ~next;
+        int found = next ? -1 : which(id);
+        // They stand in the order of their numbers.
+        for (int i = 0; next && found < 0 && i < CONTROLS; i++)
+            if (controls[i].id > id) found = i;
+        if (found < 0) return fail(EINVAL);
         memset(q, 0, sizeof *q);
-        q->id = V4L2_CID_EXPOSURE_ABSOLUTE;
-        q->type = V4L2_CTRL_TYPE_INTEGER;
-        strcpy(q->name, "Exposure Time, Absolute");
-        q->minimum = 1; q->maximum = 5000; q->step = 1; q->default_value = 100;
-        q->elem_size = 4; q->elems = 1;
+        q->id = controls[found].id;
+        q->type = controls[found].type;
+        strcpy(q->name, controls[found].name);
+        q->minimum = controls[found].minimum;
+        q->maximum = controls[found].maximum;
+        q->step = (uint64_t)controls[found].step;
+        q->default_value = controls[found].at_first;
+        q->elem_size = 4;
+        q->elems = 1;
         return 0;
     }
     struct v4l2_ext_controls *list = arg;
     for (uint32_t i = 0; i < list->count; i++) {
-        if (list->controls[i].id != V4L2_CID_EXPOSURE_ABSOLUTE) return fail(EINVAL);
+        struct v4l2_ext_control *c = &list->controls[i];
+        int at = which(c->id);
+        if (at < 0) return fail(EINVAL);
         if (request == VIDIOC_S_EXT_CTRLS) {
-            if (list->controls[i].value < 1 || list->controls[i].value > 5000) return fail(ERANGE);
-            if (d->fault != CONTROL_SPRINGS_BACK) d->exposure = list->controls[i].value;
+            if (set_control(d, at, c->value)) return -1;
         } else {
-            list->controls[i].value64 = 0;
-            list->controls[i].value = (int32_t)d->exposure;
+            c->value64 = 0;
+            c->value = (int32_t)d->value[at];
         }
     }
     return 0;
+}
+
+// What the test may do, of controls.
+int64_t fake_v4l_control(int index, uint32_t id) {
+    int at = which(id);
+    return at < 0 ? -1 : devices[index].value[at];
 }
 
 static int answer(struct device *d, unsigned long request, void *arg) {
@@ -218,7 +324,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     case VIDIOC_ENUM_FMT: {
         struct v4l2_fmtdesc *f = arg;
         uint32_t i = f->index;
-        if (f->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || i >= FORMATS) return fail(EINVAL);
+        if (f->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || i >= (uint32_t)formats(d)) return fail(EINVAL);
         memset(f, 0, sizeof *f);
         f->index = i;
         f->type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
@@ -311,6 +417,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         int done = oldest_done(d);
         if (done < 0) return fail(EAGAIN);
         *b = d->done[done];
+        d->given = d->shown[done];
         d->state[done] = 0;
         return 0;
     }
@@ -330,7 +437,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
 }
 
 static int opened(struct device *d) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&d->mutex);
     int fd;
     if (d->fault == UNPLUGGED) {
         fd = fail(ENOENT);
@@ -344,7 +451,7 @@ static int opened(struct device *d) {
         d->fourcc = 0;
     }
     int error = errno;
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&d->mutex);
     errno = error;
     return fd;
 }
@@ -369,15 +476,15 @@ int open64(const char *path, int flags, ...) {
 }
 int close(int fd) {
     pthread_once(&once, resolve);
-    pthread_mutex_lock(&mutex);
     struct device *d = by_fd(fd);
     if (d) {
+        pthread_mutex_lock(&d->mutex);
         if (d->mapping) { munmap(d->mapping, (size_t)d->buffers * d->buffer_len); d->mapping = NULL; }
         d->fd = -1;
         d->streaming = 0;
         d->buffers = 0;
+        pthread_mutex_unlock(&d->mutex);
     }
-    pthread_mutex_unlock(&mutex);
     return real_close(fd);
 }
 int poll(struct pollfd *list, nfds_t count, int timeout_ms) {
@@ -386,11 +493,11 @@ int poll(struct pollfd *list, nfds_t count, int timeout_ms) {
     if (!d) return real_poll(list, count, timeout_ms);
     uint64_t until = now_ns() + (uint64_t)(timeout_ms < 0 ? 60000 : timeout_ms) * 1000000u;
     for (;;) {
-        pthread_mutex_lock(&mutex);
+        pthread_mutex_lock(&d->mutex);
         advance(d);
         int gone = d->fault == UNPLUGGED, ready = oldest_done(d) >= 0 || d->fault == DQBUF_EIO;
         uint64_t next = d->next_ns;
-        pthread_mutex_unlock(&mutex);
+        pthread_mutex_unlock(&d->mutex);
         list[0].revents = gone ? POLLERR | POLLHUP : ready ? POLLIN : 0;
         if (gone || ready) return 1;
         uint64_t now = now_ns(), wake = next > now && next < until ? next : until;
@@ -404,13 +511,14 @@ int poll(struct pollfd *list, nfds_t count, int timeout_ms) {
     }
 }
 static int answered(int fd, unsigned long request, void *arg, int *result) {
-    pthread_mutex_lock(&mutex);
     struct device *d = by_fd(fd);
-    if (d) *result = answer(d, request & 0xffffffffu, arg);
+    if (!d) return 0;
+    pthread_mutex_lock(&d->mutex);
+    *result = answer(d, request & 0xffffffffu, arg);
     int error = errno;
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&d->mutex);
     errno = error;
-    return d != NULL;
+    return 1;
 }
 int ioctl(int fd, unsigned long request, ...) {
     va_list list;

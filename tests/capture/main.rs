@@ -4,6 +4,9 @@
 //! `cargo test --release --test capture` runs what needs nothing; `--features v4l` and `--features gstreamer` the rest.
 //! Figures that are printed: run with `-- --nocapture`.
 
+#[cfg(feature = "v4l")]
+#[path = "../chaos/canary.rs"]
+mod canary;
 #[cfg(feature = "gstreamer")]
 #[path = "../tensorrt/compile.rs"]
 mod compile;
@@ -14,6 +17,8 @@ mod fake_nvmm;
 #[cfg(feature = "gstreamer")]
 mod nvmm;
 mod pictures;
+#[cfg(feature = "gstreamer")]
+mod rtsp;
 #[cfg(feature = "gstreamer")]
 mod streams;
 #[cfg(feature = "v4l")]

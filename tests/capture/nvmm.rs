@@ -57,8 +57,6 @@ fn surfaces_of_each_memory_and_format_give_the_pixels_of_ordinary_memory() {
     let jetson = jetson();
     for size in [[320, 240], [322, 242], [66, 50]] {
         for format in ["NV12", "RGBA", "GRAY8"] {
-            // RGBA is not taken from ordinary memory; RGB has the same pixels.
-            let plain = if format == "RGBA" { "RGB" } else { format };
             let mut frame = Frame::black(size[0], size[1]);
             for colours in ["bt601", "bt709", "1:4:0:0"] {
                 let more = if format == "NV12" {
@@ -68,7 +66,7 @@ fn surfaces_of_each_memory_and_format_give_the_pixels_of_ordinary_memory() {
                 } else {
                     continue;
                 };
-                let mut source = camera(&words(plain, size, &more), size, &Libraries::default());
+                let mut source = camera(&words(format, size, &more), size, &Libraries::default());
                 next(&mut source, &mut frame, 5_000).expect("a picture");
                 let want = frame.rgb.clone();
                 drop(source);
@@ -101,8 +99,12 @@ fn a_surface_is_made_ready_once_and_a_picture_costs_no_allocation() {
     let jetson = jetson();
     let mut source = described(&jetson, "NV12", [640, 480]);
     let mut frame = Frame::black(640, 480);
-    for _ in 0..12 {
+    // A busy machine misses pictures, and with them now and then the same surface for a while.
+    for n in 0..200 {
         next(&mut source, &mut frame, 5_000).expect("a picture");
+        if n >= 12 && source.surfaces() >= 4 {
+            break;
+        }
     }
     assert_eq!(source.surfaces(), 4, "of the element");
     assert_eq!(jetson.calls("cuGraphicsEGLRegisterImage"), 4);

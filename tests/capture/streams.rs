@@ -2,18 +2,32 @@
 //! GStreamer for real: its test source, files through decoders, streams over loopback that are killed and come back,
 //! eight pipelines at once.
 
-use crate::pictures::{CLOCK, film, processor_ns, report};
+use crate::pictures::{CLOCK, film, judged, percentile, processor_ns, report};
+use gstreamer::prelude::*;
+use gstreamer::{PadProbeReturn, PadProbeType};
 use std::process::{Child, Command, Stdio};
-use tendon::capture::gstreamer::Camera;
+use std::sync::{Arc, Mutex};
+use tendon::capture::decode::{self, Format};
+use tendon::capture::gstreamer::{Camera, SILENT_MAX_NS, START_MAX_NS};
+use tendon::capture::retry::{FIRST_NS, LONGEST_NS};
 use tendon::capture::{Asked, Kind, OpenFault, open};
 use tendon::core::camera::{Expected, Health};
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Frame, Source, SourceFault};
 use tendon::runtime::capture::{Look, look};
 use tendon::runtime::clock;
-use tendon::runtime::realtime::allocations_of_this_thread;
+use tendon::runtime::realtime::{allocations_of_this_thread, take_seat};
+use tendon::runtime::threads::CAPTURE;
 
 const PERIOD_NS: u64 = 33_333_333;
+/// The longest that the tests leave a camera alone: a question asked in time is late by no more.
+const POLL_MS: u64 = 20;
+/// What a busy machine may add to a bound that the code keeps, and GStreamer needs to start a pipeline.
+pub const BUSY_MS: u64 = 500;
+/// From a sender's first sign of life to its first picture here.
+pub const ANSWER_MAX_MS: u64 = 1_000;
+/// From a sender that is started to a good picture: the longest pause, and what it takes to start and to answer.
+const BACK_MAX_MS: u64 = LONGEST_NS / MS + ANSWER_MAX_MS;
 
 fn asked(words: &str, [width, height]: [usize; 2]) -> Asked {
     Asked {
@@ -24,7 +38,7 @@ fn asked(words: &str, [width, height]: [usize; 2]) -> Asked {
     }
 }
 
-fn camera(words: &str, size: [usize; 2]) -> Camera {
+pub fn camera(words: &str, size: [usize; 2]) -> Camera {
     Camera::new(words, &asked(words, size), CLOCK).expect("a pipeline")
 }
 
@@ -41,7 +55,7 @@ fn next(source: &mut dyn Source, frame: &mut Frame, within_ms: u64) {
     let deadline = clock::now().plus_ns(within_ms * MS);
     let mut last = None;
     while clock::now() < deadline {
-        match source.next_frame(clock::now().plus_ns(20 * MS), frame) {
+        match source.next_frame(clock::now().plus_ns(POLL_MS * MS), frame) {
             Ok(()) => return,
             Err(fault) => last = Some(fault),
         }
@@ -50,7 +64,7 @@ fn next(source: &mut dyn Source, frame: &mut Frame, within_ms: u64) {
 }
 
 /// Colour at the middle of the first and the last of the seven bars of the SMPTE picture.
-fn bars(frame: &Frame) -> [[u8; 3]; 2] {
+pub fn bars(frame: &Frame) -> [[u8; 3]; 2] {
     let at = |x: usize| {
         let start = (frame.height / 4 * frame.width + x) * 3;
         [frame.rgb[start], frame.rgb[start + 1], frame.rgb[start + 2]]
@@ -62,7 +76,8 @@ fn bars(frame: &Frame) -> [[u8; 3]; 2] {
 fn the_test_source_in_each_format_with_its_times() {
     let size = [320, 240];
     for format in [
-        "RGB", "BGR", "NV12", "I420", "YUY2", "UYVY", "Y42B", "Y444", "GRAY8",
+        "RGB", "BGR", "NV12", "I420", "YUY2", "UYVY", "Y42B", "Y444", "GRAY8", "RGBx", "BGRx",
+        "RGBA", "BGRA",
     ] {
         let mut source = camera(&live(format, size), size);
         let mut frame = Frame::black(size[0], size[1]);
@@ -166,7 +181,7 @@ fn a_size_that_the_pipeline_does_not_give_is_a_camera_that_is_gone() {
     let mut frame = Frame::black(640, 480);
     let deadline = clock::now().plus_ns(5_000 * MS);
     loop {
-        match source.next_frame(clock::now().plus_ns(20 * MS), &mut frame) {
+        match source.next_frame(clock::now().plus_ns(POLL_MS * MS), &mut frame) {
             Err(SourceFault::Gone("its pipeline failed" | "its pipeline does not start")) => break,
             Err(SourceFault::Timeout | SourceFault::Gone(_)) => {
                 assert!(clock::now() < deadline, "it says nothing");
@@ -177,7 +192,7 @@ fn a_size_that_the_pipeline_does_not_give_is_a_camera_that_is_gone() {
 }
 
 /// A process that runs a pipeline until it is dropped.
-struct Launched(Child);
+pub struct Launched(pub Child);
 
 impl Launched {
     fn new(words: &str) -> Launched {
@@ -231,11 +246,22 @@ fn a_file_through_a_decoder_plays_at_its_pace_and_again() {
         );
         let age_ms = frame.received.since_ns(frame.captured) / MS;
         assert!(age_ms < 100, "{tail}: {age_ms} ms old");
-        // Past its end.
-        for _ in 0..15 {
+        // Past its end, twice: after the first pause it begins anew.
+        let mut longest_ms = 0;
+        for _ in 0..60 {
+            let before = frame.received;
             next(&mut source, &mut frame, 5_000);
+            longest_ms = longest_ms.max(frame.received.since_ns(before) / MS);
+            if source.counts().losses == 2 {
+                break;
+            }
         }
-        assert!(source.counts().losses >= 1, "{tail}: it never ended");
+        assert_eq!(source.counts().losses, 2, "{tail}: it never ended");
+        println!("a file that ends, {tail}: at most {longest_ms} ms without a picture");
+        assert!(
+            longest_ms <= FIRST_NS / MS + POLL_MS + BUSY_MS,
+            "{tail}: {longest_ms} ms without a picture"
+        );
     }
 }
 
@@ -247,7 +273,7 @@ fn port() -> u16 {
 
 /// Good pictures come; how long from `since`, in ms.
 #[track_caller]
-fn recovers(source: &mut dyn Source, frame: &mut Frame, since: Mono, within_ms: u64) -> u64 {
+pub fn recovers(source: &mut dyn Source, frame: &mut Frame, since: Mono, within_ms: u64) -> u64 {
     let size = (frame.width, frame.height);
     let expected = Expected {
         width: size.0,
@@ -259,7 +285,13 @@ fn recovers(source: &mut dyn Source, frame: &mut Frame, since: Mono, within_ms: 
     let mut health = Health::new(expected);
     let deadline = since.plus_ns(within_ms * MS);
     while clock::now() < deadline {
-        if look(source, &mut health, clock::now().plus_ns(20 * MS), frame) == Look::Good {
+        if look(
+            source,
+            &mut health,
+            clock::now().plus_ns(POLL_MS * MS),
+            frame,
+        ) == Look::Good
+        {
             return clock::now().since_ns(since) / MS;
         }
     }
@@ -269,13 +301,21 @@ fn recovers(source: &mut dyn Source, frame: &mut Frame, since: Mono, within_ms: 
     );
 }
 
-/// No good picture for `for_ms`, and the judge calls the camera lost.
+/// The source says that the camera is gone; after how many ms. Meanwhile it keeps nobody from marking a heartbeat.
 #[track_caller]
-fn is_lost(source: &mut dyn Source, frame: &mut Frame, within_ms: u64) {
-    let deadline = clock::now().plus_ns(within_ms * MS);
+pub fn gone(source: &mut dyn Source, frame: &mut Frame, within_ms: u64) -> u64 {
+    let began = clock::now();
+    let deadline = began.plus_ns(within_ms * MS);
     while clock::now() < deadline {
-        if let Err(SourceFault::Gone(_)) = source.next_frame(clock::now().plus_ns(20 * MS), frame) {
-            return;
+        let asked = clock::now();
+        let said = source.next_frame(asked.plus_ns(POLL_MS * MS), frame);
+        let took_ms = clock::now().since_ns(asked) / MS;
+        assert!(
+            took_ms * MS < CAPTURE.beat_age_max_ns,
+            "no answer for {took_ms} ms"
+        );
+        if let Err(SourceFault::Gone(_)) = said {
+            return clock::now().since_ns(began) / MS;
         }
     }
     panic!("nobody noticed within {within_ms} ms");
@@ -295,15 +335,19 @@ fn a_stream_over_loopback_is_killed_and_comes_back() {
     );
     let mut source = camera(&words, size);
     let mut frame = Frame::black(size[0], size[1]);
+    // Nobody sends: a network camera may take its time to begin, and no more.
+    let lost_ms = gone(&mut source, &mut frame, START_MAX_NS / MS + BUSY_MS);
+    assert!(lost_ms + BUSY_MS > START_MAX_NS / MS, "{lost_ms} ms");
     for round in 0..2 {
         let began = clock::now();
         let launched = Launched::new(&sender);
-        let ms = recovers(&mut source, &mut frame, began, 15_000);
-        println!(
-            "RTP over loopback, round {round}: first good picture {ms} ms after the sender was started"
-        );
+        let ms = recovers(&mut source, &mut frame, began, BACK_MAX_MS);
         drop(launched);
-        is_lost(&mut source, &mut frame, 6_000);
+        // Nobody says goodbye: silence it is.
+        let lost_ms = gone(&mut source, &mut frame, SILENT_MAX_NS / MS + BUSY_MS);
+        println!(
+            "RTP over loopback, round {round}: first good picture {ms} ms after the sender was started, killed and noticed after {lost_ms} ms"
+        );
     }
 }
 
@@ -321,47 +365,141 @@ fn a_connection_that_is_refused_and_then_accepted() {
     let words = format!("tcpclientsrc host=127.0.0.1 port={port} ! multipartdemux ! jpegdec");
     let mut source = camera(&words, size);
     let mut frame = Frame::black(size[0], size[1]);
-    is_lost(&mut source, &mut frame, 5_000);
+    gone(&mut source, &mut frame, BUSY_MS);
     for round in 0..2 {
         let began = clock::now();
         let launched = Launched::new(&server);
-        let ms = recovers(&mut source, &mut frame, began, 15_000);
-        println!(
-            "TCP over loopback, round {round}: first good picture {ms} ms after the server was started"
-        );
+        let ms = recovers(&mut source, &mut frame, began, BACK_MAX_MS);
         drop(launched);
-        is_lost(&mut source, &mut frame, 6_000);
+        // Its connection is closed with it.
+        let lost_ms = gone(&mut source, &mut frame, BUSY_MS);
+        println!(
+            "TCP over loopback, round {round}: first good picture {ms} ms after the server was started, killed and noticed after {lost_ms} ms"
+        );
     }
     assert!(source.counts().losses >= 3, "{:?}", source.counts());
 }
 
 #[test]
-fn a_frame_costs_no_allocation_of_ours_and_is_handed_over_at_once() {
+fn a_frame_costs_no_allocation_of_ours() {
     let size = [640, 480];
-    let mut source = camera(&live("RGB", size), size);
-    let mut frame = Frame::black(size[0], size[1]);
-    for _ in 0..10 {
-        next(&mut source, &mut frame, 5_000);
-        // Nor does asking too early, after the first time.
-        while source.next_frame(clock::now(), &mut frame).is_ok() {}
+    for format in ["RGB", "NV12", "RGBx"] {
+        let mut source = camera(&live(format, size), size);
+        let mut frame = Frame::black(size[0], size[1]);
+        for _ in 0..10 {
+            next(&mut source, &mut frame, 5_000);
+            // Nor does asking too early, after the first time.
+            while source.next_frame(clock::now(), &mut frame).is_ok() {}
+        }
+        let before = allocations_of_this_thread();
+        for _ in 0..60 {
+            next(&mut source, &mut frame, 5_000);
+        }
+        assert_eq!(
+            allocations_of_this_thread(),
+            before,
+            "{format}: allocations in sixty frames"
+        );
     }
-    let mut times = Vec::with_capacity(100);
-    let before = allocations_of_this_thread();
-    for _ in 0..60 {
+}
+
+/// From a sample that comes to our sink to the frame that is handed over, beyond the copy that decoding RGB is: at most 0.2 ms.
+/// A machine that does other things too delays one here and there, a slow path delays each; so those of one of many short rounds
+/// must keep it (see [`judged`]), and what all rounds took is printed.
+#[test]
+fn a_picture_that_has_come_is_handed_over_at_once() {
+    const MOST_MS: f64 = 0.2;
+    const ROUNDS: usize = 50;
+    const PICTURES: usize = 20;
+    let size = [640, 480];
+    let measured = move || {
+        // As the capture thread, where that is granted.
+        let fifo = take_seat(CAPTURE.fifo, &[]).fifo;
+        let words = live("RGB", size).replace("30/1", "100/1");
+        let mut source = camera(&words, size);
+        let mut frame = Frame::black(size[0], size[1]);
         next(&mut source, &mut frame, 5_000);
-        times.push(frame.received.since_ns(frame.captured));
-    }
-    assert_eq!(
-        allocations_of_this_thread(),
-        before,
-        "allocations in sixty frames"
-    );
-    times.sort_unstable();
+        let sink = source.sink().expect("it runs").clone();
+        let base = sink.base_time().expect("it runs");
+        let came = Arc::new(Mutex::new(Vec::with_capacity(1 << 14)));
+        let told = Arc::clone(&came);
+        let pad = sink.static_pad("sink").expect("every sink has one");
+        let probe = pad.add_probe(PadProbeType::BUFFER, move |_, info| {
+            let now = clock::now();
+            if let Some(stamp) = info.buffer().and_then(|buffer| buffer.pts()) {
+                let taken = Mono((base + stamp).nseconds());
+                told.lock().expect("no panic").push((taken, now));
+            }
+            PadProbeReturn::Ok
+        });
+        assert!(probe.is_some(), "the sink is watched");
+        next(&mut source, &mut frame, 5_000);
+        let (bytes, mut spare) = (frame.rgb.clone(), Frame::black(size[0], size[1]));
+        let (mut all, mut best) = (Vec::new(), f64::MAX);
+        for _ in 0..ROUNDS {
+            let (mut whole, mut decoding) = (Vec::with_capacity(PICTURES), u64::MAX);
+            for _ in 0..PICTURES {
+                next(&mut source, &mut frame, 5_000);
+                let known = came.lock().expect("no panic");
+                let mut newest_first = known.iter().rev();
+                let its = newest_first.find(|(taken, _)| taken.0.abs_diff(frame.captured.0) < MS);
+                let (_, at) = its.expect("what is handed over came to the sink");
+                whole.push(frame.received.since_ns(*at));
+                drop(known);
+                let from = clock::now();
+                let decoded = decode::into_rgb(Format::Rgb3, &bytes, size[0] * 3, size, &mut spare);
+                decoding = decoding.min(clock::now().since_ns(from));
+                assert_eq!(decoded, Ok(()));
+            }
+            whole.sort_unstable();
+            // The quickest copy of all: what else copies take is held against us.
+            let beyond_ms = percentile(&whole, judged()) - decoding as f64 * 1e-6;
+            best = beyond_ms.min(best);
+            all.append(&mut whole);
+            if best <= MOST_MS {
+                break;
+            }
+        }
+        all.sort_unstable();
+        (fifo, all, best)
+    };
+    let (fifo, all, best) = std::thread::spawn(measured).join().expect("no panic");
     println!(
-        "GStreamer RGB 640x480: capture to hand-over p50 {:.3} ms, max {:.3} ms",
-        times[30] as f64 * 1e-6,
-        times[59] as f64 * 1e-6
+        "GStreamer RGB 640x480, priority {fifo}: sample to hand-over p50 {:.3} p99 {:.3} max {:.3} ms of {}; beyond the copy, best round of twenty: {best:.3} ms",
+        percentile(&all, 0.5),
+        percentile(&all, 0.99),
+        percentile(&all, 1.0),
+        all.len()
     );
+    assert!(best <= MOST_MS, "{best} ms");
+}
+
+/// What a sensor without an image processor gives, made colours by GStreamer's own converter.
+#[test]
+fn bayer_patterns() {
+    let size = [320, 240];
+    for pattern in ["bggr", "gbrg", "grbg", "rggb"] {
+        let words = format!(
+            "videotestsrc is-live=true pattern=smpte75 ! video/x-bayer,format={pattern},width=320,height=240,framerate=30/1 ! bayer2rgb"
+        );
+        let mut source = camera(&words, size);
+        let mut frame = Frame::black(size[0], size[1]);
+        next(&mut source, &mut frame, 5_000);
+        let format = source.format().unwrap_or_default();
+        assert!(
+            ["RGBx", "BGRx", "RGBA", "BGRA"].contains(&&*format),
+            "{format}"
+        );
+        for (found, want) in bars(&frame).into_iter().zip([[191, 191, 191], [0, 0, 191]]) {
+            let near = found
+                .iter()
+                .zip(want)
+                .all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 12);
+            assert!(near, "{pattern}: {found:?}, not {want:?}");
+        }
+        let age_ms = frame.received.since_ns(frame.captured) / MS;
+        assert!(age_ms < 100, "{pattern}: {age_ms} ms old");
+    }
 }
 
 #[test]

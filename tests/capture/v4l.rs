@@ -2,17 +2,25 @@
 //! The real V4L2 code over a fake kernel camera. The fake must be preloaded, so that this binary runs itself once more
 //! with it and the stories run there, one after the other.
 
+use crate::canary::Canary;
 use crate::fake::{Fake, Fault};
-use crate::pictures::{CLOCK, film, jpeg, percentile, processor_ns, report, scene};
+use crate::pictures::{CLOCK, Seen, film, jpeg, judged, percentile, processor_ns, report, scene};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tendon::capture::v4l::{Camera, discover};
 use tendon::capture::v4l_mode::Mode;
 use tendon::capture::{Asked, Kind, OpenFault, decode};
+use tendon::core::camera::skew::Need;
+use tendon::core::camera::{Expected, Health};
 use tendon::core::units::{MS, Mono};
-use tendon::ports::{Frame, Source, SourceFault};
-use tendon::runtime::clock;
-use tendon::runtime::realtime::allocations_of_this_thread;
+use tendon::ports::{Frame, Source, SourceFault, Stamped};
+use tendon::runtime::cameras::Watched;
+use tendon::runtime::capture::{CaptureIo, Look, ToPolicy, round};
+use tendon::runtime::realtime::{self, allocations_of_this_thread};
+use tendon::runtime::{clock, threads};
+use tendon::sync::mailbox;
 
 const PRELOADED: &str = "TENDON_FAKE_V4L";
 const SIZE: [usize; 2] = [640, 480];
@@ -43,6 +51,69 @@ fn a_kernel_camera_with_all_that_can_befall_it() {
         .status()
         .expect("runs itself");
     assert!(ran.success(), "the stories above failed");
+    tendon_cameras(&library);
+}
+
+/// `tendon cameras` with the fake in the kernel's place: it tells what went by and what the times are of, and sets controls in
+/// the order that a camera takes, whatever their names' is.
+fn tendon_cameras(library: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["robot.toml", "robot.urdf"] {
+        let from = root.join("deploy/bench").join(file);
+        std::fs::copy(from, folder.path().join(file)).expect("copied");
+    }
+    let bench = "name = \"front\"\nwidth = 224\nheight = 224\n";
+    let camera = "name = \"front\"\nsource = \"v4l\"\ndevice = \"/dev/video40\"\nformats = [\"YUYV\"]\nrate_hz = 30\n\
+                  width = 640\nheight = 480\ncontrols = { exposure_time_absolute = 250, auto_exposure = 1, \
+                  focus_absolute = 30, focus_automatic_continuous = 0, white_balance_temperature = 5000, \
+                  white_balance_automatic = 0 }\n";
+    let written = std::fs::read_to_string(root.join("deploy/bench/tendon.toml")).expect("there");
+    assert!(written.contains(bench), "the bench's camera is another one");
+    let written = written
+        .replace("../../engines", &root.join("engines").display().to_string())
+        .replace(bench, camera);
+    let config = folder.path().join("tendon.toml");
+    std::fs::write(&config, written).expect("written");
+    let shows: Vec<String> = payloads(4)
+        .into_iter()
+        .enumerate()
+        .map(|(n, bytes)| {
+            let path = folder.path().join(n.to_string());
+            std::fs::write(&path, bytes).expect("written");
+            path.display().to_string()
+        })
+        .collect();
+    let looks = |fault: Fault, more: &[&str]| {
+        let looked = Command::new(env!("CARGO_BIN_EXE_tendon"))
+            .args(["cameras", "--seconds", "1.5", "--config"])
+            .arg(&config)
+            .args(more)
+            .env("LD_PRELOAD", library)
+            .env("FAKE_V4L_SHOWS", shows.join(":"))
+            .env("FAKE_V4L_FAULT", (fault as i32).to_string())
+            .output()
+            .expect("tendon runs");
+        let said = [looked.stdout, looked.stderr].concat();
+        (
+            looked.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let (code, said) = looks(Fault::SequenceGap, &["--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let seen: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let camera = &seen["cameras"][0];
+    assert_eq!(camera["stamped"], "start of exposure", "{said}");
+    assert_eq!(camera["counts"]["starts"], 1, "{said}");
+    assert!(camera["good"].as_u64() > Some(15), "{said}");
+    assert!(camera["counts"]["missing"].as_u64() >= Some(9), "{said}");
+    let (code, said) = looks(Fault::EndOfFrame, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("capture times: end of frame"), "{said}");
+    let (code, said) = looks(Fault::ErrorFlag, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(" marked as broken by the driver"), "{said}");
 }
 
 /// Runs in the process into which the fake is preloaded; anywhere else there is nothing to test.
@@ -59,7 +130,7 @@ fn inside() {
         ("modes that a device refuses", refused_modes),
         ("controls", controls),
         ("gaps, flags, short buffers", spoilt_buffers),
-        ("a foreign clock", foreign_clock),
+        ("what the times are of", stamps),
         ("unplug and replug", unplug),
         ("errors of the bus", bus_errors),
         ("a device that falls silent", silent),
@@ -179,51 +250,89 @@ fn discovery(fake: &Fake) {
     );
 }
 
-fn formats(fake: &Fake) {
-    let rgb = scene(SIZE[0], SIZE[1], 3);
-    let (width, height) = (SIZE[0], SIZE[1]);
-    let packed = yuyv(&rgb);
+/// A picture in a format: its four characters, its bytes, those of a row, and what is to come out.
+type InFormat = ([u8; 4], Vec<u8>, usize, Vec<u8>);
+
+/// One picture in each format that there is.
+fn in_each_format(rgb: &[u8]) -> [InFormat; 7] {
+    let [width, height] = SIZE;
+    let packed = yuyv(rgb);
     let luma: Vec<u8> = packed.iter().step_by(2).copied().collect();
     let chroma = packed
         .chunks(width * 2)
         .step_by(2)
         .flat_map(|row| row.iter().skip(1).step_by(2).copied());
-    let nv12: Vec<u8> = luma.into_iter().chain(chroma).collect();
-    let rows = [
-        (*b"YUYV", packed.clone()),
-        (*b"NV12", nv12),
-        (*b"MJPG", jpeg(&rgb, width, height)),
-    ];
-    for (fourcc, bytes) in rows {
-        fake.shows(0, &[bytes]);
-        let mut camera = opened(&mode(0, &[&fourcc]));
-        assert_eq!(fake.fourcc(0), fourcc);
-        let mut frame = Frame::black(1, 1);
-        let mut last: Option<(u32, Mono)> = None;
-        for _ in 0..5 {
-            assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
-            let differences = frame
-                .rgb
-                .iter()
-                .zip(&rgb)
-                .map(|(a, b)| u64::from(a.abs_diff(*b)));
-            let mean = differences.sum::<u64>() as f64 / rgb.len() as f64;
-            assert!(mean < 3.0, "{}: {mean}", String::from_utf8_lossy(&fourcc));
-            assert!(frame.captured < frame.received && frame.received <= clock::now());
-            if let Some((seq, captured)) = last {
-                assert_eq!(frame.seq, seq + 1);
-                let apart = frame.captured.since_ns(captured);
-                // The driver's own times: a whole number of periods, whatever the scheduler does to us.
-                let off = (apart + PERIOD_NS / 2) % PERIOD_NS;
-                assert!(off.abs_diff(PERIOD_NS / 2) < 10_000, "{apart} ns apart");
-            }
-            last = Some((frame.seq, frame.captured));
+    let nv12 = luma.iter().copied().chain(chroma).collect();
+    let turned = packed.as_chunks::<2>().0.iter();
+    let turned = turned.flat_map(|[first, second]| [*second, *first]);
+    let blue_first = rgb
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .flat_map(|[r, g, b]| [*b, *g, *r]);
+    let grey = luma.iter().flat_map(|bright| [*bright; 3]).collect();
+    let rgb = || rgb.to_vec();
+    [
+        (*b"YUYV", packed.clone(), width * 2, rgb()),
+        (*b"UYVY", turned.collect(), width * 2, rgb()),
+        (*b"NV12", nv12, width, rgb()),
+        (*b"RGB3", rgb(), width * 3, rgb()),
+        (*b"BGR3", blue_first.collect(), width * 3, rgb()),
+        (*b"GREY", luma.clone(), width, grey),
+        (*b"MJPG", jpeg(&rgb(), width, height), 0, rgb()),
+    ]
+}
+
+fn formats(fake: &Fake) {
+    let all = in_each_format(&scene(SIZE[0], SIZE[1], 3));
+    for (fourcc, bytes, row, expected) in &all {
+        as_it_is(fake, *fourcc, bytes.clone(), expected);
+        if *row > 0 {
+            // Many drivers leave room behind each row; only what they answer says so.
+            fake.set(0, Fault::WideRows);
+            let rows = bytes.chunks(*row);
+            let wide = rows.flat_map(|row| [row, &[7; 64]].concat()).collect();
+            as_it_is(fake, *fourcc, wide, expected);
+            fake.set(0, Fault::Good);
         }
     }
-    // Nothing asked for: what is cheapest to decode of what is offered.
-    fake.shows(0, &[packed]);
-    let camera = opened(&mode(0, &[]));
-    assert_eq!(camera.format(), Some(decode::Format::Nv12));
+    // In the order of preference; nothing preferred: what is cheapest to decode of what is offered.
+    let agreed = |formats: &[&[u8; 4]]| opened(&mode(0, formats)).format();
+    assert_eq!(agreed(&[b"UYVY", b"YUYV"]), Some(decode::Format::Uyvy));
+    assert_eq!(agreed(&[]), Some(decode::Format::Rgb3));
+    fake.set(0, Fault::FewFormats);
+    assert_eq!(agreed(&[b"UYVY", b"YUYV"]), Some(decode::Format::Yuyv));
+    assert_eq!(agreed(&[]), Some(decode::Format::Nv12));
+}
+
+/// The camera shows one picture in one format: five times it comes out as it was, with the driver's times and numbers.
+fn as_it_is(fake: &Fake, fourcc: [u8; 4], bytes: Vec<u8>, rgb: &[u8]) {
+    let name = String::from_utf8_lossy(&fourcc);
+    fake.shows(0, &[bytes]);
+    let mut camera = opened(&mode(0, &[&fourcc]));
+    assert_eq!(fake.fourcc(0), fourcc);
+    let mut frame = Frame::black(1, 1);
+    let mut last: Option<(u32, Mono)> = None;
+    for _ in 0..5 {
+        assert_eq!(next(&mut camera, &mut frame, 500), Ok(()), "{name}");
+        assert_eq!(frame.rgb.len(), rgb.len());
+        let differences = frame
+            .rgb
+            .iter()
+            .zip(rgb)
+            .map(|(a, b)| u64::from(a.abs_diff(*b)));
+        let mean = differences.sum::<u64>() as f64 / rgb.len() as f64;
+        assert!(mean < 3.0, "{name}: {mean}");
+        assert!(frame.captured < frame.received && frame.received <= clock::now());
+        if let Some((seq, captured)) = last {
+            assert_eq!(frame.seq, seq + 1);
+            let apart = frame.captured.since_ns(captured);
+            // The driver's own times: a whole number of periods, whatever the scheduler does to us.
+            let off = (apart + PERIOD_NS / 2) % PERIOD_NS;
+            assert!(off.abs_diff(PERIOD_NS / 2) < 10_000, "{apart} ns apart");
+        }
+        last = Some((frame.seq, frame.captured));
+    }
 }
 
 #[track_caller]
@@ -242,6 +351,7 @@ fn refused(mode: &Mode, asked: &Asked, words: &[&str]) {
 
 fn refused_modes(fake: &Fake) {
     let plain = mode(0, &[b"YUYV"]);
+    fake.set(0, Fault::FewFormats);
     refused(
         &mode(0, &[b"GREY"]),
         &asked(&plain),
@@ -253,23 +363,75 @@ fn refused_modes(fake: &Fake) {
     refused(&plain, &asked(&plain), &["30.0 Hz", "1000000/200000 Hz"]);
 }
 
+const AUTO_WHITE_BALANCE: u32 = 0x0098_090c;
+const WHITE_BALANCE: u32 = 0x0098_091a;
+const AUTO_EXPOSURE: u32 = 0x009a_0901;
+const EXPOSURE: u32 = 0x009a_0902;
+const FOCUS: u32 = 0x009a_090a;
+const AUTO_FOCUS: u32 = 0x009a_090c;
+/// What the fake camera was made with.
+const AS_MADE: [(u32, i64); 6] = [
+    (AUTO_WHITE_BALANCE, 1),
+    (WHITE_BALANCE, 4600),
+    (AUTO_EXPOSURE, 3),
+    (EXPOSURE, 157),
+    (AUTO_FOCUS, 1),
+    (FOCUS, 60),
+];
+
 fn controls(fake: &Fake) {
-    const EXPOSURE_ABSOLUTE: u32 = 0x009a_0902;
-    fake.shows(0, &payloads(1));
-    let with = |id, value| Mode {
-        controls: vec![(id, value)],
+    let with = |controls: &[(u32, i64)]| Mode {
+        controls: controls.to_vec(),
         ..mode(0, &[b"YUYV"])
     };
-    drop(opened(&with(EXPOSURE_ABSOLUTE, 250)));
-    assert_eq!(fake.exposure(0), 250);
-    let wrong = with(EXPOSURE_ABSOLUTE, 90_000);
-    refused(&wrong, &asked(&wrong), &["0x9a0902 = 90000"]);
+    let no = |controls: &[(u32, i64)], words: &[&str]| {
+        refused(&with(controls), &asked(&with(controls)), words);
+    };
+    let stands = || AS_MADE.map(|(id, _)| (id, fake.control(0, id)));
+    fake.shows(0, &payloads(4));
+    fake.set(0, Fault::Unplugged);
+    fake.set(0, Fault::Good);
+    assert_eq!(stands(), AS_MADE);
+    // By hand what the camera sets by itself: it says no, and we say why.
+    let by_hand = [(EXPOSURE, 250), (AUTO_EXPOSURE, 1)];
+    no(
+        &by_hand,
+        &["0x9a0902 = 250", "denied", "its automatic mode"],
+    );
+    assert_eq!(stands(), AS_MADE);
+    // Numbers, a menu, a switch.
+    let set = [
+        (AUTO_WHITE_BALANCE, 0),
+        (WHITE_BALANCE, 5000),
+        (AUTO_EXPOSURE, 1),
+        (EXPOSURE, 250),
+        (AUTO_FOCUS, 0),
+        (FOCUS, 30),
+    ];
+    let mut camera = opened(&with(&set));
+    assert_eq!(stands(), set);
+    // A plug that was pulled takes them with it; they are set again before a picture is taken.
+    let mut frame = Frame::black(1, 1);
+    assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+    fake.set(0, Fault::Unplugged);
+    wait_for_fault(&mut camera, &mut frame);
+    fake.set(0, Fault::Good);
+    assert_eq!(stands(), AS_MADE);
+    recovers(&mut camera, &mut frame);
+    assert_eq!(stands(), set);
+    drop(camera);
+    // Out of range; an entry that the menu has not; what the camera does not have.
+    no(&[(EXPOSURE, 90_000)], &["0x9a0902 = 90000"]);
+    no(&[(AUTO_EXPOSURE, 2)], &["0x9a0901 = 2", "Invalid"]);
+    no(&[(0x0098_0900, 1)], &["0x980900 = 1"]);
     fake.set(0, Fault::ControlSpringsBack);
-    let springs = with(EXPOSURE_ABSOLUTE, 300);
-    refused(
-        &springs,
-        &asked(&springs),
+    no(
+        &[(EXPOSURE, 300)],
         &["= 300", "Integer(250) when read back"],
+    );
+    no(
+        &[(AUTO_WHITE_BALANCE, 1)],
+        &["0x98090c = 1", "Boolean(false) when read back"],
     );
 }
 
@@ -278,13 +440,13 @@ fn spoilt_buffers(fake: &Fake) {
     fake.shows(0, &payloads(4));
     let mut camera = opened(&mode(0, &[b"YUYV"]));
     assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
-    let before = camera.counts().gaps;
+    let before = camera.counts().missing;
     fake.set(0, Fault::SequenceGap);
     for _ in 0..15 {
         assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
     }
-    let gaps = camera.counts().gaps - before;
-    assert!(gaps >= 6, "three are left out in five: {gaps}");
+    let missing = camera.counts().missing - before;
+    assert!(missing >= 6, "three are left out in five: {missing}");
     fake.set(0, Fault::ErrorFlag);
     let fault = wait_for_fault(&mut camera, &mut frame);
     assert_eq!(fault, SourceFault::Broken("the driver flags it as broken"));
@@ -318,26 +480,66 @@ fn wait_for_fault(camera: &mut Camera, frame: &mut Frame) -> SourceFault {
     panic!("no fault in 100 frames");
 }
 
+/// Waits for that fault; how long it took.
 #[track_caller]
-fn wait_for(camera: &mut Camera, frame: &mut Frame, fault: SourceFault) {
+fn wait_for(camera: &mut Camera, frame: &mut Frame, fault: SourceFault) -> u64 {
     let from = clock::now();
     while next(camera, frame, 500) != Err(fault.clone()) {
         assert!(clock::now().since_ns(from) < 5_000 * MS, "never {fault}");
     }
+    clock::now().since_ns(from)
 }
 
-fn foreign_clock(fake: &Fake) {
+/// A driver says what its times are of. One whose clock is not ours gives none that could be compared.
+fn stamps(fake: &Fake) {
     let mut frame = Frame::black(1, 1);
     fake.shows(0, &payloads(2));
-    fake.set(0, Fault::ForeignClock);
-    let mut camera = opened(&mode(0, &[b"YUYV"]));
-    assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
-    let age_ns = frame.received.since_ns(frame.captured);
+    for (fault, of) in [
+        (Fault::Good, Stamped::Start),
+        (Fault::EndOfFrame, Stamped::End),
+        (Fault::ForeignClock, Stamped::Arrival),
+    ] {
+        fake.set(0, fault);
+        let mut camera = opened(&mode(0, &[b"YUYV"]));
+        assert_eq!(
+            camera.stamped(),
+            Stamped::Unsaid,
+            "before the first picture"
+        );
+        assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+        assert_eq!(camera.stamped(), of);
+        let age_ns = frame.received.since_ns(frame.captured);
+        assert!(age_ns < 100 * MS, "{of:?}: {age_ns} ns old");
+    }
+}
+
+/// What a crowded machine may add to a bound. The code's own timers are exact; that its thread gets a core, and that the
+/// pictures of the next period do, is not theirs.
+const NOISE_NS: u64 = 300 * MS;
+
+/// The fault comes within `most_ns` of `from`, and of the machine's noise.
+#[track_caller]
+fn noticed(what: &str, from: Mono, most_ns: u64) {
+    let took_ns = clock::now().since_ns(from);
+    println!("   {what}: noticed after {:.1} ms", took_ns as f64 * 1e-6);
+    assert!(took_ns < most_ns + NOISE_NS, "{what}: {took_ns} ns");
+}
+
+/// It gives a picture again in time. `pause_ms` is what may be left of the pause in which it is not looked for
+/// (src/capture/retry.rs); then come the first picture, which is passed over, and the one that is given, a period each.
+#[track_caller]
+fn back(what: &str, camera: &mut Camera, frame: &mut Frame, pause_ms: u64) {
+    let took_ns = recovers(camera, frame);
+    println!("   {what}: back after {:.0} ms", took_ns as f64 * 1e-6);
+    let most_ns = pause_ms * MS + 2 * PERIOD_NS;
     assert!(
-        age_ns < 100 * MS,
-        "taken for the time of arrival: {age_ns} ns old"
+        took_ns < most_ns + NOISE_NS,
+        "{what}: {took_ns} ns, and {most_ns} is the longest"
     );
 }
+
+const FAILED: SourceFault = SourceFault::Gone("its device failed");
+const CLOSED: SourceFault = SourceFault::Gone("its device cannot be opened");
 
 fn unplug(fake: &Fake) {
     let mut frame = Frame::black(1, 1);
@@ -347,25 +549,28 @@ fn unplug(fake: &Fake) {
         assert_eq!(next(&mut camera, &mut frame, 1_000), Ok(()));
         fake.set(0, Fault::Unplugged);
         let pulled = clock::now();
-        let fault = wait_for_fault(&mut camera, &mut frame);
-        assert_eq!(fault, SourceFault::Gone("its device failed"));
+        assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
         let noticed_ns = clock::now().since_ns(pulled);
         assert!(noticed_ns < 100 * MS, "noticed after {noticed_ns} ns");
-        wait_for(
-            &mut camera,
-            &mut frame,
-            SourceFault::Gone("its device cannot be opened"),
-        );
-        fake.set(0, Fault::Good);
-        let back_ns = recovers(&mut camera, &mut frame);
         println!(
-            "   unplug noticed after {:.1} ms, back {:.0} ms after the replug",
-            noticed_ns as f64 * 1e-6,
-            back_ns as f64 * 1e-6
+            "   unplug: noticed after {:.1} ms",
+            noticed_ns as f64 * 1e-6
         );
-        assert!(back_ns < 1_500 * MS);
+        // Looked for once in vain, after 50 ms; the second time is 100 ms later.
+        wait_for(&mut camera, &mut frame, CLOSED);
+        fake.set(0, Fault::Good);
+        back("unplug", &mut camera, &mut frame, 100);
         assert_eq!(camera.counts().starts, 1 + round);
     }
+    // Away for so long that the pause has grown to its longest.
+    fake.set(0, Fault::Unplugged);
+    assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
+    let pulled = clock::now();
+    while clock::now().since_ns(pulled) < 2_000 * MS {
+        assert!(next(&mut camera, &mut frame, 100).is_err());
+    }
+    fake.set(0, Fault::Good);
+    back("two seconds away", &mut camera, &mut frame, 1_000);
     // A camera that is not there at the start is waited for as well.
     drop(camera);
     fake.set(0, Fault::Unplugged);
@@ -375,7 +580,7 @@ fn unplug(fake: &Fake) {
         Err(SourceFault::Gone(_))
     ));
     fake.set(0, Fault::Good);
-    recovers(&mut camera, &mut frame);
+    back("not there at the start", &mut camera, &mut frame, 100);
 }
 
 fn bus_errors(fake: &Fake) {
@@ -383,19 +588,20 @@ fn bus_errors(fake: &Fake) {
     fake.shows(0, &payloads(4));
     let mut camera = opened(&mode(0, &[b"YUYV"]));
     assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+    // One that passes: looked for again after the first pause.
     fake.set(0, Fault::DqbufEio);
-    assert_eq!(
-        wait_for_fault(&mut camera, &mut frame),
-        SourceFault::Gone("its device failed")
-    );
-    fake.set(0, Fault::NoBandwidth);
-    wait_for(
-        &mut camera,
-        &mut frame,
-        SourceFault::Gone("its device cannot be opened"),
-    );
+    let from = clock::now();
+    assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
+    noticed("an error of the bus", from, PERIOD_NS);
     fake.set(0, Fault::Good);
-    recovers(&mut camera, &mut frame);
+    back("an error of the bus", &mut camera, &mut frame, 50);
+    // One after which the bus has no room for the camera at first.
+    fake.set(0, Fault::DqbufEio);
+    assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
+    fake.set(0, Fault::NoBandwidth);
+    wait_for(&mut camera, &mut frame, CLOSED);
+    fake.set(0, Fault::Good);
+    back("no room on the bus", &mut camera, &mut frame, 100);
 }
 
 fn silent(fake: &Fake) {
@@ -405,11 +611,14 @@ fn silent(fake: &Fake) {
     assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
     fake.set(0, Fault::Silent);
     let from = clock::now();
+    let mut last = frame.received;
     // What was done already still comes.
     while camera
         .next_frame(clock::now().plus_ns(50 * MS), &mut frame)
         .is_ok()
-    {}
+    {
+        last = frame.received;
+    }
     let asked_at = clock::now();
     let deadline = asked_at.plus_ns(50 * MS);
     assert_eq!(
@@ -422,10 +631,12 @@ fn silent(fake: &Fake) {
         "a deadline is kept: {waited_ns}"
     );
     let fault = next(&mut camera, &mut frame, 4_000);
-    assert_eq!(fault, Err(SourceFault::Gone("its device failed")));
+    assert_eq!(fault, Err(FAILED));
     assert!(clock::now().since_ns(from) >= 2_000 * MS);
+    // Two seconds without a picture, seen at the end of a wait, which is 20 ms here.
+    noticed("silence", last, 2_020 * MS);
     fake.set(0, Fault::Good);
-    recovers(&mut camera, &mut frame);
+    back("silence", &mut camera, &mut frame, 50);
     assert_eq!(camera.counts().starts, 2, "it was opened again");
 }
 
@@ -437,10 +648,12 @@ fn other_model(fake: &Fake) {
     fake.set(0, Fault::Unplugged);
     wait_for_fault(&mut camera, &mut frame);
     fake.set(0, Fault::OtherModel);
+    let from = clock::now();
     let fault = SourceFault::Gone("its device is another one, or has not the mode asked for");
     wait_for(&mut camera, &mut frame, fault);
+    noticed("another model", from, 50 * MS);
     fake.set(0, Fault::Good);
-    recovers(&mut camera, &mut frame);
+    back("another model", &mut camera, &mut frame, 100);
 }
 
 fn late_reader(fake: &Fake) {
@@ -461,74 +674,253 @@ fn late_reader(fake: &Fake) {
     assert!(camera.counts().stale >= 5, "{:?}", camera.counts());
 }
 
-/// From the moment at which the picture is in the kernel's buffer to the frame in the caller's, and what decoding is of
-/// it. Allocations are those of this thread.
+/// What a picture costs beyond its decoding, at most; see [`judged`].
+const BEYOND_NS: u64 = 200_000;
+/// Time between two pictures of it.
+const OFTEN_NS: u64 = 8 * MS;
+/// Rounds of [`hand_over`], and pictures in each.
+const ROUNDS: usize = 20;
+const PICTURES: usize = 150;
+
+/// From the moment at which a picture lies in the kernel's buffer to the frame in inference's mailbox, as the capture thread
+/// takes it there, at the priority that one asks for: judged, shown to the page, its time told. Beside each, decoding alone of the
+/// same bytes into a frame that is there already, half a period later, when caches are as cold again. Allocations are those of
+/// this thread.
+///
+/// One round must keep to the bound: what others do on this machine makes many late, a path that is slow makes all.
 fn hand_over(fake: &Fake) {
-    let mut frame = Frame::black(SIZE[0], SIZE[1]);
-    let pictures: Vec<_> = (0..4).map(|n| scene(SIZE[0], SIZE[1], n)).collect();
-    let jpegs: Vec<_> = pictures
-        .iter()
-        .map(|rgb| jpeg(rgb, SIZE[0], SIZE[1]))
-        .collect();
-    for (fourcc, bytes, none) in [(*b"YUYV", payloads(4), true), (*b"MJPG", jpegs, false)] {
-        fake.shows(0, &bytes);
-        let mut camera = opened(&mode(0, &[&fourcc]));
-        for _ in 0..3 {
-            assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
-        }
-        let format = camera.format().expect("streams");
-        let (mut all, mut decoding, mut allocated) = (vec![], vec![], 0);
-        for n in 0..90 {
-            // Ready before it is asked for: what is measured is ours, not the wait.
-            clock::sleep_until(frame.captured.plus_ns(PERIOD_NS + 3 * MS));
-            let (from, before) = (clock::now(), allocations_of_this_thread());
-            let got = camera.next_frame(clock::now().plus_ns(100 * MS), &mut frame);
-            allocated = allocated.max(allocations_of_this_thread() - before);
-            if got.is_ok() {
-                all.push(clock::now().since_ns(from));
-            }
-            let from = clock::now();
-            let stride = format.row_len(SIZE[0]);
-            assert_eq!(
-                decode::into_rgb(
-                    format,
-                    &bytes[n % 4],
-                    stride,
-                    SIZE,
-                    &mut Frame::black(SIZE[0], SIZE[1])
-                ),
-                Ok(())
+    std::thread::scope(|scope| {
+        let seated = scope.spawn(|| {
+            let seat = realtime::take_seat(threads::CAPTURE.fifo, &[]);
+            println!(
+                "   at priority {} of the real-time ones; 0: not granted",
+                seat.fifo
             );
-            decoding.push(clock::now().since_ns(from));
-        }
-        all.sort_unstable();
-        decoding.sort_unstable();
-        println!(
-            "   {} 640x480: frame to hand-over p50 {:.3} p99 {:.3} ms, decoding alone p50 {:.3} p99 {:.3} ms, beyond decoding p50 {:.3} ms, {} of 90 frames, at most {allocated} allocations a frame",
-            String::from_utf8_lossy(&fourcc),
-            percentile(&all, 0.5),
-            percentile(&all, 0.99),
-            percentile(&decoding, 0.5),
-            percentile(&decoding, 0.99),
-            percentile(&all, 0.5) - percentile(&decoding, 0.5),
-            all.len()
-        );
-        assert!(all.len() > 45, "{} of 90", all.len());
+            film_and_decode(fake);
+        });
+        seated.join().expect("kept its bounds");
+    });
+}
+
+fn film_and_decode(fake: &Fake) {
+    let scenes: Vec<_> = (0..4).map(|n| scene(SIZE[0], SIZE[1], n)).collect();
+    let of = |which: usize| -> Vec<Vec<u8>> {
+        let all = scenes.iter().map(|rgb| in_each_format(rgb));
+        all.map(|each| each[which].1.clone()).collect()
+    };
+    for (fourcc, bytes, none) in [
+        (*b"YUYV", of(0), true),
+        (*b"NV12", of(2), true),
+        (*b"MJPG", of(6), false),
+    ] {
+        let name = String::from_utf8_lossy(&fourcc).into_owned();
+        fake.shows(0, &bytes);
+        let mode = mode(0, &[&fourcc]);
+        let often = Asked {
+            period_ns: OFTEN_NS,
+            ..asked(&mode)
+        };
+        let mut camera = Camera::new(mode, &often, CLOCK).expect("opens");
+        let mut stage = Stage::new();
+        let kept = (0..ROUNDS).any(|_| {
+            let round = stage.film(fake, &mut camera, &bytes);
+            println!("   {name} 640x480, {round}");
+            assert!(
+                !none || round.allocated == 0,
+                "{} allocations for one frame",
+                round.allocated
+            );
+            round.beyond_judged_ns() <= BEYOND_NS
+        });
         assert!(
-            !none || allocated == 0,
-            "{allocated} allocations for one frame"
+            kept,
+            "{name}: in none of {ROUNDS} rounds was it within {BEYOND_NS} ns"
         );
     }
 }
 
-fn eight(fake: &Fake) {
-    let pictures: Vec<_> = (0..8).map(|n| scene(SIZE[0], SIZE[1], n)).collect();
-    let jpegs: Vec<_> = pictures
-        .iter()
-        .map(|rgb| jpeg(rgb, SIZE[0], SIZE[1]))
+/// What stands behind a camera in the pipeline, up to the thread that waits for its frames.
+struct Stage {
+    health: Health,
+    frame: Frame,
+    alone: Frame,
+    io: CaptureIo,
+    inference: Option<std::thread::JoinHandle<u64>>,
+}
+
+/// Times of one round, each sorted.
+#[derive(Default)]
+struct Round {
+    whole_ns: Vec<u64>,
+    decoding_ns: Vec<u64>,
+    beyond_ns: Vec<u64>,
+    allocated: u64,
+}
+
+impl Round {
+    fn beyond_judged_ns(&self) -> u64 {
+        let at = (self.beyond_ns.len() as f64 * judged()) as usize;
+        self.beyond_ns.get(at).copied().unwrap_or(u64::MAX)
+    }
+}
+
+impl std::fmt::Display for Round {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} pictures, p50 and p99 in ms:", self.whole_ns.len())?;
+        for (what, times) in [
+            ("frame to hand-over", &self.whole_ns),
+            ("decoding alone", &self.decoding_ns),
+            ("beyond decoding", &self.beyond_ns),
+        ] {
+            let (p50, p99) = (percentile(times, 0.5), percentile(times, 0.99));
+            write!(f, " {what} {p50:.3} {p99:.3},")?;
+        }
+        write!(f, " at most {} allocations a frame", self.allocated)
+    }
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let black = || Frame::black(SIZE[0], SIZE[1]);
+        let (frames, mut taken) = mailbox::mailbox(&black());
+        let (shown, _) = triple_buffer::triple_buffer(&black());
+        let ending: Arc<AtomicBool> = Arc::default();
+        let ended = Arc::clone(&ending);
+        // Waits as inference does, so that it has to be woken.
+        let inference = std::thread::spawn(move || {
+            let mut count = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let deadline = clock::now().plus_ns(50 * MS);
+                count += u64::from(taken.wait_until(deadline, clock::now).is_some());
+            }
+            count
+        });
+        let expected = Expected {
+            width: SIZE[0],
+            height: SIZE[1],
+            period_ns: None,
+            age_max_ns: 150 * MS,
+            noisy: true,
+        };
+        Stage {
+            health: Health::new(expected),
+            frame: black(),
+            alone: black(),
+            io: CaptureIo {
+                policy: ToPolicy::Paces(frames),
+                shown: Some(shown),
+                told: Watched {
+                    name: "front".into(),
+                    need: Need::Required,
+                    age_max_ns: 150 * MS,
+                    newest_ns: Arc::default(),
+                    refused: Arc::default(),
+                    counted: Arc::default(),
+                    fault: Arc::default(),
+                },
+                ending,
+            },
+            inference: Some(inference),
+        }
+    }
+
+    fn film(&mut self, fake: &Fake, camera: &mut Camera, bytes: &[Vec<u8>]) -> Round {
+        let mut times = Round::default();
+        let format = camera.format().expect("streams");
+        let stride = format.row_len(SIZE[0]);
+        let mut tries = 0;
+        while times.whole_ns.len() < PICTURES {
+            tries += 1;
+            assert!(tries < 3 * PICTURES, "hardly a picture is good");
+            // In its buffer before it is asked for: what is measured is ours, not the wait.
+            fake.wait(0);
+            let deadline = clock::now().plus_ns(100 * MS);
+            let (from, before) = (clock::now(), allocations_of_this_thread());
+            let seen = round(
+                camera,
+                &mut self.health,
+                deadline,
+                &mut self.frame,
+                &mut self.io,
+            );
+            let whole_ns = clock::now().since_ns(from);
+            let allocated = allocations_of_this_thread() - before;
+            // The first after a start, whose number is not told, is none.
+            if seen != Look::Good {
+                continue;
+            }
+            times.allocated = times.allocated.max(allocated);
+            clock::sleep_until(from.plus_ns(OFTEN_NS / 2));
+            let from = clock::now();
+            let given = &bytes[fake.given(0)];
+            let decoded = decode::into_rgb(format, given, stride, SIZE, &mut self.alone);
+            let decoding_ns = clock::now().since_ns(from);
+            assert_eq!(decoded, Ok(()));
+            times.whole_ns.push(whole_ns);
+            times.decoding_ns.push(decoding_ns);
+            times.beyond_ns.push(whole_ns.saturating_sub(decoding_ns));
+        }
+        for each in [
+            &mut times.whole_ns,
+            &mut times.decoding_ns,
+            &mut times.beyond_ns,
+        ] {
+            each.sort_unstable();
+        }
+        times
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.io.ending.store(true, Ordering::Relaxed);
+        let taken = self.inference.take().map(std::thread::JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(matches!(taken, Some(Ok(1..))), "inference saw nothing");
+        }
+    }
+}
+
+/// Pictures that went by between two that were taken: all of them, and those that nobody but this code is to blame for.
+///
+/// A thread that waits for a picture is there for the one after the last it took. To miss n of them it must have been away for
+/// n periods: computing, ready and without a core (as the kernel counts it), or with the whole machine standing still (as the
+/// canary sees it). A tenth is granted for waking up. What is left of one such absence explains what its successor finds gone
+/// too, as old pictures fill the queue behind it.
+fn went_by(seen: &Seen, canary: &Canary) -> (u64, u64) {
+    let lost: Vec<u64> = seen
+        .captured
+        .windows(2)
+        .map(|two| (two[1].since_ns(two[0]) + PERIOD_NS / 2) / PERIOD_NS)
+        .map(|periods| periods.saturating_sub(1))
         .collect();
-    let packed: Vec<_> = pictures.iter().map(|rgb| yuyv(rgb)).collect();
-    for (fourcc, bytes) in [(*b"YUYV", packed), (*b"MJPG", jpegs)] {
+    let explained = |gap: usize| {
+        let claimed_ns = seen.claimed_ns[gap + 1] - seen.claimed_ns[gap];
+        let stood_still_ns = canary.any_ns(seen.at[gap], seen.at[gap + 1]);
+        (claimed_ns + stood_still_ns) / (PERIOD_NS / 10 * 9)
+    };
+    let ours = lost.iter().enumerate().filter(|(_, lost)| **lost > 0);
+    let ours = ours.map(|(gap, here)| {
+        let before = gap.checked_sub(1);
+        let left = before.map_or(0, |gap| explained(gap).saturating_sub(lost[gap]));
+        here.saturating_sub(explained(gap) + left)
+    });
+    (lost.iter().sum(), ours.sum())
+}
+
+/// Eight cameras on two cores, for TENDON_CAMERAS_SECONDS (4).
+fn eight(fake: &Fake) {
+    let seconds: u64 = std::env::var("TENDON_CAMERAS_SECONDS")
+        .map_or(4, |text| text.parse().expect("whole seconds"));
+    // Threads that are started from here inherit the cores.
+    let all_cores = realtime::take_seat(0, &[]).cores;
+    let two = realtime::take_seat(0, &all_cores[..all_cores.len().min(2)]);
+    let canary = Canary::start();
+    let of = |which: usize| -> Vec<Vec<u8>> {
+        let all = (0..8).map(|n| in_each_format(&scene(SIZE[0], SIZE[1], n)));
+        all.map(|each| each[which].1.clone()).collect()
+    };
+    for (fourcc, bytes) in [(*b"YUYV", of(0)), (*b"MJPG", of(6))] {
         let lost_before: u32 = (0..8).map(|camera| fake.lost(camera)).sum();
         let sources: Vec<Box<dyn Source>> = (0..8)
             .map(|camera| {
@@ -536,21 +928,31 @@ fn eight(fake: &Fake) {
                 Box::new(opened(&mode(camera, &[&fourcc]))) as Box<dyn Source>
             })
             .collect();
-        let (for_ns, before) = (4_000 * MS, processor_ns());
+        let (for_ns, before) = (seconds * 1_000 * MS, processor_ns());
         let seen = film(sources, SIZE, true, for_ns);
-        let what = format!("   {} 640x480@30", String::from_utf8_lossy(&fourcc));
+        let name = String::from_utf8_lossy(&fourcc);
+        let what = format!("   {name} 640x480@30 on cores {:?}", two.cores);
         let lost = report(&what, &seen, for_ns, processor_ns() - before, PERIOD_NS);
         let in_kernel: u32 = (0..8).map(|camera| fake.lost(camera)).sum::<u32>() - lost_before;
-        println!("   {in_kernel} lost for want of a buffer");
+        let by: Vec<(u64, u64)> = seen.iter().map(|each| went_by(each, &canary)).collect();
+        println!(
+            "   {in_kernel} lost for want of a buffer, opening included; went by and ours, each camera: {by:?}"
+        );
         // What a loaded machine cannot decode it may lose; a camera that starves beside the others it may not.
         assert!(lost < 0.9, "{lost}");
-        for each in &seen {
+        for (each, (went_by, ours)) in seen.iter().zip(by) {
             assert!(
                 each.good > 10 && each.refused == 0,
                 "{} good, {} refused",
                 each.good,
                 each.refused
             );
+            assert_eq!(ours, 0, "went by while the thread had a core and time");
+            // And the camera's own books know of each.
+            let (first, last) = each.counted.expect("pictures came");
+            let told = last.missing + last.stale - first.missing - first.stale;
+            assert_eq!(told, went_by, "{first:?} to {last:?}");
         }
     }
+    let _ = realtime::take_seat(0, &all_cores);
 }

@@ -59,20 +59,20 @@ impl Canary {
     }
 
     /// Time for which the machine stood still between the two.
-    #[allow(dead_code)] // See the module's text.
+    #[allow(dead_code)] // Not each of the three suites that have this file needs it.
     pub fn stall_ns(&self, from: Mono, to: Mono) -> u64 {
         self.most(from, to, |late_ns| late_ns.sum())
     }
 
     /// The longest that it stood still at a stretch between the two.
-    #[allow(dead_code)] // See the module's text.
+    #[allow(dead_code)] // Not each of the three suites that have this file needs it.
     pub fn longest_ns(&self, from: Mono, to: Mono) -> u64 {
         self.most(from, to, |late_ns| late_ns.max().unwrap_or(0))
     }
 
     /// Time between the two in which one core or another stood still: a thread may be on any of them, and two short stops one
     /// after the other are as long as both.
-    #[allow(dead_code)] // See the module's text.
+    #[allow(dead_code)] // Not each of the three suites that have this file needs it.
     pub fn any_ns(&self, from: Mono, to: Mono) -> u64 {
         let mut stops: Vec<(u64, u64)> = Vec::new();
         for core in &self.late {
@@ -100,7 +100,7 @@ impl Drop for Canary {
 }
 
 /// From here on, a command may come too late for a motor controller that waits 20 ms for it: three ticks are lost.
-#[allow(dead_code)] // See the module's text.
+#[allow(dead_code)] // Not each of the three suites that have this file needs it.
 pub const STALL_NS: u64 = 15 * MS;
 
 #[test]
@@ -129,14 +129,14 @@ fn stops_of_several_cores_count_once_within_a_window() {
 }
 
 /// One at a time: a fault must not be another story's disturbance.
-#[allow(dead_code)] // See the module's text.
+#[allow(dead_code)] // Not each of the three suites that have this file needs it.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether it is the machine that the canaries see, and not what else runs on it.
-#[allow(dead_code)] // See the module's text.
+#[allow(dead_code)] // Not each of the three suites that have this file needs it.
 fn granted() -> bool {
     let asked = std::thread::spawn(|| realtime::take_seat(90, &[]).fifo == 90);
     asked.join().expect("no panic")
@@ -144,7 +144,7 @@ fn granted() -> bool {
 
 /// Tells a story while nobody else tells one. One that failed while the machine stood still is told again, twice at most:
 /// a robot stops then, as it should.
-#[allow(dead_code)] // See the module's text.
+#[allow(dead_code)] // Not each of the three suites that have this file needs it.
 #[track_caller]
 pub fn told(story: impl Fn()) {
     let _alone = alone();

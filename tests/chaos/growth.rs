@@ -62,7 +62,7 @@ fn plus(a: Taken, b: Taken) -> Taken {
 }
 
 /// A figure of the page's `/metrics`; `page` is its address as told at the start.
-fn metric(page: &str, name: &str) -> f64 {
+pub fn metric(page: &str, name: &str) -> f64 {
     let address = page.strip_prefix("http://").expect("an address");
     let (host, query) = address.split_once('/').expect("a path");
     let mut page = TcpStream::connect(host).expect("the page");
@@ -81,7 +81,7 @@ fn metric(page: &str, name: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {name}: {said}"))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket.local_addr().expect("an address").port()
 }

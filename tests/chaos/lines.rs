@@ -4,7 +4,7 @@
 
 use crate::TICK_MS;
 use crate::canary::told;
-use crate::stage::{Setting, Stage, ended, locked, repeats, signal, until};
+use crate::stage::{Setting, Stage, ended, locked, over_again, repeats, signal, until};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ const SEEN_MS: u64 = 2 * 2 + 2 * TICK_MS;
 
 const SENTENCE: &str = "put the red block in the left bin";
 
-struct Panel {
+pub struct Panel {
     chip: PathBuf,
     switch: PathBuf,
     library: PathBuf,
@@ -26,7 +26,7 @@ struct Panel {
 }
 
 impl Panel {
-    fn new() -> Panel {
+    pub fn new() -> Panel {
         let folder = tempfile::tempdir().expect("a folder");
         let library = folder.path().join("lines.so");
         let built = Command::new("cc")
@@ -56,7 +56,7 @@ impl Panel {
     }
 
     /// Two wires.
-    fn emergency(&self) -> Setting {
+    pub fn emergency(&self) -> Setting {
         let chip = self.chip.display();
         self.setting(format!(
             "[lines.emergency]\ngpio = [\"{chip}:2\", \"{chip}:3\"]"
@@ -207,7 +207,7 @@ fn an_emergency_stop_latches_whichever_wire_opens_and_a_broken_one_must_be_opene
 /// at a good end.
 #[test]
 fn a_hardware_watchdog_is_pinged_while_every_thread_comes_round() {
-    told(|| {
+    over_again(|| {
         let panel = Panel::new();
         let device = panel.chip.with_file_name("watchdog");
         let setting = |drill: Option<&str>| {

@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real processes, really stopped, killed, starved and cut off: `cargo test --release --test chaos -- --nocapture`
-//! prints each reaction time beside its bound. `TENDON_CHAOS_REPEATS=20` for the long run.
+//! prints each reaction time beside its bound. `sh tests/chaos/nightly.sh` for the long run.
 //!
 //! What needs privileges (tmpfs, network namespaces) says so and is skipped without them.
 
 mod canary;
+mod crew;
 mod growth;
 mod isolation;
 mod joints;
 mod lines;
+mod machine;
+mod memory;
 mod network;
 mod remote;
 mod service;
 mod soak;
 mod stage;
+mod syscalls;
 
 use canary::told;
-use stage::{Setting, Stage, ended, locked, patient, repeats, signal};
-use std::path::PathBuf;
+use stage::{Setting, Stage, ended, locked, over_again, patient, repeats, signal};
 use std::process::Command;
 use std::time::Duration;
-use tendon::core::units::Mono;
+use tendon::bench::arm::JOINTS;
+use tendon::core::units::{MS, Mono};
 use tendon::core::wire::state::MotorMode;
 use tendon::link::{keys, motor};
 use tendon::runtime::{clock, demo};
@@ -65,7 +69,7 @@ fn a_runtime_that_freezes_is_stopped_at_the_motor_and_does_not_resume() {
 /// Both processes' wall clock is set ahead and back while the robot moves, and before it is armed again.
 #[test]
 fn a_wall_clock_that_is_set_changes_nothing() {
-    told(|| {
+    over_again(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let (library, file) = (folder.path().join("clock.so"), folder.path().join("clock"));
         let built = Command::new("cc")
@@ -129,107 +133,10 @@ fn a_wall_clock_that_is_set_changes_nothing() {
     });
 }
 
-/// A control group of its own for memory, of either version; gone with the last process in it.
-struct MemoryGroup {
-    folder: PathBuf,
-    /// Names of its limit and of what is used.
-    files: [&'static str; 2],
-}
-
-impl MemoryGroup {
-    fn new() -> Result<MemoryGroup, String> {
-        let versions = [
-            (
-                "/sys/fs/cgroup/memory",
-                ["memory.limit_in_bytes", "memory.usage_in_bytes"],
-            ),
-            ("/sys/fs/cgroup", ["memory.max", "memory.current"]),
-        ];
-        for (root, files) in versions {
-            let folder = PathBuf::from(root).join(format!("tendon-chaos-{}", std::process::id()));
-            if std::fs::create_dir(&folder).is_ok() {
-                if folder.join(files[0]).exists() {
-                    return Ok(MemoryGroup { folder, files });
-                }
-                drop(std::fs::remove_dir(&folder));
-            }
-        }
-        Err("no right to make a control group for memory".to_owned())
-    }
-
-    fn used(&self) -> u64 {
-        let text = std::fs::read_to_string(self.folder.join(self.files[1])).expect("read");
-        text.trim().parse().expect("bytes")
-    }
-
-    fn limit(&self, bytes: u64) {
-        std::fs::write(self.folder.join(self.files[0]), bytes.to_string()).expect("a limit");
-    }
-
-    fn procs(&self) -> PathBuf {
-        self.folder.join("cgroup.procs")
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir(&self.folder));
-    }
-}
-
-/// Somebody in the same control group eats all the memory that there is, until the kernel ends it, again and again.
-#[test]
-fn memory_that_somebody_else_eats_up_does_not_stop_the_robot() {
-    told(|| {
-        let group = match MemoryGroup::new() {
-            Ok(group) => group,
-            Err(why) => {
-                println!("skipped: {why}");
-                return;
-            }
-        };
-        let setting = Setting {
-            group: Some(group.procs()),
-            edits: patient().into(),
-            ..Setting::default()
-        };
-        let mut stage = Stage::new(&setting);
-        group.limit(group.used() + 48 * 1024 * 1024);
-        // A crowded machine disturbs it now and then.
-        let undisturbed = (0..5).any(|_| {
-            drop(stage.ask(keys::mode, "reset"));
-            stage.arm();
-            for _ in 0..repeats() {
-                let eats =
-                    "echo 1000 > /proc/$$/oom_score_adj; echo $$ > \"$0\" && exec tail /dev/zero";
-                let mut eater = Command::new("sh")
-                    .args(["-c", eats])
-                    .arg(group.procs())
-                    .spawn()
-                    .expect("sh");
-                let end = ended(&mut eater, Duration::from_secs(20));
-                drop(eater.kill());
-                assert_eq!(end, Some(9), "the kernel ends who eats");
-            }
-            let said = stage.ask(keys::mode, "status");
-            said.is_ok_and(|said| said.starts_with("active"))
-        });
-        assert!(undisturbed, "{}", stage.log());
-        assert!(
-            matches!(stage.runtime.try_wait(), Ok(None)),
-            "{}",
-            stage.log()
-        );
-        stage.within_limits();
-        drop(stage);
-        drop(group);
-    });
-}
-
 /// From threads that make chunks or tell people. What moves the robot never logs.
 #[test]
 fn a_flood_of_log_lines_that_nobody_reads_stops_nobody() {
-    told(|| {
+    over_again(|| {
         for thread in ["capture", "inference", "telemetry"] {
             // A crowded machine disturbs it now and then, a flood that stops the robot each time.
             let undisturbed = (0..3).any(|_| flooded(thread));
@@ -271,7 +178,7 @@ fn flooded(thread: &str) -> bool {
 /// The kernel's files of a machine that gets hot and cools down.
 #[test]
 fn a_machine_that_is_hot_slows_the_robot() {
-    told(|| {
+    over_again(|| {
         let root = tempfile::tempdir().expect("a folder");
         let zone = root.path().join("sys/class/thermal/thermal_zone0");
         std::fs::create_dir_all(&zone).expect("made");
@@ -296,17 +203,35 @@ fn a_machine_that_is_hot_slows_the_robot() {
         demo::pause(1_500);
         let (from, fastest) = (clock::now(), 0.1 * FASTEST_RAD_S);
         demo::pause(1_500);
+        // From one place to another over a while: a command that comes late is made up for within a tick or two.
+        const WHILE_NS: u64 = 100 * MS;
         let most = |from: Mono| {
             locked(&stage.reports, |reports| {
                 let since = reports.iter().filter(|report| report.state.measured > from);
-                let speeds = since.flat_map(|report| report.state.velocity);
-                speeds.map(f64::abs).fold(0.0, f64::max)
+                let states: Vec<_> = since.map(|report| &report.state).collect();
+                let pairs = states.iter().filter_map(|first| {
+                    let due = first.measured.plus_ns(WHILE_NS);
+                    let later = states.partition_point(|state| state.measured < due);
+                    Some((first, states.get(later)?))
+                });
+                let speeds = pairs.flat_map(|(first, later)| {
+                    let took_s = later.measured.since_ns(first.measured) as f64 * 1e-9;
+                    // The gripper is open or shut at once.
+                    let ways = first.position.iter().zip(&later.position).take(JOINTS);
+                    ways.map(move |(from, to)| (to - from).abs() / took_s)
+                });
+                speeds.fold(0.0, f64::max)
             })
         };
         let (before, after) = (most(Mono(0)), most(from));
-        println!("fastest joint: {before:.3} rad/s, at 10 %: {after:.3} of {fastest:.3}");
+        let stall_ns = stage.canary.longest_ns(from, clock::now());
+        println!(
+            "fastest joint: {before:.3} rad/s, at 10 %: {after:.3} of {fastest:.3}; the machine stood still for {:.1} ms",
+            stage::ms(stall_ns)
+        );
+        let room = 1.05 + stall_ns as f64 / WHILE_NS as f64;
         assert!(
-            before > fastest && after <= fastest * 1.05,
+            before > fastest && after <= fastest * room,
             "{before}, {after} of {fastest}"
         );
         heat(50_000);
@@ -337,11 +262,7 @@ fn a_motor_controller_that_freezes_is_noticed_and_latched() {
             stage.held_within("SIGSTOP of the bench robot", from, 25 + 2 * TICK_MS);
             demo::pause(200);
             signal(&stage.bench, "CONT");
-            let answer = stage.ask(keys::mode, "active");
-            assert!(
-                answer.as_ref().is_err_and(|said| said.contains("latched")),
-                "{answer:?}"
-            );
+            stage.stays_latched();
             stage.until_granted(keys::mode, "reset");
             stage.arm();
         }
@@ -356,11 +277,7 @@ fn a_motor_controller_that_is_killed_is_noticed_and_latched() {
             let from = signal(&stage.bench, "KILL");
             stage.held_within("SIGKILL of the bench robot", from, 25 + 2 * TICK_MS);
             demo::pause(150);
-            let answer = stage.ask(keys::mode, "active");
-            assert!(
-                answer.as_ref().is_err_and(|said| said.contains("latched")),
-                "{answer:?}"
-            );
+            stage.stays_latched();
         }
     });
 }
@@ -391,11 +308,7 @@ fn a_panic_of_what_makes_chunks_is_a_latched_stop_and_the_process_stays_up() {
             let mut stage = Stage::new(&drill(&format!("panic:{thread}")));
             let from = panic_of(&stage, thread);
             stage.held_within(&format!("panic of {thread}"), from, WATCH_MS + 2 * TICK_MS);
-            let answer = stage.ask(keys::mode, "active");
-            assert!(
-                answer.as_ref().is_err_and(|said| said.contains("latched")),
-                "{answer:?}"
-            );
+            stage.stays_latched();
             assert!(
                 matches!(stage.runtime.try_wait(), Ok(None)),
                 "the process stays up"
@@ -481,7 +394,7 @@ fn a_hang_of_control_or_the_watchdog_is_a_held_robot() {
 
 #[test]
 fn after_a_crash_the_next_start_shows_it_and_does_not_arm_before_a_person_has_said_so() {
-    told(|| {
+    over_again(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let kept = |drill: Option<&str>| Setting {
             drill: drill.map(str::to_owned),
@@ -658,73 +571,5 @@ fn require_refuses_to_start_with_the_reason_and_the_fix() {
             said.contains("realtime.cores.control: asked for [1000]") && said.contains("nproc"),
             "{said}"
         );
-    });
-}
-
-#[test]
-fn control_and_governor_sleep_wake_and_ask_the_kernel_for_nothing_else() {
-    told(|| {
-        let mut stage = Stage::new(&Setting::default());
-        let pid = stage.runtime.id();
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
-        let tids: Vec<(String, String)> = tasks
-            .filter_map(|task| {
-                let path = task.ok()?.path();
-                let name = std::fs::read_to_string(path.join("comm"))
-                    .ok()?
-                    .trim()
-                    .to_owned();
-                let tid = path.file_name()?.to_str()?.to_owned();
-                ["control", "governor"]
-                    .contains(&name.as_str())
-                    .then_some((name, tid))
-            })
-            .collect();
-        assert_eq!(tids.len(), 2, "{tids:?}");
-        for (name, tid) in tids {
-            let trace = stage.folder.path().join(&name);
-            let tracer = Command::new("strace")
-                .args(["-p", &tid, "-o"])
-                .arg(&trace)
-                .stderr(std::process::Stdio::null())
-                .spawn();
-            let Ok(mut tracer) = tracer else {
-                println!("SKIPPED: system calls of {name}: strace is not installed");
-                return;
-            };
-            demo::pause(1_500);
-            signal(&tracer, "INT");
-            drop(tracer.wait());
-            let text = std::fs::read_to_string(&trace).unwrap_or_default();
-            let calls: Vec<&str> = text
-                .lines()
-                .filter_map(|line| line.split_once('('))
-                .map(|(call, _)| call)
-                .collect();
-            if calls.is_empty() {
-                println!("SKIPPED: system calls of {name}: strace may not attach here");
-                return;
-            }
-            // An absolute sleep, a park and a wake; a sleep that the tracer interrupted is resumed.
-            let listed = ["clock_nanosleep", "futex", "restart_syscall"];
-            let mut others: Vec<&str> = calls
-                .iter()
-                .copied()
-                .filter(|call| !listed.contains(call))
-                .collect();
-            others.sort_unstable();
-            others.dedup();
-            println!(
-                "{name}: {} system calls in 1.5 s, all of them of {listed:?}",
-                calls.len()
-            );
-            assert!(
-                calls.len() > 150,
-                "{name}: {} calls: was it running?",
-                calls.len()
-            );
-            assert!(others.is_empty(), "{name} also calls {others:?}");
-        }
-        stage.until_granted(keys::mode, "standby");
     });
 }

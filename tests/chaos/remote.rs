@@ -3,7 +3,9 @@
 
 use crate::canary::told;
 use crate::isolation::{PLAN_MS, child_of, goes_on, undisturbed};
-use crate::stage::{Setting, Stage, deploy, free_endpoint, locked, patient, signal, until};
+use crate::stage::{
+    Setting, Stage, deploy, free_endpoint, locked, over_again, patient, signal, until,
+};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use tendon::runtime::{clock, demo};
@@ -58,7 +60,7 @@ fn stage(endpoint: &str) -> Stage {
 /// Its connection stands, and nothing comes: the inference process waits no longer than it should, and is not ended for it.
 #[test]
 fn a_server_of_the_policy_that_freezes_is_a_hold() {
-    told(|| {
+    over_again(|| {
         let endpoint = free_endpoint();
         let serving = Serving::at(&endpoint);
         let stage = stage(&endpoint);

@@ -5,7 +5,7 @@
 //! controller's own time of measurement, a command the runtime's time of sending. How long the machine itself stood
 //! still is measured beside it by a thread that does nothing else ([`Canary`]), and is granted to every bound.
 
-use crate::canary::Canary;
+use crate::canary::{Canary, told};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +25,8 @@ use tendon::runtime::deployment::Identities;
 use zenoh::{Session, Wait};
 
 pub const ROBOT: &str = "bench";
+/// What the bench robot begins with.
+const SCENE: u64 = 7;
 /// A held command's verdict is this plus its cause: see docs/wire.md.
 const HELD: u8 = 16;
 
@@ -45,10 +47,25 @@ pub struct Sent {
     pub chunk: u32,
 }
 
-/// Repeats of each fault: 2 in the normal run, more by `TENDON_CHAOS_REPEATS`.
-pub fn repeats() -> u32 {
+/// `TENDON_CHAOS_REPEATS`: how often each fault strikes in the long run (nightly.sh).
+fn asked_for() -> Option<u32> {
     let asked = std::env::var("TENDON_CHAOS_REPEATS");
-    asked.ok().and_then(|n| n.parse().ok()).unwrap_or(2)
+    asked.ok().and_then(|n| n.parse().ok())
+}
+
+/// Repeats of each fault: 2 in the normal run.
+pub fn repeats() -> u32 {
+    asked_for().unwrap_or(2)
+}
+
+/// Of stories that take long, or strike several times anyway: once in the normal run.
+pub fn rounds() -> u32 {
+    asked_for().unwrap_or(1)
+}
+
+/// Tells such a story as often.
+pub fn over_again(story: impl Fn()) {
+    (0..rounds()).for_each(|_| told(&story));
 }
 
 pub fn locked<T, R>(shared: &Shared<T>, look: impl FnOnce(&Vec<T>) -> R) -> R {
@@ -96,6 +113,8 @@ pub struct Stage {
     pub reports: Shared<Report>,
     pub commands: Shared<Sent>,
     pub state: PathBuf,
+    /// Where the runtime listens.
+    pub endpoint: String,
     /// From its start to its first answer.
     pub ready_ms: f64,
     at_runtime: Session,
@@ -271,6 +290,7 @@ impl Stage {
             reports,
             commands,
             state,
+            endpoint,
             at_runtime,
             at_bench,
             ready_ms: 0.0,
@@ -287,6 +307,13 @@ impl Stage {
     /// Arms and waits until the robot follows and moves.
     #[track_caller]
     pub fn arm(&mut self) {
+        // Who has done what it was asked does not move. Refused while it follows: it may be on its way to rest, or armed still.
+        for _ in 0..25 {
+            if self.ask_bench(&Request::Set(demo::scene(SCENE))).is_ok() {
+                break;
+            }
+            demo::pause(20);
+        }
         self.until_granted(keys::mode, "active");
         until("the motor controller reports motion", || {
             locked(&self.reports, |reports| {
@@ -323,6 +350,17 @@ impl Stage {
             demo::pause(20);
         }
         assert!(said.is_ok(), "{text}: {said:?}: {}", self.log());
+    }
+
+    /// Checks that it is not armed again before a person has reset it.
+    #[track_caller]
+    pub fn stays_latched(&self) {
+        let answer = self.ask(keys::mode, "active");
+        assert!(
+            answer.as_ref().is_err_and(|said| said.contains("latched")),
+            "{answer:?}: {}",
+            self.log()
+        );
     }
 
     pub fn log(&self) -> String {

@@ -377,16 +377,42 @@ fn bytes_of(numbers: &[f32]) -> Vec<u8> {
 fn tensorrt(settings: &Settings) -> Value {
     let library = match Library::open(settings.tensorrt.as_deref()) {
         Ok(library) => Arc::new(library),
-        Err(fault) => return json!({"skipped": fault.to_string()}),
+        Err(fault) => {
+            assert!(
+                std::env::var_os("TENDON_GPU_TENSORRT").is_none_or(|word| word != "required"),
+                "TENDON_GPU_TENSORRT=required: {fault}"
+            );
+            println!("skipped: {fault}");
+            return json!({"skipped": fault.to_string()});
+        }
     };
     let version = library.words();
     let platform = Platform::find(settings).expect("driver, device and library are there");
-    drop(Session::runtime(&library).expect("a runtime, as there is a driver"));
-    let fault = Session::open(&platform.library, b"garbage that is no plan").expect_err("refused");
+    let session = Session::runtime(&library).expect("a runtime, as there is a driver");
+    let messages = session.messages();
+    let at_first = messages.all().len();
+    let fault = session
+        .read(b"garbage that is no plan")
+        .expect_err("refused");
     let said = fault.to_string();
     assert!(
         !said.ends_with("says: ") && !said.ends_with("says: nothing"),
-        "its logger or recorder was not heard: {said}"
+        "it said nothing: {said}"
     );
-    json!({"version": version, "identity": format!("{:?}", platform.identity()), "garbage_refused": said})
+    // Each of the two by itself: the one is what people read, the other what a program asks.
+    let recorded = messages.recorded();
+    let logged = (at_first + messages.all().len()).saturating_sub(recorded);
+    assert!(
+        recorded > 0,
+        "the error recorder was not heard: {:?}",
+        messages.all()
+    );
+    assert!(logged > 0, "the logger was not heard: {:?}", messages.all());
+    json!({
+        "version": version,
+        "identity": platform.identity().to_string(),
+        "garbage_refused": said,
+        "errors_recorded": recorded,
+        "lines_logged": logged,
+    })
 }

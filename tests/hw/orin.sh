@@ -4,10 +4,11 @@
 #   tests/hw/orin.sh [--dry-run] [tendon.toml ...]       without one: the bench's deployment
 # Needs root (clocks), the full TensorRT and trtexec of JetPack, and Rust or a tendon in TENDON. Of each deployment: engine built,
 # proven by its fixture, then `tendon policy bench` on TensorRT for TENDON_SECONDS (300): p50, p95, p99, p99.9, max, each quarter of
-# the time by itself, what lies outside of the engine; power and temperatures twice a second beside it. Then the rows around the engine:
+# the time by itself, what lies outside of the engine; power and temperatures twice a second beside it; then up to 30 s in turns with a
+# bare loop on the same engines. Without a deployment: the bench's, in every precision that its bundle has. Then the rows around the engine:
 # lateness of the control loop idle and with the GPU busy, cold start. Everything goes to OUT (target/orin): one JSON and one CSV a
 # deployment, and table.md, whose rows stand beside the best published figures. Clocks are given back at the end.
-# Ends with 77, and says why, on anything that is not an Orin.
+# Ends with 77, and says why, on anything that is not an Orin; with 1 if an observation takes more than 2 % or 60 us beyond its bare loop.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=${TENDON_SYSROOT:-}   # where /proc and /sys are, for trying this script out
@@ -97,13 +98,18 @@ if [ -z "$tendon" ]; then
 fi
 
 if [ $# = 0 ]; then
-  mkdir -p "$OUT/bench"
-  cp deploy/bench/robot.* "$OUT/bench/"
-  sed -e "s|../../engines|$PWD/engines|" -e "s|^precision = .*|precision = \"fp32\"\nengines = [\"tensorrt\"]\nengine_cache = \"cache\"|" \
-    deploy/bench/tendon.toml >"$OUT/bench/tendon.toml"
-  set -- "$OUT/bench/tendon.toml"
+  for precision in $(python3 -c 'import json; print(*json.load(open("engines/bench-vla/manifest.json"))["tendon"]["stages"][0]["onnx"])'); do
+    folder=$OUT/bench-$precision
+    mkdir -p "$folder"
+    cp deploy/bench/robot.* "$folder/"
+    sed -e "s|../../engines|$PWD/engines|" -e "s|^precision = .*|precision = \"$precision\"\nengines = [\"tensorrt\"]\nengine_cache = \"cache\"|" \
+      deploy/bench/tendon.toml >"$folder/tendon.toml"
+    set -- "$@" "$folder/tendon.toml"
+  done
 fi
 
+bare_seconds=$((seconds < 30 ? seconds : 30))
+missed=()
 for config in "$@"; do
   [ -r "$config" ] || refuse "expected a deployment, found no file $config"
   name=$(basename "$(dirname "$(readlink -f "$config")")")
@@ -120,16 +126,21 @@ for config in "$@"; do
   say "$name: $seconds s"
   if [ -n "$dry" ]; then
     do_it "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds "$seconds" --json
+    do_it "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds "$bare_seconds" --bare-loop --json
     continue
   fi
   watch "$OUT/$name.csv" &
   watcher=$!
   "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds "$seconds" --json >"$OUT/$name.json"
   kill "$watcher"; wait "$watcher" 2>/dev/null || true; watcher=
+  # Apart from the long run, whose energy is an observation's and nobody else's.
+  "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds "$bare_seconds" --bare-loop --json >"$OUT/$name.bare.json" || missed+=("$name")
   python3 - "$OUT" "$name" "$cold" "$bundle/manifest.json" <<'END'
 import csv, hashlib, json, pathlib, sys
 out, name, cold = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 report = json.loads((out / f"{name}.json").read_text())
+bare = json.loads((out / f"{name}.bare.json").read_text())["bare_loop"]
+three = lambda times: " / ".join(f"{times[key] / 1000:.2f}" for key in ("p50_us", "p95_us", "p99_us"))
 rows = [[float(v) for v in row] for row in list(csv.reader((out / f"{name}.csv").open()))[1:] if len(row) == 4]
 quarter = max(1, len(rows) // 4)
 mean = lambda part, at: sum(row[at] for row in part) / len(part)
@@ -137,14 +148,15 @@ watts, first, last = mean(rows, 1) / 1000, rows[:quarter], rows[-quarter:]
 whole, each = report["whole"], [f"{value / 1000:.2f}" for value in report["quarters_p50_us"]]
 ms = lambda key: f"{whole[key] / 1000:.2f}"
 manifest = hashlib.sha256(pathlib.Path(sys.argv[4]).read_bytes()).hexdigest()[:12]
-line = (f"| {report['policy']} {manifest} | {ms('p50_us')} | {ms('p95_us')} | {ms('p99_us')} | {ms('p999_us')} | {ms('max_us')} "
-        f"| {report['outside_engine']['p50_us']:.0f} / {report['outside_engine']['p99_us']:.0f} | {watts:.1f} "
+line = (f"| {report['policy']} {manifest}, {name} | {ms('p50_us')} | {ms('p95_us')} | {ms('p99_us')} | {ms('p999_us')} | {ms('max_us')} "
+        f"| {report['outside_engine']['p50_us']:.0f} / {report['outside_engine']['p99_us']:.0f} "
+        f"| {three(bare['graph_replay'])} | {three(bare['input_update_and_graph'])} | {bare['overhead_us']:.0f} of {bare['overhead_budget_us']:.0f} | {watts:.1f} "
         f"| {watts * report['seconds'] / report['runs'] * 1000:.0f} | {' '.join(each)} "
         f"| {mean(first, 2) / 1000:.0f} -> {mean(last, 2) / 1000:.0f} | {mean(first, 3) / 1e6:.0f} -> {mean(last, 3) / 1e6:.0f} | {cold} |")
 table = out / "table.md"
 if not table.exists():
-    table.write_text("| policy and its manifest's SHA-256 | p50 ms | p95 | p99 | p99.9 | max | outside the engine us, p50 / p99 | W | mJ an observation "
-                     "| p50 ms of each quarter | hottest C, first -> last quarter | GPU MHz | cold start s |\n" + "|---" * 13 + "|\n")
+    table.write_text("| policy, its manifest's SHA-256, deployment | p50 ms | p95 | p99 | p99.9 | max | outside the engine us, p50 / p99 | graph replay ms, p50 / p95 / p99 | bare loop ms, p50 / p95 / p99 | beyond it us, of so many | W | mJ an observation "
+                     "| p50 ms of each quarter | hottest C, first -> last quarter | GPU MHz | cold start s |\n" + "|---" * 16 + "|\n")
 table.write_text(table.read_text() + line + "\n")
 print(line)
 END
@@ -179,3 +191,4 @@ cat <<'END'
 END
 [ -r "$OUT/table.md" ] && cat "$OUT/table.md"
 say "done: $OUT"
+[ ${#missed[@]} = 0 ] || { echo "FAILED: more than 2 % or 60 us beyond the bare loop: ${missed[*]}" >&2; exit 1; }

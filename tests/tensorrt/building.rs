@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use tendon::core::units::Mono;
 use tendon::engine::tensorrt::build::{BuildFault, Job, Progress};
 use tendon::engine::tensorrt::plan::{Target, label_path, read_label};
+use tendon::engine::tensorrt::room::Room;
 use tendon::engine::tensorrt::{Platform, TensorRt};
+use tendon::onnx;
 
 fn now() -> Mono {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -21,7 +23,10 @@ fn target() -> Target {
         tensorrt: "10.3.0".into(),
         device: "Fake Orin".into(),
         compute: "8.7".into(),
+        multiprocessors: 8,
+        memory_gib: 16,
         cuda: 12_060,
+        jetson_linux: None,
     }
 }
 
@@ -52,6 +57,7 @@ impl Bench {
             trtexec: Some(self.folder.path().join("trtexec")),
             flags: vec!["--memPoolSize=workspace:256".into()],
             memory_max_bytes: None,
+            room: None,
             time_max_s: 20.0,
         }
     }
@@ -205,4 +211,70 @@ fn a_builder_that_is_not_there_is_looked_for_in_words() {
         ..bench.job()
     };
     fails(&bench, &job, &["/nowhere/policy.onnx"]);
+}
+
+#[test]
+fn the_weights_of_the_shipped_graphs_are_counted() {
+    for name in ["bench_vla_fp32.onnx", "bench_vla_int8.onnx"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = root.join("engines/bench-vla").join(name);
+        let bytes = std::fs::read(&path).expect("there");
+        let model = ModelProto::parse_buf(&bytes).expect("a model");
+        let graph = model.graph.expect("a graph");
+        let sides = |dims: &[i64]| dims.iter().product::<i64>() as u64;
+        let weights: u64 = graph.initializer.iter().map(|t| sides(&t.dims)).sum();
+        let constants = graph.node.iter().flat_map(|node| &node.attribute);
+        let constants = constants.filter_map(|attribute| attribute.t.as_ref());
+        let constants: u64 = constants.map(|t| sides(&t.dims)).sum();
+        assert!(weights > 100_000, "{name}: {weights}");
+        assert_eq!(onnx::elements(&path), Ok(weights + constants), "{name}");
+    }
+}
+
+#[test]
+fn what_will_not_find_its_memory_is_said_before_it_is_built() {
+    let gb = 1_000_000_000;
+    let bench = Bench::new(GOOD);
+    let job = |free_bytes, all_bytes, memory_max_bytes| Job {
+        room: Some(Room {
+            free_bytes,
+            all_bytes,
+        }),
+        memory_max_bytes,
+        ..bench.job()
+    };
+    let words = [
+        "stage \"policy\"",
+        "expected 3.2 GB",
+        "found 2.0 GB",
+        "Add swap",
+        "--memory-max-mib",
+    ];
+    fails(&bench, &job(gb, 2 * gb, None), &words);
+    assert_eq!(bench.arguments(), "", "the builder was not started");
+    let warnings = |job: &Job| {
+        let mut warnings = Vec::new();
+        let built = job.run(now, &mut |progress| {
+            if let Progress::Warning(words) = progress {
+                warnings.push(words);
+            }
+        });
+        (built.expect("builds").cached, warnings)
+    };
+    // What a person bounds is tried all the same.
+    let (cached, bounded) = warnings(&job(gb, 2 * gb, Some(8 * gb)));
+    assert!(!cached);
+    let [words] = &bounded[..] else {
+        panic!("{bounded:?}")
+    };
+    for part in ["3.2 GB", "1.0 GB are free", "close what else", "add swap"] {
+        assert!(words.contains(part), "{words}");
+    }
+    // What is there needs no memory.
+    assert_eq!(warnings(&job(gb, 2 * gb, None)), (true, vec![]));
+    std::fs::write(bench.job().onnx, model("another")).expect("written");
+    let (cached, tight) = warnings(&job(gb, 8 * gb, None));
+    assert!(!cached && tight.len() == 1, "{tight:?}");
+    std::fs::write(bench.job().onnx, model("a third")).expect("written");
+    assert_eq!(warnings(&job(4 * gb, 8 * gb, None)), (false, vec![]));
 }

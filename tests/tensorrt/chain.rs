@@ -81,13 +81,17 @@ impl Engine for Apart {
 /// Loads a bundle onto the fake device, its fixture included.
 #[track_caller]
 fn load(settings: &Settings, bundle: &Path, way: Way) -> Staged {
-    let platform = Platform::find(settings).expect("the fakes");
+    load_on(&Platform::find(settings).expect("the fakes"), bundle, way)
+}
+
+#[track_caller]
+fn load_on(platform: &Platform, bundle: &Path, way: Way) -> Staged {
     let engine = |path: &Path, spec: &StageSpec| -> Result<Box<dyn Engine>, EngineFault> {
         let plain = way == Way::Plain
             || way == Way::PlainLoop && ["expert", "decode"].contains(&spec.id.as_str());
         let words = if plain { "restless" } else { "" };
         let plan = plan_of(spec, cpu(path, spec)?, words);
-        let engine = TensorRt::load(&platform, &plan, spec);
+        let engine = TensorRt::load(platform, &plan, spec);
         let engine = engine.map_err(|fault| EngineFault(fault.to_string()))?;
         Ok(match way {
             Way::Apart => Box::new(Apart(engine)),
@@ -193,6 +197,37 @@ fn stages_hand_on_where_they_are_and_every_bit_is_the_processors() {
             drop((together, apart));
             assert_eq!(fakes.live(), before, "{what}: something was not given back");
         }
+    }
+}
+
+/// What a bare loop does again of an inference: its launches, its kernels and every byte that moves, whatever the family.
+#[test]
+fn a_bare_loop_does_again_what_an_inference_did() {
+    let fakes = machine();
+    for (family, _, _, launches) in FAMILIES {
+        let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("the fakes");
+        let mut policy = load_on(&platform, &folder(family), Way::Chained);
+        instruct(&mut policy);
+        for seed in 0..3 {
+            ask(&mut policy, seed).expect("answers");
+        }
+        fakes.moved();
+        platform.listen();
+        ask(&mut policy, 3).expect("answers");
+        let once = fakes.moved();
+        let mut bare = platform.heard().expect("was recorded");
+        assert_eq!(
+            (once.launches, bare.launches() as u64),
+            (launches, launches),
+            "{family}"
+        );
+        for _ in 0..2 {
+            bare.run().expect("runs");
+            assert_eq!(fakes.moved(), once, "{family}");
+            bare.replay().expect("runs");
+            assert_eq!(fakes.moved(), once, "{family}");
+        }
+        ask(&mut policy, 4).expect("answers all the same");
     }
 }
 

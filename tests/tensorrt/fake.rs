@@ -132,6 +132,8 @@ struct Knobs {
     bodies: [Symbol<unsafe extern "C" fn(Compute)>; 2],
     fail: Symbol<unsafe extern "C" fn(*const c_char, i32, i32)>,
     devices: Symbol<unsafe extern "C" fn(i32)>,
+    shares: Symbol<unsafe extern "C" fn(i32)>,
+    slow: Symbol<unsafe extern "C" fn(i32, i32)>,
     log: Symbol<unsafe extern "C" fn() -> *const c_char>,
     forget: Symbol<unsafe extern "C" fn()>,
     live: Symbol<unsafe extern "C" fn() -> i32>,
@@ -189,6 +191,8 @@ impl Fakes {
                 bodies: [0, 1].map(|n: usize| both[n].get(b"fake_nvinfer_body\0").expect("there")),
                 fail: cuda.get(b"fake_cuda_fail\0").expect("there"),
                 devices: cuda.get(b"fake_cuda_devices\0").expect("there"),
+                shares: cuda.get(b"fake_cuda_shares\0").expect("there"),
+                slow: cuda.get(b"fake_cuda_slow\0").expect("there"),
                 log: cuda.get(b"fake_cuda_log\0").expect("there"),
                 forget: cuda.get(b"fake_cuda_forget\0").expect("there"),
                 live: cuda.get(b"fake_cuda_live\0").expect("there"),
@@ -214,6 +218,8 @@ impl Fakes {
     fn reset(&self) {
         self.fail("", 0, 0);
         self.devices(1);
+        self.shares(true);
+        self.slow(0, 0);
         self.forget();
         self.moved();
         for set in &self.knobs.bodies {
@@ -234,6 +240,8 @@ impl Fakes {
         Settings {
             tensorrt: Some(self.tensorrt(tables)),
             driver: Some(self.driver.clone()),
+            // Whatever machine the fakes are on.
+            jetson_release: Some("/nowhere/nv_tegra_release".into()),
             ..Settings::default()
         }
     }
@@ -248,6 +256,19 @@ impl Fakes {
     pub fn devices(&self, count: i32) {
         // SAFETY: a plain number.
         unsafe { (self.knobs.devices)(count) }
+    }
+
+    /// Whether the device has the host's memory.
+    pub fn shares(&self, shares: bool) {
+        // SAFETY: a plain number.
+        unsafe { (self.knobs.shares)(i32::from(shares)) }
+    }
+
+    /// How long each copy between host and device takes, and each tensor that the device reads or writes in the host's memory,
+    /// microseconds.
+    pub fn slow(&self, copy_us: i32, touch_us: i32) {
+        // SAFETY: plain numbers.
+        unsafe { (self.knobs.slow)(copy_us, touch_us) }
     }
 
     /// The driver's functions that were called since [`Fakes::forget`].

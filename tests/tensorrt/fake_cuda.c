@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "fake_image.h"
 
 typedef int CUresult;
@@ -93,6 +94,18 @@ static void drop_graph(struct graph *g) {
     free(g);
 }
 
+// How long a copy between host and device takes, and how long the device takes to touch the host's memory where it is.
+// FAKE_CUDA_SLOW=COPY,TOUCH says the same to a program.
+static int copy_us, touch_us;
+void fake_cuda_slow(int copy, int touch) { copy_us = copy; touch_us = touch; }
+static void spend(int us) {
+    struct timespec now, end;
+    if (us <= 0) return;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    long long until = end.tv_sec * 1000000000LL + end.tv_nsec + us * 1000LL;
+    do clock_gettime(CLOCK_MONOTONIC, &now); while (now.tv_sec * 1000000000LL + now.tv_nsec < until);
+}
+
 // What was moved since it was asked last: bytes in, out and within the device, launches of graphs, kernels of ours.
 static uint64_t moved[5];
 static size_t pending;
@@ -100,7 +113,7 @@ static void work_up_to(struct stream *s, size_t upto, int well) {
     for (; s->done < upto && s->done < s->queue.len; s->done++, pending--) {
         struct work *w = &s->queue.work[s->done];
         if (!well) continue;
-        if (w->run) w->run(w->argument); else { memcpy(w->to, w->from, w->len); moved[w->kind] += w->len; }
+        if (w->run) w->run(w->argument); else { memcpy(w->to, w->from, w->len); moved[w->kind] += w->len; if (w->kind != WITHIN) spend(copy_us); }
         moved[KERNELS] += w->kind == KERNELS;
     }
     if (s->done == s->queue.len) s->done = s->queue.len = 0;
@@ -151,7 +164,12 @@ static int reaches(const void *address) {
 // For the fake TensorRT: whether the device can reach it. All host memory is mapped.
 int fake_cuda_reaches(const void *address, size_t len) { return is_in(address, len, DEVICE | HOST); }
 
-static int devices = 1, live;
+// For the fake TensorRT: memory of the host, touched where it is; time of its own.
+int fake_cuda_is_host(const void *address) { return is_in(address, 1, HOST); }
+void fake_cuda_touch(const void *address) { if (fake_cuda_is_host(address)) spend(touch_us); }
+void fake_cuda_spend(int us) { spend(us); }
+
+static int devices = 1, live, integrated = 1;
 static char failing[64];
 static int failing_after, failing_code;
 static char calls[1 << 16];
@@ -162,6 +180,7 @@ void fake_cuda_fail(const char *symbol, int after, int code) {
     failing_code = code;
 }
 void fake_cuda_devices(int count) { devices = count; }
+void fake_cuda_shares(int shares) { integrated = shares; }
 const char *fake_cuda_log(void) { return calls; }
 void fake_cuda_forget(void) { calls[0] = 0; }
 int fake_cuda_live(void) { return live; }
@@ -181,7 +200,12 @@ static CUresult called(const char *symbol) {
 int fake_cuda_work(struct stream *s, void (*run)(void *), void *argument) { return put(s, (struct work){run, argument, NULL, NULL, 0, LAUNCHES}); }
 int fake_cuda_recording(struct stream *s) { return s->recording; }
 
-CUresult cuInit(unsigned flags) { CALLED("cuInit"); return flags ? ILLEGAL : devices < 0 ? NO_DEVICE : 0; }
+CUresult cuInit(unsigned flags) {
+    const char *times = getenv("FAKE_CUDA_SLOW");
+    if (times) sscanf(times, "%d,%d", &copy_us, &touch_us);
+    CALLED("cuInit");
+    return flags ? ILLEGAL : devices < 0 ? NO_DEVICE : 0;
+}
 CUresult cuDriverGetVersion(int *version) { CALLED("cuDriverGetVersion"); *version = 12060; return 0; }
 CUresult cuDeviceGetCount(int *count) { CALLED("cuDeviceGetCount"); *count = devices; return 0; }
 CUresult cuDeviceGet(int *device, int index) { CALLED("cuDeviceGet"); if (index >= devices) return 101; *device = index; return 0; }
@@ -189,9 +213,11 @@ CUresult cuDeviceGetName(char *name, int len, int device) { CALLED("cuDeviceGetN
 CUresult cuDeviceGetAttribute(int *value, int which, int device) {
     CALLED("cuDeviceGetAttribute");
     (void)device;
-    *value = which == 75 ? 8 : which == 76 ? 7 : 1;
+    // 16: multiprocessors, 18: integrated, 19: maps the host's memory, 75 and 76: compute capability.
+    *value = which == 75 ? 8 : which == 76 ? 7 : which == 16 ? 8 : which == 18 ? integrated : 1;
     return 0;
 }
+CUresult cuDeviceTotalMem_v2(size_t *bytes, int device) { CALLED("cuDeviceTotalMem_v2"); (void)device; *bytes = ((size_t)16 << 30) - ((size_t)700 << 20); return 0; }
 CUresult cuDevicePrimaryCtxRetain(void **context, int device) { CALLED("cuDevicePrimaryCtxRetain"); (void)device; *context = &devices; live++; return 0; }
 CUresult cuDevicePrimaryCtxRelease_v2(int device) { (void)device; live--; return called("cuDevicePrimaryCtxRelease_v2"); }
 CUresult cuCtxSetCurrent(void *context) { CALLED("cuCtxSetCurrent"); return context ? 0 : ILLEGAL; }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The bench's deployment with these engines, on a machine with or without the fakes.
-struct Deployment {
-    folder: tempfile::TempDir,
+pub struct Deployment {
+    pub folder: tempfile::TempDir,
     driver: PathBuf,
     tensorrt: PathBuf,
 }
 
 impl Deployment {
-    fn new(engines: &str, fakes: Option<(PathBuf, PathBuf)>) -> Deployment {
+    pub fn new(engines: &str, fakes: Option<(PathBuf, PathBuf)>) -> Deployment {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = tempfile::tempdir().expect("a folder");
         let written =
@@ -42,7 +42,7 @@ impl Deployment {
         }
     }
 
-    fn command(&self, verb: &[&str]) -> Command {
+    pub fn command(&self, verb: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
         command
             .args(verb)
@@ -54,7 +54,7 @@ impl Deployment {
         command
     }
 
-    fn run(&self, verb: &[&str]) -> (Option<i32>, String) {
+    pub fn run(&self, verb: &[&str]) -> (Option<i32>, String) {
         let output = self.command(verb).output().expect("tendon runs");
         let said = [output.stdout, output.stderr].concat();
         (
@@ -64,7 +64,7 @@ impl Deployment {
     }
 
     /// A builder that makes a plan of these words.
-    fn builder(&self, plan: &str) {
+    pub fn builder(&self, plan: &str) {
         let path = self.folder.path().join("trtexec");
         let script = format!(
             "#!/bin/sh\nfor a in \"$@\"; do case \"$a\" in --saveEngine=*) printf '%s' '{plan}' > \"${{a#--saveEngine=}}\";; \
@@ -77,7 +77,7 @@ impl Deployment {
 }
 
 #[track_caller]
-fn says((code, said): (Option<i32>, String), wanted: i32, words: &[&str]) {
+pub fn says((code, said): (Option<i32>, String), wanted: i32, words: &[&str]) {
     assert_eq!(code, Some(wanted), "{said}");
     for words in words {
         assert!(said.contains(words), "{words:?} is not in {said}");
@@ -138,7 +138,7 @@ fn an_engine_must_be_built_here_and_give_what_the_fixture_says() {
         0,
         &[
             "stage \"policy\"",
-            "TensorRT 10.3.0 on \"Fake Orin\"",
+            "TensorRT 10.3.0 on \"Fake Orin\" (8.7, 8 multiprocessors, 16 GiB, CUDA 12060",
             "--stronglyTyped",
         ],
     );

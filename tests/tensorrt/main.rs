@@ -14,6 +14,7 @@ mod path;
 mod picture;
 mod real;
 mod turns;
+mod whole;
 
 #[global_allocator]
 static ALLOCATOR: tendon::runtime::realtime::CountingAllocator =

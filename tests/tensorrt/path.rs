@@ -2,8 +2,12 @@
 //! Load, record, run, give back; and every way in which it can go wrong.
 
 use crate::fake::{BOTH, Fakes, Tables, machine};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tendon::engine::tensorrt::nvinfer::{Library, Session};
 use tendon::engine::tensorrt::{LoadFault, Memory, Platform, Settings, TensorRt, version_words};
 use tendon::ports::{Dtype, Engine, StageSpec, Tensor, TensorSpec};
+use tendon::runtime::clock;
 use tendon::runtime::realtime::allocations_of_this_thread;
 
 const PLAN: &[u8] = b"FAKEPLAN";
@@ -413,4 +417,140 @@ fn an_engine_can_be_looked_into() {
         );
     }
     assert_eq!(fakes.live().1, 0);
+}
+
+/// What a device that shares the host's memory is asked at load: which kind is faster on this engine.
+#[test]
+fn the_faster_kind_of_memory_is_found_and_both_give_the_answer() {
+    let fakes = machine();
+    // Two tensors in and two out: each costs this much one way or the other.
+    const SLOW_US: i32 = 2_000;
+    for tables in BOTH {
+        for (copy_us, touch_us, chosen) in
+            [(SLOW_US, 0, Memory::Mapped), (0, SLOW_US, Memory::Copied)]
+        {
+            let before = fakes.live();
+            let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
+            let mut engine = TensorRt::load(&platform, PLAN, &spec()).expect("loads");
+            fakes.slow(copy_us, touch_us);
+            let trial = engine.choose_memory(&platform.device, clock::now);
+            fakes.slow(0, 0);
+            let trial = trial.expect("runs").expect("is tried");
+            let mapped_us = trial.mapped_us.clone().expect("runs mapped");
+            let slower = trial.copied_us.max(mapped_us);
+            assert_eq!(trial.chosen, chosen, "{tables:?}: {trial}");
+            assert!(slower >= f64::from(4 * SLOW_US), "{tables:?}: {trial}");
+            let mut found = outputs();
+            fakes.forget();
+            fakes.moved();
+            engine.run(&inputs(3.0), &mut found).expect("runs");
+            right(&found, 3.0);
+            let copied = fakes.moved().into > 0;
+            assert_eq!(copied, chosen == Memory::Copied, "{tables:?}: {trial}");
+            let calls = ["cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"];
+            assert_eq!(fakes.calls(), calls, "{tables:?}: {trial}");
+            drop((engine, platform));
+            assert_eq!(fakes.live(), before, "{tables:?}: {trial}");
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_run_mapped_runs_copied_and_says_why() {
+    let fakes = machine();
+    for tables in BOTH {
+        let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
+        let mut engine = TensorRt::load(&platform, b"FAKEPLAN picky", &spec()).expect("loads");
+        let trial = engine.choose_memory(&platform.device, clock::now);
+        let trial = trial.expect("runs copied").expect("is tried");
+        assert_eq!(trial.chosen, Memory::Copied);
+        let words = trial.to_string();
+        for part in ["memory copied", "does not run", "its address is refused"] {
+            assert!(words.contains(part), "{words}");
+        }
+        let mut found = outputs();
+        engine.run(&inputs(2.0), &mut found).expect("runs");
+        right(&found, 2.0);
+    }
+}
+
+#[test]
+fn on_a_device_with_memory_of_its_own_nothing_is_tried() {
+    let fakes = machine();
+    fakes.shares(false);
+    let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("the fakes");
+    let mut engine = TensorRt::load(&platform, PLAN, &spec()).expect("loads");
+    fakes.forget();
+    let tried = engine.choose_memory(&platform.device, clock::now);
+    assert_eq!(tried, Ok(None));
+    assert_eq!(fakes.calls(), [""; 0]);
+}
+
+/// A loop that does what one run did and nothing else: the same launches and waits, and as many bytes given and taken.
+#[test]
+fn a_bare_loop_does_what_a_run_did() {
+    let fakes = machine();
+    for tables in BOTH {
+        let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
+        let mut engine = TensorRt::load(&platform, PLAN, &spec()).expect("loads");
+        let mut found = outputs();
+        platform.listen();
+        engine.run(&inputs(1.0), &mut found).expect("runs");
+        let mut bare = platform.heard().expect("was recorded");
+        assert_eq!(bare.launches(), 1);
+        for bytes in [false, true] {
+            fakes.forget();
+            fakes.moved();
+            let ran = if bytes { bare.run() } else { bare.replay() };
+            ran.expect("runs");
+            let calls = ["cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"];
+            assert_eq!(fakes.calls(), calls);
+            // An image of twelve and four tokens of eight bytes in; twelve actions and a count out.
+            let moved = fakes.moved();
+            assert_eq!((moved.into, moved.out), (48 + 32, 48 + 4));
+        }
+        // What the engine has in its memory is as it was.
+        engine.run(&inputs(6.0), &mut found).expect("runs");
+        right(&found, 6.0);
+        let nothing = platform.heard().expect_err("nobody listened");
+        assert!(nothing.to_string().contains("bare loop"), "{nothing}");
+        let plain = b"FAKEPLAN restless";
+        let mut engine = TensorRt::load(&platform, plain, &spec()).expect("loads");
+        platform.listen();
+        engine.run(&inputs(1.0), &mut found).expect("runs");
+        let unrecorded = platform.heard().expect_err("it was not recorded");
+        assert!(unrecorded.to_string().contains("recorded"), "{unrecorded}");
+    }
+}
+
+#[test]
+fn errors_are_logged_and_recorded() {
+    let fakes = machine();
+    for tables in BOTH {
+        let library = Library::open(Some(&fakes.tensorrt(tables))).expect("the fake");
+        let session = Session::runtime(&Arc::new(library)).expect("a runtime");
+        let messages = session.messages();
+        session.read(b"garbage").expect_err("refused");
+        let (all, recorded) = (messages.all().len(), messages.recorded());
+        assert_eq!((all, recorded), (2, 1), "{tables:?}: {:?}", messages.all());
+    }
+}
+
+#[test]
+fn the_release_of_jetson_linux_is_part_of_what_a_plan_is_for() {
+    let fakes = machine();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("nv_tegra_release");
+    std::fs::write(&file, "# R36 (release), REVISION: 4.3, GCID: 1\n").expect("written");
+    let found = |file: PathBuf| {
+        let settings = Settings {
+            jetson_release: Some(file),
+            ..fakes.settings(Tables::Ten)
+        };
+        Platform::find(&settings).expect("the fakes").identity()
+    };
+    let target = found(file);
+    assert_eq!(target.jetson_linux.as_deref(), Some("R36.4.3"));
+    assert_eq!((target.multiprocessors, target.memory_gib), (8, 16));
+    assert_eq!(found("/nowhere/release".into()).jetson_linux, None);
 }

@@ -44,7 +44,7 @@ pub enum Reject {
     #[error("limits: outside the motor controller's own position limits")]
     Limits = 12,
     /// The motor controller is stopped and waits for a new arming.
-    #[error("stopped: the motor controller has stopped and waits for a new arming")]
+    #[error("stopped: the motor controller has stopped, or is new, and waits for a new arming")]
     Stopped = 13,
     /// The step from the command before implies more than the motor controller's own velocity limits.
     #[error("too fast: the step implies more than the motor controller's own velocity limits")]

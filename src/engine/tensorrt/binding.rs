@@ -28,15 +28,34 @@ impl Binding {
             picture: None,
         };
         let pinned = PinnedBuffer::new(&platform.context, binding.bytes())?;
-        if platform.memory != Memory::Mapped || pinned.address() == 0 {
-            binding.place(&platform.context)?;
-        }
         binding.pinned = Some(pinned);
+        binding.lie(&platform.context, platform.memory)?;
         Ok(binding)
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.spec.values() * if self.spec.dtype == Dtype::I64 { 8 } else { 4 }
+    }
+
+    /// Has it lie in the device's own memory, or where host and device both reach it; then its address is another.
+    pub(super) fn lie(&mut self, context: &Arc<Context>, memory: Memory) -> Result<(), CudaFault> {
+        let reached = |pinned: &PinnedBuffer| pinned.address() != 0;
+        match memory {
+            Memory::Mapped if self.pinned.as_ref().is_some_and(reached) => self.device = None,
+            Memory::Mapped | Memory::Copied => {
+                self.place(context)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that the host writes for one inference.
+    pub(super) fn given(&mut self) -> usize {
+        match (&mut self.picture, &self.pinned) {
+            (Some(picture), _) => picture.bytes().len(),
+            (None, Some(_)) => self.bytes(),
+            (None, None) => 0,
+        }
     }
 
     /// Its memory on the device, made if it had none: then its address is another.

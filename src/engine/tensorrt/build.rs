@@ -6,6 +6,7 @@
 //! file says, INT8 by explicit Q/DQ.
 
 use super::plan::{self, Target, Wanted};
+use super::room::{Room, gb, need_bytes};
 use crate::core::units::Mono;
 use crate::hash::hex;
 use crate::onnx;
@@ -46,6 +47,8 @@ pub struct Job {
     pub flags: Vec<String>,
     /// The builder may not take more, bytes.
     pub memory_max_bytes: Option<u64>,
+    /// This machine's memory, to be compared with what building is expected to take; absent: it is not.
+    pub room: Option<Room>,
     /// Nor longer, seconds.
     pub time_max_s: f64,
 }
@@ -55,6 +58,8 @@ pub struct Job {
 pub enum Progress {
     /// A line of the builder's.
     Line(String),
+    /// What may go wrong, and what to do before it does.
+    Warning(String),
     /// It is still at it.
     At {
         /// Since when, seconds.
@@ -105,6 +110,18 @@ pub enum BuildFault {
         status: String,
         /// What it said last.
         tail: String,
+    },
+    /// It would take more than there is.
+    #[error(
+        "stage \"{stage}\": expected {need} of memory for building it (a rule of thumb), found {found}, swap included: nothing was built. Add swap, split the stage, or try all the same under a bound of your own: --memory-max-mib"
+    )]
+    NoRoom {
+        /// Which stage.
+        stage: String,
+        /// What it would take.
+        need: String,
+        /// What there is.
+        found: String,
     },
     /// It took too much.
     #[error(
@@ -165,6 +182,7 @@ impl Job {
             });
         }
         let builder = find(self.trtexec.as_deref())?;
+        self.look_for_room(tell)?;
         let made = self
             .cache
             .join(format!(".{}-{}.making", self.stage, std::process::id()));
@@ -194,6 +212,33 @@ impl Job {
         });
         let _ = std::fs::remove_file(&made);
         result
+    }
+
+    /// What is not there at all is refused, unless the user gave a bound; what is not free now may be by then, and is said.
+    fn look_for_room(&self, tell: &mut dyn FnMut(Progress)) -> Result<(), BuildFault> {
+        let Some(room) = self.room else {
+            return Ok(());
+        };
+        let weights = onnx::elements(&self.onnx)
+            .map_err(|why| file(&self.onnx, &std::io::Error::other(why)))?;
+        let need = need_bytes(weights);
+        if need > room.all_bytes && self.memory_max_bytes.is_none() {
+            return Err(BuildFault::NoRoom {
+                stage: self.stage.clone(),
+                need: gb(need),
+                found: gb(room.all_bytes),
+            });
+        }
+        if need > room.free_bytes {
+            tell(Progress::Warning(format!(
+                "stage \"{}\": building it may take {} of memory (a rule of thumb), and {} are free, swap included: close what else \
+                 uses memory, add swap, or have the builder ended in time with --memory-max-mib",
+                self.stage,
+                gb(need),
+                gb(room.free_bytes)
+            )));
+        }
+        Ok(())
     }
 
     /// Reads what the builder says and looks at its memory until it ends; ends it when it takes too much.

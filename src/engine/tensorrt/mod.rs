@@ -9,28 +9,37 @@
 //! wait between them.
 //!
 //! [`slots`] the layout of TensorRT's tables; [`nvinfer`] its library and all that is unsafe (the driver is [`crate::cuda`]);
-//! [`stage`] the engine; [`plan`] whose plan it is, and refusing another's; [`build`] making one with JetPack's own `trtexec`.
+//! [`stage`] the engine; `trial` which kind of memory suits it; `bare` a loop to compare with; [`plan`] whose plan it is, and
+//! refusing another's; [`build`] making one with JetPack's own `trtexec`.
 //!
 //! Not here: what the numbers mean (`policy`), building networks (`trtexec` does), calibration (the bundle's Q/DQ graph
 //! says it).
 
+mod bare;
 mod binding;
 pub mod build;
 mod fit;
 pub mod nvinfer;
 pub mod plan;
+pub mod room;
 pub mod slots;
 pub mod stage;
+mod trial;
 
 use crate::cuda::joint::Line;
 use crate::cuda::{Context, CudaFault, Device, Driver, KernelFault, OpenFault, Stream};
+pub use bare::BareLoop;
 use nvinfer::Library;
 pub use stage::TensorRt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub use trial::Trial;
 
 /// Where TensorRT is, unless told otherwise. The full library: a lean one runs only plans that were built for it.
 pub const SONAMES: [&str; 2] = ["libnvinfer.so.10", "libnvinfer.so.11"];
+
+/// Where Jetson Linux says its release, unless told otherwise.
+pub const JETSON_RELEASE: &str = "/etc/nv_tegra_release";
 
 /// Which tables a version has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +153,8 @@ pub struct Settings {
     pub device: i32,
     /// How memory reaches it.
     pub memory: Memory,
+    /// Where Jetson Linux says its release; absent: [`JETSON_RELEASE`].
+    pub jetson_release: Option<PathBuf>,
 }
 
 impl Settings {
@@ -169,6 +180,7 @@ pub struct Platform {
     context: Arc<Context>,
     line: SharedLine,
     memory: Memory,
+    jetson_linux: Option<String>,
 }
 
 /// The stream of all stages of a platform. Who runs one holds it.
@@ -206,12 +218,15 @@ impl Platform {
         let context = driver.context(&device)?;
         let line = Line::new(Stream::new(&context)?);
         let line = SharedLine(Arc::new(Mutex::new(line)));
+        let release = settings.jetson_release.as_deref();
+        let release = std::fs::read_to_string(release.unwrap_or(Path::new(JETSON_RELEASE)));
         Ok(Platform {
             device,
             library,
             context,
             line,
             memory: settings.memory,
+            jetson_linux: release.ok().map(|text| plan::jetson_linux(&text)),
         })
     }
 
@@ -222,7 +237,10 @@ impl Platform {
             tensorrt: self.library.words(),
             device: self.device.name.clone(),
             compute: format!("{}.{}", self.device.compute.0, self.device.compute.1),
+            multiprocessors: self.device.multiprocessors,
+            memory_gib: self.device.memory_bytes.div_ceil(1 << 30),
             cuda: self.device.driver,
+            jetson_linux: self.jetson_linux.clone(),
         }
     }
 

@@ -214,41 +214,42 @@ impl Session {
     /// # Errors
     /// [`LoadFault`] with what TensorRT said.
     pub fn open(library: &Arc<Library>, plan: &[u8]) -> Result<Session, LoadFault> {
-        let mut session = Session::runtime(library)?;
-        session.callbacks.messages.clear();
-        let slots = session.slots();
+        Session::runtime(library)?.read(plan)
+    }
+
+    /// Reads the plan, once: the engine and its context.
+    ///
+    /// # Errors
+    /// [`LoadFault`] with what TensorRT said.
+    pub fn read(mut self, plan: &[u8]) -> Result<Session, LoadFault> {
+        self.callbacks.messages.clear();
+        let slots = self.slots();
         // SAFETY: the runtime is live, the slot is that of its version, and the plan lives for the length of the call.
-        session.engine = unsafe {
+        self.engine = unsafe {
             call!(
-                session.runtime,
+                self.runtime,
                 slots.deserialize,
                 fn(*const c_void, usize) -> *mut Object,
                 plan.as_ptr().cast(),
                 plan.len()
             )
         };
-        session.check(session.engine, "deserializeCudaEngine")?;
+        self.check(self.engine, "deserializeCudaEngine")?;
+        let create = slots.create_context;
         // SAFETY: the engine is live; 0 is ExecutionContextAllocationStrategy::kSTATIC: all memory now, none later.
-        session.context = unsafe {
-            call!(
-                session.engine,
-                slots.create_context,
-                fn(i32) -> *mut Object,
-                0
-            )
-        };
-        session.check(session.context, "createExecutionContext")?;
-        let recorder: *mut Callback = &mut *session.callbacks.recorder;
+        self.context = unsafe { call!(self.engine, create, fn(i32) -> *mut Object, 0) };
+        self.check(self.context, "createExecutionContext")?;
+        let recorder: *mut Callback = &mut *self.callbacks.recorder;
         // SAFETY: the context is live, and the recorder outlives it.
         unsafe {
             call!(
-                session.context,
+                self.context,
                 slots.context_set_recorder,
                 fn(*mut Callback) -> (),
                 recorder
             );
         }
-        Ok(session)
+        Ok(self)
     }
 
     /// A runtime alone: proves that the library and the driver get along.

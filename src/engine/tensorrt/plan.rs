@@ -5,15 +5,16 @@
 use crate::hash::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Version of the label's format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Largest plan that is read.
 const BYTES_MAX: u64 = 16 << 30;
 
-/// A machine, as far as plans depend on it.
+/// A machine, as far as plans depend on it: modules of one name and compute capability differ in multiprocessors and memory, and
+/// what the builder chose by measuring on the one is not what it would choose on the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -23,8 +24,47 @@ pub struct Target {
     pub device: String,
     /// Its compute capability.
     pub compute: String,
-    /// The driver's CUDA version: it changes with JetPack.
+    /// Its multiprocessors. A Jetson's power mode may switch some of them off.
+    pub multiprocessors: i32,
+    /// Its memory in whole GiB, rounded up: on a Jetson the kernel keeps some of it, and not always as much.
+    pub memory_gib: u64,
+    /// The driver's CUDA version. Several releases of JetPack have the same.
     pub cuda: i32,
+    /// Jetson Linux, which each release of JetPack brings its own of; `None` where there is none.
+    pub jetson_linux: Option<String>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "TensorRT {} on \"{}\" ({}, {} multiprocessors, {} GiB, CUDA {}",
+            self.tensorrt,
+            self.device,
+            self.compute,
+            self.multiprocessors,
+            self.memory_gib,
+            self.cuda
+        )?;
+        match &self.jetson_linux {
+            Some(release) => write!(f, ", Jetson Linux {release})"),
+            None => write!(f, ")"),
+        }
+    }
+}
+
+/// The release in /etc/nv_tegra_release: R36.4.3 of `# R36 (release), REVISION: 4.3, GCID: ...`. What is written otherwise is
+/// taken as it is.
+#[must_use]
+pub fn jetson_linux(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let mut words = line.trim_start_matches(['#', ' ']).split_whitespace();
+    let behind = line.split("REVISION:").nth(1);
+    let revision = behind.and_then(|rest| rest.split(',').next());
+    match (words.next(), revision) {
+        (Some(release), Some(revision)) => format!("{release}.{}", revision.trim()),
+        _ => line.trim().to_owned(),
+    }
 }
 
 /// What a plan was made of.
@@ -114,19 +154,26 @@ impl Wanted {
             tensorrt,
             device,
             compute,
+            multiprocessors,
+            memory_gib,
             cuda,
+            jetson_linux,
         } = &self.target;
-        let cuda = cuda.to_string();
-        let mut text = String::new();
-        let parts = [
+        let jetson_linux = jetson_linux.as_deref().unwrap_or_default();
+        let parts: [&dyn fmt::Display; 9] = [
             &self.stage,
             &self.onnx_sha256,
             tensorrt,
             device,
             compute,
-            &cuda,
+            multiprocessors,
+            memory_gib,
+            cuda,
+            &jetson_linux,
         ];
-        for part in parts.into_iter().chain(&self.flags) {
+        let parts = parts.map(|part| part.to_string());
+        let mut text = String::new();
+        for part in parts.iter().chain(&self.flags) {
             let _ = write!(text, "{}:{part};", part.len());
         }
         sha256(text.as_bytes())
@@ -158,12 +205,6 @@ impl Wanted {
             expected,
             found,
         };
-        let target = |target: &Target| {
-            format!(
-                "TensorRT {} on \"{}\" ({}, CUDA {})",
-                target.tensorrt, target.device, target.compute, target.cuda
-            )
-        };
         let compared = [
             ("the stage", self.stage.clone(), label.stage.clone()),
             (
@@ -171,7 +212,11 @@ impl Wanted {
                 self.onnx_sha256.clone(),
                 label.onnx_sha256.clone(),
             ),
-            ("the target", target(&self.target), target(&label.target)),
+            (
+                "the target",
+                self.target.to_string(),
+                label.target.to_string(),
+            ),
             ("the flags", self.flags.join(" "), label.flags.join(" ")),
         ];
         for (what, expected, found) in compared {
@@ -280,7 +325,10 @@ mod tests {
                 tensorrt: "10.3.0".into(),
                 device: "Orin".into(),
                 compute: "8.7".into(),
+                multiprocessors: 8,
+                memory_gib: 16,
                 cuda: 12_060,
+                jetson_linux: Some("R36.4.3".into()),
             },
             flags: vec!["--stronglyTyped".into()],
         }
@@ -303,13 +351,16 @@ mod tests {
     #[test]
     fn every_part_makes_another_key() {
         let mut keys = vec![wanted().key()];
-        let changes: [fn(&mut Wanted); 7] = [
+        let changes: [fn(&mut Wanted); 10] = [
             |w| w.stage = "vision".into(),
             |w| w.onnx_sha256 = sha256(b"other"),
             |w| w.target.tensorrt = "10.16.2".into(),
             |w| w.target.device = "Orin Nano".into(),
             |w| w.target.compute = "8.9".into(),
+            |w| w.target.multiprocessors = 16,
+            |w| w.target.memory_gib = 8,
             |w| w.target.cuda = 13_000,
+            |w| w.target.jetson_linux = Some("R36.4.4".into()),
             |w| w.flags = vec!["--stronglyTyped --noTF32".into()],
         ];
         for change in changes {
@@ -326,6 +377,21 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), len);
+    }
+
+    #[test]
+    fn a_release_of_jetson_linux_is_read_as_nvidia_writes_it() {
+        for (text, release) in [
+            (
+                "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan 8\n# KERNEL_VARIANT: oot\n",
+                "R36.4.3",
+            ),
+            ("# R35 (release), REVISION: 5.0", "R35.5.0"),
+            (" something else \nand more", "something else"),
+            ("", ""),
+        ] {
+            assert_eq!(jetson_linux(text), release);
+        }
     }
 
     #[track_caller]
@@ -374,6 +440,18 @@ mod tests {
         );
         refused(|path| relabel(path, "\"Orin\"", "\"RTX 4090\""), "RTX 4090");
         refused(
+            |path| relabel(path, "\"multiprocessors\": 8", "\"multiprocessors\": 16"),
+            "found TensorRT 10.3.0 on \"Orin\" (8.7, 16 multiprocessors",
+        );
+        refused(
+            |path| relabel(path, "\"memory_gib\": 16", "\"memory_gib\": 8"),
+            "8 GiB, CUDA 12060, Jetson Linux R36.4.3)",
+        );
+        refused(
+            |path| relabel(path, "R36.4.3", "R36.3.0"),
+            "Jetson Linux R36.3.0",
+        );
+        refused(
             |path| relabel(path, &sha256(b"onnx"), &sha256(b"old")),
             "with the ONNX file",
         );
@@ -382,8 +460,8 @@ mod tests {
             "found --best",
         );
         refused(
-            |path| relabel(path, "\"format\": 1", "\"format\": 2"),
-            "format 2",
+            |path| relabel(path, "\"format\": 2", "\"format\": 3"),
+            "format 3",
         );
     }
 }

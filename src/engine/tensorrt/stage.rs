@@ -8,7 +8,7 @@ use super::binding::Binding;
 use super::fit::{agree, spec_of};
 use super::nvinfer::{Mode, Session};
 use super::{LoadFault, Memory, Platform, SharedLine};
-use crate::cuda::joint::{Joint, Line};
+use crate::cuda::joint::{Done, Joint, Line};
 use crate::cuda::memory::DeviceBuffer;
 use crate::cuda::picture::PictureStage;
 use crate::cuda::turns::LoopStage;
@@ -122,6 +122,17 @@ impl Work {
     /// Whether the host reads something of it.
     fn is_read(&self) -> bool {
         self.outputs.iter().any(|output| output.pinned.is_some())
+    }
+
+    /// Bytes that the host gives for one inference.
+    fn given(&mut self) -> usize {
+        self.inputs.iter_mut().map(Binding::given).sum()
+    }
+
+    /// Bytes that the host takes of it.
+    fn taken(&self) -> usize {
+        let read = self.outputs.iter().filter(|output| output.pinned.is_some());
+        read.map(Binding::bytes).sum()
     }
 
     /// Tells TensorRT where a tensor lies now.
@@ -242,16 +253,23 @@ impl TensorRt {
         let line: &mut Line = &mut line;
         self.mark = line.stream.mark();
         let is_read = self.work.is_read();
+        if line.is_listened_to() {
+            line.tell(Done::Given(self.work.given()));
+        }
         match &self.graph {
             Some(graph) if !self.changed && is_read => line.launch(graph, &mut self.joint)?,
             Some(graph) if !self.changed => line.defer(graph)?,
             _ => {
                 line.flush()?;
+                line.tell(Done::Unrecorded);
                 self.work.put(&line.stream)?;
             }
         }
         if is_read || self.changed {
-            line.stream.wait()?;
+            line.wait()?;
+        }
+        if is_read && line.is_listened_to() {
+            line.tell(Done::Taken(self.work.taken()));
         }
         if self.changed {
             // That run chose kernels and made what is made lazily: none of it may be recorded. Not every engine can be
@@ -275,6 +293,17 @@ impl TensorRt {
             self.thread = Some(thread);
         }
         Ok(self.line.hold().wait_for(self.mark)?)
+    }
+
+    /// Has every tensor lie in this kind of memory, from the next run on.
+    pub(super) fn lie(&mut self, memory: Memory) -> Result<(), LoadFault> {
+        self.enter()?;
+        for binding in self.work.inputs.iter_mut().chain(&mut self.work.outputs) {
+            binding.lie(&self.context, memory)?;
+            Work::set_address(&mut self.work.session, binding)?;
+        }
+        (self.memory, self.changed) = (memory, true);
+        Ok(())
     }
 
     /// A fault in words; one that sticks ends the engine.

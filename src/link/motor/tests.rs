@@ -4,7 +4,7 @@
 use super::*;
 use crate::core::chunk::Provenance;
 use crate::core::governor::limits::JointLimits;
-use crate::core::wire::command::{COMMAND_LEN_MAX, MODE_KEEP_ALIVE, encode};
+use crate::core::wire::command::{COMMAND_LEN_MAX, MODE_KEEP_ALIVE, MODE_TORQUE_OFF, encode};
 
 const IDENTITY: Identity = Identity {
     data_id: 1,
@@ -34,6 +34,14 @@ fn motor() -> Motor {
         boot_id: 5,
     };
     Motor::new(settings, &[0.0])
+}
+
+/// One that has been told that nothing is armed.
+fn ready() -> Motor {
+    let mut motor = motor();
+    let keep_alive = frame(Mono(0), 0, 0, MODE_KEEP_ALIVE, 0.0);
+    assert_eq!(motor.on_command(Mono(0), &keep_alive), Ok(()));
+    motor
 }
 
 fn frame(sent: Mono, counter: u32, epoch: u32, mode: u8, q: f64) -> Vec<u8> {
@@ -81,7 +89,7 @@ fn follow(motor: &mut Motor, ticks: u32) -> u64 {
 /// I7, at the motor controller.
 #[test]
 fn it_stops_by_itself_within_20_ms_of_silence_and_stays_stopped() {
-    let mut motor = motor();
+    let mut motor = ready();
     let last_ms = follow(&mut motor, 40);
     let mut stopped_after_ms = None;
     let mut fastest = f64::MAX;
@@ -114,7 +122,7 @@ fn it_stops_by_itself_within_20_ms_of_silence_and_stays_stopped() {
 
 #[test]
 fn no_arming_is_taken_while_the_emergency_stop_is_pressed() {
-    let mut motor = motor();
+    let mut motor = ready();
     let last_ms = follow(&mut motor, 40);
     motor.emergency_stop(true);
     assert_eq!(motor.mode(), MotorMode::TorqueOff);
@@ -144,7 +152,7 @@ fn no_arming_is_taken_while_the_emergency_stop_is_pressed() {
 
 #[test]
 fn three_lost_commands_are_bridged() {
-    let mut motor = motor();
+    let mut motor = ready();
     let last_ms = follow(&mut motor, 40);
     for ms in last_ms + 1..=last_ms + 14 {
         assert!((motor.step(Mono(ms * MS), MS).velocity[0] - 1.0).abs() < 1e-6);
@@ -154,7 +162,7 @@ fn three_lost_commands_are_bridged() {
 
 #[test]
 fn a_first_command_away_from_the_pose_is_refused() {
-    let mut motor = motor();
+    let mut motor = ready();
     assert_eq!(
         motor.on_command(Mono(0), &frame(Mono(0), 1, 9, MODE_FOLLOW, 0.06)),
         Err(Reject::AwayFromPose)
@@ -168,6 +176,28 @@ fn a_first_command_away_from_the_pose_is_refused() {
         Err(Reject::Stopped),
         "no epoch, no motion"
     );
+}
+
+/// The arming of before its start moves nothing, however well it fits, and for however long it is sent.
+#[test]
+fn after_a_restart_the_old_arming_is_not_followed() {
+    let mut motor = motor();
+    let mut say = |tick: u32, epoch, mode| {
+        let at = Mono(u64::from(tick) * PERIOD_NS);
+        let taken = motor.on_command(at, &frame(at, tick, epoch, mode, 0.0));
+        motor.step(at, PERIOD_NS);
+        (taken, motor.mode())
+    };
+    for tick in 1..400 {
+        let refused = (Err(Reject::Stopped), MotorMode::Idle);
+        assert_eq!(say(tick, 9, MODE_FOLLOW), refused, "tick {tick}");
+    }
+    let torque_off = (Ok(()), MotorMode::TorqueOff);
+    assert_eq!(say(400, 9, MODE_TORQUE_OFF), torque_off);
+    let refused = (Err(Reject::Stopped), MotorMode::TorqueOff);
+    assert_eq!(say(401, 9, MODE_FOLLOW), refused, "that is not disarmed");
+    assert_eq!(say(402, 0, MODE_KEEP_ALIVE).0, Ok(()));
+    assert_eq!(say(403, 10, MODE_FOLLOW), (Ok(()), MotorMode::Following));
 }
 
 #[test]
@@ -198,7 +228,7 @@ fn a_keep_alive_moves_nothing() {
 
 #[test]
 fn too_fast_and_outside_are_refused_and_counted() {
-    let mut motor = motor();
+    let mut motor = ready();
     for (counter, q, want) in [
         (1, 0.0, Ok(())),
         (2, 0.0, Ok(())),

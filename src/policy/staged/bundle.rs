@@ -297,8 +297,8 @@ fn assemble(
         feeds,
     } = opened;
     let mut file = file;
-    if precision == Precision::Int8 {
-        // A fixture may ask more of the 32-bit graphs than the gate; of eight bits nothing but the gate can be asked.
+    if precision != Precision::Fp32 {
+        // A fixture may ask more of the 32-bit graphs than the gate; of fewer bits nothing but the gate can be asked.
         file.parity.cosine_min = COSINE_MIN;
         file.parity.error_max_fraction = ERROR_FRACTION_MAX;
     }
@@ -321,11 +321,9 @@ fn assemble(
     };
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
     for (index, (stage, planned)) in file.stages.iter().zip(&plan.stages).enumerate() {
-        let (key, graph) = match (precision, &stage.onnx.int8) {
-            (Precision::Int8, Some(graph)) => ("int8", graph),
-            // A block that was not worth quantising has one graph.
-            (Precision::Int8 | Precision::Fp32, _) => ("fp32", &stage.onnx.fp32),
-        };
+        // A block that was not worth another precision has one graph.
+        let (precision, graph) = stage.onnx.nearest(precision);
+        let key = precision.word();
         let path = at(&format!("tendon.stages[{index}].onnx.{key}"));
         let wrong = |found: String| {
             vec![Problem {

@@ -65,13 +65,10 @@ impl Judge {
             named.push((format!("model.artifacts.{key}"), name));
         }
         for (index, stage) in file.stages.iter().enumerate() {
-            named.push((
-                format!("tendon.stages[{index}].onnx.fp32"),
-                &stage.onnx.fp32,
-            ));
-            if let Some(name) = &stage.onnx.int8 {
-                named.push((format!("tendon.stages[{index}].onnx.int8"), name));
-            }
+            named.extend(stage.onnx.all().map(|(precision, name)| {
+                let key = precision.word();
+                (format!("tendon.stages[{index}].onnx.{key}"), name)
+            }));
         }
         match &file.text {
             Some(TextFile::Prompt(prompt)) => {

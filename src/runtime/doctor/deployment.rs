@@ -2,7 +2,7 @@
 //! Configuration, bundle, link, motor controller and cameras: what arming asks for.
 
 use super::unit::{Grant, Unit};
-use super::{Finding, asked, cameras, certificates};
+use super::{Finding, asked, cameras};
 use crate::config::Config;
 use crate::config::link::LinkConfig;
 use crate::config::problem::Problem;
@@ -101,8 +101,10 @@ pub fn machine(tree: &Tree, fitted: &Fitted, acknowledged: bool) -> Vec<Finding>
     if let Some(watchdog) = &config.watchdog {
         findings.push(asked::hardware_watchdog(tree, watchdog, unit));
     }
+    #[cfg(feature = "tls")]
     if let Some(tls) = &config.link.tls {
-        findings.extend(certificates::of_link(tls, clock::utc_s()));
+        let now_s = clock::utc_s();
+        findings.extend(super::certificates::of_link(tls, now_s));
     }
     findings
 }

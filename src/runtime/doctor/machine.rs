@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Kernel, limits, cores, clocks, temperatures, memory, disk.
 
-use super::{Finding, certificates, unit, watchdog};
+use super::{Finding, unit, watchdog};
 use crate::link::session;
 use crate::runtime::cores;
 use crate::runtime::health::{Clock, DISK_LOW, DISK_NONE, Health, MEMORY_LOW, Tree};
@@ -13,7 +13,7 @@ pub(super) const CAP_SYS_NICE: u32 = 23;
 
 /// Looks at everything of this file.
 #[must_use]
-pub fn findings(tree: &Tree, health: &Health, now_s: i64) -> Vec<Finding> {
+pub fn findings(tree: &Tree, health: &Health) -> Vec<Finding> {
     let mut findings = vec![
         board(tree),
         kernel(tree),
@@ -37,8 +37,19 @@ pub fn findings(tree: &Tree, health: &Health, now_s: i64) -> Vec<Finding> {
         unit::service(tree),
         watchdog::finding(tree),
     ]);
-    findings.extend(certificates::of_machine(tree, now_s));
     findings
+}
+
+/// Those of a router beside the runtime: what reads their dates comes with TLS.
+#[cfg(not(feature = "tls"))]
+pub(super) fn certificates(tree: &Tree) -> Option<Finding> {
+    const FOLDER: &str = "/etc/tendon/tls";
+    let files = tree.list(FOLDER);
+    let count = files.iter().filter(|name| name.ends_with(".pem")).count();
+    let found = format!(
+        "{count} in {FOLDER}; a build with --features tls tells their dates, and so does `openssl x509 -enddate -noout -in FILE`"
+    );
+    (count > 0).then(|| Finding::absent("certificates", found))
 }
 
 /// Whether this is a Jetson: L4T says so, or the device tree does.

@@ -10,6 +10,7 @@
 
 mod asked;
 mod cameras;
+#[cfg(feature = "tls")]
 mod certificates;
 pub mod deployment;
 pub mod devices;
@@ -19,7 +20,6 @@ mod tests;
 mod unit;
 mod watchdog;
 
-use crate::runtime::clock;
 use crate::runtime::health::{Health, Tree};
 use core::fmt;
 use serde::Serialize;
@@ -112,7 +112,14 @@ impl Report {
     #[must_use]
     pub fn of_machine(tree: &Tree) -> Report {
         let health = Health::read(tree, Some(&tree.path("/var/lib/tendon")));
-        let mut findings = machine::findings(tree, &health, clock::utc_s());
+        let mut findings = machine::findings(tree, &health);
+        #[cfg(feature = "tls")]
+        findings.extend(certificates::of_machine(
+            tree,
+            crate::runtime::clock::utc_s(),
+        ));
+        #[cfg(not(feature = "tls"))]
+        findings.extend(machine::certificates(tree));
         findings.extend(devices::findings(tree));
         let mut report = Report {
             could_arm: true,

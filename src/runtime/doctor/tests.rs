@@ -3,7 +3,7 @@
 
 use super::devices::Who;
 use super::unit::{Grant, Unit};
-use super::{Finding, Report, Verdict, asked, cameras, certificates, deployment};
+use super::{Finding, Report, Verdict, asked, cameras, deployment};
 use crate::config::Config;
 use crate::config::realtime::{Realtime, RealtimeMode};
 use crate::config::watchdog::WatchdogConfig;
@@ -548,11 +548,29 @@ fn a_watchdog_is_there_ours_to_open_and_nobody_elses() {
 }
 
 /// Of CN=router, made by systemd/zenoh/make-test-ca.sh with TENDON_TLS_DAYS.
+#[cfg(feature = "tls")]
 const CERTIFICATE: &str = include_str!("../../../tests/machines/router.pem");
+#[cfg(feature = "tls")]
 const CERTIFICATE_FROM_S: i64 = 1795340199;
 
+#[cfg(not(feature = "tls"))]
+#[test]
+fn certificates_whose_dates_are_not_read_are_told() {
+    use crate::runtime::doctor::machine;
+    let laptop = Machine::new("laptop.txt", "");
+    assert_eq!(machine::certificates(&laptop.tree()), None);
+    let router = laptop
+        .with("/etc/tendon/tls/router.pem", "")
+        .with("/etc/tendon/tls/router.key", "");
+    let told = machine::certificates(&router.tree()).expect("a finding");
+    assert_eq!(told.verdict, Verdict::Absent);
+    assert!(told.found.starts_with("1 in /etc/tendon/tls"), "{told:?}");
+}
+
+#[cfg(feature = "tls")]
 #[test]
 fn certificates_are_judged_by_their_dates() {
+    use super::certificates;
     const DAY_S: i64 = 24 * 3600;
     let shows = "listen_certificate: \"/etc/tendon/tls/router.pem\",";
     let machine = |router: &str| {

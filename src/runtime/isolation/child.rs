@@ -371,6 +371,9 @@ impl Ferry {
             Tally::Newest(n).set(tallies, camera.newest_ns.load(Ordering::Relaxed));
             Tally::Refused(n).set(tallies, camera.refused.load(Ordering::Relaxed));
             Tally::Fault(n).set(tallies, u64::from(camera.fault.load(Ordering::Relaxed)));
+            for (which, count) in camera.counts().row().into_iter().enumerate() {
+                Tally::Counted(n, which).set(tallies, count);
+            }
         }
         let beats = self.watching.get().map_or(&[][..], Vec::as_slice);
         let oldest = |name: &str| {

@@ -10,7 +10,7 @@ use crate::core::governor::reaction::Cause;
 use crate::core::units::{MS, Mono};
 use crate::policy::ParityMiss;
 use crate::policy::text::Instruction;
-use crate::ports::{Frame, Source, SourceFault};
+use crate::ports::{Counts, Frame, Source, SourceFault};
 use crate::runtime::cameras::CameraOpenError;
 use crate::runtime::clock;
 use crate::runtime::isolation::codec;
@@ -574,6 +574,8 @@ impl Keeper {
                 .refused
                 .store(Tally::Refused(n).get(tallies), Ordering::Relaxed);
             camera.fault.store(fault, Ordering::Relaxed);
+            let row = std::array::from_fn(|which| Tally::Counted(n, which).get(tallies));
+            camera.count(Counts::of_row(row));
         }
         Ok(())
     }

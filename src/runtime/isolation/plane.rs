@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::config::camera::{CameraConfig, CameraSource};
 use crate::core::limits::CHUNKS_QUEUED_MAX;
+use crate::ports::Counts;
 use crate::runtime::isolation::codec::{
     FOLLOWED_WORDS, FRAME_WORDS, INSIGHT_WORDS, MADE_WORDS, SAMPLE_WORDS, STATE_WORDS,
 };
@@ -63,10 +64,12 @@ pub enum Tally {
     Refused(usize),
     /// Code of what is wrong with it.
     Fault(usize),
+    /// Of camera `.0`: number `.1` of the row of [`Counts`].
+    Counted(usize, usize),
 }
 
 const TALLIES: usize = 7;
-const TALLIES_OF_CAMERA: usize = 3;
+const TALLIES_OF_CAMERA: usize = 3 + Counts::ROW;
 
 impl Tally {
     fn at(self) -> usize {
@@ -82,6 +85,7 @@ impl Tally {
             Tally::Newest(camera) => of(camera, 0),
             Tally::Refused(camera) => of(camera, 1),
             Tally::Fault(camera) => of(camera, 2),
+            Tally::Counted(camera, which) => of(camera, 3 + which),
         }
     }
 
@@ -251,5 +255,36 @@ impl Far {
             samples: shared::producer(part(&layout.samples), SAMPLE_WORDS),
             chunks: shared::producer(part(&layout.chunks), MADE_WORDS),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tally_has_a_place_of_its_own() {
+        let alone = [
+            Tally::Ferry,
+            Tally::Inference,
+            Tally::Capture,
+            Tally::Faults,
+            Tally::Apart,
+            Tally::Skew,
+            Tally::ObeysFrom,
+        ];
+        let mut places = alone.map(Tally::at).to_vec();
+        for camera in 0..3 {
+            let single = [
+                Tally::Newest(camera),
+                Tally::Refused(camera),
+                Tally::Fault(camera),
+            ];
+            places.extend(single.map(Tally::at));
+            places.extend((0..Counts::ROW).map(|which| Tally::Counted(camera, which).at()));
+        }
+        places.sort_unstable();
+        let all: Vec<usize> = (0..TALLIES + 3 * TALLIES_OF_CAMERA).collect();
+        assert_eq!(places, all);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How late the joints follow, how late the link is, how late the camera's stamps are: found by moving one joint to and fro
-//! and shifting what was seen until it fits.
+//! How old a state is when it comes: found by letting frames go to and fro between two clocks. How late the joints follow, how
+//! late the camera's stamps are: found by moving one joint to and fro and shifting what was seen until it fits.
 
 use crate::rig::{Heard, Rig};
 use crate::stages::Bench;
@@ -58,8 +58,107 @@ fn watch(
     Ok(changes)
 }
 
-/// Moves and measures.
-pub fn delays(
+/// What was found, in milliseconds.
+#[derive(Debug, Default)]
+pub struct Delays {
+    /// How old a state is when it comes by the fastest way: `state_delay_ms` of robot.toml.
+    pub state_ms: Option<f64>,
+    /// How long before its stamps a picture was taken, against the states as they come.
+    pub camera_ms: Option<f64>,
+}
+
+impl Delays {
+    /// At rest first, then in motion.
+    pub fn measure(
+        &mut self,
+        on: &mut Bench<'_>,
+        session: &Session,
+        camera: &CameraConfig,
+        pictures: Identity,
+    ) -> Result<(), String> {
+        self.state_ms = age_of_a_state(on)?.map(|age_s| age_s * 1e3);
+        self.camera_ms = in_motion(on, session, camera, pictures)?;
+        Ok(())
+    }
+}
+
+/// So long are commands sent at all phases of the controller's own period.
+const OUT_OF_STEP_MS: u64 = 3_000;
+
+/// How old a state is when it comes by the fastest way, in seconds; `None` if what was seen makes no sense.
+fn age_of_a_state(on: &mut Bench<'_>) -> Result<Option<f64>, String> {
+    let (mark, sent_before) = (on.rig.mark(), on.rig.sent.len());
+    on.rig.keep_alive_out_of_step(OUT_OF_STEP_MS)?;
+    let heard = on.rig.since(mark);
+    let sent: Vec<(u32, Mono)> = on.rig.sent[sent_before..]
+        .iter()
+        .map(|(counter, at, _)| (*counter, *at))
+        .collect();
+    let states: Vec<(Mono, Mono, u32)> = heard
+        .iter()
+        .map(|heard| {
+            (
+                heard.at,
+                heard.report.state.measured,
+                heard.report.echo_counter,
+            )
+        })
+        .collect();
+    let both = both_ways(&sent, &states).ok_or("no state echoed a command")?;
+    let most_s = both.there_s + both.back_s;
+    // As if both ways took the same.
+    let age_s = most_s / 2.0;
+    let sensible = (0.0..0.5).contains(&most_s);
+    on.ledger.judge(
+        "delays",
+        "frames that go and come tell how old a state is when it comes",
+        sensible,
+        format!("{:.2} ms, {:.2} at most", age_s * 1e3, most_s * 1e3),
+        "from 0 to 500 ms",
+    );
+    if on.canary.is_some() {
+        // Both ends are on this machine and read one clock: it is known.
+        let truth_s = both.back_s;
+        on.ledger.judge(
+            "delays",
+            "as one clock at both ends has it",
+            (age_s - truth_s).abs() < 2e-3,
+            format!("{:.2} ms", truth_s * 1e3),
+            "2 ms apart",
+        );
+    }
+    let figures = &mut on.ledger.figures;
+    figures.insert("state_delay_ms".into(), age_s * 1e3);
+    figures.insert("state_delay_ms_most".into(), most_s * 1e3);
+    Ok(sensible.then_some(age_s))
+}
+
+/// What the fastest frames took to the controller and back, in seconds, each with the unknown difference of two clocks in it:
+/// added to the one and taken off the other: the sum is free of it.
+struct BothWays {
+    there_s: f64,
+    back_s: f64,
+}
+
+/// `sent`: counter and when. `states`: when each came, when it was measured on the controller's clock, whom it echoes.
+fn both_ways(sent: &[(u32, Mono)], states: &[(Mono, Mono, u32)]) -> Option<BothWays> {
+    let s = |to: Mono, from: Mono| (to.0 as f64 - from.0 as f64) * 1e-9;
+    let back = states.iter().map(|(came, measured, _)| s(*came, *measured));
+    // The first that echoes a command was measured after that command had come.
+    let there = states.windows(2).filter(|pair| pair[0].2 != pair[1].2);
+    let there = there.filter_map(|pair| {
+        let (_, measured, echoed) = pair[1];
+        let (_, at) = sent.iter().find(|(counter, _)| *counter == echoed)?;
+        Some(s(measured, *at))
+    });
+    Some(BothWays {
+        there_s: there.min_by(f64::total_cmp)?,
+        back_s: back.min_by(f64::total_cmp)?,
+    })
+}
+
+/// Moves and measures; the camera's delay in milliseconds, if it sees the joint.
+fn in_motion(
     on: &mut Bench<'_>,
     session: &Session,
     camera: &CameraConfig,
@@ -240,23 +339,40 @@ fn correlation(series: &Series, other: impl Fn(f64) -> f64) -> f64 {
     both / (one * two).sqrt().max(1e-12)
 }
 
-/// `text` of tendon.toml with the first camera's `delay_ms` set; everything else stays as it is.
-pub fn with_delay(text: &str, delay_ms: f64) -> Option<String> {
-    let is_camera = |line: &&str| ["[camera]", "[[camera]]"].contains(&line.trim());
-    let head = text.lines().position(|line| is_camera(&line))?;
+/// `text` of a TOML file with a number set in the first table that has one of these heads, or before all tables; everything else
+/// stays as it is. `None` if there is no such table, or what came of it does not say so.
+pub fn with_number(text: &str, heads: &[&str], key: &str, number: f64) -> Option<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let written = format!("delay_ms = {delay_ms:.1}");
-    let table = lines[head + 1..]
+    let head = lines.iter().position(|line| heads.contains(&line.trim()));
+    let begin = if heads.is_empty() { 0 } else { head? + 1 };
+    let table = lines[begin..]
         .iter()
         .take_while(|line| !line.trim_start().starts_with('['));
-    let old = table
-        .map(|line| line.split('=').next().unwrap_or("").trim())
-        .position(|key| key == "delay_ms");
-    match old {
-        Some(at) => lines[head + 1 + at] = written,
-        None => lines.insert(head + 1, written),
+    let keys: Vec<&str> = table
+        .map(|line| line.split_once('=').map_or("", |(key, _)| key.trim()))
+        .collect();
+    let number = format!("{number:.1}");
+    let written = format!("{key} = {number}");
+    match keys.iter().position(|found| *found == key) {
+        Some(at) => lines[begin + at] = written,
+        None => {
+            let is_key = |found: &&str| !found.is_empty() && !found.starts_with('#');
+            let first = keys.iter().position(is_key).unwrap_or(0);
+            lines.insert(begin + first, written);
+        }
     }
-    Some(lines.join("\n") + "\n")
+    let text = lines.join("\n") + "\n";
+    let table: toml::Table = text.parse().ok()?;
+    let table = match heads.first() {
+        None => &table,
+        Some(head) => {
+            let table = table.get(head.trim_matches(['[', ']']))?;
+            let first = table.as_array().map_or(Some(table), |all| all.first());
+            first?.as_table()?
+        }
+    };
+    let said = table.get(key)?.as_float()?;
+    (Some(said) == number.parse().ok()).then_some(text)
 }
 
 /// What the estimators must find in series whose delay is known, before they are trusted with a robot.
@@ -281,12 +397,44 @@ pub fn check_yourself(_: &Rig) -> Result<(), String> {
             return Err(format!("a delay of {delay_s} s was taken for {found_s} s"));
         }
     }
-    let text = "a = 1\n[camera]\nname = \"x\"\n[page]\ndelay_ms = 3\n";
-    let once = with_delay(text, 12.0);
-    let twice = once.as_deref().and_then(|text| with_delay(text, 15.0));
-    let expected = "a = 1\n[camera]\ndelay_ms = 15.0\nname = \"x\"\n[page]\ndelay_ms = 3\n";
-    match twice.as_deref() == Some(expected) {
-        true => Ok(()),
-        false => Err(format!("delay_ms was written so: {twice:?}")),
+    // The controller's clock is five seconds ahead; 1.2 ms there and 2 ms back at the fastest, states each 5 ms.
+    let at = |ms: f64| Mono((ms * 1e6) as u64);
+    let sent: Vec<(u32, Mono)> = (0..400)
+        .map(|n| (n, at(1_000.0 + f64::from(n) * 5.1)))
+        .collect();
+    let came = |n: u32| sent[n as usize].1.0 as f64 * 1e-6 + 1.2 + f64::from(n % 7) * 0.3;
+    let states: Vec<(Mono, Mono, u32)> = (1..400)
+        .filter_map(|n| {
+            let measured = 1_000.0 + f64::from(n) * 5.0;
+            let echoed = (0..400).filter(|n| came(*n) <= measured).max()?;
+            let back = 2.0 + f64::from(n % 5) * 0.4;
+            Some((at(measured + back), at(measured + 5_000.0), echoed))
+        })
+        .collect();
+    let found = both_ways(&sent, &states).map(|both| both.there_s + both.back_s);
+    if !found.is_some_and(|both_s| (both_s - 3.2e-3).abs() < 2e-4) {
+        return Err(format!("3.2 ms both ways were taken for {found:?} s"));
     }
+    let camera = &["[camera]", "[[camera]]"];
+    for (text, heads, key, expected) in [
+        (
+            "a = 1\n[camera]\nname = \"x\"\n[page]\ndelay_ms = 3\n",
+            &camera[..],
+            "delay_ms",
+            "a = 1\n[camera]\ndelay_ms = 15.0\nname = \"x\"\n[page]\ndelay_ms = 3\n",
+        ),
+        (
+            "# A robot.\nname = \"x\"\n\n[[joint]]\nname = \"y\"\n",
+            &[][..],
+            "state_delay_ms",
+            "# A robot.\nstate_delay_ms = 15.0\nname = \"x\"\n\n[[joint]]\nname = \"y\"\n",
+        ),
+    ] {
+        let once = with_number(text, heads, key, 12.0);
+        let twice = once.and_then(|text| with_number(&text, heads, key, 15.0));
+        if twice.as_deref() != Some(expected) {
+            return Err(format!("{key} was written so: {twice:?}"));
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whoever stands beside the robot: a person who is asked, or the bench robot, which does what it is told.
 
+use crate::BenchRobot;
 use std::io::{BufRead, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use tendon::bench::process::Request;
 use tendon::link::{keys, operator_end};
 use zenoh::Session;
@@ -9,8 +11,8 @@ use zenoh::Session;
 pub enum Hands {
     /// Of a person at this terminal.
     Person,
-    /// Of the bench robot.
-    Bench(Session, String),
+    /// Of the bench robot: how it is asked, its name, its process.
+    Bench(Session, String, Box<Mutex<BenchRobot>>),
 }
 
 impl Hands {
@@ -45,9 +47,25 @@ impl Hands {
         self.act(word, Request::CutBus(cut), !cut)
     }
 
+    /// Takes the controller's power and gives it back, or starts it anew.
+    pub fn restart_controller(&self) -> Result<(), String> {
+        match self {
+            Hands::Bench(_, _, robot) => robot
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .start_again(),
+            Hands::Person => {
+                println!(
+                    "\n>> SWITCH the motor controller OFF now, while the joint moves, and ON again."
+                );
+                Ok(())
+            }
+        }
+    }
+
     fn act(&self, word: &str, request: Request, waits: bool) -> Result<(), String> {
         match self {
-            Hands::Bench(session, robot) => {
+            Hands::Bench(session, robot, _) => {
                 let text = serde_json::to_string(&request).map_err(|error| error.to_string())?;
                 let said = operator_end::ask(session, &keys::bench(robot), &text);
                 said.map(drop).map_err(|error| error.to_string())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lines that a hand opens: the emergency stop, and the bus to the servos.
+//! What a hand opens: the emergency stop, the power of the controller, the bus to the servos.
 
 use crate::rig::{Heard, Sway, furthest, travel};
 use crate::stages::{Bench, STILL};
@@ -10,6 +10,8 @@ use tendon::runtime::clock;
 
 /// From the emergency stop to the first state that says so: ISO 13850 asks for no time; this is what the best drives keep.
 const EMERGENCY_STOP_NS: u64 = 24 * MS;
+/// A controller may take so long to start.
+const BOOT_NS: u64 = 120_000 * MS;
 /// A servo's own watchdog may take this long.
 const SERVO_WATCHDOG_S: f64 = 0.1;
 
@@ -111,6 +113,71 @@ pub fn emergency_stop(on: &mut Bench<'_>) -> Result<(), String> {
     on.rig.arm()?;
     on.ledger.judge(
         "emergency stop",
+        "a new arming is taken then",
+        true,
+        "follows".into(),
+        "",
+    );
+    on.rig.keep_alive(300)
+}
+
+/// It has forgotten whom it followed: who commands it must be able to tell.
+pub fn controller_restart(on: &mut Bench<'_>) -> Result<(), String> {
+    let pose = on.rig.arm()?;
+    let sway = on.rig.sway(on.joint, &pose)?;
+    let mark = on.rig.mark();
+    let boot_id = on.rig.last()?.report.boot_id;
+    let hands = on.hands;
+    sway_until(on, &sway, || hands.restart_controller())?;
+    // As the runtime does: it sends nothing to a controller that is new to it.
+    let deadline = clock::now().plus_ns(BOOT_NS);
+    while on.rig.last()?.report.boot_id == boot_id && clock::now() < deadline {
+        clock::sleep_until(clock::now().plus_ns(5 * MS));
+    }
+    clock::sleep_until(clock::now().plus_ns(200 * MS));
+    let heard = on.rig.since(mark);
+    let anew = |heard: &&Heard| heard.report.boot_id != boot_id;
+    let anew: Vec<&Heard> = heard.iter().filter(anew).collect();
+    on.ledger.judge(
+        "controller restart",
+        "it says that it is new",
+        !anew.is_empty(),
+        format!("{} states of another boot id", anew.len()),
+        "120 s",
+    );
+    if anew.is_empty() {
+        return Err(
+            "a controller that cannot be told from the one before is not moved again".into(),
+        );
+    }
+    on.rig.rest()?;
+    // As a runtime that has not seen it yet: the arming of before goes on, from where the robot stands.
+    let mark = on.rig.mark();
+    let pose = on.rig.pose()?;
+    on.rig.follow(|s, _| (s < 0.3).then_some(pose))?;
+    let follows = |heard: &Heard| heard.report.mode == MotorMode::Following;
+    let followed = on.rig.since(mark).iter().any(follows);
+    on.ledger.judge(
+        "controller restart",
+        "it does not follow the arming of before",
+        !followed,
+        on.rig.mode().map(|mode| format!("{mode:?}"))?,
+        "",
+    );
+    let mark = on.rig.mark();
+    let pose = on.rig.pose()?;
+    on.rig.keep_alive(500)?;
+    let moved = furthest(&on.rig.robot, &pose, &on.rig.since(mark));
+    on.ledger.judge(
+        "controller restart",
+        "nothing moves",
+        moved < STILL,
+        format!("{moved:.4}"),
+        "0.01",
+    );
+    on.rig.arm()?;
+    on.ledger.judge(
+        "controller restart",
         "a new arming is taken then",
         true,
         "follows".into(),

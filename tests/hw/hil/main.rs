@@ -11,8 +11,9 @@
 //!
 //! `TENDON_HIL` is where the controller listens; `listen`: the suite listens where tendon.toml says, and the controller
 //! connects. `TENDON_HIL_JOINT` names the joint that is moved (the first that turns), `TENDON_HIL_REPORT` the report's folder,
-//! `TENDON_HIL_FIRMWARE` is noted in it, `TENDON_HIL_WRITE=1` writes the measured camera delay into tendon.toml. Before each
-//! stage that may move the robot it asks, moves one joint at 0.2 rad/s at most, and ends at the first stage that fails.
+//! `TENDON_HIL_FIRMWARE` is noted in it, `TENDON_HIL_WRITE=1` writes the measured delays into robot.toml and
+//! tendon.toml. Before each stage that may move the robot it asks, moves one joint at 0.2 rad/s at most, and ends at the first
+//! stage that fails.
 
 #[path = "../../chaos/canary.rs"]
 mod canary;
@@ -25,6 +26,7 @@ mod stages;
 mod stops;
 
 use canary::Canary;
+use delays::Delays;
 use hands::Hands;
 use ledger::{Ledger, Outcome};
 use rig::Rig;
@@ -32,6 +34,7 @@ use serde_json::json;
 use stages::{BUS, Bench, STAGES};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Mutex;
 use tendon::config::Config;
 use tendon::config::link::LinkConfig;
 use tendon::core::action::JointKind;
@@ -65,23 +68,37 @@ fn asked(name: &str) -> Option<String> {
 }
 
 /// Ends with whoever holds it.
-struct BenchRobot(Child);
+struct BenchRobot {
+    command: Command,
+    child: Child,
+}
 
 impl BenchRobot {
     fn start(endpoint: &str, more: &[&str]) -> Result<BenchRobot, String> {
-        let child = Command::new(env!("CARGO_BIN_EXE_tendon"))
-            .args(["bench-robot", "--connect", endpoint])
-            .args(more)
-            .stderr(Stdio::null())
-            .spawn();
-        child.map(BenchRobot).map_err(said)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
+        command.args(["bench-robot", "--connect", endpoint]);
+        command.args(more).stderr(Stdio::null());
+        let child = command.spawn().map_err(said)?;
+        Ok(BenchRobot { command, child })
+    }
+
+    /// As a controller that loses its power for a moment.
+    fn start_again(&mut self) -> Result<(), String> {
+        self.end();
+        self.child = self.command.spawn().map_err(said)?;
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Drop for BenchRobot {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.end();
     }
 }
 
@@ -161,11 +178,14 @@ impl Lab {
         })
     }
 
-    fn hands(&self) -> Hands {
-        match self.on_bench {
-            true => Hands::Bench(self.session.clone(), self.config.robot.name.clone()),
-            false => Hands::Person,
+    /// Whoever stands there; on the bench, with a robot that is started `more` so.
+    fn hands(&self, more: &[&str]) -> Result<Hands, String> {
+        if !self.on_bench {
+            return Ok(Hands::Person);
         }
+        let robot = BenchRobot::start(&self.endpoint, more)?;
+        let (session, name) = (self.session.clone(), self.config.robot.name.clone());
+        Ok(Hands::Bench(session, name, Box::new(Mutex::new(robot))))
     }
 }
 
@@ -177,10 +197,7 @@ fn free_endpoint() -> Result<String, String> {
 /// Everything; whether all that was run passed.
 fn run() -> Result<bool, String> {
     let lab = Lab::open()?;
-    let robot = lab
-        .on_bench
-        .then(|| BenchRobot::start(&lab.endpoint, &[]))
-        .transpose()?;
+    let hands = lab.hands(&[])?;
     // Commands must come in time; what is not granted shows in what is measured.
     let _ = realtime::take_seat(70, &[]);
     let mut rig = lab.rig()?;
@@ -188,7 +205,6 @@ fn run() -> Result<bool, String> {
     let joint = lab.joint()?;
     let canary = lab.on_bench.then(Canary::start);
     let mut ledger = Ledger::default();
-    let hands = lab.hands();
     let mut bench = Bench {
         rig: &mut rig,
         hands: &hands,
@@ -199,8 +215,8 @@ fn run() -> Result<bool, String> {
     for (name, warning, stage) in STAGES.into_iter().chain([BUS]) {
         go(&mut bench, name, warning, stage);
     }
-    let camera_ms = watch(&mut bench, &lab);
-    drop(robot);
+    let found = watch(&mut bench, &lab);
+    drop(hands);
     if lab.on_bench {
         finds_out_servos_that_run_on(&mut ledger)?;
     }
@@ -227,7 +243,7 @@ fn run() -> Result<bool, String> {
     ledger
         .write(&folder, &about, key.as_deref())
         .map_err(said)?;
-    write_delay(&lab, camera_ms)?;
+    write_delays(&lab, &found)?;
     let (passed, failed, not_run) = (
         ledger.count(Outcome::Passed),
         ledger.count(Outcome::Failed),
@@ -254,9 +270,8 @@ fn go(bench: &mut Bench<'_>, name: &'static str, warning: &str, stage: stages::S
     }
 }
 
-/// The delays; the camera's in milliseconds, if it was found.
-fn watch(bench: &mut Bench<'_>, lab: &Lab) -> Option<f64> {
-    let mut found = None;
+/// The delays, as far as they were found.
+fn watch(bench: &mut Bench<'_>, lab: &Lab) -> Delays {
     let failed = bench.ledger.count(Outcome::Failed) > 0;
     let what = "delays: one joint goes to and fro by a few degrees, eight times.";
     if failed || !bench.hands.allow(what) {
@@ -266,14 +281,14 @@ fn watch(bench: &mut Bench<'_>, lab: &Lab) -> Option<f64> {
             "not allowed"
         };
         stages::left_out(bench.ledger, "delays", why);
-        return None;
+        return Delays::default();
     }
     let pictures = bench.rig.identities.pictures;
-    match delays::delays(bench, &lab.session, &lab.config.camera, pictures) {
-        Ok(camera_ms) => found = camera_ms,
-        Err(problem) => bench
-            .ledger
-            .judge("delays", "they can be measured", false, problem, ""),
+    let mut found = Delays::default();
+    let measured = found.measure(bench, &lab.session, &lab.config.camera, pictures);
+    if let Err(problem) = measured {
+        let claim = "they can be measured";
+        bench.ledger.judge("delays", claim, false, problem, "");
     }
     found
 }
@@ -281,9 +296,8 @@ fn watch(bench: &mut Bench<'_>, lab: &Lab) -> Option<f64> {
 /// The stage of the servo bus must fail where servos keep turning, or it shows nothing.
 fn finds_out_servos_that_run_on(ledger: &mut Ledger) -> Result<(), String> {
     let lab = Lab::open()?;
-    let _robot = BenchRobot::start(&lab.endpoint, &["--servos-run-on"])?;
+    let hands = lab.hands(&["--servos-run-on"])?;
     let mut rig = lab.rig()?;
-    let hands = lab.hands();
     let mut trial = Ledger::default();
     println!("-- the same stage on servos that keep turning; it must fail:");
     let mut bench = Bench {
@@ -317,24 +331,38 @@ fn throwaway_key(folder: &Path) -> Option<PathBuf> {
     made.is_ok_and(|status| status.success()).then_some(key)
 }
 
-/// Into tendon.toml, where that was asked for; else what would be written is said.
-fn write_delay(lab: &Lab, camera_ms: Option<f64>) -> Result<(), String> {
-    let (Some(path), Some(residual_ms)) = (&lab.path, camera_ms) else {
-        return Ok(());
-    };
-    // What was declared is taken off the stamps already.
-    let delay_ms = lab.config.camera.delay_ns as f64 / 1e6 + residual_ms;
-    if delay_ms < 0.0 {
-        println!(
-            "camera.delay_ms would be {delay_ms:.1}: its stamps are ahead of the joint states; is state_delay_ms of robot.toml right?"
-        );
-        return Ok(());
-    }
-    if asked("TENDON_HIL_WRITE").as_deref() != Some("1") {
-        println!("tendon.toml: camera.delay_ms = {delay_ms:.1} (TENDON_HIL_WRITE=1 writes it)");
-        return Ok(());
-    }
+/// Into robot.toml and tendon.toml, where that was asked for; else what would be written is said.
+fn write_delays(lab: &Lab, found: &Delays) -> Result<(), String> {
+    let Some(path) = &lab.path else { return Ok(()) };
     let text = std::fs::read_to_string(path).map_err(said)?;
-    let text = delays::with_delay(&text, delay_ms).ok_or("tendon.toml: no [camera]")?;
-    std::fs::write(path, text).map_err(said)
+    let written: toml::Table = text.parse().map_err(said)?;
+    let robot = written.get("robot").and_then(toml::Value::as_str);
+    let robot = path.with_file_name(robot.unwrap_or("robot.toml"));
+    let declared_ms = lab.config.robot.state_delay_ns as f64 / 1e6;
+    let state_ms = found.state_ms.unwrap_or(declared_ms);
+    // Pictures were compared with the states as they came, and what was declared of the camera is taken off its stamps already.
+    let before_ms = lab.config.camera.delay_ns as f64 / 1e6 + state_ms;
+    let camera_ms = found.camera_ms.map(|residual_ms| before_ms + residual_ms);
+    let rows: [(&PathBuf, &[&str], &str, Option<f64>); 2] = [
+        (&robot, &[], "state_delay_ms", found.state_ms),
+        (path, &["[camera]", "[[camera]]"], "delay_ms", camera_ms),
+    ];
+    for (file, heads, key, found_ms) in rows {
+        let Some(ms) = found_ms else { continue };
+        let head = heads
+            .first()
+            .map_or(String::new(), |head| format!("{head} "));
+        let name = format!("{}: {head}{key}", file.display());
+        if ms < 0.0 {
+            println!("{name} would be {ms:.1}: those stamps are ahead of what they tell of");
+        } else if asked("TENDON_HIL_WRITE").as_deref() != Some("1") {
+            println!("{name} = {ms:.1} (TENDON_HIL_WRITE=1 writes it)");
+        } else {
+            let text = std::fs::read_to_string(file).map_err(said)?;
+            let text = delays::with_number(&text, heads, key, ms)
+                .ok_or_else(|| format!("{name} = {ms:.1}: no place for it was found"))?;
+            std::fs::write(file, text).map_err(said)?;
+        }
+    }
+    Ok(())
 }

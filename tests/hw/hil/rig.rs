@@ -183,10 +183,20 @@ impl Rig {
 
     /// Keep-alives at the command rate.
     pub fn keep_alive(&mut self, ms: u64) -> Result<(), String> {
+        self.keep_alive_slower(ms, 0)
+    }
+
+    /// Keep-alives that are a fiftieth slower: they come at every phase of the controller's own period.
+    pub fn keep_alive_out_of_step(&mut self, ms: u64) -> Result<(), String> {
+        self.keep_alive_slower(ms, (self.period_ns / 50) as i64)
+    }
+
+    fn keep_alive_slower(&mut self, ms: u64, by_ns: i64) -> Result<(), String> {
         let mut ticks = Ticks::new(clock::now(), self.period_ns);
         let end = clock::now().plus_ns(ms * MS);
         while clock::now() < end {
             ticks.wait();
+            ticks.shift(by_ns);
             let pose = self.pose()?;
             let command = self.command(MODE_KEEP_ALIVE, &pose);
             self.send(&command);

@@ -4,7 +4,7 @@
 use crate::canary::Canary;
 use crate::hands::Hands;
 use crate::ledger::{Ledger, Outcome};
-use crate::lines::{emergency_stop, servo_bus};
+use crate::lines::{controller_restart, emergency_stop, servo_bus};
 use crate::rig::{Rig, furthest, reason};
 use crate::stops::{corrupt, expired, replayed, silence};
 use crc::{CRC_32_AUTOSAR, Crc};
@@ -32,7 +32,7 @@ pub struct Bench<'a> {
 pub type Stage = fn(&mut Bench<'_>) -> Result<(), String>;
 
 /// Name, what it will do to the robot (nothing: it does not move), and the stage.
-pub const STAGES: [(&str, &str, Stage); 10] = [
+pub const STAGES: [(&str, &str, Stage); 11] = [
     ("handshake", "", handshake),
     ("frames", "", frames),
     (
@@ -74,6 +74,11 @@ pub const STAGES: [(&str, &str, Stage); 10] = [
         "emergency stop",
         "One joint sways slowly until you press the emergency stop.",
         emergency_stop,
+    ),
+    (
+        "controller restart",
+        "One joint sways slowly until you switch the motor controller off and on: an arm without brakes FALLS. Hold it.",
+        controller_restart,
     ),
 ];
 

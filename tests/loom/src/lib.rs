@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The heartbeat table and the cells between processes of `src/sync`, the same files, under every interleaving that the
-//! memory model allows.
+//! The heartbeat table, the mailbox and the cells between processes of `src/sync`, the same files, under every interleaving that
+//! the memory model allows.
 //!
-//! The mailbox is not here: what it is made of (`triple_buffer`, `std::thread::park_timeout`) has no counterpart in
-//! loom, and a model of it would check the model.
+//! Of the mailbox it is the waiting and waking that is checked: its `triple_buffer` is a stand-in with the orderings of the
+//! crate, the standard library's `OnceLock` takes its turn as if it were one step, and there is no time, so that a wake which
+//! is lost is a thread that waits for ever.
 #![cfg(loom)]
 
 pub mod core;
 #[path = "../../../src/sync/heartbeat.rs"]
 pub mod heartbeat;
+#[path = "../../../src/sync/mailbox.rs"]
+pub mod mailbox;
 #[path = "../../../src/sync/shared.rs"]
 pub mod shared;
 
@@ -63,6 +66,89 @@ mod tests {
             });
             owner.join().expect("no panic");
             reader.join().expect("no panic");
+        });
+    }
+
+    /// The beginning of time, at which it stands.
+    fn begun() -> Mono {
+        Mono(0)
+    }
+
+    /// Time is over.
+    fn over() -> Mono {
+        Mono(9)
+    }
+
+    const DEADLINE: Mono = Mono(1);
+
+    // Without either fence, this ends in a deadlock: a value that came just as the reader waited for the first time.
+    #[test]
+    fn a_reader_that_waits_is_woken_whenever_the_value_comes() {
+        loom::model(|| {
+            let (mut sender, mut receiver) = crate::mailbox::mailbox(&0);
+            // First, or loom would not let it come before the reader has given its name, which is no step to it.
+            let writer = loom::thread::spawn(move || sender.put(7));
+            let reader = loom::thread::spawn(move || {
+                let value = receiver.wait_until(DEADLINE, begun);
+                assert_eq!(value, Some(&7));
+            });
+            writer.join().expect("no panic");
+            reader.join().expect("no panic");
+        });
+    }
+
+    #[test]
+    fn the_newest_of_two_values_is_never_slept_over() {
+        loom::model(|| {
+            let (mut sender, mut receiver) = crate::mailbox::mailbox(&0);
+            let reader = loom::thread::spawn(move || {
+                let mut newest = 0;
+                while newest < 2 {
+                    let value = receiver.wait_until(DEADLINE, begun);
+                    let value = *value.expect("time stands still");
+                    assert!(value > newest, "{value} after {newest}");
+                    newest = value;
+                }
+            });
+            let writer = loom::thread::spawn(move || {
+                sender.put(1);
+                sender.put_with(|slot| *slot = 2);
+            });
+            writer.join().expect("no panic");
+            reader.join().expect("no panic");
+        });
+    }
+
+    /// As the kernel may wake it, or time that runs out.
+    #[test]
+    fn a_wake_for_nothing_is_no_news() {
+        loom::model(|| {
+            let (mut sender, mut receiver) = crate::mailbox::mailbox(&0);
+            let reader = loom::thread::spawn(move || {
+                let value = receiver.wait_until(DEADLINE, begun);
+                assert_eq!(value, Some(&7));
+            });
+            reader.thread().unpark();
+            let writer = loom::thread::spawn(move || sender.put(7));
+            writer.join().expect("no panic");
+            reader.join().expect("no panic");
+        });
+    }
+
+    #[test]
+    fn what_comes_after_the_deadline_is_news_once() {
+        loom::model(|| {
+            let (mut sender, mut receiver) = crate::mailbox::mailbox(&0);
+            let reader = loom::thread::spawn(move || {
+                let in_time = receiver.wait_until(DEADLINE, over).copied();
+                (in_time, receiver)
+            });
+            let writer = loom::thread::spawn(move || sender.put(7));
+            writer.join().expect("no panic");
+            let (in_time, mut receiver) = reader.join().expect("no panic");
+            let later = receiver.wait_until(DEADLINE, over).copied();
+            assert_eq!(in_time.or(later), Some(7), "{in_time:?}, {later:?}");
+            assert!(in_time.is_none() || later.is_none(), "twice");
         });
     }
 

@@ -5,7 +5,7 @@
 
 use super::{Layout, Method};
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Messages that are kept; the newest.
@@ -25,6 +25,8 @@ struct InterfaceInfo {
 #[derive(Debug, Default)]
 pub struct Messages {
     lines: Mutex<Vec<(i32, String)>>,
+    /// Errors that came by way of the recorder.
+    recorded: AtomicUsize,
 }
 
 impl Messages {
@@ -62,8 +64,15 @@ impl Messages {
             .clone()
     }
 
+    /// Errors that came by way of the recorder; the others were logged.
+    #[must_use]
+    pub fn recorded(&self) -> usize {
+        self.recorded.load(Ordering::Acquire)
+    }
+
     /// Forgets what was said, so that what follows can be told from it.
     pub fn clear(&self) {
+        self.recorded.store(0, Ordering::Release);
         self.lines
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -172,7 +181,9 @@ extern "C" fn clear(_: *mut Callback) {}
 
 extern "C" fn report(this: *mut Callback, code: i32, text: *const c_char) -> bool {
     // SAFETY: as for `log_line`.
-    unsafe { (*(*this).messages).push(SEVERITY_ERROR, text) };
+    let messages = unsafe { &*(*this).messages };
+    messages.push(SEVERITY_ERROR, text);
+    messages.recorded.fetch_add(1, Ordering::AcqRel);
     // ErrorCode::kINTERNAL_ERROR and beyond: nothing after it can be trusted.
     code != 0
 }

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Copied or mapped: where a device shares its memory with the processor, both are tried at load, and the faster stays.
+//!
+//! Which it is depends on the engine: a copy costs a launch and the bytes twice, mapped memory is read by the device's kernels past
+//! some of its caches. So it is measured on the engine itself.
+
+use super::{LoadFault, Memory, TensorRt};
+use crate::core::units::Mono;
+use crate::cuda::Device;
+use crate::ports::{Engine, EngineFault, Tensor};
+use std::fmt;
+
+/// Turns of each kind, one after the other's.
+const TURNS: usize = 2;
+/// A turn ends after this many runs,
+const RUNS_MAX: usize = 100;
+/// or after this long, with so many runs at least.
+const TURN_NS: u64 = 30_000_000;
+const RUNS_MIN: usize = 3;
+
+/// What a run took with each kind of memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// Copied: half of the runs were shorter, microseconds.
+    pub copied_us: f64,
+    /// Mapped, the same; or why it does not run so.
+    pub mapped_us: Result<f64, String>,
+    /// What stays.
+    pub chosen: Memory,
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chosen = match self.chosen {
+            Memory::Copied => "copied",
+            Memory::Mapped => "mapped",
+        };
+        write!(
+            f,
+            "memory {chosen}: a run takes {:.1} us copied",
+            self.copied_us
+        )?;
+        match &self.mapped_us {
+            Ok(us) => write!(f, ", {us:.1} us mapped"),
+            Err(why) => write!(f, ", mapped it does not run: {why}"),
+        }
+    }
+}
+
+impl TensorRt {
+    /// Runs on zeros with copied and with mapped memory, in turns, and keeps the faster. To be asked before it is offered
+    /// anything. `None`: not tried, as the device has memory of its own or cannot reach the host's.
+    ///
+    /// # Errors
+    /// [`LoadFault`] if it runs no more; that it does not run mapped is none.
+    pub fn choose_memory(
+        &mut self,
+        device: &Device,
+        now: fn() -> Mono,
+    ) -> Result<Option<Trial>, LoadFault> {
+        if !device.integrated || !device.maps_host {
+            return Ok(None);
+        }
+        let (mut copied, mut mapped) = (Vec::new(), Vec::new());
+        let mut refused = None;
+        for _ in 0..TURNS {
+            self.turn(Memory::Copied, RUNS_MAX, now, &mut copied)?;
+            refused = self.turn(Memory::Mapped, RUNS_MAX, now, &mut mapped).err();
+            if refused.is_some() {
+                break;
+            }
+        }
+        let copied_us = p50_us(&mut copied);
+        let mapped_us = match refused {
+            Some(fault) => Err(fault.to_string()),
+            None => Ok(p50_us(&mut mapped)),
+        };
+        let chosen = match &mapped_us {
+            Ok(us) if *us < copied_us => Memory::Mapped,
+            Ok(_) | Err(_) => Memory::Copied,
+        };
+        self.turn(chosen, 0, now, &mut Vec::new())?;
+        Ok(Some(Trial {
+            copied_us,
+            mapped_us,
+            chosen,
+        }))
+    }
+
+    /// Runs with this kind of memory once, then up to so often, as the host has it: tensors given, one launch, a wait, tensors taken.
+    fn turn(
+        &mut self,
+        memory: Memory,
+        runs_max: usize,
+        now: fn() -> Mono,
+        took_ns: &mut Vec<u64>,
+    ) -> Result<(), LoadFault> {
+        let words = |EngineFault(words)| LoadFault::Engine(words);
+        let inputs: Vec<Tensor> = self.inputs().iter().map(Tensor::zeros).collect();
+        let mut outputs: Vec<Tensor> = self.outputs().iter().map(Tensor::zeros).collect();
+        self.lie(memory)?;
+        // The first is recorded; it counts for nothing.
+        self.run(&inputs, &mut outputs).map_err(words)?;
+        let began = now();
+        for run in 1..=runs_max {
+            let from = now();
+            self.run(&inputs, &mut outputs).map_err(words)?;
+            let to = now();
+            took_ns.push(to.since_ns(from));
+            if run >= RUNS_MIN && to.since_ns(began) >= TURN_NS {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn p50_us(took_ns: &mut [u64]) -> f64 {
+    took_ns.sort_unstable();
+    took_ns
+        .get(took_ns.len() / 2)
+        .map_or(0.0, |ns| *ns as f64 * 1e-3)
+}
