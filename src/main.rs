@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         cli::Verb::Mode(options) => cli::mode::run(&options),
         cli::Verb::Speed(options) => cli::speed::run(&options),
         cli::Verb::Park(options) => cli::park::run(&options),
+        cli::Verb::Deadman(options) => cli::deadman::run(&options),
         cli::Verb::Events(options) => cli::events::run(&options),
         cli::Verb::RtBench(options) => cli::rt_bench::run(&options),
         cli::Verb::Policy(verb) => cli::policy::run(&verb),

@@ -110,7 +110,8 @@ fn the_routers_list_is_that_of_the_code() {
     };
     let told = [keys::command(ROBOT), keys::event(ROBOT)];
     let seen = [keys::state(ROBOT), keys::camera(ROBOT, "*")];
-    let heard = [&seen[..], &[keys::takeover(ROBOT)]].concat();
+    let device = [keys::takeover(ROBOT), keys::deadman(ROBOT)];
+    let heard = [&seen[..], &device[..]].concat();
     let asked = [
         keys::instruction(ROBOT),
         keys::mode(ROBOT),
@@ -118,7 +119,6 @@ fn the_routers_list_is_that_of_the_code() {
         keys::park(ROBOT),
     ];
     let watched = [keys::state(ROBOT), keys::event(ROBOT)];
-    let device = [keys::takeover(ROBOT)];
     let command = [keys::command(ROBOT)];
     for (subject, message, flow, wants) in [
         ("runtime", "put", "ingress", &told[..]),

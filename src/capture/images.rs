@@ -7,7 +7,7 @@
 
 use super::{Asked, Clock, OpenFault, decode};
 use crate::core::units::Mono;
-use crate::ports::{Frame, Source, SourceFault};
+use crate::ports::{Counts, Frame, Source, SourceFault};
 use std::io::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
@@ -32,6 +32,7 @@ pub struct Images {
     began: Option<Mono>,
     /// Pictures since the beginning, those that were missed too.
     passed: u64,
+    stale: u64,
     clock: Clock,
 }
 
@@ -62,6 +63,7 @@ impl Images {
             size,
             began: None,
             passed: 0,
+            stale: 0,
             clock,
         })
     }
@@ -87,6 +89,7 @@ impl Source for Images {
         let in_round = self.due_ns.partition_point(|due_ns| *due_ns <= within_ns) as u64;
         let number = (since_ns / self.round_ns * count + in_round - 1).max(self.passed);
         frame.captured = due(number);
+        self.stale += number - self.passed;
         self.passed = number + 1;
         let picture = &self.pictures[(number % count) as usize];
         decode::into_rgb(decode::Format::Mjpg, picture, 0, self.size, frame)
@@ -94,6 +97,14 @@ impl Source for Images {
         frame.seq = (number as u32).wrapping_add(1);
         frame.received = (self.clock.now)();
         Ok(())
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            stale: self.stale,
+            starts: u64::from(self.began.is_some()),
+            ..Counts::default()
+        }
     }
 }
 
@@ -330,6 +341,7 @@ mod tests {
             .next_frame(Mono(u64::MAX), &mut frame)
             .expect("a frame");
         assert_eq!(frame.seq, 6, "four were missed");
+        assert_eq!(source.counts().stale, 4);
         let deadline = Mono(NOW.get() + 5 * MS);
         assert_eq!(
             source.next_frame(deadline, &mut frame),

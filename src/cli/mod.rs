@@ -5,6 +5,7 @@
 pub mod bench_robot;
 pub mod cameras;
 pub mod check;
+pub mod deadman;
 pub mod demo;
 pub mod doctor;
 pub mod engine;
@@ -75,6 +76,8 @@ pub enum Verb {
     Speed(speed::Options),
     /// Take a running robot to a pose of robot.toml.
     Park(park::Options),
+    /// Tell a running robot whether somebody holds a deadman switch that is plugged in here.
+    Deadman(deadman::Options),
     /// Print what a running robot tells: modes, causes, calls for help.
     Events(events::Options),
     /// Measure how late this machine wakes a control loop, idle and loaded.

@@ -30,6 +30,8 @@ pub struct ContactTable {
     pub active_low: Option<bool>,
     /// An input device: `/dev/input/by-id/...`; for the deadman alone.
     pub evdev: Option<Spanned<String>>,
+    /// A switch that tells over the link, and counts as let go when it was silent for so long; for the deadman alone.
+    pub link_silence_ms: Option<Spanned<Number>>,
     /// With `evdev`: one or two keys that must both be held, by the kernel's names.
     pub keys: Option<Spanned<Vec<String>>>,
     /// Closed for so long counts as closed; absent: 20.
@@ -70,6 +72,11 @@ pub enum Wire {
         /// Names of the keys.
         keys: Vec<String>,
     },
+    /// Frames over the link.
+    Link {
+        /// Older ones are not believed.
+        silence_ns: u64,
+    },
 }
 
 /// A contact, checked.
@@ -88,6 +95,15 @@ pub struct LinesConfig {
     pub emergency: Option<ContactConfig>,
     /// The deadman switch.
     pub deadman: Option<ContactConfig>,
+}
+
+impl LinesConfig {
+    /// Whether the deadman switch is told over the link.
+    #[must_use]
+    pub fn deadman_over_link(&self) -> bool {
+        let deadman = self.deadman.as_ref();
+        deadman.is_some_and(|contact| matches!(contact.wire, Wire::Link { .. }))
+    }
 }
 
 /// Checks the table; every mistake is noted with its line.
@@ -116,31 +132,45 @@ fn check_contact(
 ) -> Option<ContactConfig> {
     let table = written.get_ref();
     let key = |word: &str| format!("lines.{name}.{word}");
-    let wire = match (&table.gpio, &table.evdev) {
-        (Some(gpio), None) => check_gpio(&key("gpio"), gpio, table, name == "emergency", at),
-        (None, Some(evdev)) if name == "deadman" => check_keys(&key("keys"), evdev, table, at),
-        (None, Some(evdev)) => {
+    let wire = match (&table.gpio, &table.evdev, &table.link_silence_ms) {
+        (Some(gpio), None, None) => check_gpio(&key("gpio"), gpio, table, at),
+        (None, Some(evdev), None) if name == "deadman" => {
+            check_keys(&key("keys"), evdev, table, at)
+        }
+        (None, None, Some(silence)) if name == "deadman" => {
+            // Three frames of a switch that sends each 10 ms, and what a person has let go of is not held for long.
+            let silence_ms = at.within(&key("link_silence_ms"), silence, 30.0, 500.0);
+            Some(Wire::Link {
+                silence_ns: (silence_ms * MS as f64) as u64,
+            })
+        }
+        (None, Some(evdev), None) => {
             // A radio link, a battery, a driver: none of it opens when it fails.
             let expected = "gpio: an input device is no emergency stop";
             at.push(evdev, &key("evdev"), expected, "evdev".into());
             None
         }
-        (Some(both), Some(_)) => {
-            let expected = "gpio or evdev, not both";
-            at.push(both, &key("gpio"), expected, "both".into());
+        (None, None, Some(silence)) => {
+            let expected = "gpio: frames are no emergency stop";
+            at.push(silence, &key("link_silence_ms"), expected, "link".into());
             None
         }
-        (None, None) => {
-            let expected = "gpio or evdev: where the contact is read";
-            at.push(
-                written,
-                &format!("lines.{name}"),
-                expected,
-                "neither".into(),
-            );
+        (None, None, None) => {
+            let expected = "gpio, evdev or link_silence_ms: where the contact is read";
+            let found = "none of them".into();
+            at.push(written, &format!("lines.{name}"), expected, found);
+            None
+        }
+        _ => {
+            let expected = "gpio, evdev or link_silence_ms, one of them";
+            let found = "more than one".into();
+            at.push(written, &format!("lines.{name}"), expected, found);
             None
         }
     };
+    if let (Some(keys), None) = (&table.keys, &table.evdev) {
+        at.push(keys, &key("keys"), "evdev beside it", "none".into());
+    }
     let within =
         |given: &Option<Spanned<Number>>, word: &str, default: u64, at: &mut Located<'_>| {
             given.as_ref().map_or(default * MS, |given| {
@@ -152,7 +182,7 @@ fn check_contact(
     let channels = match &wire {
         Some(Wire::Gpio { lines, .. }) => lines.len(),
         Some(Wire::Evdev { keys, .. }) => keys.len(),
-        None => 1,
+        Some(Wire::Link { .. }) | None => 1,
     };
     let coding = match &table.pulse_ms {
         None => Coding::Level,
@@ -160,7 +190,7 @@ fn check_contact(
             let [min, max] = pulse.get_ref().map(|number| number.0);
             // The lines are read every 2 ms: a shorter half period would be missed.
             let good = (5.0..=500.0).contains(&min) && (min..=500.0).contains(&max);
-            if !good || channels != 1 || table.evdev.is_some() {
+            if !good || channels != 1 || table.gpio.is_none() {
                 at.push(
                     pulse,
                     &key("pulse_ms"),
@@ -191,7 +221,6 @@ fn check_gpio(
     key: &str,
     gpio: &Spanned<Vec<String>>,
     table: &ContactTable,
-    stops: bool,
     at: &mut Located<'_>,
 ) -> Option<Wire> {
     let parse = |text: &String| {
@@ -237,14 +266,6 @@ fn check_gpio(
             key,
             "one or two of \"/dev/gpiochipN:OFFSET\"",
             format!("{:?}", gpio.get_ref()),
-        );
-    }
-    if let (Some(keys), true) = (&table.keys, stops || table.evdev.is_none()) {
-        at.push(
-            keys,
-            &key.replace(".gpio", ".keys"),
-            "evdev beside it",
-            "gpio".into(),
         );
     }
     Some(Wire::Gpio {

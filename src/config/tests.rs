@@ -547,7 +547,11 @@ fn a_machine_that_is_hot() {
 fn wired_contacts() {
     let lines = |text: &str| format!("[lines.emergency]\n{text}\n\n[control]");
     for (text, wants) in [
-        ("", ["lines.emergency", "gpio or evdev"]),
+        ("", ["lines.emergency", "gpio, evdev or link_silence_ms"]),
+        (
+            "link_silence_ms = 100",
+            ["lines.emergency.link_silence_ms", "no emergency stop"],
+        ),
         ("gpio = []", ["lines.emergency.gpio", "one or two"]),
         (
             "gpio = [\"gpiochip0:3\"]",
@@ -596,7 +600,23 @@ fn wired_contacts() {
         ),
         (
             "evdev = \"/dev/input/event0\"\ngpio = [\"/dev/gpiochip0:3\"]",
-            ["lines.deadman.gpio", "not both"],
+            ["lines.deadman", "one of them"],
+        ),
+        (
+            "link_silence_ms = 100\nevdev = \"/dev/input/event0\"",
+            ["lines.deadman", "one of them"],
+        ),
+        (
+            "link_silence_ms = 20",
+            ["lines.deadman.link_silence_ms", "30 to 500"],
+        ),
+        (
+            "link_silence_ms = 100\nkeys = [\"BTN_TR\"]",
+            ["lines.deadman.keys", "evdev beside it"],
+        ),
+        (
+            "link_silence_ms = 100\npulse_ms = [8, 14]",
+            ["lines.deadman.pulse_ms", "one gpio line"],
         ),
     ] {
         check_tendon("[control]", &deadman(text), &wants);

@@ -49,6 +49,12 @@ pub fn takeover(robot: &str) -> String {
     format!("tendon/{robot}/takeover")
 }
 
+/// Frames of a deadman switch that is held elsewhere.
+#[must_use]
+pub fn deadman(robot: &str) -> String {
+    format!("tendon/{robot}/deadman")
+}
+
 /// Frames that say what happened.
 #[must_use]
 pub fn event(robot: &str) -> String {

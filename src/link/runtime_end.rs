@@ -8,7 +8,7 @@ use crate::core::wire::Identity;
 use crate::core::wire::command::COMMAND_LEN_MAX;
 use crate::core::wire::picture;
 use crate::core::wire::reject::Reject;
-use crate::ports::{Frame, Source, SourceFault};
+use crate::ports::{Counts, Frame, Source, SourceFault};
 use std::sync::Arc;
 use std::time::Duration;
 use zenoh::bytes::ZBytes;
@@ -63,7 +63,18 @@ impl CommandSender {
     /// # Errors
     /// [`LinkError`].
     pub fn new(session: &Session, robot: &str) -> Result<CommandSender, LinkError> {
-        let key = keys::command(robot);
+        Self::under(session, keys::command(robot))
+    }
+
+    /// Declares the stream of a deadman switch of `robot`.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub fn of_deadman(session: &Session, robot: &str) -> Result<CommandSender, LinkError> {
+        Self::under(session, keys::deadman(robot))
+    }
+
+    fn under(session: &Session, key: String) -> Result<CommandSender, LinkError> {
         let publisher = session
             .declare_publisher(key.clone())
             .congestion_control(CongestionControl::Drop)
@@ -135,6 +146,9 @@ pub struct LinkCamera {
     identity: Identity,
     size: [usize; 2],
     clock: fn() -> Mono,
+    /// Its number of the last picture.
+    last: Option<u32>,
+    missing: u64,
 }
 
 impl LinkCamera {
@@ -160,6 +174,8 @@ impl LinkCamera {
             identity,
             size,
             clock,
+            last: None,
+            missing: 0,
         })
     }
 }
@@ -181,6 +197,10 @@ impl Source for LinkCamera {
                 _ => "foreign picture frame",
             })
         })?;
+        let gap = self.last.map_or(0, |last| read.seq.wrapping_sub(last).wrapping_sub(1));
+        // A number that went back is a camera that began anew.
+        self.missing += if gap < 1 << 31 { u64::from(gap) } else { 0 };
+        self.last = Some(read.seq);
         // A picture of another size is judged, as its times and its content are, by whoever asked for it; but it must
         // not make the buffer grow.
         if [read.width, read.height] != self.size {
@@ -193,6 +213,14 @@ impl Source for LinkCamera {
         (frame.width, frame.height) = (read.width, read.height);
         (frame.seq, frame.captured, frame.received) = (read.seq.max(1), read.captured, received);
         Ok(())
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            missing: self.missing,
+            starts: u64::from(self.last.is_some()),
+            ..Counts::default()
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Identities {
     pub pictures: Identity,
     /// A person's device to the runtime.
     pub takeovers: Identity,
+    /// A deadman switch elsewhere to the runtime.
+    pub deadman: Identity,
     /// Runtime to whoever listens.
     pub events: Identity,
 }
@@ -53,6 +55,7 @@ impl Identities {
             states: stream(Kind::State, schema),
             pictures: stream(Kind::Picture, 0),
             takeovers: stream(Kind::Takeover, schema),
+            deadman: stream(Kind::Deadman, 0),
             events: stream(Kind::Event, 0),
         }
     }

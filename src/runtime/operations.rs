@@ -39,6 +39,7 @@ pub struct Counters {
     pub slowed: Arc<AtomicU32>,
     pub derated: Arc<AtomicU32>,
     pub takeovers_refused: Arc<AtomicU64>,
+    pub deadman_refused: Arc<AtomicU64>,
     pub governor_allocations: Arc<AtomicU64>,
     pub control_allocations: Arc<AtomicU64>,
     pub egress_allocations: Arc<AtomicU64>,
@@ -83,6 +84,11 @@ impl Counters {
                 "takeovers_refused",
                 "Frames of a person's device that were refused.",
                 &self.takeovers_refused,
+            ),
+            of(
+                "deadman_refused",
+                "Frames of a deadman switch over the link that were refused.",
+                &self.deadman_refused,
             ),
             of(
                 "chunks_refused",

@@ -11,6 +11,7 @@
 use crate::core::governor::Proposal;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Permission, Supervisor};
+use crate::core::wire::command::CommandReceiver;
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
 use crate::link::runtime_end::{Announcer, CommandSender, answer_requests, subscribe};
@@ -265,6 +266,16 @@ pub fn start_recorded(
     let device = subscribe(session, keys::takeover(robot), move |frame| {
         heard.hear_device(frame)
     })?;
+    let far = config.lines.deadman_over_link().then(|| {
+        let (wired, refused) = (Arc::clone(&wired), Arc::clone(&counters.deadman_refused));
+        let mut receiver = CommandReceiver::new(identities.deadman);
+        subscribe(session, keys::deadman(robot), move |frame| {
+            if wired.hear(&mut receiver, clock::now(), frame).is_err() {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    let far = far.transpose()?;
     let announcer = Announcer::new(session, robot)?;
 
     // The threads, sinks first.
@@ -450,6 +461,7 @@ pub fn start_recorded(
             Box::new(speed),
             Box::new(park),
             Box::new(device),
+            Box::new(far),
         ],
     };
     running.crew.report().map_err(StartError::Realtime)?;

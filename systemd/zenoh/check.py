@@ -138,6 +138,12 @@ def main():
         arrives(lambda t: operator.put("tendon/arm-1/takeover", t), device, "takeover")
         assert not any("forged" in each for each in device.seen), device.seen
         good("an operator's device drives, nobody else's does")
+        switch = Box(runtime, "tendon/arm-1/deadman")
+        stranger.put("tendon/arm-1/deadman", "forged hand")
+        robot.put("tendon/arm-1/deadman", "forged hand")
+        arrives(lambda t: operator.put("tendon/arm-1/deadman", t), switch, "deadman")
+        assert not any("forged" in each for each in switch.seen), switch.seen
+        good("an operator's deadman switch is heard, nobody else's is")
         denied = [r for r in stranger.get("tendon/arm-1/mode", timeout=1.0) if r.ok]
         assert not denied, denied
         good("another robot asks and is not")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Contacts wired to the runtime's machine, pressed, released, cut and unplugged. The kernel's part is played by a library
+//! Contacts wired to the runtime's machine or told over the link, pressed, released, cut and unplugged. The kernel's part is played by a library
 //! (`fake_lines.c`); everything from the ioctl on is the real thing.
 
 use crate::TICK_MS;
@@ -7,7 +7,7 @@ use crate::canary::told;
 use crate::stage::{Setting, Stage, ended, locked, over_again, repeats, signal, until};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use tendon::core::units::Mono;
 use tendon::core::wire::state::MotorMode;
 use tendon::link::keys;
@@ -15,6 +15,11 @@ use tendon::runtime::{clock, demo};
 
 /// From a contact that opens to a command that holds: two readings, a tick each of governor and egress.
 const SEEN_MS: u64 = 2 * 2 + 2 * TICK_MS;
+
+/// The silence after which a switch elsewhere is let go.
+const SILENCE_MS: u64 = 100;
+/// What a switch elsewhere takes more: two of its readings, and its way.
+const FAR_MS: u64 = 2 * 10 + 4;
 
 const SENTENCE: &str = "put the red block in the left bin";
 
@@ -69,6 +74,39 @@ impl Panel {
             "[lines.deadman]\nevdev = \"{switch}\"\nkeys = [\"BTN_TR\"]"
         ))
     }
+}
+
+/// `tendon deadman`, as on another machine.
+struct Far(Child);
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Far {
+    fn new(panel: &Panel, stage: &Stage) -> Far {
+        let child = Command::new(env!("CARGO_BIN_EXE_tendon"))
+            .args(["deadman", "--keys", "BTN_TR", "--connect", &stage.endpoint])
+            .arg("--evdev")
+            .arg(&panel.switch)
+            .env("LD_PRELOAD", &panel.library)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Far(child.expect("it starts"))
+    }
+}
+
+/// The last fifty commands hold.
+#[track_caller]
+fn holds_on(stage: &Stage, why: &str) {
+    locked(&stage.commands, |commands| {
+        let late = commands.iter().rev().take(50);
+        assert!(late.clone().all(|sent| sent.held), "it went on by itself: {why}");
+    });
 }
 
 /// Sets levels in place; returns the time just before.
@@ -129,10 +167,7 @@ fn a_deadman_switch_that_is_let_go_holds_the_robot_and_so_does_one_that_is_unplu
             // It is looked for again twice a second; that it is found held is not a hand that closes it.
             set(&panel.switch, 0, "1");
             demo::pause(1_000);
-            locked(&stage.commands, |commands| {
-                let late = commands.iter().rev().take(50);
-                assert!(late.clone().all(|sent| sent.held), "it went on by itself");
-            });
+            holds_on(&stage, "found held");
             set(&panel.switch, 0, "0");
             demo::pause(50);
             set(&panel.switch, 0, "1");
@@ -145,6 +180,54 @@ fn a_deadman_switch_that_is_let_go_holds_the_robot_and_so_does_one_that_is_unplu
             "{}",
             stage.log()
         );
+        stage.within_limits();
+    });
+}
+
+#[test]
+fn a_deadman_switch_elsewhere_that_falls_silent_is_let_go_and_must_be_pressed_again() {
+    told(|| {
+        let panel = Panel::new();
+        let table = format!("[lines.deadman]\nlink_silence_ms = {SILENCE_MS}");
+        let mut stage = Stage::new(&panel.setting(table));
+        stage.until_granted(keys::instruction, SENTENCE);
+        refused(&stage, "deadman");
+        let mut far = Far::new(&panel, &stage);
+        for _ in 0..repeats() {
+            // Held from the beginning: tied down, for all that is known.
+            demo::pause(500);
+            refused(&stage, "deadman");
+            set(&panel.switch, 0, "0");
+            demo::pause(100);
+            refused(&stage, "deadman");
+            set(&panel.switch, 0, "1");
+            stage.arm();
+            let from = set(&panel.switch, 0, "0");
+            stage.held_within("deadman elsewhere let go", from, SEEN_MS + FAR_MS);
+            demo::pause(100);
+            set(&panel.switch, 0, "1");
+            follows(&stage);
+            // The program stands still, and goes on as if nothing had been.
+            let from = clock::now();
+            signal(&far.0, "STOP");
+            let bound_ms = SILENCE_MS + SEEN_MS + FAR_MS;
+            stage.held_within("deadman elsewhere frozen", from, bound_ms);
+            demo::pause(100);
+            signal(&far.0, "CONT");
+            demo::pause(500);
+            holds_on(&stage, "it had been silent");
+            set(&panel.switch, 0, "0");
+            demo::pause(100);
+            set(&panel.switch, 0, "1");
+            stage.arm();
+            follows(&stage);
+            // It is gone, and another one is started with the switch held.
+            let from = clock::now();
+            far = Far::new(&panel, &stage);
+            stage.held_within("deadman elsewhere killed", from, bound_ms);
+            demo::pause(1_500);
+            holds_on(&stage, "another one is there");
+        }
         stage.within_limits();
     });
 }

@@ -6,6 +6,7 @@
 
 mod canary;
 mod crew;
+mod gpu;
 mod growth;
 mod isolation;
 mod joints;

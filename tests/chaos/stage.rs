@@ -99,6 +99,8 @@ pub struct Setting {
     pub group: Option<PathBuf>,
     /// Environment of both processes.
     pub env: Vec<(&'static str, PathBuf)>,
+    /// What else the runtime's command line says.
+    pub arguments: Vec<&'static str>,
     /// What it logs goes into a pipe that nobody reads.
     pub deaf: bool,
     /// The camera is not waited for: no arming.
@@ -189,6 +191,7 @@ pub fn runtime(config: &Path, state: &Path, setting: &Setting) -> Command {
         }
     };
     command.arg("run").arg("--config").arg(config);
+    command.args(&setting.arguments);
     let out = std::fs::File::create(config.with_file_name("runtime.out"));
     command.env("STATE_DIRECTORY", state);
     command.stdout(out.expect("a file"));

@@ -34,7 +34,7 @@ pub const HEADER: &[Field] = fields! { 0, Header:
     magic "u32" "`54 44 01 00`: \"TD\", version 1",
     length "u32" "bytes of the whole frame, CRC included",
     counter "u32" "one more for each frame of the stream; wraps. Of commands: the governor's step number",
-    data_id "u32" "CRC of the robot's name, its low byte replaced by 1 command, 2 state, 3 picture, 4 event, 5 takeover",
+    data_id "u32" "CRC of the robot's name, its low byte replaced by 1 command, 2 state, 3 picture, 4 event, 5 takeover, 6 deadman",
     schema "u32" "CRC over each joint's name, a zero byte, its kind (0 revolute, 1 prismatic, 2 gripper); 0 in pictures",
     epoch "u32" "random for each arming; 0 while not armed, and in pictures",
     sent_ns "u64" "the sender's monotonic clock, ns",

@@ -73,6 +73,8 @@ pub enum Kind {
     Event = 4,
     /// A person's device to the runtime: command frames.
     Takeover = 5,
+    /// A deadman switch elsewhere to the runtime: command frames without joints.
+    Deadman = 6,
 }
 
 /// The first 32 bytes of every frame.

@@ -6,6 +6,7 @@ use super::{Finding, asked, cameras};
 use crate::config::Config;
 use crate::config::link::LinkConfig;
 use crate::config::problem::Problem;
+use crate::core::wire::command::{CommandReceiver, MODE_FOLLOW};
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::runtime_end::subscribe;
 use crate::link::session::{self, LinkError};
@@ -130,6 +131,9 @@ pub fn world(fitted: &Fitted, patience: Option<Duration>) -> Vec<Finding> {
                 pictures: fitted.identities.pictures,
             };
             findings.extend(cameras::over_link(config, reach, as_ns(patience)));
+            if config.lines.deadman_over_link() {
+                findings.push(far_switch(&session, fitted, patience));
+            }
             findings
         }
         Err(error) if link.listen.is_some() => {
@@ -233,6 +237,35 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
         ),
     });
     findings
+}
+
+/// A deadman switch that is told over the link: nobody need be there yet to hold it.
+fn far_switch(session: &Session, fitted: &Fitted, patience: Duration) -> Finding {
+    const CHECK: &str = "deadman switch";
+    let key = keys::deadman(&fitted.config.robot.name);
+    let (sender, frames) = mpsc::sync_channel(1);
+    let mut receiver = CommandReceiver::new(fitted.identities.deadman);
+    let subscriber = subscribe(session, key.clone(), move |frame| {
+        // Full, or nobody there any more: enough was seen.
+        let _ = sender.try_send(receiver.accept(clock::now(), frame));
+    });
+    let heard = subscriber.map(|_subscriber| frames.recv_timeout(patience));
+    let fix = "nothing is armed before one tells: `tendon deadman` at whoever holds it";
+    match heard {
+        Ok(Ok(Ok((command, _)))) if command.mode == MODE_FOLLOW => {
+            Finding::good(CHECK, format!("told under {key}: held"))
+        }
+        Ok(Ok(Ok(_))) => Finding::good(CHECK, format!("told under {key}: not held")),
+        Ok(Ok(Err(reject))) => {
+            Finding::warning(CHECK, format!("frames under {key} are refused: {reject}"), fix)
+        }
+        Ok(Err(_)) => {
+            let waited_s = patience.as_secs_f64();
+            let found = format!("nothing under {key} within {waited_s:.1} s");
+            Finding::warning(CHECK, found, fix)
+        }
+        Err(error) => Finding::warning(CHECK, error.to_string(), fix),
+    }
 }
 
 /// The endpoint is taken: most likely by the runtime itself. It is asked for its status: an answer, and nothing

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Contacts wired to this machine: a thread reads them each 2 ms and tells governor and watchdog. What cannot be read is
-//! open, and so is what this thread has not read lately.
+//! Contacts that a person presses or holds, wired to this machine or told over the link: a thread reads them each 2 ms and
+//! tells governor and watchdog. What cannot be read is open, and so is what this thread has not read lately.
 //!
 //! A mirror, not a safety function: the robot's own emergency circuit must cut its power without this machine.
 
 mod evdev;
 mod gpio;
+mod link;
 
 use crate::config::lines::{ContactConfig, LinesConfig, Wire};
 use crate::core::governor::{Deadman, EmergencyLine, Lines};
 use crate::core::lines::{CHANNELS_MAX, Contact};
 use crate::core::units::{MS, Mono};
+use crate::core::wire::command::CommandReceiver;
+use crate::core::wire::reject::Reject;
 use crate::runtime::clock::{self, Ticks};
 use crate::runtime::threads::Seat;
+use link::Switch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -33,8 +37,10 @@ trait Channels: Send {
     fn gone(&self) -> bool;
 }
 
-fn open(wire: &Wire) -> Result<Box<dyn Channels>, String> {
+/// `switch`: where one that is told over the link is read.
+fn open(wire: &Wire, switch: &Arc<Switch>) -> Result<Box<dyn Channels>, String> {
     match wire {
+        Wire::Link { silence_ns } => Ok(Box::new(link::Far::new(switch, *silence_ns))),
         Wire::Gpio {
             lines,
             bias,
@@ -46,9 +52,10 @@ fn open(wire: &Wire) -> Result<Box<dyn Channels>, String> {
     }
 }
 
-/// What the wired contacts say, for any thread. All open until the first reading.
+/// What the contacts say, for any thread. All open until the first reading.
 #[derive(Debug)]
 pub struct Wired {
+    switch: Arc<Switch>,
     emergency: bool,
     deadman: bool,
     /// When each was last read closed; 0: it is open.
@@ -61,11 +68,25 @@ impl Wired {
     #[must_use]
     pub fn new(config: &LinesConfig) -> Wired {
         Wired {
+            switch: Arc::default(),
             emergency: config.emergency.is_some(),
             deadman: config.deadman.is_some(),
             emergency_closed: AtomicU64::new(0),
             deadman_held: AtomicU64::new(0),
         }
+    }
+
+    /// A frame of a switch that is told over the link.
+    ///
+    /// # Errors
+    /// [`Reject`]; it is as if the frame had not come.
+    pub fn hear(
+        &self,
+        receiver: &mut CommandReceiver,
+        now: Mono,
+        frame: &[u8],
+    ) -> Result<(), Reject> {
+        self.switch.hear(receiver, now, frame)
     }
 
     /// Waits until all are closed, or could have been told to be.
@@ -109,6 +130,7 @@ impl Wired {
 struct Watched {
     name: &'static str,
     wire: Wire,
+    switch: Arc<Switch>,
     contact: Contact,
     channels: Option<Box<dyn Channels>>,
     again: Mono,
@@ -117,10 +139,11 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(name: &'static str, config: &ContactConfig) -> Watched {
+    fn new(name: &'static str, config: &ContactConfig, switch: &Arc<Switch>) -> Watched {
         Watched {
             name,
             wire: config.wire.clone(),
+            switch: Arc::clone(switch),
             contact: Contact::new(config.wiring),
             channels: None,
             again: Mono(0),
@@ -129,8 +152,13 @@ impl Watched {
     }
 
     fn read(&mut self, now: Mono) -> bool {
+        let levels = self.levels(now);
+        self.judge(now, levels)
+    }
+
+    fn levels(&mut self, now: Mono) -> [Option<bool>; CHANNELS_MAX] {
         if self.channels.is_none() && now >= self.again {
-            match open(&self.wire) {
+            match open(&self.wire, &self.switch) {
                 Ok(channels) => {
                     log::info!("lines.{}: read", self.name);
                     self.channels = Some(channels);
@@ -154,6 +182,10 @@ impl Watched {
             self.channels = None;
             self.again = now.plus_ns(AGAIN_NS);
         }
+        levels
+    }
+
+    fn judge(&mut self, now: Mono, levels: [Option<bool>; CHANNELS_MAX]) -> bool {
         let closed = self.contact.read(now, levels);
         if self.contact.faulty() && !self.faulty {
             log::error!(
@@ -177,8 +209,10 @@ pub fn unreadable(config: &LinesConfig) -> Vec<String> {
         .into_iter()
         .filter_map(|(name, contact)| Some((name, contact?)));
     wired
+        // Whether one is told over the link is seen once it is listened to.
+        .filter(|(_, contact)| !matches!(contact.wire, Wire::Link { .. }))
         .filter_map(|(name, contact)| {
-            let why = match open(&contact.wire) {
+            let why = match open(&contact.wire, &Arc::default()) {
                 Err(why) => why,
                 Ok(mut channels) => {
                     let levels = channels.levels();
@@ -197,7 +231,8 @@ pub fn unreadable(config: &LinesConfig) -> Vec<String> {
 /// The thread.
 pub fn run(config: &LinesConfig, wired: &Arc<Wired>, ending: &AtomicBool, seat: &Seat) {
     let watched = |name, contact: &Option<ContactConfig>| {
-        contact.as_ref().map(|contact| Watched::new(name, contact))
+        let new = |contact| Watched::new(name, contact, &wired.switch);
+        contact.as_ref().map(new)
     };
     let mut emergency = watched("emergency", &config.emergency);
     let mut deadman = watched("deadman", &config.deadman);
@@ -213,6 +248,32 @@ pub fn run(config: &LinesConfig, wired: &Arc<Wired>, ending: &AtomicBool, seat: 
                 let closed = contact.read(now);
                 cell.store(if closed { now.0 } else { 0 }, Ordering::Release);
             }
+        }
+    }
+}
+
+/// Reads a switch on this machine each `period_ns` until `ending`, and says of each reading whether it is held: not where that
+/// is not known, and not before it was seen open once. Whoever listens must not take a switch that nobody has touched for one
+/// that was let go.
+pub fn tell(
+    config: &ContactConfig,
+    period_ns: u64,
+    ending: &AtomicBool,
+    mut say: impl FnMut(Mono, bool),
+) {
+    let mut watched = Watched::new("deadman", config, &Arc::default());
+    let mut ticks = Ticks::new(clock::now(), period_ns);
+    let mut touched = false;
+    while !ending.load(Ordering::Relaxed) {
+        let now = ticks.wait().woke;
+        let levels = watched.levels(now);
+        let closed = watched.judge(now, levels);
+        let wired = &levels[..config.wiring.channels.clamp(1, CHANNELS_MAX)];
+        touched |= wired.iter().all(|level| *level == Some(false));
+        if wired.contains(&Some(false)) {
+            say(now, false);
+        } else if closed && touched {
+            say(now, true);
         }
     }
 }
