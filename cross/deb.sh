@@ -50,9 +50,11 @@ cat > "$root/DEBIAN/postinst" <<'END'
 #!/bin/sh
 set -e
 if [ "$1" = configure ]; then
-  if command -v systemd-sysusers >/dev/null; then systemd-sysusers tendon.conf || true; fi
-  if command -v systemd-tmpfiles >/dev/null; then systemd-tmpfiles --create tendon.conf || true; fi
-  if [ -d /run/systemd/system ]; then
+  # Into an image that is being made (DPKG_ROOT), its own users; nothing runs there that could be told.
+  root="${DPKG_ROOT:+--root=$DPKG_ROOT}"
+  if command -v systemd-sysusers >/dev/null; then systemd-sysusers $root tendon.conf || true; fi
+  if command -v systemd-tmpfiles >/dev/null; then systemd-tmpfiles $root --create tendon.conf || true; fi
+  if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     systemctl daemon-reload || true
     udevadm control --reload 2>/dev/null || true
     # A runtime that drives a robot is not restarted behind its operator's back: whoever installs says when.
@@ -64,14 +66,14 @@ cat > "$root/DEBIAN/prerm" <<'END'
 #!/bin/sh
 set -e
 # On removal the robot comes to rest first (SIGTERM); an upgrade leaves the running one alone.
-if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+if [ "$1" = remove ] && [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
   systemctl stop tendon.service 'tendon@*.service' tendon-zenohd.service || true
 fi
 END
 cat > "$root/DEBIAN/postrm" <<'END'
 #!/bin/sh
 set -e
-if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
+if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
 END
 chmod 755 "$root"/DEBIAN/post* "$root"/DEBIAN/prerm
 dpkg-deb --root-owner-group --build "$root" "$out/tendon_${version}_${arch}.deb" >/dev/null

@@ -188,6 +188,66 @@ fn the_deploy_script_rolls_back() {
     assert!(output.status.success(), "{said}");
 }
 
+/// The package goes into an image of a machine, works there, and leaves nothing behind.
+#[test]
+fn the_package_installs_and_goes_again() {
+    let dpkg = |root: &Path, arguments: &[&str]| {
+        Command::new("dpkg")
+            .arg(format!("--root={}", root.display()))
+            // Nobody is root here, the image has no libraries, and its scripts run outside of it.
+            .args(["--force-not-root", "--force-depends", "--force-script-chrootless"])
+            .args(arguments)
+            .output()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let image = folder.path().join("image");
+    fs::create_dir_all(image.join("var/lib/dpkg/updates")).expect("a folder");
+    fs::create_dir_all(image.join("var/lib/dpkg/info")).expect("a folder");
+    fs::write(image.join("var/lib/dpkg/status"), "").expect("written");
+    let architecture = match dpkg(&image, &["--print-architecture"]) {
+        Ok(said) if said.status.success() => String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+        _ => return println!("skipped: no dpkg here"),
+    };
+    let binary = env!("CARGO_BIN_EXE_tendon");
+    let made = Command::new(root().join("cross/deb.sh"))
+        .args([binary, &architecture])
+        .arg(folder.path())
+        .output()
+        .expect("bash");
+    let said = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(made.status.success(), "{said}{}", String::from_utf8_lossy(&made.stderr));
+    let package = said.lines().last().expect("its path");
+
+    let done = dpkg(&image, &["--install", package]).expect("dpkg runs");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    let at = |path: &str| image.join(path);
+    for path in [
+        "usr/bin/tendon",
+        "usr/lib/systemd/system/tendon.service",
+        "usr/lib/udev/rules.d/72-tendon.rules",
+        "usr/share/man/man1/tendon-doctor.1.gz",
+        "usr/share/doc/tendon/examples/zenohd.json5",
+    ] {
+        assert!(at(path).is_file(), "{path}: {said}");
+    }
+    // Before anything is written, there is a deployment that can be looked at.
+    let checked = Command::new(at("usr/bin/tendon"))
+        .arg("check")
+        .arg("--config")
+        .arg(at("usr/share/tendon/deploy/bench/tendon.toml"))
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success(), "{told}");
+
+    let gone = dpkg(&image, &["--purge", "tendon"]).expect("dpkg runs");
+    assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
+    for path in ["usr/bin/tendon", "usr/lib/systemd/system", "usr/share/tendon"] {
+        assert!(!at(path).exists(), "{path} stays");
+    }
+}
+
 #[test]
 fn doctor_exits_by_its_verdict() {
     // Not where somebody's own runs have left something.
