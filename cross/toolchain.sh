@@ -19,6 +19,7 @@ dpkg --add-architecture arm64
 # shellcheck disable=SC2086
 if ! { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 \
   apt-get install -y -qq --no-install-recommends $packages >/dev/null; }; then
+  dpkg --remove-architecture arm64 || true
   echo "skipped: apt-get could not install $packages"
   exit 77
 fi

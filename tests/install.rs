@@ -195,7 +195,11 @@ fn the_package_installs_and_goes_again() {
         Command::new("dpkg")
             .arg(format!("--root={}", root.display()))
             // Nobody is root here, the image has no libraries, and its scripts run outside of it.
-            .args(["--force-not-root", "--force-depends", "--force-script-chrootless"])
+            .args([
+                "--force-not-root",
+                "--force-depends",
+                "--force-script-chrootless",
+            ])
             .args(arguments)
             .output()
     };
@@ -205,7 +209,9 @@ fn the_package_installs_and_goes_again() {
     fs::create_dir_all(image.join("var/lib/dpkg/info")).expect("a folder");
     fs::write(image.join("var/lib/dpkg/status"), "").expect("written");
     let architecture = match dpkg(&image, &["--print-architecture"]) {
-        Ok(said) if said.status.success() => String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+        Ok(said) if said.status.success() => {
+            String::from_utf8_lossy(&said.stdout).trim().to_owned()
+        }
         _ => return println!("skipped: no dpkg here"),
     };
     let binary = env!("CARGO_BIN_EXE_tendon");
@@ -215,7 +221,11 @@ fn the_package_installs_and_goes_again() {
         .output()
         .expect("bash");
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
-    assert!(made.status.success(), "{said}{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let package = said.lines().last().expect("its path");
 
     let done = dpkg(&image, &["--install", package]).expect("dpkg runs");
@@ -242,8 +252,16 @@ fn the_package_installs_and_goes_again() {
     assert!(checked.status.success(), "{told}");
 
     let gone = dpkg(&image, &["--purge", "tendon"]).expect("dpkg runs");
-    assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
-    for path in ["usr/bin/tendon", "usr/lib/systemd/system", "usr/share/tendon"] {
+    assert!(
+        gone.status.success(),
+        "{}",
+        String::from_utf8_lossy(&gone.stderr)
+    );
+    for path in [
+        "usr/bin/tendon",
+        "usr/lib/systemd/system",
+        "usr/share/tendon",
+    ] {
         assert!(!at(path).exists(), "{path} stays");
     }
 }

@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let for_ns = (options.seconds * 1e9) as u64;
     let seen =
-        cameras::watch(&all, config.skew_max_ns, for_ns, &ending).map_err(Failure::failed)?;
+        cameras::watch(&all, config.skew_max_ns, for_ns, None, &ending).map_err(Failure::failed)?;
     if options.json {
         let text = serde_json::to_string_pretty(&seen).map_err(Failure::failed)?;
         println!("{text}");

@@ -11,9 +11,7 @@ use tendon::core::action::Setpoint;
 use tendon::core::chunk::Provenance;
 use tendon::core::lines::{CHANNELS_MAX, Coding, Wiring};
 use tendon::core::units::{MS, Mono};
-use tendon::core::wire::command::{
-    self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE,
-};
+use tendon::core::wire::command::{self, COMMAND_LEN_MAX, Command, MODE_FOLLOW, MODE_KEEP_ALIVE};
 use tendon::core::wire::{Identity, Kind, data_id};
 use tendon::link::runtime_end::CommandSender;
 use tendon::runtime::{clock, lines};
@@ -86,7 +84,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         // A link that takes none is silence, which is let go.
         let _ = sender.send(frames.next(now, held).as_slice());
     });
-    for _ in 0..LAST {
+    // Who told nothing ends nothing: another switch may be the one that counts.
+    for _ in 0..before.map_or(0, |_| LAST) {
         let _ = sender.send(frames.next(clock::now(), false).as_slice());
     }
     Ok(())

@@ -44,7 +44,7 @@ pub struct Options {
 }
 
 /// Threads that are given no cores of their own, but may fail as any other.
-const ROLELESS: [&str; 2] = [threads::DERATE.name, threads::SERVICE.name];
+const ROLELESS: [&str; 2] = [threads::HEALTH.name, threads::SERVICE.name];
 
 pub(super) fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
     let (how, name) = text.split_once(':').unwrap_or((text, ""));

@@ -197,7 +197,9 @@ impl Source for LinkCamera {
                 _ => "foreign picture frame",
             })
         })?;
-        let gap = self.last.map_or(0, |last| read.seq.wrapping_sub(last).wrapping_sub(1));
+        let gap = self
+            .last
+            .map_or(0, |last| read.seq.wrapping_sub(last).wrapping_sub(1));
         // A number that went back is a camera that began anew.
         self.missing += if gap < 1 << 31 { u64::from(gap) } else { 0 };
         self.last = Some(read.seq);

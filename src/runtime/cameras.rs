@@ -20,7 +20,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use zenoh::Session;
 
 /// The clock, as cameras take it.
@@ -253,10 +253,14 @@ pub fn open(
         Some(asked) => open_here(config, &asked)?,
         None => far(config)?,
     };
-    Ok(Box::new(Declared {
+    Ok(declared(config, source))
+}
+
+fn declared(config: &CameraConfig, source: Box<dyn Source>) -> Box<dyn Source> {
+    Box::new(Declared {
         source,
         delay_ns: config.delay_ns,
-    }))
+    })
 }
 
 /// A camera whose pictures were taken a declared time before their stamp.
@@ -356,8 +360,8 @@ pub struct Watch {
     pub seconds: f64,
 }
 
-/// Looks at cameras of this machine for `for_ns`, each in a thread of its own, as the pipeline does. Cameras that are
-/// reached over the link are left out: the runtime listens there.
+/// Looks at cameras of this machine for `for_ns`, or until each has given `enough` good pictures, each in a thread of its own,
+/// as the pipeline does. Cameras that are reached over the link are left out: the runtime listens there.
 ///
 /// # Errors
 /// [`CameraOpenError`].
@@ -365,12 +369,13 @@ pub fn watch(
     cameras: &[CameraConfig],
     skew_max_ns: u64,
     for_ns: u64,
+    enough: Option<u64>,
     ending: &Arc<AtomicBool>,
 ) -> Result<Watch, CameraOpenError> {
     let mut opened = Vec::new();
     for config in cameras {
         if let Some(asked) = asked(config) {
-            opened.push((config, open_here(config, &asked)?));
+            opened.push((config, declared(config, open_here(config, &asked)?)));
         }
     }
     let watched: Arc<Vec<Watched>> = Arc::new(
@@ -385,12 +390,17 @@ pub fn watch(
         .map(|gather| (Arc::clone(&gather.apart), Arc::clone(&gather.widest_ns)))
         .unwrap_or_default();
     let (began, processor_before) = (clock::now(), clock::processor_ns());
-    let until = began.plus_ns(for_ns);
+    let end = Arc::new(End {
+        until: began.plus_ns(for_ns),
+        enough,
+        wanting: AtomicUsize::new(opened.len()),
+        ending: Arc::clone(ending),
+    });
     let mut threads = Vec::new();
     for ((config, source), cells) in opened.into_iter().zip(watched.iter().cloned()) {
-        let (config, gather, ending) = (config.clone(), gather.take(), Arc::clone(ending));
+        let (config, gather, end) = (config.clone(), gather.take(), Arc::clone(&end));
         threads.push(std::thread::spawn(move || {
-            film(&config, source, &cells, gather, until, &ending)
+            film(&config, source, &cells, gather, &end)
         }));
     }
     let mut seen = Watch::default();
@@ -406,6 +416,29 @@ pub fn watch(
     Ok(seen)
 }
 
+/// When a look is over.
+struct End {
+    until: Mono,
+    enough: Option<u64>,
+    /// Cameras that have not given enough yet.
+    wanting: AtomicUsize,
+    ending: Arc<AtomicBool>,
+}
+
+impl End {
+    /// A camera has given so many good pictures.
+    fn good(&self, pictures: u64) {
+        if self.enough == Some(pictures) {
+            self.wanting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn has_come(&self) -> bool {
+        let satisfied = self.enough.is_some() && self.wanting.load(Ordering::Relaxed) == 0;
+        satisfied || clock::now() >= self.until || self.ending.load(Ordering::Relaxed)
+    }
+}
+
 /// Longest wait for one picture.
 const WAIT_NS: u64 = 20 * MS;
 
@@ -414,8 +447,7 @@ fn film(
     mut source: Box<dyn Source>,
     cells: &Watched,
     mut gather: Option<Gather>,
-    until: Mono,
-    ending: &AtomicBool,
+    end: &End,
 ) -> Seen {
     let mut health = Health::new(config.expected());
     let mut frame = Frame::black(config.width, config.height);
@@ -428,7 +460,7 @@ fn film(
         ..Seen::default()
     };
     let began = clock::now();
-    while clock::now() < until && !ending.load(Ordering::Relaxed) {
+    while !end.has_come() {
         let deadline = clock::now().plus_ns(WAIT_NS);
         let what = look(&mut *source, &mut health, deadline, &mut frame);
         let fault = health.fault(clock::now());
@@ -437,6 +469,7 @@ fn film(
         match what {
             Look::Good => {
                 seen.good += 1;
+                end.good(seen.good);
                 cells.newest_ns.store(frame.captured.0, Ordering::Relaxed);
                 ages.saturating_record(frame.received.since_ns(frame.captured));
                 if let Some(last) = last.replace(frame.captured) {

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PERIOD_NS: u64 = 1_000 * MS;
 /// The thread looks this often whether the pipeline ends.
 const LOOK_NS: u64 = 100 * MS;
+/// A complaint that was gone for so long is told again.
+const QUIET_NS: u64 = 60_000 * MS;
 /// A throttle counter that has moved counts for so long.
 const OVER_CURRENT_NS: u64 = 10_000 * MS;
 
@@ -95,7 +97,7 @@ pub fn run(io: &HealthIo, seat: &Seat) {
                     share * 100.0
                 );
             }
-            for words in begun(&mut told, health.complaints()) {
+            for words in begun(&mut told, now, health.complaints()) {
                 log::warn!("{words}");
             }
             *io.newest.lock().unwrap_or_else(PoisonError::into_inner) = health;
@@ -104,11 +106,23 @@ pub fn run(io: &HealthIo, seat: &Seat) {
     }
 }
 
-/// What is complained of now and was not the last time.
-fn begun(told: &mut Vec<&'static str>, now: Vec<&'static str>) -> Vec<&'static str> {
-    let new = now.iter().filter(|words| !told.contains(words));
-    let new = new.copied().collect();
-    *told = now;
+/// What is complained of and was not for a minute: figures at their limit go to and fro.
+fn begun(
+    told: &mut Vec<(&'static str, Mono)>,
+    now: Mono,
+    complaints: Vec<&'static str>,
+) -> Vec<&'static str> {
+    told.retain(|(_, last)| now.since_ns(*last) < QUIET_NS);
+    let mut new = Vec::new();
+    for words in complaints {
+        match told.iter_mut().find(|(before, _)| *before == words) {
+            Some((_, last)) => *last = now,
+            None => {
+                told.push((words, now));
+                new.push(words);
+            }
+        }
+    }
     new
 }
 
@@ -179,10 +193,13 @@ mod tests {
     #[test]
     fn a_complaint_is_told_when_it_begins() {
         let mut told = Vec::new();
-        assert_eq!(begun(&mut told, vec!["disk"]), ["disk"]);
-        assert_eq!(begun(&mut told, vec!["disk", "memory"]), ["memory"]);
-        assert_eq!(begun(&mut told, vec!["memory"]), [""; 0]);
-        assert_eq!(begun(&mut told, vec!["disk"]), ["disk"], "anew");
+        let mut begun = |s: u64, now| begun(&mut told, Mono(s * 1_000 * MS), now);
+        assert_eq!(begun(100, vec!["disk"]), ["disk"]);
+        assert_eq!(begun(101, vec!["disk", "memory"]), ["memory"]);
+        assert_eq!(begun(102, vec!["memory"]), [""; 0]);
+        assert_eq!(begun(160, vec!["disk"]), [""; 0], "to and fro");
+        assert_eq!(begun(219, vec!["memory"]), ["memory"], "anew");
+        assert_eq!(begun(219, vec!["disk"]), [""; 0]);
     }
 
     #[test]

@@ -431,9 +431,14 @@ pub fn start_recorded(
     });
     let hardware = hardware.transpose()?;
     if hardware.is_some() || (recorder.is_some() && service::listens()) {
+        let mut pinged_for = crew.beats.clone();
+        if config.derate.is_empty() {
+            // It only looks, and a disk that does not answer must not end a robot at work.
+            pinged_for.retain(|(spec, _)| spec.name != threads::HEALTH.name);
+        }
         let io = ServiceIo {
             device: hardware,
-            beats: crew.beats.clone(),
+            beats: pinged_for,
             mode: Arc::clone(&counters.mode),
             recorder,
             ending: Arc::clone(&ending),

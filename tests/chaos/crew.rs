@@ -13,25 +13,11 @@ use tendon::core::units::{MS, Mono};
 use tendon::link::keys;
 use tendon::runtime::{clock, demo, realtime, threads};
 
-/// A machine that stays cool, and a curve for it: the thread that looks at its health runs.
-fn watched_for_heat(root: &Path) -> Setting {
-    let zone = root.join("sys/class/thermal/thermal_zone0");
-    std::fs::create_dir_all(&zone).expect("made");
-    std::fs::write(zone.join("type"), "cpu-thermal\n").expect("written");
-    std::fs::write(zone.join("temp"), "50000\n").expect("written");
-    let curve = "[derate]\ntemperature_c = [[80, 100], [90, 10]]\n\n[schedule]".to_owned();
-    Setting {
-        edits: vec![("[schedule]", curve)],
-        env: vec![("TENDON_SYSFS", root.to_owned())],
-        ..Setting::default()
-    }
-}
-
 /// Whatever thread it is in: nobody knows what it left half done. The stop does not wait for the record.
 #[test]
 fn a_panic_of_any_other_thread_is_a_latched_stop_and_the_process_stays_up() {
     told(|| {
-        let others = ["telemetry", "ferry", "lines", "derate", "service"];
+        let others = ["telemetry", "ferry", "lines", "health", "service"];
         for thread in (0..repeats()).flat_map(|_| others) {
             let folder = tempfile::tempdir().expect("a folder");
             // They play what they play until the stage ends.
@@ -45,7 +31,6 @@ fn a_panic_of_any_other_thread_is_a_latched_stop_and_the_process_stays_up() {
                     no_arming: false,
                     ..panel.insert(Panel::new()).emergency()
                 },
-                "derate" => watched_for_heat(folder.path()),
                 "service" => {
                     let (setting, hears) = service::setting(folder.path(), "notify", None);
                     heard = Some(hears);

@@ -105,7 +105,10 @@ impl Far {
 fn holds_on(stage: &Stage, why: &str) {
     locked(&stage.commands, |commands| {
         let late = commands.iter().rev().take(50);
-        assert!(late.clone().all(|sent| sent.held), "it went on by itself: {why}");
+        assert!(
+            late.clone().all(|sent| sent.held),
+            "it went on by itself: {why}"
+        );
     });
 }
 

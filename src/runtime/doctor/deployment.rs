@@ -118,7 +118,11 @@ pub fn world(fitted: &Fitted, patience: Option<Duration>) -> Vec<Finding> {
     const CHECK: &str = "link";
     let (config, link) = (&fitted.config, &fitted.config.link);
     let Some(patience) = patience else {
-        let mut findings = cameras::here(config);
+        // Only whether a runtime has the cameras is asked.
+        let mut findings = match asked_for_status(fitted) {
+            Some(answer) => [vec![answer], cameras::in_use(config)].concat(),
+            None => cameras::here(config),
+        };
         findings.extend(cameras::far_unseen(config));
         return findings;
     };
@@ -134,16 +138,25 @@ pub fn world(fitted: &Fitted, patience: Option<Duration>) -> Vec<Finding> {
             if config.lines.deadman_over_link() {
                 findings.push(far_switch(&session, fitted, patience));
             }
+            // Behind a router it is not the endpoint that tells of another one.
+            if let Some(answer) = link.connect.as_ref().and_then(|_| status(&session, fitted)) {
+                findings.push(answer);
+                findings.extend(cameras::in_use(config));
+                return findings;
+            }
             findings
         }
         Err(error) if link.listen.is_some() => {
-            return match running_runtime(fitted, &error) {
-                Ok(answer) => {
-                    let mut findings = vec![answer];
-                    findings.extend(cameras::in_use(config));
-                    findings
-                }
-                Err(taken) => vec![taken],
+            return match asked_for_status(fitted) {
+                Some(answer) => [vec![answer], cameras::in_use(config)].concat(),
+                None => vec![Finding::bad(
+                    CHECK,
+                    format!(
+                        "{error}; and no runtime of robot \"{}\" answers there",
+                        config.robot.name
+                    ),
+                    "end what holds the endpoint (ss -ltnp), or change link.listen",
+                )],
             };
         }
         Err(error) => vec![Finding::bad(
@@ -256,9 +269,11 @@ fn far_switch(session: &Session, fitted: &Fitted, patience: Duration) -> Finding
             Finding::good(CHECK, format!("told under {key}: held"))
         }
         Ok(Ok(Ok(_))) => Finding::good(CHECK, format!("told under {key}: not held")),
-        Ok(Ok(Err(reject))) => {
-            Finding::warning(CHECK, format!("frames under {key} are refused: {reject}"), fix)
-        }
+        Ok(Ok(Err(reject))) => Finding::warning(
+            CHECK,
+            format!("frames under {key} are refused: {reject}"),
+            fix,
+        ),
         Ok(Err(_)) => {
             let waited_s = patience.as_secs_f64();
             let found = format!("nothing under {key} within {waited_s:.1} s");
@@ -268,38 +283,31 @@ fn far_switch(session: &Session, fitted: &Fitted, patience: Duration) -> Finding
     }
 }
 
-/// The endpoint is taken: most likely by the runtime itself. It is asked for its status: an answer, and nothing
-/// changes. Otherwise, why the link cannot be had.
-fn running_runtime(fitted: &Fitted, error: &LinkError) -> Result<Finding, Finding> {
-    const CHECK: &str = "running runtime";
-    let robot = &fitted.config.robot.name;
+/// What a runtime of this robot that runs already answers, asked as anybody may; `None` if none does. Nothing changes.
+fn asked_for_status(fitted: &Fitted) -> Option<Finding> {
+    let link = &fitted.config.link;
     let client = LinkConfig {
         listen: None,
-        connect: fitted.config.link.listen.clone(),
-        credentials: fitted.config.link.credentials.clone(),
-        tls: fitted.config.link.tls.clone(),
+        connect: link.listen.clone().or_else(|| link.connect.clone()),
+        credentials: link.credentials.clone(),
+        tls: link.tls.clone(),
     };
-    let taken = |found: String| {
-        Finding::bad(
-            "link",
-            found,
-            "end what holds the endpoint (ss -ltnp), or change link.listen",
-        )
-    };
-    let session = session::open(&client).map_err(|_| taken(error.to_string()))?;
+    status(&session::open(&client).ok()?, fitted)
+}
+
+fn status(session: &Session, fitted: &Fitted) -> Option<Finding> {
+    const CHECK: &str = "running runtime";
     let asked = clock::now();
-    match operator_end::ask(&session, &keys::mode(robot), "status") {
+    match operator_end::ask(session, &keys::mode(&fitted.config.robot.name), "status") {
         Ok(status) | Err(LinkError::Refused(status)) => {
             let round_trip_ms = clock::now().since_ns(asked) as f64 / 1e6;
-            Ok(Finding::good(
+            Some(Finding::good(
                 CHECK,
                 format!(
                     "answers in {round_trip_ms:.1} ms, zenoh and back: \"{status}\"; it watches motor controller and cameras itself"
                 ),
             ))
         }
-        Err(_) => Err(taken(format!(
-            "{error}; and no runtime of robot \"{robot}\" answers there"
-        ))),
+        Err(_) => None,
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! GPU nodes and libraries, cameras, serial buses, GPIO lines: what is there, and may this user use it?
 //!
-//! No driver is asked. CUDA's two unhelpful answers on a Jetson have causes that can be seen in `/dev`: 999 when
+//! No driver is asked but V4L2, for the modes of its cameras (feature `v4l`). CUDA's two unhelpful answers on a Jetson have causes that can be seen in `/dev`: 999 when
 //! `/dev/nvmap` may not be opened (not in its group), 801 when the GPU's render node is missing or may not be opened.
 
 use super::machine::is_tegra;

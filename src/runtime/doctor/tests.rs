@@ -398,6 +398,14 @@ fn real_time_that_is_required_is_judged_by_the_unit_that_starts_it() {
     real_time(&less, CONFIG, &require, Verdict::Bad, "LimitRTPRIO=85");
     let prefer = asks(RealtimeMode::Prefer, &[]);
     real_time(&less, CONFIG, &prefer, Verdict::Warning, lacks);
+    for line in ["RestrictRealtime=yes", "SystemCallFilter=~@resources"] {
+        let barred = orin().with_unit("tendon.service").with(
+            "/etc/systemd/system/tendon.service.d/hard.conf",
+            &format!("[Service]\n{line}\n"),
+        );
+        let lacks = "priorities up to 85 (0)";
+        real_time(&barred, CONFIG, &require, Verdict::Bad, lacks);
+    }
     let off = asks(RealtimeMode::Off, &[]);
     real_time(&less, CONFIG, &off, Verdict::Good, "nothing is asked");
     // Without a limit of its own a unit has systemd's: none.
@@ -426,7 +434,7 @@ fn cores_are_there_allowed_and_free_of_others_or_it_is_told() {
     real_time(&installed(), CONFIG, &beyond, Verdict::Bad, found);
     let few = installed().with(
         "/etc/systemd/system/tendon.service.d/cores.conf",
-        "[Service]\nCPUAffinity=0-3 10\n",
+        "[Service]\nCPUAffinity=0\nAllowedCPUs=0-3 10\n",
     );
     let found = "core 11 for control";
     real_time(&few, CONFIG, &last, Verdict::Bad, found);
@@ -439,6 +447,26 @@ fn cores_are_there_allowed_and_free_of_others_or_it_is_told() {
     let findings = asked::realtime(&isolated.tree(), &last, &grant);
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].verdict, Verdict::Good);
+
+    // By hand: a process runs on none of the isolated cores, and its threads may go there; not where its group may not.
+    let by_hand = |group: &str| {
+        let by_hand = Machine::new("orin.txt", "/sys/devices/system/cpu/isolated = 10-11")
+            .with(
+                "/proc/self/status",
+                "Cpus_allowed_list:\t0-9\nCapEff:\t000001ffffffffff\n",
+            )
+            .with("/proc/self/cgroup", "0::/user.slice\n")
+            .with("/sys/fs/cgroup/user.slice/cpuset.cpus.effective", group);
+        let grant = Grant::of(&by_hand.tree(), None);
+        asked::realtime(&by_hand.tree(), &last, &grant)
+    };
+    assert_eq!(by_hand("0-11\n")[0].verdict, Verdict::Good);
+    let findings = by_hand("0-9\n");
+    assert_eq!(findings[0].verdict, Verdict::Bad, "{findings:?}");
+    assert!(
+        findings[0].found.contains("core 11 for control"),
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -545,6 +573,17 @@ fn a_watchdog_is_there_ours_to_open_and_nobody_elses() {
         "[Service]\nDeviceAllow=/dev/watchdog1 rw\n",
     );
     check(&opened, "/dev/watchdog1", Verdict::Good, "10 s");
+    for (lines, verdict) in [
+        ("DeviceAllow=char-watchdog rw", Verdict::Good),
+        ("DeviceAllow=/dev/watchdog1 r", Verdict::Bad),
+        ("PrivateDevices=yes", Verdict::Bad),
+    ] {
+        let unit = orin().without("/etc/systemd").with(
+            "/etc/systemd/system/tendon.service",
+            &format!("[Service]\nExecStart=/usr/bin/tendon run --config {CONFIG}\n{lines}\n"),
+        );
+        check(&unit, "/dev/watchdog1", verdict, "watchdog1");
+    }
 }
 
 /// Of CN=router, made by systemd/zenoh/make-test-ca.sh with TENDON_TLS_DAYS.
@@ -572,10 +611,8 @@ fn certificates_whose_dates_are_not_read_are_told() {
 fn certificates_are_judged_by_their_dates() {
     use super::certificates;
     const DAY_S: i64 = 24 * 3600;
-    let shows = "listen_certificate: \"/etc/tendon/tls/router.pem\",";
-    let machine = |router: &str| {
+    let machine = || {
         Machine::new("laptop.txt", "")
-            .with("/etc/tendon/zenohd.json5", router)
             .with("/etc/tendon/tls/router.pem", CERTIFICATE)
             .with("/etc/tendon/tls/router.key", "no certificate")
     };
@@ -586,7 +623,7 @@ fn certificates_are_judged_by_their_dates() {
         assert!(findings[0].found.contains(says), "{says}: {findings:?}");
     };
     let (from_s, until_s) = (CERTIFICATE_FROM_S, CERTIFICATE_FROM_S + 100 * DAY_S);
-    let router = machine(shows);
+    let router = machine();
     check(&router, from_s + DAY_S, Verdict::Good, "until ");
     check(&router, until_s - 31 * DAY_S, Verdict::Good, "until ");
     check(
@@ -595,13 +632,10 @@ fn certificates_are_judged_by_their_dates() {
         Verdict::Warning,
         "only valid",
     );
-    check(&router, until_s + 1, Verdict::Bad, "over since");
-    check(&router, from_s - 1, Verdict::Bad, "date right?");
-    // One that nobody is shown is only told.
-    let spare = machine("");
-    check(&spare, until_s + 1, Verdict::Warning, "over since");
-    let broken = machine(shows).with("/etc/tendon/tls/router.pem", "-----BEGIN NONSENSE");
-    check(&broken, from_s, Verdict::Bad, "router.pem");
+    check(&router, until_s + 1, Verdict::Warning, "over since");
+    check(&router, from_s - 1, Verdict::Warning, "date right?");
+    let broken = machine().with("/etc/tendon/tls/router.pem", "-----BEGIN NONSENSE");
+    check(&broken, from_s, Verdict::Warning, "router.pem");
     let none = certificates::of_machine(&Machine::new("laptop.txt", "").tree(), from_s);
     assert!(none.is_empty(), "no router, no finding: {none:?}");
 

@@ -107,15 +107,27 @@ impl Unit {
         Some(format!("/var/lib/{first}"))
     }
 
-    /// Whether it keeps device nodes away that it does not name, and does not name `node`.
-    pub fn bars(&self, node: &str) -> bool {
+    /// Whether a key that is yes or no is yes.
+    fn is_set(&self, key: &str) -> bool {
+        let value = self.value(key).unwrap_or_default();
+        ["1", "yes", "true", "on"].contains(&value.to_lowercase().as_str())
+    }
+
+    /// Whether it keeps the watchdog `node` away: all device nodes that it does not name, and does not let it be written to.
+    pub fn bars_watchdog(&self, node: &str) -> bool {
         let closed = matches!(
             self.value("DevicePolicy").as_deref(),
             Some("closed" | "strict")
         );
         let allowed = self.values("DeviceAllow");
-        let mut names = allowed.iter().filter_map(|line| line.split(' ').next());
-        (closed || !allowed.is_empty()) && !names.any(|name| name == node)
+        let names = [node, "char-watchdog", "char-*"];
+        let lets = |line: &String| {
+            let mut words = line.split_whitespace();
+            let named = words.next().is_some_and(|name| names.contains(&name));
+            named && words.next().is_none_or(|may| may.contains('w'))
+        };
+        let kept = closed || !allowed.is_empty() || self.is_set("PrivateDevices");
+        kept && !allowed.iter().any(lets)
     }
 }
 
@@ -183,15 +195,23 @@ impl Grant {
         };
         let set = unit.value("Nice").and_then(|nice| nice.parse().ok());
         let may_be_nice = capable("CAP_SYS_NICE");
-        let lists = ["CPUAffinity", "AllowedCPUs"].map(|key| unit.values(key).join(" "));
+        // A thread may leave the cores it was started on (`CPUAffinity=`), and none that its group is kept to.
+        let list = unit.values("AllowedCPUs").join(" ");
         let mut allowed = online.to_vec();
-        for list in lists.iter().filter(|list| !list.is_empty()) {
-            let list = cores::of_list(list);
+        if !list.is_empty() {
+            let list = cores::of_list(&list);
             allowed.retain(|core| list.contains(core));
         }
+        let filters = unit.values("SystemCallFilter");
+        let filtered = |line: &String| line.starts_with('~') && line.contains("@resources");
+        let barred = unit.is_set("RestrictRealtime") || filters.iter().any(filtered);
         Grant {
             by: unit.name.clone(),
-            priority: if may_be_nice { u64::MAX } else { priority },
+            priority: match (barred, may_be_nice) {
+                (true, _) => 0,
+                (false, true) => u64::MAX,
+                (false, false) => priority,
+            },
             nice: if may_be_nice {
                 -20
             } else {
@@ -210,14 +230,16 @@ impl Grant {
             None => 0,
         };
         let nice = i64::try_from(limit("Max nice priority")).unwrap_or(40);
-        let status = tree.read("/proc/self/status").unwrap_or_default();
-        let allowed = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-        let allowed = allowed.map(|list| cores::of_list(list.trim()));
+        // Not where it runs now: a core that is kept free is one that nobody runs on before going there.
+        let groups = tree.read("/proc/self/cgroup").unwrap_or_default();
+        let group = groups.lines().find_map(|line| line.strip_prefix("0::"));
+        let kept_to = group.and_then(|group| {
+            let group = group.trim().trim_end_matches('/');
+            tree.read(&format!("/sys/fs/cgroup{group}/cpuset.cpus.effective"))
+        });
         let mut may_run = online.to_vec();
-        if let Some(allowed) = allowed {
-            may_run.retain(|core| allowed.contains(core));
+        if let Some(kept_to) = kept_to.map(|list| cores::of_list(list.trim())) {
+            may_run.retain(|core| kept_to.is_empty() || kept_to.contains(core));
         }
         Grant {
             by: "the limits of this process".to_owned(),

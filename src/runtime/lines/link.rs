@@ -24,6 +24,8 @@ pub(super) struct Switch {
     told: AtomicU64,
     /// It was let go since it was read last, however short.
     let_go: AtomicBool,
+    /// Another one told something since then: who holds what is not known.
+    foreign: AtomicBool,
 }
 
 impl Switch {
@@ -38,11 +40,15 @@ impl Switch {
         if now.since_ns(told) > GONE_NS {
             receiver.disengage();
         }
-        let taken = receiver.accept(now, frame);
+        let taken = receiver.accept(now, frame).and_then(|(command, _)| {
+            // Without a number of its own it could not be told from another one.
+            let named = command.epoch != 0;
+            named.then_some(command).ok_or(Reject::Epoch)
+        });
         if matches!(taken, Err(Reject::Epoch)) {
-            self.let_go.store(true, Ordering::Release);
+            self.foreign.store(true, Ordering::Release);
         }
-        let (command, _) = taken?;
+        let command = taken?;
         if command.setpoint.joints != 0 {
             return Err(Reject::Joints);
         }
@@ -57,12 +63,13 @@ impl Switch {
         Ok(())
     }
 
-    /// Whether it is held; `None` if nothing was heard for `silence_ns`.
+    /// Whether it is held; `None` if nothing was heard for `silence_ns`, or somebody else was.
     fn read(&self, now: Mono, silence_ns: u64) -> Option<bool> {
+        let foreign = self.foreign.swap(false, Ordering::AcqRel);
         let let_go = self.let_go.swap(false, Ordering::AcqRel);
         let told = self.told.load(Ordering::Acquire);
         let silent = told == 0 || now.since_ns(Mono(told >> 1)) > silence_ns;
-        (!silent).then_some(told & 1 == 1 && !let_go)
+        (!silent && !foreign).then_some(told & 1 == 1 && !let_go)
     }
 }
 
@@ -182,12 +189,13 @@ mod tests {
         };
         let read = |ms| switch.read(at(ms), SILENCE_NS);
         assert_eq!((say(0, 1, 9), read(1)), (Ok(()), HELD));
-        assert_eq!((say(5, 1, 10), read(6)), (Err(Reject::Epoch), OPEN));
+        assert_eq!((say(5, 1, 10), read(6)), (Err(Reject::Epoch), None));
         assert_eq!((say(10, 2, 9), read(11)), (Ok(()), HELD));
-        assert_eq!((say(15, 2, 10), read(16)), (Err(Reject::Epoch), OPEN));
+        assert_eq!((say(15, 2, 10), read(16)), (Err(Reject::Epoch), None));
         // The first is gone, or was started anew: the other one takes its place once nobody can be mistaken.
         assert_eq!((say(200, 3, 10), read(201)), (Err(Reject::Epoch), None));
         assert_eq!((say(211, 4, 10), read(212)), (Ok(()), HELD));
-        assert_eq!((say(215, 3, 9), read(216)), (Err(Reject::Epoch), OPEN));
+        assert_eq!((say(215, 3, 9), read(216)), (Err(Reject::Epoch), None));
+        assert_eq!((say(220, 5, 0), read(221)), (Err(Reject::Epoch), None));
     }
 }
