@@ -17,6 +17,7 @@
 
 #[path = "../../chaos/canary.rs"]
 mod canary;
+mod contacts;
 mod delays;
 mod hands;
 mod ledger;
@@ -215,6 +216,7 @@ fn run() -> Result<bool, String> {
     for (name, warning, stage) in STAGES.into_iter().chain([BUS]) {
         go(&mut bench, name, warning, stage);
     }
+    contacts::contacts(&mut bench, &lab);
     let found = watch(&mut bench, &lab);
     drop(hands);
     if lab.on_bench {
