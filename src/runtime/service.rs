@@ -5,6 +5,7 @@
 //! pings only when the stamps of all threads, the watchdog's included, are younger than their deadlines; there is no
 //! timer that pings on its own. When it must withhold a ping it writes down who was late, as systemd is about to end us.
 
+use crate::core::supervisor::Mode;
 use crate::core::units::{MS, Mono};
 use crate::runtime::clock;
 use crate::runtime::crash::Recorder;
@@ -117,20 +118,9 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
-/// The words of a mode by its number.
+/// The word of a mode by its number.
 fn word(mode: u8) -> &'static str {
-    use crate::core::supervisor::Mode;
-    [
-        Mode::Standby,
-        Mode::Active,
-        Mode::Holding,
-        Mode::Stopping,
-        Mode::Stopped,
-        Mode::EStop,
-    ]
-    .into_iter()
-    .find(|each| *each as u8 == mode)
-    .map_or("standby", Mode::word)
+    Mode::from_code(mode).map_or("in no mode", Mode::word)
 }
 
 #[cfg(test)]
@@ -161,11 +151,10 @@ mod tests {
 
     #[test]
     fn every_mode_has_its_word() {
-        assert_eq!(
-            [0, 1, 2, 3, 4, 5].map(word),
-            [
-                "standby", "active", "holding", "stopping", "stopped", "e-stop"
-            ]
-        );
+        let words = [0, 1, 2, 3, 4, 5, 6, 7].map(word);
+        let wants = [
+            "standby", "active", "holding", "stopping", "stopped", "e-stop", "takeover", "boot",
+        ];
+        assert_eq!(words, wants);
     }
 }
