@@ -27,7 +27,7 @@ put LICENSE usr/share/doc/tendon/copyright
 for page in installing configuration operating wire; do put docs/$page.md usr/share/doc/tendon/$page.md; done
 # Deployments to start from, and the bench policy that theirs refer to: `tendon check` works before anything is written.
 (cd deploy && find . -type f) | while read -r file; do put "deploy/$file" "usr/share/tendon/deploy/$file"; done
-git ls-files engines/bench-vla 2>/dev/null | grep -v '/train/' | while read -r file; do put "$file" "usr/share/tendon/$file"; done
+{ git ls-files engines/bench-vla 2>/dev/null || find engines/bench-vla -type f; } | grep -v '/train/' | while read -r file; do put "$file" "usr/share/tendon/$file"; done
 cross/man.sh "$binary" "$root/usr/share/man/man1"
 
 install -d "$root/DEBIAN"

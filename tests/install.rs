@@ -199,6 +199,7 @@ fn the_package_installs_and_goes_again() {
                 "--force-not-root",
                 "--force-depends",
                 "--force-script-chrootless",
+                "--force-bad-path",
             ])
             .args(arguments)
             .output()

@@ -6,7 +6,7 @@ use crate::cli::instruct::Robot;
 use clap::Args;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
-use tendon::config::lines::{ContactConfig, Wire};
+use tendon::config::lines::{ContactConfig, LinesConfig, Wire};
 use tendon::core::action::Setpoint;
 use tendon::core::chunk::Provenance;
 use tendon::core::lines::{CHANNELS_MAX, Coding, Wiring};
@@ -49,17 +49,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let said = format!("--keys: expected one or two of the kernel's names, found {found}");
         return Err(Failure::Usage(said));
     }
-    let robot = &options.robot.robot;
-    let session = options.robot.session()?;
-    let sender = CommandSender::of_deadman(&session, robot).map_err(Failure::failed)?;
-    let mut frames = Frames {
-        identity: Identity {
-            data_id: data_id(robot, Kind::Deadman),
-            schema: 0,
-        },
-        epoch: RandomState::new().hash_one(clock::now()) as u32 | 1,
-        counter: 0,
-    };
     // As one that is wired to the runtime's own machine.
     let contact = ContactConfig {
         wire: Wire::Evdev {
@@ -74,15 +63,33 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             renewed: true,
         },
     };
+    let seen = LinesConfig {
+        deadman: Some(contact.clone()),
+        ..LinesConfig::default()
+    };
+    if let Some(why) = lines::unreadable(&seen).pop() {
+        return Err(Failure::Usage(why));
+    }
+    let robot = &options.robot.robot;
+    let session = options.robot.session()?;
+    let sender = CommandSender::of_deadman(&session, robot).map_err(Failure::failed)?;
+    let mut frames = Frames {
+        identity: Identity {
+            data_id: data_id(robot, Kind::Deadman),
+            schema: 0,
+        },
+        epoch: RandomState::new().hash_one(clock::now()) as u32 | 1,
+        counter: 0,
+    };
     let ending = crate::cli::ending()?;
     eprintln!("telling {robot}; Ctrl-C lets go");
     let mut before = None;
-    lines::tell(&contact, PERIOD_NS, &ending, |now, held| {
+    lines::tell("deadman", &contact, PERIOD_NS, &ending, |now, held| {
+        // A link that takes none is silence, which is let go.
+        let _ = sender.send(frames.next(now, held).as_slice());
         if before.replace(held) != Some(held) {
             println!("{}", if held { "held" } else { "let go" });
         }
-        // A link that takes none is silence, which is let go.
-        let _ = sender.send(frames.next(now, held).as_slice());
     });
     // Who told nothing ends nothing: another switch may be the one that counts.
     for _ in 0..before.map_or(0, |_| LAST) {

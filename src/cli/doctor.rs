@@ -20,7 +20,7 @@ pub struct Options {
     /// The report as JSON.
     #[arg(long)]
     json: bool,
-    /// Do not open the link: for a target whose motor controller is off.
+    /// Look for nothing on the link but a runtime that runs already: for a target whose motor controller is off.
     #[arg(long)]
     no_link: bool,
     /// As if a person had acknowledged the last run's crash or stop: for installing, not for arming.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `[lines]` of `tendon.toml`: contacts that a person presses or holds, wired to this machine.
+//! `[lines]` of `tendon.toml`: contacts that a person presses or holds, wired to this machine or told over the link.
 
 use crate::config::file::{Located, Number};
 use crate::core::lines::{CHANNELS_MAX, Coding, Wiring};

@@ -341,6 +341,8 @@ pub struct Seen {
     pub gap_min_ms: f64,
     /// Longest time between two captures.
     pub gap_max_ms: f64,
+    /// From its last good picture, or the beginning, to the end.
+    pub quiet_ms: f64,
     /// What was wrong with it at the end, if anything.
     pub fault: Option<String>,
 }
@@ -460,6 +462,7 @@ fn film(
         ..Seen::default()
     };
     let began = clock::now();
+    let mut last_good = began;
     while !end.has_come() {
         let deadline = clock::now().plus_ns(WAIT_NS);
         let what = look(&mut *source, &mut health, deadline, &mut frame);
@@ -470,6 +473,7 @@ fn film(
             Look::Good => {
                 seen.good += 1;
                 end.good(seen.good);
+                last_good = clock::now();
                 cells.newest_ns.store(frame.captured.0, Ordering::Relaxed);
                 ages.saturating_record(frame.received.since_ns(frame.captured));
                 if let Some(last) = last.replace(frame.captured) {
@@ -491,6 +495,7 @@ fn film(
         }
     }
     let ms = |ns: u64| ns as f64 * 1e-6;
+    seen.quiet_ms = ms(clock::now().since_ns(last_good));
     seen.rate_hz = seen.good as f64 / clock::now().seconds_since(began).max(1e-3);
     if !ages.is_empty() {
         seen.age_p50_ms = ms(ages.value_at_quantile(0.5));

@@ -7,7 +7,6 @@ use crate::lines::Panel;
 use crate::service::{self, times};
 use crate::stage::{Setting, Stage, locked, repeats};
 use crate::{SILENCE_MS, TICK_MS, WATCH_MS, panic_of};
-use std::path::Path;
 use std::process::{Child, Command};
 use tendon::core::units::{MS, Mono};
 use tendon::link::keys;

@@ -77,26 +77,38 @@ impl Panel {
 }
 
 /// `tendon deadman`, as on another machine.
-struct Far(Child);
+struct Far {
+    child: Child,
+    said: PathBuf,
+}
 
 impl Drop for Far {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
 impl Far {
     fn new(panel: &Panel, stage: &Stage) -> Far {
+        let said = stage.folder.path().join("deadman.out");
         let child = Command::new(env!("CARGO_BIN_EXE_tendon"))
             .args(["deadman", "--keys", "BTN_TR", "--connect", &stage.endpoint])
             .arg("--evdev")
             .arg(&panel.switch)
             .env("LD_PRELOAD", &panel.library)
-            .stdout(Stdio::null())
+            .stdout(std::fs::File::create(&said).expect("a file"))
             .stderr(Stdio::null())
             .spawn();
-        Far(child.expect("it starts"))
+        let child = child.expect("it starts");
+        Far { child, said }
+    }
+
+    #[track_caller]
+    fn tells(&self, what: &str) {
+        until(what, || {
+            std::fs::read_to_string(&self.said).is_ok_and(|said| said.trim_end().ends_with(what))
+        });
     }
 }
 
@@ -194,14 +206,17 @@ fn a_deadman_switch_elsewhere_that_falls_silent_is_let_go_and_must_be_pressed_ag
         let table = format!("[lines.deadman]\nlink_silence_ms = {SILENCE_MS}");
         let mut stage = Stage::new(&panel.setting(table));
         stage.until_granted(keys::instruction, SENTENCE);
-        refused(&stage, "deadman");
+        until("a refusal for the switch", || {
+            let answer = stage.ask(keys::mode, "active");
+            answer.is_err_and(|said| said.contains("deadman"))
+        });
         let mut far = Far::new(&panel, &stage);
         for _ in 0..repeats() {
             // Held from the beginning: tied down, for all that is known.
             demo::pause(500);
             refused(&stage, "deadman");
             set(&panel.switch, 0, "0");
-            demo::pause(100);
+            far.tells("let go");
             refused(&stage, "deadman");
             set(&panel.switch, 0, "1");
             stage.arm();
@@ -212,12 +227,12 @@ fn a_deadman_switch_elsewhere_that_falls_silent_is_let_go_and_must_be_pressed_ag
             follows(&stage);
             // The program stands still, and goes on as if nothing had been.
             let from = clock::now();
-            signal(&far.0, "STOP");
+            signal(&far.child, "STOP");
             let bound_ms = SILENCE_MS + SEEN_MS + FAR_MS;
             stage.held_within("deadman elsewhere frozen", from, bound_ms);
             demo::pause(100);
-            signal(&far.0, "CONT");
-            demo::pause(500);
+            signal(&far.child, "CONT");
+            demo::pause(1_000);
             holds_on(&stage, "it had been silent");
             set(&panel.switch, 0, "0");
             demo::pause(100);

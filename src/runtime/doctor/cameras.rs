@@ -19,6 +19,8 @@ const CHECK: &str = "camera";
 const LOOK_NS: u64 = 10_000 * MS;
 /// Good pictures that are enough.
 const ENOUGH: u64 = 5;
+/// Without a good picture for so long at the end, what was the matter is.
+const LOST_MS: f64 = 1_000.0;
 const FIX: &str = "docs/cameras.md; tendon cameras --list tells devices and modes; is it in use, by a runtime perhaps (fuser -v /dev/video*)?";
 
 /// All cameras of a deployment, the pacing one first.
@@ -81,6 +83,7 @@ fn judged(camera: &CameraConfig, seen: Option<&Seen>) -> Finding {
     };
     let refused: Vec<&str> = seen.refused.keys().map(String::as_str).collect();
     match (&seen.fault, seen.good) {
+        (Some(fault), ENOUGH..) if seen.quiet_ms > LOST_MS => failing(camera, fault, FIX),
         // What is the matter in the one moment in which the look ends may be over in the next.
         (_, ENOUGH..) => Finding::good(
             CHECK,
@@ -195,6 +198,15 @@ mod tests {
             good: 4,
             ..good.clone()
         };
+        let died = Seen {
+            fault: Some("gives nothing".into()),
+            quiet_ms: 2_000.0,
+            ..good.clone()
+        };
+        let late = Seen {
+            quiet_ms: 200.0,
+            ..died.clone()
+        };
         let refused = Seen {
             refused: [("one picture again and again".to_owned(), 9)].into(),
             ..Seen::default()
@@ -213,6 +225,13 @@ mod tests {
                 Verdict::Bad,
                 "\"wrist\" (images): gives nothing",
             ),
+            (
+                Need::Required,
+                Some(&died),
+                Verdict::Bad,
+                "\"wrist\" (images): gives nothing",
+            ),
+            (Need::Required, Some(&late), Verdict::Good, "20.0 Hz"),
             (
                 Need::Optional,
                 Some(&lost),

@@ -4,6 +4,7 @@
 use super::unit::{Grant, Unit};
 use super::{Finding, asked, cameras};
 use crate::config::Config;
+use crate::config::lines::Wire;
 use crate::config::link::LinkConfig;
 use crate::config::problem::Problem;
 use crate::core::wire::command::{CommandReceiver, MODE_FOLLOW};
@@ -70,7 +71,8 @@ pub fn configuration(path: &Path) -> (Vec<Finding>, Option<Fitted>) {
         )),
         Err(problems) => findings.extend(bad("bundle", problems)),
     }
-    let wired = config.lines.emergency.iter().chain(&config.lines.deadman);
+    let contacts = config.lines.emergency.iter().chain(&config.lines.deadman);
+    let wired = contacts.filter(|contact| !matches!(contact.wire, Wire::Link { .. }));
     let unreadable = lines::unreadable(&config.lines);
     match (wired.count(), unreadable.is_empty()) {
         (0, _) => {}
@@ -111,8 +113,8 @@ pub fn machine(tree: &Tree, fitted: &Fitted, acknowledged: bool) -> Vec<Finding>
 }
 
 /// Looks at the link for `patience`: is the motor controller there, and do pictures come? Or, if a runtime holds the link
-/// already, does that one answer? Then cameras of this machine, unless that runtime has them. Without `patience` the link
-/// is not opened.
+/// already, does that one answer? Then cameras of this machine, unless that runtime has them. Without `patience` nothing is
+/// looked for on the link but such a runtime.
 #[must_use]
 pub fn world(fitted: &Fitted, patience: Option<Duration>) -> Vec<Finding> {
     const CHECK: &str = "link";

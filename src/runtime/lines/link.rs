@@ -37,8 +37,10 @@ impl Switch {
         frame: &[u8],
     ) -> Result<(), Reject> {
         let told = Mono(self.told.load(Ordering::Acquire) >> 1);
-        if now.since_ns(told) > GONE_NS {
+        if now.since_ns(told) >= GONE_NS {
+            // Who tells now may be another one, and how old it is cannot be told: it must be pressed anew.
             receiver.disengage();
+            self.foreign.store(true, Ordering::Release);
         }
         let taken = receiver.accept(now, frame).and_then(|(command, _)| {
             // Without a number of its own it could not be told from another one.
@@ -147,6 +149,7 @@ mod tests {
         let read = |ms| switch.read(at(ms), SILENCE_NS);
         assert_eq!(read(0), None, "nothing was heard");
         assert_eq!(say(0, 1, MODE_FOLLOW), Ok(()));
+        assert_eq!(read(0), None, "the first after a silence");
         assert_eq!((read(0), read(100), read(101)), (HELD, HELD, None));
         assert_eq!(say(110, 2, MODE_KEEP_ALIVE), Ok(()));
         assert_eq!(read(110), OPEN);
@@ -167,6 +170,7 @@ mod tests {
         let mut say = |ms, frame: &[u8]| switch.hear(&mut receiver, at(ms), frame);
         let read = |ms| switch.read(at(ms), SILENCE_NS);
         assert_eq!(say(0, &frame(at(0), 1, 9, MODE_FOLLOW, &[])), Ok(()));
+        assert_eq!(read(1), None, "the first");
         assert_eq!(say(70, &frame(at(10), 2, 9, MODE_FOLLOW, &[])), Ok(()));
         // A thousandth of the time since the fastest is allowed for two clocks.
         assert_eq!((read(109), read(112)), (HELD, None));
@@ -188,13 +192,16 @@ mod tests {
             switch.hear(&mut receiver, at(ms), &frame)
         };
         let read = |ms| switch.read(at(ms), SILENCE_NS);
-        assert_eq!((say(0, 1, 9), read(1)), (Ok(()), HELD));
+        assert_eq!((say(0, 1, 9), read(1), read(3)), (Ok(()), None, HELD));
         assert_eq!((say(5, 1, 10), read(6)), (Err(Reject::Epoch), None));
         assert_eq!((say(10, 2, 9), read(11)), (Ok(()), HELD));
         assert_eq!((say(15, 2, 10), read(16)), (Err(Reject::Epoch), None));
         // The first is gone, or was started anew: the other one takes its place once nobody can be mistaken.
         assert_eq!((say(200, 3, 10), read(201)), (Err(Reject::Epoch), None));
-        assert_eq!((say(211, 4, 10), read(212)), (Ok(()), HELD));
+        assert_eq!(
+            (say(211, 4, 10), read(212), read(214)),
+            (Ok(()), None, HELD)
+        );
         assert_eq!((say(215, 3, 9), read(216)), (Err(Reject::Epoch), None));
         assert_eq!((say(220, 5, 0), read(221)), (Err(Reject::Epoch), None));
     }

@@ -252,16 +252,17 @@ pub fn run(config: &LinesConfig, wired: &Arc<Wired>, ending: &AtomicBool, seat: 
     }
 }
 
-/// Reads a switch on this machine each `period_ns` until `ending`, and says of each reading whether it is held: not where that
+/// Reads a contact of this machine each `period_ns` until `ending`, and says of each reading whether it is closed: not where that
 /// is not known, and not before it was seen open once. Whoever listens must not take a switch that nobody has touched for one
 /// that was let go.
 pub fn tell(
+    name: &'static str,
     config: &ContactConfig,
     period_ns: u64,
     ending: &AtomicBool,
     mut say: impl FnMut(Mono, bool),
 ) {
-    let mut watched = Watched::new("deadman", config, &Arc::default());
+    let mut watched = Watched::new(name, config, &Arc::default());
     let mut ticks = Ticks::new(clock::now(), period_ns);
     let mut touched = false;
     while !ending.load(Ordering::Relaxed) {
@@ -270,10 +271,8 @@ pub fn tell(
         let closed = watched.judge(now, levels);
         let wired = &levels[..config.wiring.channels.clamp(1, CHANNELS_MAX)];
         touched |= wired.iter().all(|level| *level == Some(false));
-        if wired.contains(&Some(false)) {
-            say(now, false);
-        } else if closed && touched {
-            say(now, true);
+        if touched && wired.iter().all(Option::is_some) {
+            say(now, closed);
         }
     }
 }

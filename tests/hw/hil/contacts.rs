@@ -5,6 +5,7 @@
 use crate::Lab;
 use crate::ledger::Outcome;
 use crate::stages::{Bench, left_out};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ const EMERGENCY: &str = "emergency contact";
 const PERIOD_NS: u64 = 2 * MS;
 /// A hand that opens is told within two readings of a switch elsewhere and its way; one that closes after it has settled.
 const OPENS_NS: u64 = 24 * MS;
-const CLOSES_NS: u64 = OPENS_NS + 20 * MS;
+const CLOSES_NS: u64 = OPENS_NS + 30 * MS;
 /// The silence after which the bench's switch would count as let go.
 const SILENCE_NS: u64 = 100 * MS;
 /// What a contact does so long after a hand has moved is not the hand's.
@@ -98,7 +99,10 @@ impl Hand<'_> {
         match self {
             Hand::Played(played) => {
                 let level = if closes { "1" } else { "0" };
-                std::fs::write(&played.switch, level).map_err(|error| error.to_string())?;
+                // In place: a file that is empty for a moment is a switch that is gone.
+                let file = std::fs::File::options().write(true).open(&played.switch);
+                let written = file.and_then(|file| file.write_all_at(level.as_bytes(), 0));
+                written.map_err(|error| error.to_string())?;
             }
             Hand::Person => println!(
                 "\n>> {}",
@@ -201,7 +205,7 @@ fn here(on: &mut Bench<'_>, name: &'static str, contact: &ContactConfig) -> Resu
     let into = Arc::clone(&told);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            lines::tell(contact, PERIOD_NS, &ending, |at, closed| {
+            lines::tell(name, contact, PERIOD_NS, &ending, |at, closed| {
                 let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
                 into.push((at, closed));
             });
@@ -221,7 +225,7 @@ fn to_and_fro(
 ) -> Result<(), String> {
     for (closes, claim, bound_ns, bound) in [
         (false, "that it is open is told", u64::MAX, ""),
-        (true, "that it is closed is told", CLOSES_NS, "44 ms"),
+        (true, "that it is closed is told", CLOSES_NS, "54 ms"),
         (false, "that it opens is told", OPENS_NS, "24 ms"),
     ] {
         let mark = since(told, 0).len();
