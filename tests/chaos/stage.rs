@@ -311,7 +311,7 @@ impl Stage {
     #[track_caller]
     pub fn arm(&mut self) {
         // Who has done what it was asked does not move. Refused while it follows: it may be on its way to rest, or armed still.
-        for _ in 0..25 {
+        for _ in 0..100 {
             if self.ask_bench(&Request::Set(demo::scene(SCENE))).is_ok() {
                 break;
             }
