@@ -26,7 +26,7 @@ except ImportError:
 HERE = pathlib.Path(__file__).resolve().parent
 TCP, TLS = "tcp/127.0.0.1:17447", "tls/127.0.0.1:17448"
 PATIENCE_S = 10.0
-ALL = 9
+ALL = 10
 ASKED = ("instruction", "mode", "speed", "park")
 
 
