@@ -3,7 +3,7 @@
 
 use crate::cli::Failure;
 use clap::Args;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,7 +143,13 @@ fn interactive(
     bench
         .arm(demo::AfterLatch::Refuse, ending)
         .map_err(super::demo_failure)?;
+    let watched = std::io::stdout().is_terminal();
     while !ending.load(Ordering::Relaxed) {
+        demo::pause(200);
+        if !watched {
+            // One line that is written over and over is for eyes only.
+            continue;
+        }
         let (view, figures) = (bench.desk().view(), bench.desk().figures());
         print!(
             "\r{:9} frame to command {:5.1} ms, inference {:5.1} ms, {} commands, \"{}\"   ",
@@ -154,7 +160,6 @@ fn interactive(
             view.instruction,
         );
         drop(std::io::stdout().flush());
-        demo::pause(200);
     }
     println!();
     Ok(())
