@@ -14,11 +14,9 @@ use tendon::core::wire::state::MotorMode;
 use tendon::link::keys;
 use tendon::runtime::{clock, demo};
 
-/// So much after its horizon a last plan may end: later by its delay if it was begun from rest, and by the time that slowing down
-/// takes if it ends in motion.
-pub const LATER_MS: u64 = 150;
-/// The last plan is followed to its end, then the robot holds: 800 ms after its picture, or [`LATER_MS`] more.
-pub const PLAN_MS: u64 = 800 + LATER_MS + 2 * PATIENT_TICK_MS;
+/// The last plan is followed to its end, then the robot holds: 800 ms after its picture, later by its delay if it was begun
+/// from rest, and by the time that slowing down takes if it ends in motion.
+pub const PLAN_MS: u64 = 800 + 150 + 2 * PATIENT_TICK_MS;
 
 /// Capture and inference in a process of their own.
 pub fn apart() -> (&'static str, String) {

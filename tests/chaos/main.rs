@@ -352,19 +352,37 @@ fn an_engine_that_hangs_is_held_when_its_last_chunk_ends() {
             env!("CARGO_MANIFEST_DIR"),
             "/engines/bench-vla/manifest.json"
         ));
-        let horizon_ms =
+        // Its last action is held for as long as any other.
+        let plan_ms =
             horizon_ms(&serde_json::from_str(&text.expect("the manifest")).expect("JSON"));
+        let bound_ms = plan_ms + ACTION_MS + 2 * TICK_MS;
         for _ in 0..repeats() {
             let stage = Stage::new(&drill("hang:inference"));
             let from = signal(&stage.runtime, "USR1");
-            // The newest chunk may have been made just before.
-            let bound_ms = horizon_ms + isolation::LATER_MS + 2 * TICK_MS;
             let took = stage.held_within("hang of the engine", from, bound_ms);
             assert!(took > 0.0);
+            // From the picture of the last plan on, which was taken up to a round before the signal.
+            locked(&stage.commands, |commands| {
+                let held = |sent: &stage::Sent| sent.at > from && sent.held;
+                let first = commands.iter().position(held).expect("seen above");
+                let before = commands[..first].iter().rfind(|sent| !sent.held);
+                let last = before.expect("it followed a plan");
+                let followed_ns = last.at.since_ns(last.captured);
+                let stall_ns = stage.canary.stall_ns(last.captured, last.at);
+                println!("followed until {} ms after its picture", followed_ns / MS);
+                assert!(
+                    followed_ns <= bound_ms * MS + stall_ns,
+                    "a plan of {plan_ms} ms was followed until {} ms after its picture",
+                    followed_ns / MS
+                );
+            });
             stage.within_limits();
         }
     });
 }
+
+/// Between two actions of the shipped policy.
+const ACTION_MS: u64 = 50;
 
 /// Time from a chunk's observation to its last action.
 fn horizon_ms(manifest: &serde_json::Value) -> u64 {

@@ -45,6 +45,8 @@ pub struct Sent {
     pub follow: bool,
     /// The chunk that it is made of; 0 for none.
     pub chunk: u32,
+    /// When the picture was taken that it is made of.
+    pub captured: Mono,
 }
 
 /// `TENDON_CHAOS_REPEATS`: how often each fault strikes in the long run (nightly.sh).
@@ -278,6 +280,7 @@ impl Stage {
                         counter: command.counter,
                         follow: command.mode == command::MODE_FOLLOW,
                         chunk: command.provenance.chunk_id,
+                        captured: command.provenance.captured,
                     };
                     into.lock()
                         .unwrap_or_else(PoisonError::into_inner)
