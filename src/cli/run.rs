@@ -165,7 +165,7 @@ fn drive(
     ending: &AtomicBool,
 ) -> Result<(), Failure> {
     let config = &deployment.config;
-    let (page, link) = (config.page, config.link.clone());
+    let (page, link) = (config.page.clone(), config.link.clone());
     let robot = config.robot.name.clone();
     for miss in &deployment.parity.missed {
         eprintln!("tendon: the policy misses its parity fixture and was let through: {miss}");
@@ -178,10 +178,14 @@ fn drive(
         drill(&running.crew, name, failing).map_err(Failure::Usage)?;
     }
     let page = match page {
-        Some(listen) => Some(
-            operator::serve(listen, Arc::clone(&running.desk) as Arc<dyn Operator>)
-                .map_err(Failure::failed)?,
-        ),
+        Some(page) => {
+            let desk = Arc::clone(&running.desk) as Arc<dyn Operator>;
+            let served = operator::serve(page.listen, desk).map_err(Failure::failed)?;
+            if let Some(path) = &page.token_file {
+                served.leave_token(path).map_err(Failure::failed)?;
+            }
+            Some(served)
+        }
         None => None,
     };
     if let Some(page) = &page {

@@ -246,6 +246,8 @@ pub struct GovernorTable {
 pub struct PageTable {
     /// Loopback address of the operator's page.
     pub listen: Spanned<String>,
+    /// Where each start leaves the page's token.
+    pub token_file: Option<std::path::PathBuf>,
 }
 
 /// `robot.toml`: joints and limits.

@@ -10,6 +10,7 @@ pub mod file;
 pub mod governor;
 pub mod lines;
 pub mod link;
+pub mod page;
 pub mod problem;
 pub mod realtime;
 mod robot;
@@ -34,7 +35,6 @@ use crate::core::governor::reaction::Cause;
 use crate::core::kinematics::envelope::Envelope;
 use crate::core::schedule::trigger::Trigger;
 use crate::core::units::MS;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Which of a bundle's graphs is run.
@@ -166,8 +166,8 @@ pub struct Config {
     pub fallbacks: Vec<(Cause, String)>,
     /// How chunks are joined.
     pub schedule: ScheduleConfig,
-    /// Where the operator's page listens; nowhere if absent.
-    pub page: Option<SocketAddr>,
+    /// The operator's page; none if absent.
+    pub page: Option<page::PageConfig>,
     /// What is asked of the kernel.
     pub realtime: realtime::Realtime,
     /// Contacts that are wired to this machine.
@@ -277,7 +277,7 @@ impl Config {
         let policy = check_policy(written, folder, &link, &mut at);
         let cameras = camera.iter().chain(&more_cameras);
         let isolation = check_isolation(written, folder, &policy, cameras, &mut at);
-        let page = check_page(written, &mut at);
+        let page = page::check(written, folder, &mut at);
         let schedule = schedule::check(&written.schedule, 1e3 / policy.rate_hz, &mut at);
         let governor = governor::check(written, &mut at);
         let realtime = realtime::check(written.realtime.as_ref(), &mut at);
@@ -529,32 +529,6 @@ fn check_isolation<'a>(
     Isolation {
         process,
         program: program.map(|program| folder.join(program.get_ref())),
-    }
-}
-
-fn check_page(written: &TendonFile, at: &mut Located<'_>) -> Option<SocketAddr> {
-    let listen = &written.page.as_ref()?.listen;
-    match listen.get_ref().parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Some(address),
-        Ok(_) => {
-            let expected = "a loopback address such as \"127.0.0.1:8765\"; reach it from elsewhere through an SSH tunnel";
-            at.push(
-                listen,
-                "page.listen",
-                expected,
-                format!("\"{}\"", listen.get_ref()),
-            );
-            None
-        }
-        Err(_) => {
-            at.push(
-                listen,
-                "page.listen",
-                "an address such as \"127.0.0.1:8765\"",
-                format!("\"{}\"", listen.get_ref()),
-            );
-            None
-        }
     }
 }
 

@@ -12,6 +12,8 @@ use super::PageError;
 const TOKEN_BYTES: usize = 16;
 /// Header of the token on a POST. A foreign page cannot set it without asking first, and nobody answers that question.
 const TOKEN_HEADER: &str = "x-tendon-token";
+/// Scheme of the token in `Authorization` (RFC 6750), as Prometheus sends it.
+const BEARER: &str = "bearer";
 
 /// Why a request is turned away; each answers 403.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +50,8 @@ impl Gate {
     }
 
     /// Lets a request pass or says why not. GET carries the token in the query, as pictures and event streams can set
-    /// no header; everything else must carry it in the header, so that no link or form can ask for anything.
+    /// no header, or as a bearer's, for programs; everything else must carry it in the page's own header, so that no link
+    /// or form can ask for anything.
     pub fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
         let host = only(headers, &header::HOST).ok_or(Denied::Host)?;
         // An authority in the request line would overrule `Host`; browsers send none to a server.
@@ -64,6 +67,7 @@ impl Gate {
         let token = if method == Method::GET {
             uri.query()
                 .and_then(|query| query.split('&').find_map(|p| p.strip_prefix("token=")))
+                .or_else(|| bearer(headers))
         } else {
             only(headers, &HeaderName::from_static(TOKEN_HEADER))
         };
@@ -76,6 +80,12 @@ impl Gate {
     fn ours(&self, host: &str) -> bool {
         self.hosts.iter().any(|h| h.eq_ignore_ascii_case(host))
     }
+}
+
+/// The token that a program sends.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = only(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(BEARER).then_some(token)
 }
 
 /// The value of a header that stands there once; two of a kind are one too many to trust either.

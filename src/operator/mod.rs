@@ -152,6 +152,16 @@ pub enum PageError {
     /// No random bytes for the token.
     #[error("no random token from /dev/urandom")]
     Token(#[source] std::io::Error),
+    /// The token could not be left where programs look for it.
+    #[error(
+        "page.token_file {path}: the token could not be written; expected a folder that this program may write, as /run/tendon is"
+    )]
+    TokenFile {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The thread or its runtime did not start.
     #[error("the page's thread did not start")]
     Thread(#[source] std::io::Error),

@@ -4,8 +4,11 @@
 //! One request a connection (`Connection: close`), so that the head read here tells all that a connection will ask.
 
 use std::{
-    io,
+    fs::{OpenOptions, Permissions},
+    io::{self, Write},
     net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
     pin::Pin,
     sync::{Arc, mpsc as std_mpsc},
     task::{Context, Poll},
@@ -56,8 +59,38 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
 pub struct Running {
     /// What to open in a browser, token included.
     pub url: String,
+    token: String,
     stop: Option<oneshot::Sender<()>>,
     ended: std_mpsc::Receiver<()>,
+}
+
+impl Running {
+    /// Leaves the token where a program that reads the metrics looks for it before each request, for the owner and the
+    /// group of the folder. It is another one with each start.
+    ///
+    /// # Errors
+    /// [`PageError::TokenFile`].
+    pub fn leave_token(&self, path: &Path) -> Result<(), PageError> {
+        let draft = path.with_extension("new");
+        let leave = || {
+            // One that a killed start left behind may have others' rights.
+            if let Err(error) = std::fs::remove_file(&draft)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
+            }
+            let mut made = OpenOptions::new();
+            let mut file = made.write(true).create_new(true).mode(0o600).open(&draft)?;
+            // Whatever the umask: the unit's lets no group read.
+            file.set_permissions(Permissions::from_mode(0o640))?;
+            file.write_all(self.token.as_bytes())?;
+            std::fs::rename(&draft, path)
+        };
+        leave().map_err(|source| PageError::TokenFile {
+            path: path.display().to_string(),
+            source,
+        })
+    }
 }
 
 impl Drop for Running {
@@ -87,7 +120,8 @@ pub fn serve(listen: SocketAddr, operator: Arc<dyn Operator>) -> Result<Running,
         })
         .map_err(|source| PageError::Listen { at: listen, source })?;
     let gate = Gate::new(at)?;
-    let url = format!("http://{at}/?token={}", gate.token);
+    let token = gate.token.clone();
+    let url = format!("http://{at}/?token={token}");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -113,7 +147,12 @@ pub fn serve(listen: SocketAddr, operator: Arc<dyn Operator>) -> Result<Running,
         })
         .map_err(PageError::Thread)?;
     let stop = Some(stop);
-    Ok(Running { url, stop, ended })
+    Ok(Running {
+        url,
+        token,
+        stop,
+        ended,
+    })
 }
 
 async fn run(sockets: std::net::TcpListener, site: Arc<Site>) -> io::Result<()> {

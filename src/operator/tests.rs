@@ -222,6 +222,54 @@ fn no_token_is_403() {
 }
 
 #[test]
+fn a_program_says_the_token_as_a_bearer() {
+    let ask = |method: &str, said: &str| {
+        let head = format!("Host: {{HOST}}\r\nAuthorization: {said}\r\nContent-Length: 0\r\n");
+        page().ask(&format!("{method} HTTP/1.1\r\n{head}\r\n"))
+    };
+    for said in ["Bearer {TOKEN}", "bearer {TOKEN}"] {
+        assert!(
+            ask("GET /metrics", said).starts_with("HTTP/1.1 200"),
+            "{said}"
+        );
+    }
+    for said in [
+        "{TOKEN}",
+        "Bearer",
+        "Bearer ",
+        "Bearer  {TOKEN}",
+        "Basic {TOKEN}",
+    ] {
+        assert!(
+            ask("GET /metrics", said).starts_with("HTTP/1.1 403"),
+            "{said}"
+        );
+    }
+    // What moves something wants the page's own header.
+    assert!(ask("POST /mode", "Bearer {TOKEN}").starts_with("HTTP/1.1 403"));
+}
+
+#[test]
+fn the_token_is_left_for_programs_and_for_nobody_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page.token");
+    let first = page();
+    std::fs::write(&path, "an older one").unwrap();
+    std::fs::write(path.with_extension("new"), "of a start that was killed").unwrap();
+    first.running.leave_token(&path).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), first.token);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let nowhere = folder.path().join("nowhere/page.token");
+    let refused = first.running.leave_token(&nowhere).unwrap_err().to_string();
+    assert!(refused.contains("nowhere/page.token"), "{refused}");
+    assert!(refused.contains("expected a folder"), "{refused}");
+}
+
+#[test]
 fn foreign_host_is_403() {
     for path in ["/", "/stream", "/events"] {
         check(

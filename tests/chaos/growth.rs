@@ -86,18 +86,24 @@ pub fn free_port() -> u16 {
     socket.local_addr().expect("an address").port()
 }
 
+/// A page, which the stage has not.
+pub fn paged() -> (&'static str, String) {
+    let page = "[page]\nlisten = \"127.0.0.1:0\"\n\n[schedule]";
+    ("[schedule]", page.to_owned())
+}
+
+/// Where it is.
+pub fn page_of(stage: &Stage) -> String {
+    stage.said("Watch and instruct: ").expect("a page")
+}
+
 fn row(what: &str, mut edits: Vec<(&'static str, String)>, seconds: u64) {
-    let port = free_port();
-    // The stage has no page; one is wanted here.
-    edits.push((
-        "[schedule]",
-        format!("[page]\nlisten = \"127.0.0.1:{port}\"\n\n[schedule]"),
-    ));
+    edits.push(paged());
     let stage = Stage::new(&Setting {
         edits,
         ..Setting::default()
     });
-    let page = stage.said("Watch and instruct: ").expect("a page");
+    let page = page_of(&stage);
     let look = || {
         let children = children_of(&stage).into_iter().map(taken);
         children.fold(taken(stage.runtime.id()), plus)

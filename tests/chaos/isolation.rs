@@ -2,6 +2,7 @@
 //! The inference process killed, crashed, frozen, hung and scribbling: what moves the robot goes on, and holds.
 
 use crate::canary::told;
+use crate::growth::{metric, page_of, paged};
 use crate::stage::{
     PATIENT_TICK_MS, Sent, Setting, Stage, ended, locked, over_again, patient, repeats, signal,
     until,
@@ -338,7 +339,9 @@ fn a_latched_stop_outlives_the_inference_process() {
 #[test]
 fn the_two_processes_belong_together() {
     told(|| {
-        let mut stage = Stage::new(&isolated(None));
+        let mut setting = isolated(None);
+        setting.edits.push(paged());
+        let mut stage = Stage::new(&setting);
         let child = child_of(&stage);
         let read =
             |name: &str| std::fs::read_to_string(format!("/proc/{child}/{name}")).expect("read");
@@ -360,6 +363,14 @@ fn the_two_processes_belong_together() {
                 .is_err_and(|said| said.contains("say it shorter")),
             "{said:?}"
         );
+        // Pictures that came while this end slept were pushed out by newer ones; they are counted, here.
+        let page = page_of(&stage);
+        let missing = || metric(&page, "tendon_pictures_missing_total");
+        let before = missing();
+        signal(&stage.runtime, "STOP");
+        demo::pause(700);
+        signal(&stage.runtime, "CONT");
+        until("missing pictures are counted", || missing() > before);
         // Who is killed takes it along, even if it hangs.
         strike(child, Signal::STOP);
         signal(&stage.runtime, "KILL");

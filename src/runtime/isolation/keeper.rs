@@ -11,7 +11,7 @@ use crate::core::units::{MS, Mono};
 use crate::policy::ParityMiss;
 use crate::policy::text::Instruction;
 use crate::ports::{Counts, Frame, Source, SourceFault};
-use crate::runtime::cameras::CameraOpenError;
+use crate::runtime::cameras::{CameraOpenError, Watched};
 use crate::runtime::clock;
 use crate::runtime::isolation::codec;
 use crate::runtime::isolation::plane::{self, Near, Tally, Writer};
@@ -51,7 +51,7 @@ const OBEYS_AHEAD: u32 = 64;
 const SAYING_MS: u64 = 50;
 /// Why it is ended when the shared memory is not as the two ends leave it.
 const SCRIBBLED: &str = "wrote where or what it should not";
-/// How long it is given to end by itself.
+/// Given to it to end by itself.
 const END_NS: u64 = 1_000 * MS;
 
 /// An inference process and the memory that is shared with it.
@@ -221,7 +221,7 @@ impl Mind for Apart {
         Ok(Box::new(move |ends, crew, now| {
             let mut threads = Vec::new();
             let mut handing = Vec::new();
-            for source in sources {
+            for (source, told) in sources.into_iter().zip(ends.cameras.iter().cloned()) {
                 let Some((camera, source)) = source else {
                     handing.push(None);
                     continue;
@@ -230,7 +230,7 @@ impl Mind for Apart {
                 handing.push(Some(sender));
                 let ending = Arc::clone(&ends.ending);
                 threads.push(crew.spawn(threads::CAPTURE, now, Beat::new(), move |seat| {
-                    hand_over(&camera, source, &cells, &ending, &seat)
+                    hand_over(&camera, source, &told, &cells, &ending, &seat)
                 })?);
             }
             let keeper = Keeper {
@@ -258,10 +258,11 @@ impl Mind for Apart {
     }
 }
 
-/// Hears a camera over the link and hands its pictures to whichever process runs.
+/// Hears a camera over the link, counts what is lost on its way here, and hands its pictures to whichever process runs.
 fn hand_over(
     camera: &CameraConfig,
     mut source: Box<dyn Source>,
+    told: &Watched,
     cells: &mpsc::Receiver<Handing>,
     ending: &AtomicBool,
     seat: &Seat,
@@ -273,7 +274,9 @@ fn hand_over(
         let now = clock::now();
         seat.beat.mark(now);
         handing = cells.try_iter().last().or(handing);
-        let picture = match source.next_frame(now.plus_ns(20 * MS), &mut frame) {
+        let heard = source.next_frame(now.plus_ns(20 * MS), &mut frame);
+        told.count(source.counts());
+        let picture = match heard {
             Ok(()) => &frame,
             Err(SourceFault::Broken(_)) => &nothing,
             Err(SourceFault::Timeout | SourceFault::Gone(_)) => continue,
@@ -574,8 +577,11 @@ impl Keeper {
                 .refused
                 .store(Tally::Refused(n).get(tallies), Ordering::Relaxed);
             camera.fault.store(fault, Ordering::Relaxed);
-            let row = std::array::from_fn(|which| Tally::Counted(n, which).get(tallies));
-            camera.count(Counts::of_row(row));
+            // Those over the link are counted at this end.
+            if matches!(self.handing.get(n), Some(None)) {
+                let row = std::array::from_fn(|which| Tally::Counted(n, which).get(tallies));
+                camera.count(Counts::of_row(row));
+            }
         }
         Ok(())
     }
