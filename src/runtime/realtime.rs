@@ -89,6 +89,21 @@ pub fn take_seat(fifo: i32, cores: &[usize]) -> Scheduled {
     scheduled()
 }
 
+/// Does `start` on the cores that the program's first thread may use, and comes back to the calling thread's own: what a
+/// thread with a core of its own starts inherits that core, a process and all its threads as well.
+pub fn unpinned<T>(start: impl FnOnce() -> T) -> T {
+    let own = sched_getaffinity(None);
+    if let Ok(all) = sched_getaffinity(Some(rustix::process::getpid())) {
+        // A refusal leaves things as they were.
+        let _ = sched_setaffinity(None, &all);
+    }
+    let started = start();
+    if let Ok(own) = own {
+        let _ = sched_setaffinity(None, &own);
+    }
+    started
+}
+
 /// What the kernel says of the calling thread.
 fn scheduled() -> Scheduled {
     // SAFETY: takes no pointer; thread 0 means the calling thread.
@@ -210,6 +225,26 @@ fn limit(resource: libc::__rlimit_resource_t) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_pinned_thread_starts_is_not_pinned() {
+        let cores = || {
+            let status = std::process::Command::new("grep")
+                .args(["Cpus_allowed_list", "/proc/self/status"])
+                .output()
+                .expect("a process");
+            String::from_utf8(status.stdout).expect("text")
+        };
+        let all = cores();
+        std::thread::spawn(move || {
+            let own = take_seat(0, &[0]).cores;
+            assert_eq!(own, [0]);
+            assert_eq!(unpinned(cores), all);
+            assert_eq!(scheduled().cores, own, "the thread is back on its own");
+        })
+        .join()
+        .expect("no panic");
+    }
 
     #[test]
     fn the_count_sees_what_the_allocator_is_asked() {

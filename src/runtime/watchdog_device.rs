@@ -28,13 +28,24 @@ impl WatchdogDevice {
             )
         };
         let file = File::options().write(true).open(path).map_err(wrong)?;
-        let granted = realtime::watchdog_timeout(&file, timeout_s).map_err(wrong)?;
-        let mut device = WatchdogDevice {
-            file,
-            timeout_s: granted,
-        };
-        device.ping();
-        Ok(device)
+        // It counts from now on.
+        let mut device = WatchdogDevice { file, timeout_s };
+        match realtime::watchdog_timeout(&device.file, timeout_s) {
+            Ok(granted) => {
+                device.timeout_s = granted;
+                device.ping();
+                Ok(device)
+            }
+            Err(error) => {
+                // Who does not start must not have the machine reset for it.
+                device.close();
+                Err(format!(
+                    "{}: {error}: expected a watchdog whose driver takes a timeout of {timeout_s} s; leave [watchdog] out, or have \
+                     the service manager ping it (RuntimeWatchdogSec=)",
+                    path.display()
+                ))
+            }
+        }
     }
 
     /// What the driver made of the timeout, seconds.
@@ -52,5 +63,26 @@ impl WatchdogDevice {
     /// Ends the watch in good order; a driver without this ("nowayout") goes on counting.
     pub fn close(mut self) {
         let _ = self.file.write_all(b"V");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_takes_no_timeout_is_left_in_good_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("watchdog");
+        std::fs::write(&path, "").expect("written");
+        let refused = WatchdogDevice::open(&path, 10).expect_err("a file takes no timeout");
+        assert!(refused.contains("takes a timeout of 10 s"), "{refused}");
+        assert_eq!(
+            std::fs::read(&path).expect("read"),
+            b"V",
+            "it counts no longer"
+        );
+        let absent = WatchdogDevice::open(&folder.path().join("none"), 10).expect_err("absent");
+        assert!(absent.contains("nobody else has open"), "{absent}");
     }
 }

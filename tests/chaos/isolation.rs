@@ -8,7 +8,9 @@ use crate::stage::{
     until,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::state::MotorMode;
@@ -235,6 +237,56 @@ fn an_inference_process_that_freezes_or_hangs_is_a_hold() {
                 stage.log()
             );
             true
+        });
+    });
+}
+
+/// Holds a process in the kernel on its way out, as a driver may: SIGKILL is taken, and nothing ends before it is let go.
+/// Says "held" once it may be killed; lets go when its input ends.
+const HOLD: &str = r#"
+import ctypes, os, signal, sys
+pid, libc = int(sys.argv[1]), ctypes.CDLL(None, use_errno=True)
+SEIZE, CONT, TRACEEXIT, WALL = 0x4206, 7, 0x40, 0x40000000
+if libc.ptrace(SEIZE, pid, None, ctypes.c_void_p(TRACEEXIT)) != 0:
+    sys.exit("ptrace: " + os.strerror(ctypes.get_errno()))
+print("held", flush=True)
+while True:
+    _, status = os.waitpid(pid, WALL)
+    if status >> 8 == (signal.SIGTRAP | 6 << 8): break
+    if not os.WIFSTOPPED(status): sys.exit("it ended")
+    libc.ptrace(CONT, pid, None, ctypes.c_void_p(0 if status >> 16 else os.WSTOPSIG(status)))
+print("dying", flush=True)
+sys.stdin.read()
+"#;
+
+/// A driver holds the process in the kernel for two seconds after it was killed: nobody here waits for it.
+#[test]
+fn an_inference_process_that_dies_slowly_is_a_hold() {
+    told(|| {
+        undisturbed(|| {
+            let mut stage = Stage::new(&isolated(Some("hang:inference")));
+            let child = child_of(&stage);
+            let mut holder = Command::new("python3")
+                .args(["-c", HOLD, &child.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("python3");
+            let mut said = BufReader::new(holder.stdout.take().expect("a pipe")).lines();
+            let mut next = || said.next().and_then(Result::ok).unwrap_or_default();
+            assert_eq!(next(), "held");
+            let from = strike(child, Signal::USR1);
+            assert_eq!(next(), "dying");
+            stage.held_within("an inference process that dies slowly", from, PLAN_MS);
+            demo::pause(2_000);
+            assert!(children_of(&stage).contains(&child), "it is there yet");
+            assert_eq!(children_of(&stage).len(), 1, "and no other beside it");
+            until("it is told", || {
+                stage.log().contains("was killed and does not end")
+            });
+            drop(holder.stdin.take());
+            holder.wait().expect("it ends");
+            goes_on(&mut stage, "one that died slowly", from, child)
         });
     });
 }

@@ -5,30 +5,24 @@
 
 use crate::config::Config;
 use crate::config::camera::CameraConfig;
-use crate::config::problem::Problem;
 use crate::core::governor::reaction::Cause;
 use crate::core::units::{MS, Mono};
-use crate::policy::ParityMiss;
 use crate::policy::text::Instruction;
 use crate::ports::{Counts, Frame, Source, SourceFault};
 use crate::runtime::cameras::{CameraOpenError, Watched};
 use crate::runtime::clock;
+use crate::runtime::isolation::How;
 use crate::runtime::isolation::codec;
 use crate::runtime::isolation::plane::{self, Near, Tally, Writer};
-use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Take, Tell};
-use crate::runtime::isolation::{How, VERB, digest};
+use crate::runtime::isolation::process::{LOADING_NS, Process, Was};
+use crate::runtime::isolation::talk::{self, Line, Take, Tell};
 use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
 use crate::runtime::telemetry::Sample;
 use crate::runtime::threads::{self, Seat};
 use crate::sync::heartbeat::Beat;
-use crate::sync::mapping::Mapping;
 use crate::sync::shared::Broken;
-use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -38,8 +32,6 @@ pub(super) const ROUND_MS: u64 = 2;
 const QUIET_NS: u64 = 150 * MS;
 /// A ferry of our own that came so late has no right to judge the other one's.
 const OWN_LATE_NS: u64 = 100 * MS;
-/// An engine may take so long to load.
-const LOADING_NS: u64 = 300_000 * MS;
 /// Pause before a process that ended is started again: doubled each time, to the second.
 const PAUSE_NS: u64 = 500 * MS;
 const PAUSE_MAX_NS: u64 = 30_000 * MS;
@@ -54,129 +46,6 @@ const SCRIBBLED: &str = "wrote where or what it should not";
 /// Given to it to end by itself.
 const END_NS: u64 = 1_000 * MS;
 
-/// An inference process and the memory that is shared with it.
-#[derive(Debug)]
-pub struct Process {
-    child: Child,
-    near: Near,
-    /// It rings it when there is something to carry.
-    bell: OwnedFd,
-    /// One a camera that is reached over the link: rung when a picture was handed over.
-    bells: Vec<Option<OwnedFd>>,
-    started: Mono,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both say that it is gone already, or did what they should.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-impl Process {
-    /// Starts one; it then loads the policy.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn start(config: &Config, how: &How, was: Was) -> io::Result<(Process, Line)> {
-        let (memory, memory_fd) = Mapping::create(plane::words(config))?;
-        let bell =
-            || Ok::<_, io::Error>(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let (ours, theirs) = UnixStream::pair()?;
-        let rung = bell()?;
-        let bells: Vec<Option<OwnedFd>> = plane::cameras(config)
-            .map(|camera| plane::is_far(camera).then(bell).transpose())
-            .collect::<io::Result<_>>()?;
-        let program = config.isolation.program.as_deref();
-        let program = program.unwrap_or("/proc/self/exe".as_ref());
-        let mut command = Command::new(program);
-        command.arg(VERB).args(&how.arguments);
-        let louder = log::max_level() as usize;
-        command.args(std::iter::repeat_n(
-            "-v",
-            louder.saturating_sub(log::Level::Warn as usize),
-        ));
-        // It is not the service: it says nothing to the service manager, and nothing to who reads our output.
-        command
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("WATCHDOG_USEC");
-        // A Ctrl-C is for the control process, which brings the robot to rest first.
-        command.process_group(0);
-        command.stdin(Stdio::from(OwnedFd::from(theirs)));
-        command.stdout(Stdio::from(io::stderr()));
-        let child = command
-            .spawn()
-            .map_err(|error| io::Error::other(format!("{}: {error}", program.display())))?;
-        let process = Process {
-            child,
-            near: Near::new(config, memory),
-            bell: rung,
-            bells,
-            started: clock::now(),
-        };
-        let hello = Hello {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            config: how.config.clone(),
-            digest: digest(config),
-            allow_parity_miss: how.parity_miss == ParityMiss::Report,
-            bundle_hash: was.bundle_hash,
-            after_chunk: was.chunk,
-        };
-        let fds = [&memory_fd, &process.bell].into_iter();
-        let fds: Vec<&OwnedFd> = fds.chain(process.bells.iter().flatten()).collect();
-        talk::greet(&ours, &hello, &fds)?;
-        Ok((process, Line::new(ours)))
-    }
-
-    /// The first start: waits until it is ready.
-    ///
-    /// # Errors
-    /// Every [`Problem`].
-    pub fn first_word(&mut self, line: &mut Line) -> Result<Facts, Vec<Problem>> {
-        while clock::now().since_ns(self.started) < LOADING_NS {
-            match line.hear(100) {
-                Ok(None) => {}
-                Ok(Some(Tell::Ready(facts))) => return Ok(facts),
-                Ok(Some(Tell::Refused(problems))) => return Err(problems),
-                Err(error) => {
-                    let end = self.ended(clock::now());
-                    return Err(no_process(
-                        end.map_or_else(|| error.to_string(), how_it_ended),
-                    ));
-                }
-            }
-        }
-        Err(no_process(format!(
-            "nothing within {} s",
-            LOADING_NS / MS / 1_000
-        )))
-    }
-
-    /// How it ended, where it does so within a moment: its socket is closed a little before.
-    fn ended(&mut self, now: Mono) -> Option<ExitStatus> {
-        while clock::now().since_ns(now) < 200 * MS {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(status);
-            }
-            clock::sleep_until(clock::now().plus_ns(MS));
-        }
-        None
-    }
-}
-
-pub(super) fn no_process(found: String) -> Vec<Problem> {
-    Problem::one(
-        "isolation = \"process\"",
-        "an inference process that loads the policy",
-        found,
-    )
-}
-
-fn how_it_ended(status: ExitStatus) -> String {
-    format!("it ended: {status}")
-}
-
 /// Silences a bell that has rung.
 pub(super) fn hush(bell: &OwnedFd) {
     // One that does not ring says "again later": as good.
@@ -187,15 +56,6 @@ pub(super) fn hush(bell: &OwnedFd) {
 pub(super) fn ring(bell: &OwnedFd) {
     // It fails where it has rung 2^64 times unheard.
     let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-}
-
-/// What an earlier process had come to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Was {
-    /// Its last chunk.
-    pub chunk: u32,
-    /// First bytes of its bundle's hash.
-    pub bundle_hash: Option<u32>,
 }
 
 /// A mind in another process, ready.
@@ -298,10 +158,16 @@ enum State {
     /// It loads the policy.
     Loading(Box<Process>, Line),
     /// There is none.
-    Down {
-        /// The next is started then.
-        again: Mono,
-    },
+    Down(Pause),
+}
+
+/// Until the next process.
+struct Pause {
+    /// When it is started.
+    again: Mono,
+    /// The last one, killed and not gone yet; and whether that was told.
+    going: Option<Box<Process>>,
+    told: bool,
 }
 
 /// The thread that carries and watches.
@@ -341,11 +207,7 @@ impl Keeper {
             state = match state {
                 State::Up(process, line) => self.serve(process, line, now, fair),
                 State::Loading(process, line) => self.await_ready(process, line, now),
-                State::Down { again } if now >= again => self.start(now),
-                State::Down { again } => {
-                    clock::sleep_until(now.plus_ns(ROUND_MS * MS));
-                    State::Down { again }
-                }
+                State::Down(pause) => self.wait(pause, now),
             };
         }
         self.end(state);
@@ -369,7 +231,7 @@ impl Keeper {
     fn start(&mut self, now: Mono) -> State {
         match Process::start(&self.config, &self.how, self.was) {
             Ok((process, line)) => State::Loading(Box::new(process), line),
-            Err(error) => self.down(now, &format!("could not be started: {error}")),
+            Err(error) => self.down(now, None, &format!("could not be started: {error}")),
         }
     }
 
@@ -388,24 +250,57 @@ impl Keeper {
             }
             Ok(Some(Tell::Refused(problems))) => {
                 let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                self.down(now, &format!("refused to run: {}", words.join("; ")))
+                self.down(
+                    now,
+                    Some(process),
+                    &format!("refused to run: {}", words.join("; ")),
+                )
             }
             Ok(None) => {
                 if now.since_ns(process.started) > LOADING_NS {
-                    return self.down(now, "did not load the policy in time");
+                    return self.down(now, Some(process), "did not load the policy in time");
                 }
                 State::Loading(process, line)
             }
             Err(error) => {
                 let end = process.ended(now);
                 let why = end.map_or_else(|| error.to_string(), |status| status.to_string());
-                self.down(now, &format!("ended while it loaded the policy: {why}"))
+                self.down(
+                    now,
+                    Some(process),
+                    &format!("ended while it loaded the policy: {why}"),
+                )
             }
         }
     }
 
-    /// There is none any more: what it told is void, and the next comes after a pause.
-    fn down(&mut self, now: Mono, why: &str) -> State {
+    /// The pause before the next one, which comes only when the last is gone: two would share cameras and the GPU's memory.
+    fn wait(&mut self, mut pause: Pause, now: Mono) -> State {
+        if pause.going.as_mut().is_some_and(|process| process.gone()) {
+            pause.going = None;
+        }
+        if now >= pause.again {
+            let Some(process) = &pause.going else {
+                return self.start(now);
+            };
+            if !pause.told {
+                log::error!(
+                    "the inference process {} was killed and does not end: the kernel holds it, as a driver may; no other is \
+                     started before it is gone",
+                    process.id()
+                );
+                pause.told = true;
+            }
+        }
+        clock::sleep_until(now.plus_ns(ROUND_MS * MS));
+        State::Down(pause)
+    }
+
+    /// There is none any more: what it told is void, and the next comes after a pause. Nobody waits here for its end.
+    fn down(&mut self, now: Mono, mut going: Option<Box<Process>>, why: &str) -> State {
+        if let Some(process) = &mut going {
+            process.kill();
+        }
         self.blind();
         self.ends.restarts.fetch_add(1, Ordering::Relaxed);
         let pause_ns = PAUSE_NS
@@ -416,9 +311,11 @@ impl Keeper {
             "the inference process {why}: the robot holds; it is started again in {} ms",
             pause_ns / MS
         );
-        State::Down {
+        State::Down(Pause {
             again: now.plus_ns(pause_ns),
-        }
+            going,
+            told: false,
+        })
     }
 
     /// Cameras of which nothing is known.
@@ -468,16 +365,15 @@ impl Keeper {
             })
         };
         if let Some(why) = verdict {
-            drop(process);
-            return self.down(now, &why);
+            return self.down(now, Some(process), &why);
         }
         if talk::readable(&process.bell, ROUND_MS).unwrap_or(false) {
             hush(&process.bell);
         }
-        match process.child.try_wait() {
+        match process.end() {
             Ok(None) => State::Up(process, line),
-            Ok(Some(status)) => self.down(now, &format!("ended: {status}")),
-            Err(error) => self.down(now, &format!("cannot be watched: {error}")),
+            Ok(Some(status)) => self.down(now, None, &format!("ended: {status}")),
+            Err(error) => self.down(now, Some(process), &format!("cannot be watched: {error}")),
         }
     }
 
@@ -591,7 +487,7 @@ impl Keeper {
         if let State::Up(mut process, line) = state {
             drop(line);
             let deadline = clock::now().plus_ns(END_NS);
-            while clock::now() < deadline && matches!(process.child.try_wait(), Ok(None)) {
+            while clock::now() < deadline && !process.gone() {
                 clock::sleep_until(clock::now().plus_ns(5 * MS));
             }
         }

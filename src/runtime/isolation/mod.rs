@@ -12,13 +12,14 @@
 //! ```
 //!
 //! The same threads run on both sides with the same cells as in one process ([`Ends`](crate::runtime::mind::Ends)); the two ferries carry
-//! between the cells. [`plane`] says what lies where, [`codec`] how it is written, [`talk`] what is said, [`keeper`] starts, feeds, watches and
+//! between the cells. [`plane`] says what lies where, [`codec`] how it is written, [`talk`] what is said, [`process`] is one start, [`keeper`] feeds, watches and
 //! restarts, [`child`] is the other side. Each start gets new memory: what an earlier process left is not read.
 
 pub mod child;
 pub mod codec;
 pub mod keeper;
 pub mod plane;
+pub mod process;
 pub mod talk;
 
 use crate::config::Config;
@@ -29,7 +30,8 @@ use crate::policy::words::Words;
 use crate::ports::{Frame, Source, SourceFault};
 use crate::runtime::clock;
 use crate::runtime::deployment::{Deployment, Parts};
-use crate::runtime::isolation::keeper::{Apart, Process, Was};
+use crate::runtime::isolation::keeper::Apart;
+use crate::runtime::isolation::process::{Process, Was};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -62,7 +64,7 @@ pub fn digest(config: &Config) -> String {
 pub fn load(config: Config, how: How) -> Result<Deployment<Apart>, Vec<Problem>> {
     let parts = Parts::new(&config)?;
     let (mut process, mut line) = Process::start(&config, &how, Was::default())
-        .map_err(|error| keeper::no_process(error.to_string()))?;
+        .map_err(|error| process::no_process(error.to_string()))?;
     // Meanwhile: who takes in sentences is here, and waits for nobody.
     let (words, bundle_hash) = Words::read(&config.policy.bundle)?;
     let facts = process.first_word(&mut line)?;
