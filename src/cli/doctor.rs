@@ -40,7 +40,7 @@ pub struct Options {
 /// [`Failure`] if it could not arm.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let tree = options.root.as_deref().map_or_else(Tree::machine, Tree::at);
-    let mut report = Report::of_machine(&tree);
+    let mut report = Report::of_machine(&tree, options.config.as_deref());
     if let Some(config) = &options.config {
         let (findings, fitted) = deployment::configuration(config);
         report.add(findings);

@@ -3,7 +3,7 @@
 
 use crate::cli::Failure;
 use clap::Args;
-use signal_hook::consts::SIGUSR1;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use tendon::link::session;
 use tendon::operator::{self, Operator};
 use tendon::runtime::crash::{self, Recorder};
 use tendon::runtime::crew::Crew;
-use tendon::runtime::demo::pause;
 use tendon::runtime::deployment::Deployment;
 use tendon::runtime::isolation::{self, How};
 use tendon::runtime::latch::LatchFile;
@@ -192,11 +191,15 @@ fn drive(
         println!("Watch and instruct: {}", page.url);
     }
     println!("standby; arm with: tendon mode active");
+    // The flag is set before this wakes: its handlers are older.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::failed)?;
     while !ending.load(Ordering::Relaxed) {
-        pause(50);
+        signals.wait();
     }
+    // The robot first: a service manager that does not read keeps whoever tells it something.
+    let at_rest = running.desk.come_to_rest(REST);
     service::stopping();
-    if running.desk.come_to_rest(REST) {
+    if at_rest {
         println!("at rest");
         Ok(())
     } else {

@@ -4,6 +4,7 @@
 use crate::core::units::Mono;
 use rustix::thread::{ClockId, clock_nanosleep_absolute};
 use rustix::time::{Timespec, clock_gettime};
+use std::time::Duration;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -87,6 +88,15 @@ impl Ticks {
         self.next = Mono(self.next.0.saturating_add_signed(by_ns));
     }
 
+    /// As [`Ticks::wait`], but `None` as soon as somebody unparks the calling thread; the tick is then still to come.
+    pub fn wait_or_woken(&mut self) -> Option<Tick> {
+        let left_ns = self.next.since_ns(now());
+        if left_ns > 0 {
+            std::thread::park_timeout(Duration::from_nanos(left_ns));
+        }
+        (now() >= self.next).then(|| self.wait())
+    }
+
     /// Sleeps until the next tick. Returns when it was due and how late this call came back.
     pub fn wait(&mut self) -> Tick {
         sleep_until(self.next);
@@ -114,6 +124,22 @@ pub struct Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_woken_comes_early_and_misses_no_tick() {
+        let mut ticks = Ticks::new(now(), 50_000_000);
+        std::thread::current().unpark();
+        assert!(ticks.wait_or_woken().is_none(), "woken");
+        let tick = ticks.wait();
+        assert!(tick.woke >= tick.due && ticks.missed == 0, "{tick:?}");
+        let next = loop {
+            // A thread may also wake by itself.
+            if let Some(tick) = ticks.wait_or_woken() {
+                break tick;
+            }
+        };
+        assert!(next.due.since_ns(tick.due) >= 50_000_000, "{next:?}");
+    }
 
     #[test]
     fn ticks_that_were_missed_are_counted_and_not_made_up_for() {

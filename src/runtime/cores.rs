@@ -43,7 +43,10 @@ pub fn shared<'a>(
     asked: impl IntoIterator<Item = (&'a str, &'a [usize])>,
     tree: &Tree,
 ) -> Option<String> {
-    let isolated = of_machine(tree, "isolated");
+    let mut isolated = of_machine(tree, "isolated");
+    // Isolated at run time: by a partition of control groups.
+    let partitions = tree.read("/sys/fs/cgroup/cpuset.cpus.isolated");
+    isolated.extend(of_list(&partitions.unwrap_or_default()));
     let mut all = Vec::new();
     let mut threads = Vec::new();
     for (name, cores) in asked {
@@ -120,6 +123,12 @@ mod tests {
         );
         isolated("2-3\n");
         assert_eq!(shared(pinned, &tree), None, "inference may share its own");
+        let partitions = tree.path("/sys/fs/cgroup");
+        fs::create_dir_all(&partitions).expect("a folder");
+        isolated("3\n");
+        fs::write(partitions.join("cpuset.cpus.isolated"), "2\n").expect("a file");
+        assert_eq!(shared(pinned, &tree), None, "one by each way");
+        fs::write(partitions.join("cpuset.cpus.isolated"), "\n").expect("a file");
         isolated("");
         let capture: [(&str, &[usize]); 1] = [("capture", &[1])];
         assert_eq!(shared(capture, &tree), None, "none of those that move it");

@@ -3,8 +3,10 @@
 //! shown at the next start, and the robot is not armed before a person has acknowledged it (`tendon mode reset`).
 //!
 //! The file is `crash-<robot>.json` in the state directory, written beside itself, synced and renamed; acknowledging
-//! renames it to `crash-<robot>-acknowledged.json`, so the last one can still be read.
+//! renames it to `crash-<robot>-acknowledged.json`, so the last one can still be read. An end that no thread could write
+//! down is known by what [`armed`](crate::runtime::armed) left.
 
+use crate::runtime::armed::ArmedFile;
 use crate::runtime::clock;
 use crate::runtime::threads::Spec;
 use crate::sync::heartbeat::Beat;
@@ -44,7 +46,23 @@ pub struct Crash {
     pub last_ticks: Vec<LastTicks>,
 }
 
+/// What is known of a process that ended armed and wrote nothing.
+const ENDED_ARMED: &str = "ended while the robot was armed, and left no record: killed, out of memory, crashed outside Rust, ended \
+                           by the service manager, or without power";
+
 impl Crash {
+    /// One that no thread could write down.
+    fn unwritten(cause: String) -> Crash {
+        Crash {
+            thread: "unknown".into(),
+            cause,
+            location: None,
+            version: String::new(),
+            monotonic_ns: 0,
+            last_ticks: Vec::new(),
+        }
+    }
+
     /// For people, on one line.
     #[must_use]
     pub fn words(&self) -> String {
@@ -69,6 +87,8 @@ pub struct CrashError {
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
+    /// Whether the robot is armed, for the next start.
+    pub armed: ArmedFile,
     beats: Mutex<Vec<(Spec, Beat)>>,
     written: AtomicBool,
     /// Set when a thread of this process has panicked, before anything is written: a disk and a backtrace take their
@@ -107,16 +127,15 @@ pub fn unacknowledged(directory: &Path, robot: &str) -> std::io::Result<Option<C
     let path = record_of(directory, robot);
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(serde_json::from_str(&text).unwrap_or_else(|error| {
-            Crash {
-                thread: "unknown".into(),
-                cause: format!("{}: the record cannot be read: {error}", path.display()),
-                location: None,
-                version: String::new(),
-                monotonic_ns: 0,
-                last_ticks: Vec::new(),
-            }
+            Crash::unwritten(format!(
+                "{}: the record cannot be read: {error}",
+                path.display()
+            ))
         }))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let left = ArmedFile::of(directory, robot).left()?;
+            Ok(left.then(|| Crash::unwritten(ENDED_ARMED.into())))
+        }
         Err(error) => Err(error),
     }
 }
@@ -135,6 +154,7 @@ impl Recorder {
         let pending = unacknowledged(directory, robot).map_err(fault)?;
         Ok(Recorder {
             path: record_of(directory, robot),
+            armed: ArmedFile::of(directory, robot),
             beats: Mutex::default(),
             written: AtomicBool::new(false),
             failed: Arc::default(),
@@ -172,7 +192,12 @@ impl Recorder {
             "{}-acknowledged.json",
             robot_acknowledged.display()
         ));
-        std::fs::rename(&self.path, kept)
+        let moved = match std::fs::rename(&self.path, kept) {
+            // There is none of a process that ended armed and could write nothing.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => self.armed.forget(),
+        };
+        moved
             .and_then(|()| sync_folder(&self.path))
             .map_err(|reason| CrashError {
                 path: self.path.clone(),

@@ -170,17 +170,15 @@ impl Crew {
         if let Some(memory) = &self.memory {
             log::info!("memory: {} kB locked", memory.locked_kib);
         }
-        let missing = self.missing();
+        let mut missing = self.missing();
+        // Granted, and yet not cores of its own.
+        let asked = self.granted.iter();
+        let asked = asked.map(|seat| (seat.name, seat.asked.cores.as_slice()));
+        missing.extend(cores::shared(asked, &Tree::seen()));
         if self.realtime.mode == RealtimeMode::Require && !missing.is_empty() {
             return Err(missing.join("\n  "));
         }
         missing.iter().for_each(|line| log::warn!("{line}"));
-        // Granted, and yet not cores of its own.
-        let asked = self.granted.iter();
-        let asked = asked.map(|seat| (seat.name, seat.asked.cores.as_slice()));
-        if let Some(line) = cores::shared(asked, &Tree::seen()) {
-            log::warn!("{line}");
-        }
         Ok(())
     }
 }

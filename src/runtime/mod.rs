@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Joins everything: the wiring, one shell a thread, the clock.
 
+pub mod armed;
 pub mod bench_loop;
 pub mod cameras;
 pub mod capture;

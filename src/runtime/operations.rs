@@ -23,10 +23,11 @@ use crate::runtime::telemetry::{Figures, Measures, Sample};
 use crate::runtime::wheel::{Driver, Wheel};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
-/// The watchdog comes round 100 times a second; a request that is not answered by then never will be.
+/// The watchdog comes round 100 times a second, and when it is asked; a request that is not answered by then never will be.
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// Counters that threads own and anyone reads.
@@ -213,6 +214,7 @@ pub struct Desk {
     words: Words,
     instructions: SyncSender<Instruction>,
     requests: SyncSender<Petition>,
+    watchdog: Arc<OnceLock<Thread>>,
     view: Mutex<View>,
     measures: Mutex<Measures>,
     recorder: Option<Arc<Recorder>>,
@@ -225,6 +227,8 @@ pub struct Levers {
     pub instructions: SyncSender<Instruction>,
     /// What is asked of the supervisor, to the watchdog.
     pub requests: SyncSender<Petition>,
+    /// The watchdog's thread, once it runs.
+    pub watchdog: Arc<OnceLock<Thread>>,
     /// Shared with everything that counts, slows or stops.
     pub counters: Counters,
     /// Shared with control and governor.
@@ -280,6 +284,7 @@ impl Desk {
             words,
             instructions: levers.instructions,
             requests: levers.requests,
+            watchdog: levers.watchdog,
             view: Mutex::new(view),
             measures: Mutex::new(Measures::default()),
             recorder,
@@ -474,13 +479,39 @@ impl Desk {
         answer
     }
 
+    /// What arms the robot is noted for the next start before it is asked for.
     fn ask(&self, request: Request) -> Option<Result<Mode, Refused>> {
+        let arms = matches!(request, Request::Activate | Request::TakeOver);
+        let Some(recorder) = self.recorder.as_ref().filter(|_| arms) else {
+            return self.put(request);
+        };
+        let granted = |answer: &Option<Result<Mode, Refused>>| !matches!(answer, Some(Err(_)));
+        recorder
+            .armed
+            .note(|| self.put(request), granted)
+            .unwrap_or_else(|fault| {
+                log::error!("{fault}");
+                Some(Err(Refused::Unnoted))
+            })
+    }
+
+    /// The robot stands unarmed, as far as is known.
+    pub(super) fn settle(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.armed.settle();
+        }
+    }
+
+    fn put(&self, request: Request) -> Option<Result<Mode, Refused>> {
         let (answer, answered) = mpsc::sync_channel(1);
         let asked = Asked {
             request,
             made: clock::now(),
         };
         self.requests.try_send((asked, answer)).ok()?;
+        if let Some(watchdog) = self.watchdog.get() {
+            watchdog.unpark();
+        }
         answered.recv_timeout(ANSWER).ok()
     }
 
@@ -492,6 +523,7 @@ impl Desk {
             let view = self.view();
             let resting = view.output.is_none_or(|output| output.at_rest);
             if resting && !view.decision.mode.armed() && view.decision.mode != Mode::Stopping {
+                self.settle();
                 return true;
             }
             clock::sleep_until(clock::now().plus_ns(10_000_000));

@@ -207,9 +207,11 @@ pub fn start_recorded(
     let (wheel, driver_out) = Wheel::new(identities.takeovers);
     let wired = Arc::new(Wired::new(&config.lines));
     let wheel = Arc::new(wheel.beside(Arc::clone(&wired)));
+    let watchdog_thread = Arc::default();
     let levers = Levers {
         instructions,
         requests,
+        watchdog: Arc::clone(&watchdog_thread),
         counters: counters.clone(),
         wheel: Arc::clone(&wheel),
     };
@@ -371,6 +373,7 @@ pub fn start_recorded(
         states: watchdog_states,
         last: last_out,
         requests: requests_out,
+        thread: watchdog_thread,
         decisions,
         decided,
         beats: vec![

@@ -7,9 +7,8 @@
 
 use crate::config::link::{LinkConfig, Tls};
 use crate::core::action::Setpoint;
-use crate::core::chunk::Provenance;
-use crate::core::units::{MS, Mono};
-use crate::core::wire::command::{self, COMMAND_LEN_MAX, Command as MotorCommand, MODE_KEEP_ALIVE};
+use crate::core::units::MS;
+use crate::core::wire::command::{self, COMMAND_LEN_MAX, Command as MotorCommand};
 use crate::core::wire::{Identity, Kind, data_id};
 use crate::link::robot_end::RobotEnd;
 use crate::link::runtime_end::CommandSender;
@@ -318,7 +317,8 @@ fn hops(settings: &Settings, tls: Option<Tls>) -> Result<Hops, LinkError> {
         let mut counter = 0;
         while ticks.wait().woke < end {
             counter += 1;
-            let command = keep_alive(counter, clock::now());
+            let at = Setpoint::at_rest(&[0.0; 7]);
+            let command = MotorCommand::keep_alive(counter, clock::now(), at);
             let length = command::encode(&command, identity, &mut frame).unwrap_or(0);
             // A refused put is a hop that does not arrive, and is counted as such.
             drop(sender.send(frame.get(..length).unwrap_or(&[])));
@@ -331,19 +331,4 @@ fn hops(settings: &Settings, tls: Option<Tls>) -> Result<Hops, LinkError> {
         nice,
         took_us: spread(&taken, 1e-3),
     })
-}
-
-fn keep_alive(counter: u32, sent: Mono) -> MotorCommand {
-    MotorCommand {
-        counter,
-        epoch: 0,
-        sent,
-        valid_for_us: 100_000,
-        mode: MODE_KEEP_ALIVE,
-        verdict: 0,
-        action: 0,
-        provenance: Provenance::default(),
-        setpoint: Setpoint::at_rest(&[0.0; 7]),
-        tool: None,
-    }
 }

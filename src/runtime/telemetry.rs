@@ -360,7 +360,8 @@ pub struct Figures {
 /// The telemetry thread's period: fast enough for a page, slow enough to cost nothing.
 const PERIOD_NS: u64 = 20_000_000;
 
-/// The telemetry thread. Nothing waits for it; it also keeps a latched stop on disk, which may take long.
+/// The telemetry thread. Nothing waits for it; it also keeps on disk that a stop is latched, and no longer that the robot
+/// is armed, which may take long.
 pub fn run(
     desk: &Desk,
     mut ends: DeskEnds,
@@ -369,7 +370,7 @@ pub fn run(
     ending: &AtomicBool,
     seat: &Seat,
 ) {
-    let mut told = false;
+    let (mut told, mut moved) = (false, false);
     while !ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
@@ -387,6 +388,12 @@ pub fn run(
             }
             told = kept.is_err();
         }
+        // A stop that is latched, and is not on disk, must be known of in another way.
+        let moves = decision.mode.armed() || decision.mode == Mode::Stopping;
+        if moved && !moves && !told {
+            desk.settle();
+        }
+        moved = moves || (moved && told);
         clock::sleep_until(now.plus_ns(PERIOD_NS));
     }
 }

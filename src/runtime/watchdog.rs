@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Watchdog: gathers what the supervisor may know, steps it, hands its word to the governor. 100 times a second.
+//! Watchdog: gathers what the supervisor may know, steps it, hands its word to the governor. 100 times a second, and at
+//! once when somebody asks for something.
 
 use crate::core::governor::limits::Joint;
 use crate::core::governor::measured::{POSE_ROOM, REST_RATE};
@@ -21,9 +22,9 @@ use crate::runtime::threads::{Seat, Spec};
 use crate::runtime::wheel::Wheel;
 use crate::sync::heartbeat::Beat;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::Thread;
 
 /// A motor controller that has refused this many commands and accepted none meanwhile refuses us, not a frame.
 const REFUSED_COMMANDS: u32 = 2;
@@ -214,6 +215,8 @@ pub struct WatchIo {
     pub last: triple_buffer::Output<Last>,
     /// From the desk.
     pub requests: mpsc::Receiver<Petition>,
+    /// Where the thread says who it is, for the desk to wake it.
+    pub thread: Arc<OnceLock<Thread>>,
     /// To the governor.
     pub decisions: triple_buffer::Input<Decision>,
     /// To the desk.
@@ -238,8 +241,17 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
     // Random keys of the standard library's hasher: an arming of an earlier start must not be taken for one of ours.
     let random = std::collections::hash_map::RandomState::new();
     let mut before = Mode::Boot;
+    // Whoever asks wakes this thread, once a period at most: a flood of requests does not keep it.
+    let _ = io.thread.set(std::thread::current());
+    let mut early = false;
     while !io.ending.load(Ordering::Relaxed) {
-        let now = ticks.wait().woke;
+        let tick = if early {
+            Some(ticks.wait())
+        } else {
+            ticks.wait_or_woken()
+        };
+        early = tick.is_none();
+        let now = tick.map_or_else(clock::now, |tick| tick.woke);
         seat.beat.mark(now);
         let asked = io.requests.try_recv().ok();
         let crashed = io

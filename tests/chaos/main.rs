@@ -6,6 +6,7 @@
 
 mod canary;
 mod crew;
+mod ends;
 mod gpu;
 mod growth;
 mod isolation;
@@ -408,93 +409,6 @@ fn a_hang_of_control_or_the_watchdog_is_a_held_robot() {
             let from = signal(&stage.runtime, "USR1");
             stage.held_within(&format!("hang of {thread}"), from, bound_ms + 10);
             stage.within_limits();
-        }
-    });
-}
-
-#[test]
-fn after_a_crash_the_next_start_shows_it_and_does_not_arm_before_a_person_has_said_so() {
-    over_again(|| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let kept = |drill: Option<&str>| Setting {
-            drill: drill.map(str::to_owned),
-            state: Some(folder.path().to_owned()),
-            no_arming: drill.is_none(),
-            ..Setting::default()
-        };
-        {
-            let mut stage = Stage::new(&kept(Some("panic:inference")));
-            panic_of(&stage, "inference");
-            signal(&stage.runtime, "TERM");
-            assert!(
-                ended(&mut stage.runtime, Duration::from_secs(6)).is_some(),
-                "it ends when asked"
-            );
-        }
-        let mut stage = Stage::new(&kept(None));
-        stage.until_granted(keys::instruction, "touch the red block");
-        // Everything else is fresh after two seconds.
-        demo::pause(2_000);
-        let answer = stage.ask(keys::mode, "active");
-        assert!(
-            answer.as_ref().is_err_and(|said| said.contains("crashed")),
-            "{answer:?}"
-        );
-        assert!(
-            stage.log().contains("thread inference: drill"),
-            "{}",
-            stage.log()
-        );
-        stage.until_granted(keys::mode, "reset");
-        stage.until_granted(keys::mode, "active");
-        assert!(
-            folder
-                .path()
-                .join("crash-bench-acknowledged.json")
-                .is_file()
-        );
-    });
-}
-
-#[test]
-fn a_full_disk_costs_the_record_and_not_the_stop() {
-    told(|| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("full");
-        std::fs::create_dir(&path).expect("made");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"])
-            .arg(&path)
-            .output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            println!("SKIPPED: a full disk: mounting a tmpfs needs root");
-            return;
-        }
-        struct Mounted(std::path::PathBuf);
-        impl Drop for Mounted {
-            fn drop(&mut self) {
-                drop(Command::new("umount").arg("-l").arg(&self.0).status());
-            }
-        }
-        let _mounted = Mounted(path.clone());
-        for _ in 0..repeats() {
-            let fill = std::fs::write(path.join("fill"), vec![0; 1 << 20]);
-            assert!(fill.is_err(), "the disk is full");
-            let setting = Setting {
-                state: Some(path.clone()),
-                ..drill("panic:governor")
-            };
-            let mut stage = Stage::new(&setting);
-            let from = signal(&stage.runtime, "USR1");
-            stage.stopped_by_itself("panic of governor, disk full", from, SILENCE_MS);
-            stage::until("it says so", || {
-                stage.log().contains("the crash record was not written")
-            });
-            assert!(
-                matches!(stage.runtime.try_wait(), Ok(None)),
-                "the process stays up"
-            );
-            assert!(!path.join("crash-bench.json").exists());
         }
     });
 }

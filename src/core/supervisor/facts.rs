@@ -139,6 +139,11 @@ pub enum Refused {
         "an earlier run crashed and nobody has acknowledged it: read the log, then \"tendon mode reset\""
     )]
     Crashed,
+    /// The arming could not be noted for the next start.
+    #[error(
+        "the arming could not be noted in the state directory, or another program has this robot armed: see the log"
+    )]
+    Unnoted,
     /// The deadman switch is not held.
     #[error("the deadman switch is not held")]
     Deadman,

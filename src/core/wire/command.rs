@@ -97,6 +97,23 @@ pub struct Command {
 }
 
 impl Command {
+    /// One that moves nothing, of no arming: what is sent while nothing is armed.
+    #[must_use]
+    pub fn keep_alive(counter: u32, sent: Mono, at: Setpoint) -> Command {
+        Command {
+            counter,
+            epoch: 0,
+            sent,
+            valid_for_us: 100_000,
+            mode: MODE_KEEP_ALIVE,
+            verdict: 0,
+            action: 0,
+            provenance: Provenance::default(),
+            setpoint: at,
+            tool: None,
+        }
+    }
+
     /// How long it may be acted on, in nanoseconds, capped at [`VALID_FOR_MAX_NS`].
     #[must_use]
     pub fn valid_for_ns(&self) -> u64 {

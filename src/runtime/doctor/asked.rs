@@ -55,11 +55,10 @@ pub(super) fn realtime(tree: &Tree, asked: &Realtime, grant: &Grant) -> Vec<Find
         .map(|(name, cores)| (name.as_str(), cores.as_slice()));
     if let Some(shared) = cores::shared(given, tree) {
         let (found, fix) = shared.split_once(": append ").unwrap_or((&shared, ""));
-        findings.push(Finding::warning(
-            "realtime.cores",
-            found,
-            format!("append {fix}"),
-        ));
+        findings.push(Finding {
+            verdict,
+            ..Finding::warning("realtime.cores", found, format!("append {fix}"))
+        });
     }
     findings
 }
@@ -137,6 +136,13 @@ pub(super) fn hardware_watchdog(
         );
     }
     Finding::good(CHECK, format!("{node}, {} s", asked.timeout_s))
+}
+
+/// Where a runtime of the deployment `config` keeps its state.
+pub(super) fn state_folder(tree: &Tree, config: &Path) -> Option<PathBuf> {
+    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+    let unit = Unit::that_starts(tree, &config);
+    folder(tree, unit.as_ref()).map(|(folder, _)| folder)
 }
 
 /// Where the state of the runtime is kept, and by whose word.

@@ -2,7 +2,7 @@
 //! Configuration, bundle, link, motor controller and cameras: what arming asks for.
 
 use super::unit::{Grant, Unit};
-use super::{Finding, asked, cameras};
+use super::{Finding, asked, cameras, echo};
 use crate::config::Config;
 use crate::config::lines::Wire;
 use crate::config::link::LinkConfig;
@@ -130,7 +130,9 @@ pub fn world(fitted: &Fitted, patience: Option<Duration>) -> Vec<Finding> {
     };
     let mut findings = match session::open(link) {
         Ok(session) => {
-            let mut findings = motor_controller(&session, fitted, patience);
+            // Behind a router it is not the endpoint that tells of another runtime.
+            let running = link.connect.as_ref().and_then(|_| status(&session, fitted));
+            let mut findings = motor_controller(&session, fitted, patience, running.is_none());
             let reach = Reach {
                 session: &session,
                 robot: &config.robot.name,
@@ -140,8 +142,7 @@ pub fn world(fitted: &Fitted, patience: Option<Duration>) -> Vec<Finding> {
             if config.lines.deadman_over_link() {
                 findings.push(far_switch(&session, fitted, patience));
             }
-            // Behind a router it is not the endpoint that tells of another one.
-            if let Some(answer) = link.connect.as_ref().and_then(|_| status(&session, fitted)) {
+            if let Some(answer) = running {
                 findings.push(answer);
                 findings.extend(cameras::in_use(config));
                 return findings;
@@ -187,8 +188,14 @@ fn ends(link: &LinkConfig) -> String {
     listen.chain(connect).collect::<Vec<String>>().join(", ")
 }
 
-/// We hold the link ourselves. Only listens: the doctor sends no command, so the way there is not tried.
-fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> Vec<Finding> {
+/// We hold the link ourselves: what the motor controller tells and, if we are `alone` and nobody else commands it, whether it
+/// takes what is sent.
+fn motor_controller(
+    session: &Session,
+    fitted: &Fitted,
+    patience: Duration,
+    alone: bool,
+) -> Vec<Finding> {
     const CHECK: &str = "motor controller";
     const COUNTED: usize = 20;
     let robot = &fitted.config.robot.name;
@@ -213,7 +220,7 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
     };
     let give_up = clock::now().plus_ns(as_ns(patience));
     let mut reports: Vec<(crate::core::units::Mono, Report)> = Vec::new();
-    let mut refused = None;
+    let (mut refused, mut asked) = (None, None);
     while reports.len() < COUNTED {
         let left = Duration::from_nanos(give_up.since_ns(clock::now()));
         match states.recv_timeout(left) {
@@ -221,6 +228,12 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
             Ok((_, Err(reject))) => refused = Some(reject),
             Err(_) => break,
         }
+    }
+    if let Some((_, last)) = reports.last()
+        && alone
+        && !echo::is_spoken_to(&reports)
+    {
+        asked = Some(echo::asked(session, fitted, &states, last));
     }
     drop(subscriber);
     findings.push(match (reports.first(), reports.last(), refused) {
@@ -251,6 +264,7 @@ fn motor_controller(session: &Session, fitted: &Fitted, patience: Duration) -> V
             "is it running, and set to this endpoint? beyond loopback: same user and password, and a firewall that lets it through?",
         ),
     });
+    findings.extend(asked);
     findings
 }
 

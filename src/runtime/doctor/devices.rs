@@ -41,6 +41,10 @@ fn onnxruntime(tree: &Tree) -> Finding {
     Finding::absent(CHECK, elsewhere)
 }
 
+/// Permission bits of one class.
+const READ: u32 = 0o4;
+pub(super) const READ_WRITE: u32 = 0o6;
+
 /// Who is asking: as the kernel sees this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Who {
@@ -64,9 +68,8 @@ impl Who {
         Who { uid, gids }
     }
 
-    /// Whether the permission bits let `self` read and write. Access lists (`setfacl`, systemd's uaccess) are not seen.
-    pub(super) fn may_use(&self, mode: u32, owner: u32, group: u32) -> bool {
-        const READ_WRITE: u32 = 0o6;
+    /// Whether the permission bits let `self` do what `needs` says. Access lists (`setfacl`, systemd's uaccess) are not seen.
+    pub(super) fn may_use(&self, needs: u32, mode: u32, owner: u32, group: u32) -> bool {
         let granted = if self.uid == 0 {
             READ_WRITE
         } else if self.uid == owner {
@@ -76,22 +79,31 @@ impl Who {
         } else {
             mode
         };
-        granted & READ_WRITE == READ_WRITE
+        granted & needs == needs
     }
 }
 
-/// Why a node cannot be used; `None` if it can.
+/// Why a node cannot be read and written; `None` if it can.
 pub(super) fn barred(tree: &Tree, who: &Who, node: &str) -> Option<String> {
+    barred_to(tree, who, node, READ_WRITE)
+}
+
+fn barred_to(tree: &Tree, who: &Who, node: &str, needs: u32) -> Option<String> {
     let Ok(about) = std::fs::metadata(tree.path(node)) else {
         return Some(format!("{node} is not there"));
     };
-    if who.may_use(about.mode(), about.uid(), about.gid()) {
+    if who.may_use(needs, about.mode(), about.uid(), about.gid()) {
         return None;
     }
     let group = group_name(tree, about.gid());
     Some(format!(
-        "{node} ({:o}, group {group}) may not be read and written by user {}",
+        "{node} ({:o}, group {group}) may not be read{} by user {}",
         about.mode() & 0o777,
+        if needs == READ_WRITE {
+            " and written"
+        } else {
+            ""
+        },
         who.uid
     ))
 }
@@ -108,7 +120,8 @@ fn group_name(tree: &Tree, gid: u32) -> String {
 
 fn nvmap(tree: &Tree, who: &Who) -> Finding {
     const CHECK: &str = "GPU memory node";
-    match barred(tree, who, "/dev/nvmap") {
+    // 0440 on some releases, 0660 on others: to be read is enough.
+    match barred_to(tree, who, "/dev/nvmap", READ) {
         None => Finding::good(CHECK, "/dev/nvmap"),
         Some(why) => Finding::warning(
             CHECK,

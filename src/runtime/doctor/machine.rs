@@ -6,6 +6,7 @@ use crate::link::session;
 use crate::runtime::cores;
 use crate::runtime::health::{Clock, DISK_LOW, DISK_NONE, Health, MEMORY_LOW, Tree};
 use crate::runtime::threads;
+use std::path::Path;
 
 /// Bits of `CapEff` in `/proc/self/status` (`linux/capability.h`).
 pub(super) const CAP_IPC_LOCK: u32 = 14;
@@ -13,7 +14,7 @@ pub(super) const CAP_SYS_NICE: u32 = 23;
 
 /// Looks at everything of this file.
 #[must_use]
-pub fn findings(tree: &Tree, health: &Health) -> Vec<Finding> {
+pub fn findings(tree: &Tree, health: &Health, state: &Path) -> Vec<Finding> {
     let mut findings = vec![
         board(tree),
         kernel(tree),
@@ -32,7 +33,7 @@ pub fn findings(tree: &Tree, health: &Health) -> Vec<Finding> {
         temperature(health),
         over_current(health),
         memory(health),
-        disk(health),
+        disk(health, state),
         clock(tree),
         unit::service(tree),
         watchdog::finding(tree),
@@ -439,12 +440,12 @@ fn memory(health: &Health) -> Finding {
 }
 
 /// Where recordings and crash records go.
-fn disk(health: &Health) -> Finding {
+fn disk(health: &Health, state: &Path) -> Finding {
     const CHECK: &str = "disk";
     let Some(disk) = health.disk else {
         return Finding::absent(CHECK, "cannot be asked");
     };
-    let found = format!("{} MiB free for /var/lib/tendon", disk.free >> 20);
+    let found = format!("{} MiB free for {}", disk.free >> 20, state.display());
     match disk.free {
         0..DISK_NONE => Finding::bad(
             CHECK,

@@ -14,6 +14,7 @@ mod cameras;
 mod certificates;
 pub mod deployment;
 pub mod devices;
+mod echo;
 pub mod machine;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod watchdog;
 use crate::runtime::health::{Health, Tree};
 use core::fmt;
 use serde::Serialize;
+use std::path::Path;
 
 /// How bad it is; the worst one of a report is the report's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -108,11 +110,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Looks at the machine alone.
+    /// Looks at the machine alone; its disk where a runtime of the deployment `config` keeps its state, if one is named.
     #[must_use]
-    pub fn of_machine(tree: &Tree) -> Report {
-        let health = Health::read(tree, Some(&tree.path("/var/lib/tendon")));
-        let mut findings = machine::findings(tree, &health);
+    pub fn of_machine(tree: &Tree, config: Option<&Path>) -> Report {
+        let state = config.and_then(|config| asked::state_folder(tree, config));
+        let state = state.unwrap_or_else(|| tree.path("/var/lib/tendon"));
+        let health = Health::read(tree, Some(&state));
+        let mut findings = machine::findings(tree, &health, &state);
         #[cfg(feature = "tls")]
         findings.extend(certificates::of_machine(
             tree,

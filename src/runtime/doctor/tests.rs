@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The doctor's judgement on two written-down machines, on changes to them, and on a deployment.
 
-use super::devices::Who;
+use super::devices::{READ_WRITE, Who};
 use super::unit::{Grant, Unit};
 use super::{Finding, Report, Verdict, asked, cameras, deployment};
 use crate::config::Config;
@@ -83,7 +83,7 @@ impl Machine {
 
     #[track_caller]
     fn finding(&self, check: &str) -> Finding {
-        let report = Report::of_machine(&self.tree());
+        let report = Report::of_machine(&self.tree(), None);
         let found = report
             .findings
             .iter()
@@ -168,7 +168,7 @@ fn what_was_done_is_seen() {
 #[test]
 fn a_laptop_misses_nothing_that_it_does_not_need() {
     let laptop = Machine::new("laptop.txt", "");
-    let report = Report::of_machine(&laptop.tree());
+    let report = Report::of_machine(&laptop.tree(), None);
     assert!(report.could_arm, "{report}");
     for (check, verdict) in [
         ("board", Verdict::Good), ("kernel", Verdict::Good), ("real-time priority", Verdict::Good),
@@ -256,7 +256,7 @@ fn health_is_read_by_name_and_tolerates_what_is_absent() {
     let kept = Health::read(&Tree::at(empty.path()), Some(&empty.path().join("not/yet")));
     let disk = kept.disk.expect("of the nearest folder that exists");
     assert!(disk.free <= disk.total && disk.total > 0, "{disk:?}");
-    let report = Report::of_machine(&Tree::at(empty.path()));
+    let report = Report::of_machine(&Tree::at(empty.path()), None);
     assert!(report.findings.len() > 12, "{report}");
 }
 
@@ -269,9 +269,10 @@ fn permission_bits_are_read_as_the_kernel_does() {
         // The owner's bits count for the owner, even where the group's would give more.
         (0o060, 1000, 44, false), (0o606, 0, 44, false), (0o000, 0, 0, false),
     ] {
-        assert_eq!(user.may_use(mode, owner, group), want, "{mode:o} {owner} {group}");
+        assert_eq!(user.may_use(READ_WRITE, mode, owner, group), want, "{mode:o} {owner} {group}");
     }
-    assert!(Who { uid: 0, gids: vec![] }.may_use(0, 1, 1));
+    assert!(Who { uid: 0, gids: vec![] }.may_use(READ_WRITE, 0, 1, 1));
+    assert!(user.may_use(0o4, 0o440, 0, 44) && !user.may_use(0o4, 0o440, 0, 45));
 }
 
 #[test]
@@ -285,7 +286,7 @@ fn a_deployment_that_could_not_arm_says_why() {
     let write = |tendon: &str, robot: &str| {
         fs::write(&path, tendon).expect("a file");
         fs::write(folder.path().join("robot.toml"), robot).expect("a file");
-        let mut report = Report::of_machine(&Machine::new("laptop.txt", "").tree());
+        let mut report = Report::of_machine(&Machine::new("laptop.txt", "").tree(), None);
         report.add(deployment::configuration(&path).0);
         report
     };
