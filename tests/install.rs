@@ -345,6 +345,7 @@ fn doctor_exits_by_its_verdict() {
     assert_eq!(code, Some(0), "{text}");
     assert!(
         text.contains("good  motor controller   reports at")
+            && text.contains("keep-alives are echoed after")
             && text.contains("good  camera             \"front\" (link): 224x224"),
         "{text}"
     );

@@ -415,12 +415,12 @@ fn the_two_processes_belong_together() {
                 .is_err_and(|said| said.contains("say it shorter")),
             "{said:?}"
         );
-        // Pictures that came while this end slept were pushed out by newer ones; they are counted, here.
+        // Pictures of a time in which the link was given up are missing; they are counted, here.
         let page = page_of(&stage);
         let missing = || metric(&page, "tendon_pictures_missing_total");
         let before = missing();
         signal(&stage.runtime, "STOP");
-        demo::pause(700);
+        demo::pause(3_000);
         signal(&stage.runtime, "CONT");
         until("missing pictures are counted", || missing() > before);
         // Who is killed takes it along, even if it hangs.

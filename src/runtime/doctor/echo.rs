@@ -121,3 +121,134 @@ pub(super) fn asked(
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::link::LinkConfig;
+    use crate::core::observation::JointState;
+    use crate::core::wire::state::{self, STATE_LEN_MAX, StateReceiver};
+    use crate::link::robot_end::RobotEnd;
+    use crate::link::runtime_end::subscribe;
+    use crate::link::session;
+    use crate::runtime::deployment::Identities;
+    use crate::runtime::doctor::Verdict;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn report(counter: u32, joints: usize) -> Report {
+        Report {
+            counter,
+            epoch: 0,
+            boot_id: 1,
+            echo_counter: 0,
+            accepted: 0,
+            rejected: 0,
+            limit_violations: 0,
+            mode: MotorMode::Idle,
+            last_reject: 0,
+            state: JointState {
+                joints,
+                measured: clock::now(),
+                ..JointState::NEVER
+            },
+        }
+    }
+
+    #[test]
+    fn one_that_is_commanded_is_not_asked() {
+        let quiet = |counter| (Mono(u64::from(counter)), report(counter, 1));
+        assert!(!is_spoken_to(&[]) && !is_spoken_to(&[quiet(1), quiet(2)]));
+        type Change = fn(&mut Report);
+        let signs: [Change; 4] = [
+            |report| report.echo_counter += 1,
+            |report| report.accepted += 1,
+            |report| report.rejected += 1,
+            |report| report.mode = MotorMode::Following,
+        ];
+        for sign in signs {
+            let mut later = quiet(2);
+            sign(&mut later.1);
+            assert!(is_spoken_to(&[quiet(1), later]), "{later:?}");
+        }
+    }
+
+    /// A motor controller that hears every command and answers as `answer` says.
+    fn asked_of(answer: fn(&mut Report, u32)) -> Finding {
+        let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench/tendon.toml");
+        let mut config = crate::config::Config::load(&bench).expect("the bench's deployment");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr());
+        let endpoint = format!("tcp/{}", port.expect("a free port"));
+        config.link.listen = Some(endpoint.clone());
+        let ours = session::open(&config.link).expect("opens");
+        let theirs = LinkConfig {
+            connect: Some(endpoint),
+            ..LinkConfig::default()
+        };
+        let theirs = session::open(&theirs).expect("opens");
+        let fitted = Fitted {
+            path: bench,
+            identities: Identities::of(&config.robot.name, &config.robot.joints),
+            config,
+        };
+        let (robot, joints) = (
+            fitted.config.robot.name.clone(),
+            fitted.config.robot.joints.len(),
+        );
+        let (sender, states) = mpsc::sync_channel(1024);
+        let mut receiver = StateReceiver::new(fitted.identities.states);
+        let _states = subscribe(&ours, keys::state(&robot), move |frame| {
+            let now = clock::now();
+            let _ = sender.try_send((now, receiver.accept(now, frame)));
+        })
+        .expect("declared");
+        let ending = Arc::new(AtomicBool::new(false));
+        let (end, identities) = (Arc::clone(&ending), fitted.identities);
+        let motor = std::thread::spawn(move || {
+            let link = RobotEnd::new(&theirs, &robot).expect("declared");
+            let mut said = report(0, joints);
+            let mut frame = [0; STATE_LEN_MAX];
+            while !end.load(Ordering::Relaxed) {
+                for bytes in link.commands.try_iter() {
+                    let command = command::decode(&bytes, identities.commands).expect("ours");
+                    assert_eq!(command.mode, command::MODE_KEEP_ALIVE, "nothing moves");
+                    answer(&mut said, command.counter);
+                }
+                said.counter += 1;
+                said.state.measured = clock::now();
+                let length = state::encode(&said, identities.states, &mut frame).expect("fits");
+                link.send_state(&frame[..length]);
+                clock::sleep_until(clock::now().plus_ns(5 * MS));
+            }
+        });
+        let first = loop {
+            let heard: Heard = states
+                .recv_timeout(Duration::from_secs(10))
+                .expect("a state");
+            if let Ok((report, _)) = heard.1 {
+                break report;
+            }
+        };
+        let found = asked(&ours, &fitted, &states, &first);
+        ending.store(true, Ordering::Relaxed);
+        motor.join().expect("no panic");
+        found
+    }
+
+    #[test]
+    fn an_echo_is_timed_a_refusal_named_and_silence_told() {
+        let good = asked_of(|report, counter| report.echo_counter = counter);
+        assert_eq!(good.verdict, Verdict::Good, "{good:?}");
+        assert!(good.found.contains("are echoed after"), "{good:?}");
+        let refused = asked_of(|report, _| {
+            report.rejected += 1;
+            report.last_reject = Reject::Schema as u8;
+        });
+        assert_eq!(refused.verdict, Verdict::Bad);
+        assert!(refused.found.contains("joint schema"), "{refused:?}");
+        let deaf = asked_of(|_, _| {});
+        assert_eq!(deaf.verdict, Verdict::Bad);
+        assert!(deaf.found.contains("they do not arrive"), "{deaf:?}");
+    }
+}
