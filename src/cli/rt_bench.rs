@@ -11,10 +11,10 @@ use tendon::runtime::threads;
 /// Arguments of `tendon rt-bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Beside cyclictest (Debian: rt-tests) and a loop in Python, in the same run:
-  tendon rt-bench --seconds 60 --peer \"python3 tests/peers/rt_loop.py\" --json
-Beside the loop of physicalai, in an environment that has it (pip install physicalai==0.3.0):
-  tendon rt-bench --seconds 60 --peer \"ENVIRONMENT/bin/python tests/peers/rt_physicalai.py\" --json"
+    after_help = "Beside cyclictest (Debian: rt-tests), a loop in Python and that of physicalai, in the same run:
+  python3 -m venv ENV && ENV/bin/pip install physicalai==0.3.0
+  tendon rt-bench --seconds 60 --peer \"python3 tests/peers/rt_loop.py\" \\
+    --peer \"ENV/bin/python tests/peers/rt_physicalai.py\" --json"
 )]
 pub struct Options {
     /// Length of each of the two phases, idle and loaded.
@@ -23,9 +23,9 @@ pub struct Options {
     /// Control rate.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(50..=1_000))]
     hz: u64,
-    /// A program that takes --seconds and --hz and prints one JSON object.
-    #[arg(long, value_name = "COMMAND")]
-    peer: Option<String>,
+    /// A program that takes --seconds and --hz and prints one JSON object; may be given several times.
+    #[arg(long = "peer", value_name = "COMMAND")]
+    peers: Vec<String>,
     /// A folder of `systemd/zenoh/make-test-ca.sh`: measures the hop over mutual TLS as well. Needs a build with tls.
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         seconds: options.seconds,
         hz: options.hz,
         fifo: threads::CONTROL.fifo,
-        peer: options.peer.clone(),
+        peers: options.peers.clone(),
         tls: options.tls.as_ref().map(|folder| Tls {
             ca: folder.join("ca.pem"),
             certificate: folder.join("router.pem"),
@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         );
         line("tendon", Some(&phase.tendon));
         line("cyclictest", phase.cyclictest.as_ref());
-        if let Some(peer) = &phase.peer {
+        for peer in &phase.peers {
             println!("  peer        {peer}");
         }
         let hop = phase.command_hop_us;

@@ -30,8 +30,8 @@ pub struct Settings {
     pub hz: u64,
     /// `SCHED_FIFO` priority of our loop and of `cyclictest`.
     pub fifo: i32,
-    /// A program that is given `--seconds S --hz H` and prints one JSON object.
-    pub peer: Option<String>,
+    /// Programs that are given `--seconds S --hz H` and print one JSON object each.
+    pub peers: Vec<String>,
     /// Certificates, good for both ends: the hop over mutual TLS is measured as well.
     pub tls: Option<Tls>,
 }
@@ -58,8 +58,8 @@ pub struct Phase {
     pub tendon: Lateness,
     /// `cyclictest` of rt-tests; absent if it is not installed.
     pub cyclictest: Option<Lateness>,
-    /// What the peer printed.
-    pub peer: Option<serde_json::Value>,
+    /// What the peers printed, in the order in which they were named.
+    pub peers: Vec<serde_json::Value>,
     /// From just before the put to the motor controller's side of another session, TCP on loopback.
     pub command_hop_us: Spread,
     /// Commands of it that arrived.
@@ -114,8 +114,11 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
         .collect();
     let copy = settings.clone();
     let cyclic = std::thread::spawn(move || cyclictest(&copy));
-    let copy = settings.clone();
-    let peer = std::thread::spawn(move || run_peer(&copy));
+    let peers = settings.peers.iter().map(|peer| {
+        let (copy, peer) = (settings.clone(), peer.clone());
+        std::thread::spawn(move || run_peer(&copy, &peer))
+    });
+    let peers: Vec<_> = peers.collect();
     let copy = settings.clone();
     let own = std::thread::spawn(move || tick(&copy));
     let copy = settings.clone();
@@ -126,7 +129,9 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
     let hop = hops(settings, None);
     let secure = secure.and_then(|thread| thread.join().ok()).transpose();
     let tendon = own.join();
-    let (cyclictest, peer) = (cyclic.join().ok().flatten(), peer.join().ok().flatten());
+    let cyclictest = cyclic.join().ok().flatten();
+    let peers = peers.into_iter().filter_map(|peer| peer.join().ok());
+    let peers = peers.collect();
     ending.store(true, Ordering::Relaxed);
     busy.into_iter().for_each(|thread| drop(thread.join()));
     let hop = hop?;
@@ -141,7 +146,7 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
             late_us: Spread::default(),
         }),
         cyclictest,
-        peer,
+        peers,
         command_hop_us: hop.took_us,
         hops: hop.arrived,
         link_nice: hop.nice,
@@ -228,10 +233,9 @@ fn cyclictest(settings: &Settings) -> Option<Lateness> {
     })
 }
 
-fn run_peer(settings: &Settings) -> Option<serde_json::Value> {
-    let peer = settings.peer.as_ref()?;
+fn run_peer(settings: &Settings, peer: &str) -> serde_json::Value {
     let mut words = peer.split_whitespace();
-    let output = Command::new(words.next()?)
+    let output = Command::new(words.next().unwrap_or_default())
         .args(words)
         .args([
             "--seconds",
@@ -241,13 +245,11 @@ fn run_peer(settings: &Settings) -> Option<serde_json::Value> {
         ])
         .output();
     match output {
-        Ok(output) => Some(
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-                let said = String::from_utf8_lossy(&output.stderr);
-                serde_json::json!({"error": format!("{peer}: {error}: {}", said.trim())})
-            }),
-        ),
-        Err(error) => Some(serde_json::json!({"error": format!("{peer}: {error}")})),
+        Ok(output) => serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            serde_json::json!({"error": format!("{peer}: {error}: {}", said.trim())})
+        }),
+        Err(error) => serde_json::json!({"error": format!("{peer}: {error}")}),
     }
 }
 

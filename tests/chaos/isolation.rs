@@ -4,8 +4,8 @@
 use crate::canary::told;
 use crate::growth::{metric, page_of, paged};
 use crate::stage::{
-    PATIENT_TICK_MS, Sent, Setting, Stage, ended, locked, over_again, patient, repeats, signal,
-    until,
+    PATIENT_TICK_MS, Sent, Setting, Stage, ended, locked, longest_gap_ns, ms, over_again, patient,
+    repeats, signal, until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
@@ -236,6 +236,57 @@ fn an_inference_process_that_freezes_or_hangs_is_a_hold() {
                 "{}",
                 stage.log()
             );
+            true
+        });
+    });
+}
+
+/// At the control rate and with the motor controller's patience as it is: what moves the robot comes round as before.
+#[test]
+fn the_control_loop_does_not_notice_how_an_inference_process_ends() {
+    told(|| {
+        undisturbed(|| {
+            let stage = Stage::new(&Setting {
+                edits: vec![apart()],
+                ..Setting::default()
+            });
+            let gap_ms = |from: Mono| {
+                let since = |commands: &Vec<Sent>| -> Vec<Sent> {
+                    commands
+                        .iter()
+                        .filter(|sent| sent.at >= from)
+                        .copied()
+                        .collect()
+                };
+                let sent = locked(&stage.commands, since);
+                assert!(sent.len() > 100, "{} commands", sent.len());
+                ms(longest_gap_ns(&sent, &stage.canary))
+            };
+            let from = clock::now();
+            demo::pause(1_500);
+            println!("commands apart before: {:.1} ms at most", gap_ms(from));
+            for signal in [Signal::KILL, Signal::ABORT, Signal::STOP] {
+                let child = child_of(&stage);
+                let from = strike(child, signal);
+                until("another inference process", || {
+                    !children_of(&stage).contains(&child) && !children_of(&stage).is_empty()
+                });
+                demo::pause(1_000);
+                let status = stage.ask(keys::mode, "status").unwrap_or_default();
+                if !["active", "holding"]
+                    .iter()
+                    .any(|mode| status.starts_with(mode))
+                {
+                    println!("{signal:?}: disturbed, {status}");
+                    return false;
+                }
+                let gap_ms = gap_ms(from);
+                println!(
+                    "commands apart while an inference process ends by {signal:?}: {gap_ms:.1} ms at most"
+                );
+                assert!(gap_ms <= 10.0, "{signal:?}: {gap_ms} ms");
+            }
+            stage.within_limits();
             true
         });
     });

@@ -284,6 +284,36 @@ fn a_motor_controller_that_is_killed_is_noticed_and_latched() {
     });
 }
 
+/// It lost its power for a moment: another boot, and a robot that may have sagged meanwhile.
+#[test]
+fn a_motor_controller_that_starts_anew_in_motion_is_not_commanded_before_a_person_has_said_so() {
+    told(|| {
+        for _ in 0..repeats() {
+            let mut stage = Stage::new(&Setting::default());
+            let from = signal(&stage.bench, "KILL");
+            drop(stage.bench.wait());
+            stage.another_bench();
+            stage.held_within(
+                "a motor controller that starts anew",
+                from,
+                25 + 2 * TICK_MS,
+            );
+            // It is there, and echoes keep-alives, before long.
+            demo::pause(2_500);
+            let commanded = locked(&stage.commands, |commands| {
+                let late = commands
+                    .iter()
+                    .filter(|sent| sent.at > from.plus_ns(500 * MS));
+                late.filter(|sent| sent.follow).count()
+            });
+            assert_eq!(commanded, 0, "nothing is to be followed");
+            stage.stays_latched();
+            stage.until_granted(keys::mode, "reset");
+            stage.until_granted(keys::mode, "active");
+        }
+    });
+}
+
 /// Panics `thread`, checks its record, and returns when that was.
 fn panic_of(stage: &Stage, thread: &str) -> Mono {
     signal(&stage.runtime, "USR1");

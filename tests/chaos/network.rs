@@ -7,7 +7,7 @@
 //! motor controller's patience is a stop, and nothing that stopped follows again before a person has said so.
 
 use crate::canary::told;
-use crate::stage::{Setting, Stage, locked, repeats, rounds};
+use crate::stage::{Setting, Stage, locked, repeats};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -152,7 +152,7 @@ fn a_bad_network_stops_the_robot_and_never_moves_it_wrongly() {
         ];
         let nothing = json!({});
         let mut stage = Stage::new(&Setting::default());
-        for _ in 0..rounds() {
+        for _ in 0..repeats() {
             for (what, rule, count) in &rules {
                 bad.does(rule);
                 demo::pause(1_000);

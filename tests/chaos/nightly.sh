@@ -25,6 +25,7 @@ awk '{ sub(/^test [^ ]+ \.\.\. /, "") }
     }
     END { for (name in often) printf "%s: %d; %.1f, %.1f, %d\n", name, often[name], least[name], most[name], bound[name] }' \
     "$work/log" | sort
+echo "stories that failed while the machine stood still, and were told again: $(grep -c '^told again' "$work/log" || true)"
 if grep "SKIPPED" "$work/log"; then
     echo "nightly: what is listed above was not shown" >&2
     exit 1

@@ -3,7 +3,7 @@
 
 use crate::SILENCE_MS;
 use crate::canary::told;
-use crate::stage::{Setting, Stage, ended, locked, ms, over_again, rounds, signal, until};
+use crate::stage::{Setting, Stage, ended, locked, ms, over_again, repeats, signal, until};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -104,7 +104,7 @@ fn when_a_thread_hangs_the_pings_stop_and_the_restarted_service_stands_by() {
             table::INFERENCE,
             table::TELEMETRY,
         ];
-        for spec in (0..rounds()).flat_map(|_| rows) {
+        for spec in (0..repeats()).flat_map(|_| rows) {
             let folder = tempfile::tempdir().expect("a folder");
             let (hanging, heard) = setting(
                 folder.path(),

@@ -11,9 +11,9 @@
 //! time, and what is left of it is ours: three ticks at most, of which one is the time between two commands anyway. That the runtime sent each command in its tick is looked at by itself, by the commands' own
 //! stamps, whoever received them when.
 
-use crate::canary::{Canary, alone};
+use crate::canary::alone;
 use crate::service::{WATCHDOG_MS, setting, times};
-use crate::stage::{Sent, Shared, Silence, Stage, ms, until};
+use crate::stage::{Sent, Shared, Silence, Stage, longest_gap_ns, ms, until};
 use crate::{SILENCE_MS, TICK_MS, WATCH_MS};
 use std::process::Child;
 use std::sync::PoisonError;
@@ -108,20 +108,6 @@ fn begin_anew(stage: &Stage, seed: u64) {
         let told = stage.ask(keys::instruction, &scene.sentence);
         told.is_ok() && stage.ask(keys::mode, "active").is_ok() && !jumped(stage)
     });
-}
-
-/// The longest time between two commands that the motor controller was to follow, but for the machine's part of it.
-fn longest_gap_ns(commands: &[Sent], canary: &Canary) -> u64 {
-    let pairs = commands.windows(2).filter(|pair| {
-        // One that was lost on its way to us was sent all the same.
-        let both = pair[0].follow && pair[1].follow;
-        both && pair[1].counter == pair[0].counter.wrapping_add(1)
-    });
-    let gaps = pairs.map(|pair| {
-        let stall_ns = canary.any_ns(pair[0].at, pair[1].at);
-        pair[1].at.since_ns(pair[0].at).saturating_sub(stall_ns)
-    });
-    gaps.max().unwrap_or(0)
 }
 
 /// The motor controller's own stops among the reports after `judged`.

@@ -49,25 +49,15 @@ pub struct Sent {
     pub captured: Mono,
 }
 
-/// `TENDON_CHAOS_REPEATS`: how often each fault strikes in the long run (nightly.sh).
-fn asked_for() -> Option<u32> {
-    let asked = std::env::var("TENDON_CHAOS_REPEATS");
-    asked.ok().and_then(|n| n.parse().ok())
-}
-
-/// Repeats of each fault: 2 in the normal run.
+/// Repeats of each fault: 2, or as many as `TENDON_CHAOS_REPEATS` says, for the long run (nightly.sh).
 pub fn repeats() -> u32 {
-    asked_for().unwrap_or(2)
+    let asked = std::env::var("TENDON_CHAOS_REPEATS");
+    asked.ok().and_then(|n| n.parse().ok()).unwrap_or(2)
 }
 
-/// Of stories that take long, or strike several times anyway: once in the normal run.
-pub fn rounds() -> u32 {
-    asked_for().unwrap_or(1)
-}
-
-/// Tells such a story as often.
+/// Tells a whole story as often.
 pub fn over_again(story: impl Fn()) {
-    (0..rounds()).for_each(|_| told(&story));
+    (0..repeats()).for_each(|_| told(&story));
 }
 
 pub fn locked<T, R>(shared: &Shared<T>, look: impl FnOnce(&Vec<T>) -> R) -> R {
@@ -219,7 +209,39 @@ pub fn runtime(config: &Path, state: &Path, setting: &Setting) -> Command {
     command
 }
 
+/// A bench robot that is started. It stands for hardware of its own, which the load here does not reach: as nice as the link's
+/// threads, where that is granted.
+fn bench_robot(config: &Path, endpoint: &str, tap: &str, env: &[(&str, PathBuf)]) -> Child {
+    let mut bench = Command::new("nice");
+    bench.args(["-n", "-10", env!("CARGO_BIN_EXE_tendon")]);
+    bench.args(["bench-robot", "--connect", endpoint, "--listen", tap]);
+    bench.arg("--config").arg(config);
+    bench.envs(env.iter().map(|(name, value)| (name, value)));
+    let started = bench.stderr(Stdio::null()).spawn();
+    started.expect("the bench robot starts")
+}
+
+/// The longest time between two commands that the motor controller was to follow, but for the machine's part of it.
+pub fn longest_gap_ns(commands: &[Sent], canary: &Canary) -> u64 {
+    let pairs = commands.windows(2).filter(|pair| {
+        // One that was lost on its way to us was sent all the same.
+        let both = pair[0].follow && pair[1].follow;
+        both && pair[1].counter == pair[0].counter.wrapping_add(1)
+    });
+    let gaps = pairs.map(|pair| {
+        let stall_ns = canary.any_ns(pair[0].at, pair[1].at);
+        pair[1].at.since_ns(pair[0].at).saturating_sub(stall_ns)
+    });
+    gaps.max().unwrap_or(0)
+}
+
 impl Stage {
+    /// Another motor controller in place of the one that is gone, which nobody taps.
+    pub fn another_bench(&mut self) {
+        let config = self.folder.path().join("tendon.toml");
+        self.bench = bench_robot(&config, &self.endpoint, &free_endpoint(), &[]);
+    }
+
     /// Both processes run, the robot is armed and moves (unless the setting says otherwise).
     #[track_caller]
     pub fn new(setting: &Setting) -> Stage {
@@ -240,16 +262,7 @@ impl Stage {
         let runtime = runtime(&config, &state, setting)
             .spawn()
             .expect("the runtime starts");
-        // It stands for hardware of its own, which the load here does not reach: as nice as the link's threads, where that is granted.
-        let bench = Command::new("nice")
-            .args(["-n", "-10", env!("CARGO_BIN_EXE_tendon")])
-            .args(["bench-robot", "--connect", &endpoint, "--listen", &tap])
-            .arg("--config")
-            .arg(&config)
-            .envs(setting.env.iter().map(|(name, value)| (name, value)))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the bench robot starts");
+        let bench = bench_robot(&config, &endpoint, &tap, &setting.env);
         let loaded =
             Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).expect("the bench's files");
         let identities = Identities::of(ROBOT, &loaded.0.joints);
