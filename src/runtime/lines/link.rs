@@ -11,22 +11,15 @@ use crate::core::units::{MS, Mono};
 use crate::core::wire::command::{CommandReceiver, MODE_FOLLOW};
 use crate::core::wire::reject::Reject;
 use crate::runtime::clock;
+use crate::sync::hold::Hold;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Silent for so long, another one may take its place.
 const GONE_NS: u64 = 200 * MS;
 
-/// What was heard last.
+/// What was heard last; doubted where another one told something.
 #[derive(Debug, Default)]
-pub(super) struct Switch {
-    /// When it was told, ns, doubled, and one more if it was held; 0 before the first.
-    told: AtomicU64,
-    /// It was let go since it was read last, however short.
-    let_go: AtomicBool,
-    /// Another one told something since then: who holds what is not known.
-    foreign: AtomicBool,
-}
+pub(super) struct Switch(Hold);
 
 impl Switch {
     /// Takes a frame. What was long on its way counts from when it set out.
@@ -36,11 +29,10 @@ impl Switch {
         now: Mono,
         frame: &[u8],
     ) -> Result<(), Reject> {
-        let told = Mono(self.told.load(Ordering::Acquire) >> 1);
-        if now.since_ns(told) >= GONE_NS {
+        if now.since_ns(self.0.told_at()) >= GONE_NS {
             // Who tells now may be another one, and how old it is cannot be told: it must be pressed anew.
             receiver.disengage();
-            self.foreign.store(true, Ordering::Release);
+            self.0.doubt();
         }
         let taken = receiver.accept(now, frame).and_then(|(command, _)| {
             // Without a number of its own it could not be told from another one.
@@ -48,30 +40,21 @@ impl Switch {
             named.then_some(command).ok_or(Reject::Epoch)
         });
         if matches!(taken, Err(Reject::Epoch)) {
-            self.foreign.store(true, Ordering::Release);
+            self.0.doubt();
         }
         let command = taken?;
         if command.setpoint.joints != 0 {
             return Err(Reject::Joints);
         }
         receiver.engage(command.epoch);
-        let held = command.mode == MODE_FOLLOW;
-        if !held {
-            self.let_go.store(true, Ordering::Release);
-        }
         let set_out = now.minus_ns(receiver.late_ns(now, command.sent));
-        let told = set_out.0 << 1 | u64::from(held);
-        self.told.store(told, Ordering::Release);
+        self.0.tell(set_out, command.mode == MODE_FOLLOW);
         Ok(())
     }
 
-    /// Whether it is held; `None` if nothing was heard for `silence_ns`, or somebody else was.
+    /// See [`Hold::read`].
     fn read(&self, now: Mono, silence_ns: u64) -> Option<bool> {
-        let foreign = self.foreign.swap(false, Ordering::AcqRel);
-        let let_go = self.let_go.swap(false, Ordering::AcqRel);
-        let told = self.told.load(Ordering::Acquire);
-        let silent = told == 0 || now.since_ns(Mono(told >> 1)) > silence_ns;
-        (!silent && !foreign).then_some(told & 1 == 1 && !let_go)
+        self.0.read(now, silence_ns)
     }
 }
 

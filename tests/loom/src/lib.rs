@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The heartbeat table, the mailbox and the cells between processes of `src/sync`, the same files, under every interleaving that
+//! The heartbeat table, what a person holds, the mailbox and the cells between processes of `src/sync`, the same files, under every interleaving that
 //! the memory model allows.
 //!
 //! Of the mailbox it is the waiting and waking that is checked: its `triple_buffer` is a stand-in with the orderings of the
@@ -10,6 +10,8 @@
 pub mod core;
 #[path = "../../../src/sync/heartbeat.rs"]
 pub mod heartbeat;
+#[path = "../../../src/sync/hold.rs"]
+pub mod hold;
 #[path = "../../../src/sync/mailbox.rs"]
 pub mod mailbox;
 #[path = "../../../src/sync/shared.rs"]
@@ -19,6 +21,7 @@ pub mod shared;
 mod tests {
     use crate::core::units::Mono;
     use crate::heartbeat::{Beat, MARKS};
+    use crate::hold::Hold;
 
     fn owner(beat: &Beat) -> loom::thread::JoinHandle<()> {
         let own = beat.clone();
@@ -232,6 +235,59 @@ mod tests {
                 popped.extend_from_slice(&into);
             }
             assert_eq!(popped, pushed);
+        });
+    }
+
+    const SILENCE_NS: u64 = 100;
+
+    /// Two readings while it is told, and one when all is told.
+    fn readings(tell: fn(&Hold)) -> [Option<bool>; 3] {
+        let hold = loom::sync::Arc::new(Hold::default());
+        hold.tell(Mono(10), true);
+        let (told, read) = (hold.clone(), hold.clone());
+        let teller = loom::thread::spawn(move || tell(&told));
+        let reader = loom::thread::spawn(move || {
+            [
+                read.read(Mono(50), SILENCE_NS),
+                read.read(Mono(50), SILENCE_NS),
+            ]
+        });
+        teller.join().expect("no panic");
+        let [first, second] = reader.join().expect("no panic");
+        [first, second, hold.read(Mono(50), SILENCE_NS)]
+    }
+
+    // With a flag that is stored, not swapped, the first two fail; with the flag set before what is told, the third does.
+
+    #[test]
+    fn a_hold_that_was_let_go_for_a_moment_is_read_as_let_go_once_at_least() {
+        loom::model(|| {
+            let read = readings(|hold| {
+                hold.tell(Mono(20), false);
+                hold.tell(Mono(30), true);
+            });
+            assert!(read.contains(&Some(false)), "{read:?}");
+            assert!(!read.contains(&None), "{read:?}");
+        });
+    }
+
+    #[test]
+    fn a_hold_that_is_doubted_is_none_before_another_one_is_believed() {
+        loom::model(|| {
+            let read = readings(|hold| {
+                hold.doubt();
+                hold.tell(Mono(30), true);
+            });
+            assert!(read.contains(&None), "{read:?}");
+        });
+    }
+
+    #[test]
+    fn a_hold_that_was_let_go_stays_let_go() {
+        loom::model(|| {
+            let read = readings(|hold| hold.tell(Mono(20), false));
+            assert_eq!(read[2], Some(false), "{read:?}");
+            assert!(read[0] != Some(false) || read[1] == Some(false), "{read:?}");
         });
     }
 }
