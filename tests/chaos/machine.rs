@@ -5,7 +5,7 @@ use crate::canary::told;
 use crate::growth::{free_port, metric};
 use crate::isolation::{PLAN_MS, child_of, goes_on, isolated, undisturbed};
 use crate::stage::{ROBOT, Setting, Stage, connect, ended, locked, patient, repeats, runtime};
-use crate::stage::{signal, until};
+use crate::stage::{ms, signal, until};
 use crate::{TICK_MS, WATCH_MS};
 use std::fs::File;
 use std::io::Write;
@@ -331,6 +331,54 @@ fn somebody_who_floods_the_link_stops_nobody() {
             drop(stage.ask(keys::mode, "reset"));
             stage.arm();
             undisturbed
+        });
+    });
+}
+
+/// Bytes a second of the flood beside the commands: 100 Mbit.
+const BESIDE_BYTES_S: u64 = 12_500_000;
+/// The way of a command may take so long.
+const WAY_MAX_MS: f64 = 2.0;
+
+/// As much as a camera sends, on the same connection. On a machine that others use only the median is judged; with
+/// `TENDON_CHAOS_QUIET` the 99th percentile is.
+#[test]
+fn a_hundred_megabits_beside_the_commands_do_not_delay_them() {
+    told(|| {
+        undisturbed(|| {
+            let stage = Stage::new(&Setting::default());
+            // Median and 99th percentile of the commands' way to this process, of `since` and later.
+            let way_ms = |since: Mono| {
+                let mut ways: Vec<u64> = locked(&stage.commands, |commands| {
+                    let sent = commands.iter().filter(|sent| sent.at >= since);
+                    sent.map(|sent| sent.heard.since_ns(sent.at)).collect()
+                });
+                ways.sort_unstable();
+                assert!(ways.len() > 100, "{} commands", ways.len());
+                let at = |part: usize| ms(ways[ways.len() * part / 100]);
+                [at(50), at(99)]
+            };
+            let from = clock::now();
+            demo::pause(3_000);
+            let before = way_ms(from);
+
+            let frame = vec![0x5a; 60_000];
+            let session = connect(&stage.endpoint);
+            let (from, mut sent) = (clock::now(), 0_u64);
+            while clock::now().since_ns(from) < 3_000 * MS {
+                drop(session.put(keys::state(ROBOT), &frame[..]).wait());
+                sent += frame.len() as u64;
+                clock::sleep_until(from.plus_ns(sent * 1_000_000_000 / BESIDE_BYTES_S));
+            }
+            let beside = way_ms(from);
+            let rate = sent as f64 * 8e-3 / ms(clock::now().since_ns(from));
+            println!(
+                "commands' way p50, p99: {before:.2?} ms; beside {rate:.0} Mbit/s: {beside:.2?} ms"
+            );
+            assert!(rate > 90.0, "{rate} Mbit/s");
+            let judged = usize::from(std::env::var_os("TENDON_CHAOS_QUIET").is_some());
+            assert!(beside[judged] <= WAY_MAX_MS, "{beside:?}");
+            follows(&stage, "100 Mbit/s beside")
         });
     });
 }

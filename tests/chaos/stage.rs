@@ -36,6 +36,8 @@ pub type Shared<T> = Arc<Mutex<Vec<T>>>;
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
     pub at: Mono,
+    /// When it came here.
+    pub heard: Mono,
     pub held: bool,
     /// See docs/wire.md.
     pub verdict: u8,
@@ -288,6 +290,7 @@ impl Stage {
                 {
                     let sent = Sent {
                         at: command.sent,
+                        heard: clock::now(),
                         held: command.verdict >= HELD,
                         verdict: command.verdict,
                         counter: command.counter,
