@@ -19,8 +19,9 @@ use tendon::runtime::crew::Crew;
 use tendon::runtime::deployment::Deployment;
 use tendon::runtime::isolation::{self, How};
 use tendon::runtime::latch::LatchFile;
+use tendon::runtime::memory::Memory;
 use tendon::runtime::mind::Mind;
-use tendon::runtime::pipeline::{self, Memory};
+use tendon::runtime::pipeline;
 use tendon::runtime::service;
 use tendon::runtime::threads;
 use tendon::sync::heartbeat::Failing;
@@ -43,7 +44,11 @@ pub struct Options {
 }
 
 /// Threads that are given no cores of their own, but may fail as any other.
-const ROLELESS: [&str; 2] = [threads::HEALTH.name, threads::SERVICE.name];
+const ROLELESS: [&str; 3] = [
+    threads::HEALTH.name,
+    threads::MEMORY.name,
+    threads::SERVICE.name,
+];
 
 pub(super) fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
     let (how, name) = text.split_once(':').unwrap_or((text, ""));

@@ -8,6 +8,7 @@ use crate::core::units::{MS, Mono};
 use crate::runtime::clock;
 use crate::runtime::health::{Health, Tree};
 use crate::runtime::threads::Seat;
+use crate::sync::heartbeat::Beat;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PERIOD_NS: u64 = 1_000 * MS;
 /// The thread looks this often whether the pipeline ends.
 const LOOK_NS: u64 = 100 * MS;
+/// A disk answers sooner.
+const UNANSWERED_NS: u64 = 1_000 * MS;
+const UNANSWERED: &str = "the disk of the state directory does not answer: a stop that latches now is not kept, and nothing is armed";
 /// A complaint that was gone for so long is told again.
 const QUIET_NS: u64 = 60_000 * MS;
 /// A throttle counter that has moved counts for so long.
@@ -62,6 +66,8 @@ pub struct HealthIo {
     pub config: DerateConfig,
     /// Where the state is kept, if it is: its space is watched.
     pub state: Option<PathBuf>,
+    /// Who writes there.
+    pub memory: Option<Beat>,
     /// The newest reading, for who looks.
     pub newest: Arc<Mutex<Health>>,
     /// Thousandths, as [`Counters::slowed`](crate::runtime::operations::Counters).
@@ -97,7 +103,12 @@ pub fn run(io: &HealthIo, seat: &Seat) {
                     share * 100.0
                 );
             }
-            for words in begun(&mut told, now, health.complaints()) {
+            let mut complaints = health.complaints();
+            let last = io.memory.as_ref().and_then(Beat::last);
+            if last.is_some_and(|last| now.since_ns(last) > UNANSWERED_NS) {
+                complaints.push(UNANSWERED);
+            }
+            for words in begun(&mut told, now, complaints) {
                 log::warn!("{words}");
             }
             *io.newest.lock().unwrap_or_else(PoisonError::into_inner) = health;

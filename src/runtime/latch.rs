@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A latched stop outlives the process: its cause stands in a small file until a person acknowledges it.
 //!
-//! The file is written by the telemetry thread, within one of its periods after the latch struck; writing may take
+//! The file is written by the memory thread, within one of its periods after the latch struck; writing may take
 //! long, and nothing that moves the robot waits for it. It is replaced as a whole (new file, fsync, rename, fsync of the
 //! folder), so that a power cut leaves the old word or the new one. A process that dies in between has lost at most
 //! 20 ms of news, and a start never moves the robot by itself anyway.

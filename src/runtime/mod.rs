@@ -26,6 +26,7 @@ pub mod isolation;
 pub mod latch;
 pub mod lines;
 pub mod lockstep;
+pub mod memory;
 pub mod mind;
 pub mod operations;
 pub mod page;

@@ -495,13 +495,6 @@ impl Desk {
             })
     }
 
-    /// The robot stands unarmed, as far as is known.
-    pub(super) fn settle(&self) {
-        if let Some(recorder) = &self.recorder {
-            recorder.armed.settle();
-        }
-    }
-
     fn put(&self, request: Request) -> Option<Result<Mode, Refused>> {
         let (answer, answered) = mpsc::sync_channel(1);
         let asked = Asked {
@@ -523,7 +516,11 @@ impl Desk {
             let view = self.view();
             let resting = view.output.is_none_or(|output| output.at_rest);
             if resting && !view.decision.mode.armed() && view.decision.mode != Mode::Stopping {
-                self.settle();
+                // Nobody comes round to it any more. What is latched is the memory's.
+                let recorder = self.recorder.as_ref();
+                if let Some(recorder) = recorder.filter(|_| !view.decision.mode.latched()) {
+                    recorder.armed.settle();
+                }
                 return true;
             }
             clock::sleep_until(clock::now().plus_ns(10_000_000));
@@ -538,6 +535,13 @@ impl Desk {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// What the supervisor last said.
+    #[must_use]
+    pub fn decision(&self) -> Decision {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.decision
     }
 
     /// What was measured.

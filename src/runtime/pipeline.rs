@@ -20,7 +20,6 @@ use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Reach, Watched};
 use crate::runtime::clock;
 use crate::runtime::control::{self, ControlIo, Followed, Told};
-use crate::runtime::crash::Recorder;
 use crate::runtime::crew::Crew;
 use crate::runtime::deployment::Deployment;
 use crate::runtime::derate::{self, HealthIo};
@@ -28,8 +27,8 @@ use crate::runtime::egress::{self, EgressIo, Framer};
 use crate::runtime::events::Events;
 use crate::runtime::governor::{self, GovernorIo, Last, NO_DECISION};
 use crate::runtime::inference::Insight;
-use crate::runtime::latch::LatchFile;
 use crate::runtime::lines::{self, Wired};
+use crate::runtime::memory::{self, Memory};
 use crate::runtime::mind::{Ends, Mind};
 use crate::runtime::operations::{Counters, Desk, DeskEnds, Levers, View};
 use crate::runtime::service::{self, ServiceIo};
@@ -107,15 +106,6 @@ pub fn start(
     start_recorded(deployment, session, injected_delay_ns, None)
 }
 
-/// What outlives the process.
-#[derive(Debug)]
-pub struct Memory {
-    /// Crashes.
-    pub recorder: Arc<Recorder>,
-    /// A latched stop.
-    pub latch: LatchFile,
-}
-
 /// As [`start`], with a memory of what went wrong and, if one listens, a word to the service manager.
 ///
 /// # Errors
@@ -126,8 +116,10 @@ pub fn start_recorded(
     injected_delay_ns: u64,
     memory: Option<Memory>,
 ) -> Result<Running, StartError> {
-    let (recorder, latch) = memory.map(|memory| (memory.recorder, memory.latch)).unzip();
-    let kept_in = latch.as_ref().map(|latch| latch.folder().to_owned());
+    let recorder = memory.as_ref().map(|memory| Arc::clone(&memory.recorder));
+    let kept_in = memory
+        .as_ref()
+        .map(|memory| memory.latch.folder().to_owned());
     let Deployment {
         config,
         mind,
@@ -390,7 +382,7 @@ pub fn start_recorded(
     let watch = Watch::new(
         Supervisor::new(
             config.limits.reactions,
-            latch.as_ref().and_then(LatchFile::kept),
+            memory.as_ref().and_then(|memory| memory.latch.kept()),
         ),
         state_age_max_ns,
         &joints,
@@ -416,12 +408,20 @@ pub fn start_recorded(
                     announcer.tell(&frame);
                 }
             };
-            telemetry::run(&told, desk_ends, latch, tell, &telling, &seat);
+            telemetry::run(&told, desk_ends, tell, &telling, &seat);
         },
     )?);
 
+    let memory_beat = memory.as_ref().map(|_| Beat::new());
+    if let Some((memory, beat)) = memory.zip(memory_beat.clone()) {
+        let (desk, ending) = (Arc::clone(&desk), Arc::clone(&ending));
+        threads.push(crew.spawn(threads::MEMORY, now, beat, move |seat| {
+            memory::run(memory, &desk, &ending, &seat)
+        })?);
+    }
     let health_io = HealthIo {
         config: config.derate.clone(),
+        memory: memory_beat,
         state: kept_in,
         newest: Arc::clone(&counters.health),
         derated: Arc::clone(&counters.derated),
@@ -435,6 +435,7 @@ pub fn start_recorded(
     let hardware = hardware.transpose()?;
     if hardware.is_some() || (recorder.is_some() && service::listens()) {
         let mut pinged_for = crew.beats.clone();
+        pinged_for.retain(|(spec, _)| spec.name != threads::MEMORY.name);
         if config.derate.is_empty() {
             // It only looks, and a disk that does not answer must not end a robot at work.
             pinged_for.retain(|(spec, _)| spec.name != threads::HEALTH.name);

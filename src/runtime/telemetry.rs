@@ -5,11 +5,9 @@
 //! histograms. A full queue drops the sample and counts it: telemetry never slows what it measures.
 
 use crate::core::schedule::ladder::Ladder;
-use crate::core::supervisor::Mode;
 use crate::core::units::Mono;
 use crate::ports::Frame;
 use crate::runtime::clock;
-use crate::runtime::latch::LatchFile;
 use crate::runtime::operations::{Desk, DeskEnds, View};
 use crate::runtime::threads::Seat;
 use hdrhistogram::Histogram;
@@ -360,40 +358,19 @@ pub struct Figures {
 /// The telemetry thread's period: fast enough for a page, slow enough to cost nothing.
 const PERIOD_NS: u64 = 20_000_000;
 
-/// The telemetry thread. Nothing waits for it; it also keeps on disk that a stop is latched, and no longer that the robot
-/// is armed, which may take long.
+/// The telemetry thread. Nothing waits for it.
 pub fn run(
     desk: &Desk,
     mut ends: DeskEnds,
-    mut latch: Option<LatchFile>,
     mut tell: impl FnMut(Mono, &View),
     ending: &AtomicBool,
     seat: &Seat,
 ) {
-    let (mut told, mut moved) = (false, false);
     while !ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
         desk.refresh(&mut ends);
-        let view = desk.view();
-        tell(now, &view);
-        let decision = view.decision;
-        // While booting nothing has been decided yet: what is on disk stands.
-        if let Some(latch) = &mut latch
-            && decision.mode != Mode::Boot
-        {
-            let kept = latch.keep(decision.latched);
-            if let (Err(fault), false) = (&kept, told) {
-                log::error!("{fault}");
-            }
-            told = kept.is_err();
-        }
-        // A stop that is latched, and is not on disk, must be known of in another way.
-        let moves = decision.mode.armed() || decision.mode == Mode::Stopping;
-        if moved && !moves && !told {
-            desk.settle();
-        }
-        moved = moves || (moved && told);
+        tell(now, &desk.view());
         clock::sleep_until(now.plus_ns(PERIOD_NS));
     }
 }

@@ -70,6 +70,12 @@ pub const TELEMETRY: Spec = Spec {
     fifo: 0,
     beat_age_max_ns: 2_000 * MS,
 };
+/// What the next start must know, on disk. Late as a disk that does not answer; told, and nothing else.
+pub const MEMORY: Spec = Spec {
+    name: "memory",
+    fifo: 0,
+    beat_age_max_ns: 60_000 * MS,
+};
 /// The machine's health, once a second.
 pub const HEALTH: Spec = Spec {
     name: "health",

@@ -2,11 +2,15 @@
 //! How a runtime ends: told to, in a panic, killed, with no room to write; and what the next start knows of it.
 
 use crate::canary::told;
-use crate::stage::{Setting, Stage, ended, over_again, repeats, signal, until};
+use crate::service;
+use crate::stage::{
+    Sent, Setting, Stage, ended, locked, longest_gap_ns, ms, over_again, repeats, signal, until,
+};
 use crate::{SILENCE_MS, TICK_MS, drill, panic_of};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use tendon::core::units::MS;
 use tendon::link::keys;
 use tendon::runtime::{clock, demo};
 
@@ -185,5 +189,72 @@ fn a_full_disk_costs_the_record_and_not_the_stop() {
                 std::fs::remove_file(name.path()).expect("removed");
             }
         }
+    });
+}
+
+/// A disk that answers after seconds, then with errors: what moves the robot does not notice, no restart comes of it, it is told,
+/// and what could not be noted is not armed.
+#[test]
+fn a_disk_that_does_not_answer_ends_no_robot_at_work() {
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (library, slow) = (folder.path().join("disk.so"), folder.path().join("slow"));
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-o"])
+            .arg(&library)
+            .arg("tests/chaos/slow_disk.c")
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "a C compiler");
+        let takes = |seconds: u8| std::fs::write(&slow, [seconds]).expect("written");
+        takes(0);
+        let (mut setting, heard) = service::setting(folder.path(), "notify", None);
+        setting.env = vec![("LD_PRELOAD", library), ("SLOW_DISK", slow.clone())];
+        let mut stage = Stage::new(&setting);
+        takes(5);
+        // A stop that latches is to be kept: five seconds for the file, and five for its folder.
+        stage.until_granted(keys::mode, "e-stop");
+        let from = clock::now();
+        until("it is told", || stage.log().contains("does not answer"));
+        println!(
+            "a disk that takes 5 s: told after {:.1} s",
+            ms(clock::now().since_ns(from)) / 1e3
+        );
+        demo::pause(4_000);
+        let pings = service::times(&heard, "WATCHDOG=1");
+        let gap_ns = pings.windows(2).map(|pair| pair[1].since_ns(pair[0])).max();
+        assert!(
+            gap_ns.is_some_and(|gap_ns| gap_ns < service::WATCHDOG_MS * MS),
+            "pings {gap_ns:?} ns apart"
+        );
+        assert!(matches!(stage.runtime.try_wait(), Ok(None)), "it runs");
+        takes(0);
+        stage.until_granted(keys::mode, "reset");
+        stage.arm();
+        let from = clock::now();
+        demo::pause(1_000);
+        stage.until_granted(keys::mode, "standby");
+        // Once the disk has answered what it was asked before.
+        let armed = stage.state.join("armed-bench");
+        until("unarmed", || !armed.exists());
+        // Every write an error.
+        takes(255);
+        let answer = stage.ask(keys::mode, "active");
+        assert!(
+            answer.as_ref().is_err_and(|said| said.contains("noted")),
+            "{answer:?}"
+        );
+        takes(0);
+        stage.arm();
+        let commands = locked(&stage.commands, |commands| -> Vec<Sent> {
+            commands
+                .iter()
+                .filter(|sent| sent.at > from)
+                .copied()
+                .collect()
+        });
+        let gap_ms = ms(longest_gap_ns(&commands, &stage.canary));
+        println!("commands apart meanwhile: {gap_ms:.1} ms at most");
+        assert!(gap_ms <= 10.0, "{gap_ms} ms");
+        stage.within_limits();
     });
 }

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keeps on disk what the next start must know: that a stop is latched, and no longer that the robot is armed. A thread of its
+//! own, which nobody waits for and no ping to the service manager depends on: a disk that does not answer for seconds ends no
+//! robot at work.
+
+use crate::core::supervisor::Mode;
+use crate::core::units::MS;
+use crate::runtime::clock;
+use crate::runtime::crash::Recorder;
+use crate::runtime::latch::LatchFile;
+use crate::runtime::operations::Desk;
+use crate::runtime::threads::Seat;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A latched stop is on disk within so long, as far as the disk allows.
+const PERIOD_NS: u64 = 20 * MS;
+
+/// What outlives the process.
+#[derive(Debug)]
+pub struct Memory {
+    /// Crashes, and whether the robot is armed.
+    pub recorder: Arc<Recorder>,
+    /// A latched stop.
+    pub latch: LatchFile,
+}
+
+/// The thread.
+pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
+    let (mut told, mut moved) = (false, false);
+    while !ending.load(Ordering::Relaxed) {
+        let now = clock::now();
+        seat.beat.mark(now);
+        let decision = desk.decision();
+        // While booting nothing has been decided yet: what is on disk stands.
+        if decision.mode != Mode::Boot {
+            let kept = memory.latch.keep(decision.latched);
+            if let (Err(fault), false) = (&kept, told) {
+                log::error!("{fault}");
+            }
+            told = kept.is_err();
+        }
+        // A stop that is latched, and is not on disk, must be known of in another way.
+        let moves = decision.mode.armed() || decision.mode == Mode::Stopping;
+        if moved && !moves && !told {
+            memory.recorder.armed.settle();
+        }
+        moved = moves || (moved && told);
+        clock::sleep_until(now.plus_ns(PERIOD_NS));
+    }
+}
