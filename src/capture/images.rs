@@ -3,7 +3,8 @@
 //! for replay. They are read once, at the start.
 //!
 //! They come at the camera's rate; those of a recording, that is a folder with a list of when each was taken (`times.csv`),
-//! with the gaps that they had.
+//! with the gaps that they had, and, where the list also says when the recording of all cameras began and ended, with the distance
+//! that they had from other cameras' pictures.
 
 use super::{Asked, Clock, OpenFault, decode};
 use crate::core::units::Mono;
@@ -12,11 +13,11 @@ use std::io::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
 /// Pictures, and bytes of all of them together.
-const PICTURES_MAX: usize = 1 << 20;
-const BYTES_MAX: u64 = 1 << 30;
+pub(super) const PICTURES_MAX: usize = 1 << 20;
+pub(super) const BYTES_MAX: u64 = 1 << 30;
 /// The list that makes a folder a recording, its first line, and its bytes.
-const TIMES: &str = "times.csv";
-const TIMES_HEAD: &str = "file,captured_ns";
+pub(super) const TIMES: &str = "times.csv";
+pub(super) const TIMES_HEAD: &str = "file,captured_ns";
 const TIMES_BYTES_MAX: u64 = 1 << 24;
 /// From the first picture of a recording to the last: a day.
 const RECORDING_MAX_NS: u64 = 86_400_000_000_000;
@@ -46,22 +47,28 @@ impl Images {
     pub fn open(path: &Path, asked: &Asked, clock: Clock) -> Result<Images, OpenFault> {
         let size = [asked.width, asked.height];
         let list = path.join(TIMES);
-        let (pictures, due_ns) = if list.symlink_metadata().is_ok() {
+        let recording = if list.symlink_metadata().is_ok() {
             recording(path, &list, size)?
         } else {
             let pictures = pictures(path, size)?;
             let due_ns = (0..pictures.len() as u64).map(|index| index * asked.period_ns);
-            (pictures, due_ns.collect())
+            Recording {
+                due_ns: due_ns.collect(),
+                pictures,
+                among_others: false,
+                round_ns: None,
+            }
         };
-        let Some(last_ns) = due_ns.last() else {
+        let Some(last_ns) = recording.due_ns.last() else {
             return Err(wrong(path, "at least one JPEG picture", "none"));
         };
+        let round_ns = recording.round_ns.unwrap_or(last_ns + asked.period_ns);
         Ok(Images {
-            round_ns: (last_ns + asked.period_ns).max(1),
-            pictures,
-            due_ns,
+            round_ns: round_ns.max(1),
+            pictures: recording.pictures,
+            due_ns: recording.due_ns,
             size,
-            began: None,
+            began: recording.among_others.then(|| (clock.replay)()),
             passed: 0,
             stale: 0,
             clock,
@@ -151,12 +158,20 @@ fn pictures(path: &Path, size: [usize; 2]) -> Result<Vec<Vec<u8>>, OpenFault> {
     Ok(pictures)
 }
 
-/// The pictures that `list` names in `folder`, and when each is due after the first.
-fn recording(
-    folder: &Path,
-    list: &Path,
-    size: [usize; 2],
-) -> Result<(Vec<Vec<u8>>, Vec<u64>), OpenFault> {
+/// What a folder holds.
+struct Recording {
+    pictures: Vec<Vec<u8>>,
+    /// When each is due after the beginning.
+    due_ns: Vec<u64>,
+    /// It began when that of other cameras began.
+    among_others: bool,
+    /// From its beginning to its end, where it says when that was.
+    round_ns: Option<u64>,
+}
+
+/// The pictures that `list` names in `folder`, and their times. A first and a last line without a file say when the recording
+/// began and ended.
+fn recording(folder: &Path, list: &Path, size: [usize; 2]) -> Result<Recording, OpenFault> {
     let unreadable = |error: String| wrong(list, "a list of pictures and their times", error);
     let mut left = TIMES_BYTES_MAX;
     let bytes = read(list, &mut left).map_err(|error| unreadable(error.to_string()))?;
@@ -168,28 +183,43 @@ fn recording(
         return Err(wrong(list, &expected, quoted(head)));
     }
     let (mut pictures, mut taken_ns) = (Vec::new(), Vec::<u64>::new());
+    let (mut began_ns, mut ended_ns) = (None, None);
     left = BYTES_MAX;
     for (index, line) in lines {
         let at = format!("{}:{}", list.display(), index + 1);
         let wrong = |expected: &str, found: String| wrong(&at, expected, found);
         let row = line.rsplit_once(',');
         let (file, time) = row.ok_or_else(|| wrong(TIMES_HEAD, quoted(line)))?;
-        let mut parts = Path::new(file).components();
-        let (Some(Component::Normal(_)), None) = (parts.next(), parts.next()) else {
-            return Err(wrong("the name of a file in the same folder", quoted(file)));
-        };
+        if ended_ns.is_some() {
+            return Err(wrong("nothing after the line without a file", quoted(line)));
+        }
         let time = time.parse::<u64>();
         let time_ns = time.map_err(|_| wrong("a time in whole nanoseconds", quoted(line)))?;
-        if let Some(before_ns) = taken_ns.last().filter(|before_ns| **before_ns >= time_ns) {
+        let before_ns = taken_ns.last().copied().or(began_ns);
+        if let Some(before_ns) = before_ns.filter(|before_ns| *before_ns >= time_ns) {
             let expected = format!("a time after that of the line before, {before_ns}");
             return Err(wrong(&expected, time_ns.to_string()));
         }
-        if time_ns - taken_ns.first().unwrap_or(&time_ns) > RECORDING_MAX_NS {
+        let first_ns = began_ns.or(taken_ns.first().copied()).unwrap_or(time_ns);
+        if time_ns - first_ns > RECORDING_MAX_NS {
             return Err(wrong(
                 "a time at most a day after the first",
                 time_ns.to_string(),
             ));
         }
+        if file.is_empty() {
+            let edge = if before_ns.is_none() {
+                &mut began_ns
+            } else {
+                &mut ended_ns
+            };
+            *edge = Some(time_ns);
+            continue;
+        }
+        let mut parts = Path::new(file).components();
+        let (Some(Component::Normal(_)), None) = (parts.next(), parts.next()) else {
+            return Err(wrong("the name of a file in the same folder", quoted(file)));
+        };
         if pictures.len() == PICTURES_MAX {
             return Err(wrong(
                 &format!("at most {PICTURES_MAX} pictures"),
@@ -202,9 +232,14 @@ fn recording(
         pictures.push(picture);
         taken_ns.push(time_ns);
     }
-    let first_ns = taken_ns.first().copied().unwrap_or(0);
+    let first_ns = began_ns.or(taken_ns.first().copied()).unwrap_or(0);
     let due_ns = taken_ns.iter().map(|time_ns| time_ns - first_ns).collect();
-    Ok((pictures, due_ns))
+    Ok(Recording {
+        pictures,
+        due_ns,
+        among_others: began_ns.is_some(),
+        round_ns: ended_ns.map(|ended_ns| ended_ns - first_ns),
+    })
 }
 
 /// A text for a message.
@@ -271,23 +306,24 @@ fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Kind, decode};
     use super::*;
     use crate::core::units::MS;
     use std::cell::Cell;
 
     thread_local! {
-        static NOW: Cell<u64> = const { Cell::new(1_000 * MS) };
+        pub(in super::super) static NOW: Cell<u64> = const { Cell::new(1_000 * MS) };
     }
 
     /// A clock that stands still but for sleeping.
-    const CLOCK: Clock = Clock {
+    pub(in super::super) const CLOCK: Clock = Clock {
         now: || Mono(NOW.get()),
         sleep_until: |at| NOW.set(NOW.get().max(at.0)),
+        replay: || Mono(900 * MS),
     };
 
-    fn asked(path: &Path) -> Asked {
+    pub(in super::super) fn asked(path: &Path) -> Asked {
         Asked {
             kind: Kind::Images(path.to_owned()),
             width: 32,
@@ -460,9 +496,14 @@ mod tests {
                 "file,captured_ns\n/etc/passwd,1\n",
                 "times.csv:2: expected the name of a file in the same folder",
             ),
+            ("file,captured_ns\n,1\n,2\n", "found none"),
             (
-                "file,captured_ns\n,1\n",
-                "times.csv:2: expected the name of a file in the same folder",
+                "file,captured_ns\n,1\na.jpg,2\n,3\nb.jpg,4\n",
+                "times.csv:5: expected nothing after the line without a file",
+            ),
+            (
+                "file,captured_ns\n,2\na.jpg,2\n",
+                "times.csv:3: expected a time after that of the line before, 2",
             ),
             (
                 "file,captured_ns\na.jpg,1\nb.jpg,1\n",

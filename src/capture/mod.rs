@@ -7,7 +7,8 @@
 //! Not responsible for: whether the picture is to be believed ([`crate::core::camera`]), what the policy's training
 //! fixed (size, normalisation), and cameras that are reached over the link (`link`).
 //!
-//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder, a file or a recording of JPEG pictures, in real time;
+//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder, a file or a recording of JPEG pictures, in real time, [`tape`] makes
+//! such a recording;
 //! `v4l` USB and other kernel cameras (feature `v4l`); `gstreamer` whatever a pipeline gives, `raw` its
 //! pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`).
 
@@ -20,6 +21,7 @@ pub mod nvmm;
 #[cfg(feature = "gstreamer")]
 mod raw;
 pub mod retry;
+pub mod tape;
 #[cfg(feature = "v4l")]
 pub mod v4l;
 
@@ -34,6 +36,8 @@ pub struct Clock {
     pub now: fn() -> Mono,
     /// Sleep until.
     pub sleep_until: fn(Mono),
+    /// When the replay of a recording began: the same for all its cameras.
+    pub replay: fn() -> Mono,
 }
 
 /// Where a camera's pictures come from.

@@ -23,6 +23,10 @@ pub struct Options {
     /// List kernel cameras with their stable paths and modes, and look at none.
     #[arg(long)]
     list: bool,
+    /// Keep the good pictures in this new folder, one folder a camera, as a recording for source = "images". Each is coded once
+    /// more as JPEG, in the camera's thread.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "list")]
+    record: Option<PathBuf>,
     /// Figures as JSON.
     #[arg(long)]
     json: bool,
@@ -55,8 +59,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         ));
     }
     let for_ns = (options.seconds * 1e9) as u64;
-    let seen =
-        cameras::watch(&all, config.skew_max_ns, for_ns, None, &ending).map_err(Failure::failed)?;
+    let record = options.record.as_deref();
+    let seen = cameras::watch(&all, config.skew_max_ns, for_ns, None, record, &ending);
+    let seen = seen.map_err(Failure::failed)?;
     if options.json {
         let text = serde_json::to_string_pretty(&seen).map_err(Failure::failed)?;
         println!("{text}");
@@ -112,6 +117,9 @@ fn print(seen: &Watch) {
             println!("  opened {} times", counts.starts);
         }
         println!("  capture times: {}", camera.stamped);
+        if let Some(pictures) = camera.recorded {
+            println!("  recorded: {pictures} pictures");
+        }
         if let Some(fault) = &camera.fault {
             println!("  now: {fault}");
         }

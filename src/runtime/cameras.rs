@@ -2,6 +2,7 @@
 //! The cameras of a deployment together: their sources, what their threads tell, how far apart their pictures are, and
 //! a look at them without a robot ([`watch`], `tendon cameras`).
 
+use crate::capture::tape::Tape;
 use crate::capture::v4l_mode::Mode;
 use crate::capture::{self, Asked, Clock, Kind, OpenFault};
 use crate::config::camera::{CameraConfig, CameraSource};
@@ -19,15 +20,23 @@ use crate::runtime::mind::OpenFar;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use zenoh::Session;
 
 /// The clock, as cameras take it.
 pub const CLOCK: Clock = Clock {
     now: clock::now,
     sleep_until: clock::sleep_until,
+    replay,
 };
+
+/// When the first recording of this program was opened.
+fn replay() -> Mono {
+    static BEGAN: OnceLock<Mono> = OnceLock::new();
+    *BEGAN.get_or_init(clock::now)
+}
 /// Rate that is asked of a camera whose rate is not said.
 const PERIOD_NS: u64 = 33_333_333;
 
@@ -41,6 +50,16 @@ pub enum CameraOpenError {
         name: String,
         /// Why.
         fault: OpenFault,
+    },
+    /// Its recording cannot begin.
+    #[error("camera \"{name}\": {}: {error}; expected a folder that is not there yet", .folder.display())]
+    Record {
+        /// Its name.
+        name: String,
+        /// Where it was to be.
+        folder: PathBuf,
+        /// The system's word.
+        error: std::io::Error,
     },
     /// The link.
     #[error(transparent)]
@@ -343,6 +362,8 @@ pub struct Seen {
     pub gap_max_ms: f64,
     /// From its last good picture, or the beginning, to the end.
     pub quiet_ms: f64,
+    /// Pictures that were kept, if they were to be.
+    pub recorded: Option<usize>,
     /// What was wrong with it at the end, if anything.
     pub fault: Option<String>,
 }
@@ -363,7 +384,8 @@ pub struct Watch {
 }
 
 /// Looks at cameras of this machine for `for_ns`, or until each has given `enough` good pictures, each in a thread of its own,
-/// as the pipeline does. Cameras that are reached over the link are left out: the runtime listens there.
+/// as the pipeline does. Cameras that are reached over the link are left out: the runtime listens there. With `record` good
+/// pictures are kept in folders of it, one a camera, for replay.
 ///
 /// # Errors
 /// [`CameraOpenError`].
@@ -372,6 +394,7 @@ pub fn watch(
     skew_max_ns: u64,
     for_ns: u64,
     enough: Option<u64>,
+    record: Option<&Path>,
     ending: &Arc<AtomicBool>,
 ) -> Result<Watch, CameraOpenError> {
     let mut opened = Vec::new();
@@ -399,16 +422,41 @@ pub fn watch(
         ending: Arc::clone(ending),
     });
     let mut threads = Vec::new();
-    for ((config, source), cells) in opened.into_iter().zip(watched.iter().cloned()) {
+    let mut tapes = Vec::new();
+    for (config, _) in &opened {
+        let tape = record.map(|folder| {
+            let folder = folder.join(&config.name);
+            Tape::begin(&folder, began).map_err(|error| CameraOpenError::Record {
+                name: config.name.clone(),
+                folder,
+                error,
+            })
+        });
+        tapes.push(tape.transpose()?);
+    }
+    for (((config, source), cells), tape) in
+        opened.into_iter().zip(watched.iter().cloned()).zip(tapes)
+    {
         let (config, gather, end) = (config.clone(), gather.take(), Arc::clone(&end));
         threads.push(std::thread::spawn(move || {
-            film(&config, source, &cells, gather, &end)
+            film(&config, source, &cells, gather, tape, &end)
         }));
     }
+    // A thread that panicked has said so; its camera is missing from the list.
+    let ended: Vec<_> = threads
+        .into_iter()
+        .filter_map(|thread| thread.join().ok())
+        .collect();
     let mut seen = Watch::default();
-    for thread in threads {
-        // A thread that panicked has said so; its camera is missing from the list.
-        seen.cameras.extend(thread.join());
+    let now = clock::now();
+    for (mut camera, tape) in ended {
+        if let Some(tape) = tape {
+            match tape.and_then(|tape| tape.end(now)) {
+                Ok(pictures) => camera.recorded = Some(pictures),
+                Err(error) => camera.fault = Some(format!("recording: {error}")),
+            }
+        }
+        seen.cameras.push(camera);
     }
     seen.seconds = clock::now().seconds_since(began);
     let busy_ns = clock::processor_ns().saturating_sub(processor_before);
@@ -449,8 +497,9 @@ fn film(
     mut source: Box<dyn Source>,
     cells: &Watched,
     mut gather: Option<Gather>,
+    tape: Option<Tape>,
     end: &End,
-) -> Seen {
+) -> (Seen, Option<Result<Tape, std::io::Error>>) {
     let mut health = Health::new(config.expected());
     let mut frame = Frame::black(config.width, config.height);
     let mut ages = histogram();
@@ -461,6 +510,7 @@ fn film(
         source: config.source.word(),
         ..Seen::default()
     };
+    let mut tape = tape.map(Ok);
     let began = clock::now();
     let mut last_good = began;
     while !end.has_come() {
@@ -482,6 +532,11 @@ fn film(
                 if let Some(gather) = &mut gather {
                     // Counted by itself.
                     let _ = gather.together(frame.captured);
+                }
+                if let Some(Ok(kept)) = &mut tape
+                    && let Err(error) = kept.keep(&frame)
+                {
+                    tape = Some(Err(error));
                 }
             }
             Look::Refused => {
@@ -507,7 +562,7 @@ fn film(
     seen.counts = source.counts();
     seen.stamped = source.stamped().words();
     seen.fault = health.fault(clock::now()).map(|fault| fault.to_string());
-    seen
+    (seen, tape)
 }
 
 fn histogram() -> Histogram<u64> {

@@ -11,6 +11,7 @@ use tendon::runtime::clock;
 pub const CLOCK: Clock = Clock {
     now: clock::now,
     sleep_until: clock::sleep_until,
+    replay: clock::now,
 };
 
 /// A soft picture with sensor noise; `phase` moves a bar through it.

@@ -52,6 +52,7 @@ pub(super) fn here(config: &Config) -> Vec<Finding> {
             config.skew_max_ns,
             0,
             None,
+            None,
             &idle(),
         ) {
             Ok(_) => opened.push(camera),
@@ -62,7 +63,7 @@ pub(super) fn here(config: &Config) -> Vec<Finding> {
         return findings;
     }
     let enough = Some(ENOUGH);
-    match cameras::watch(&opened, config.skew_max_ns, LOOK_NS, enough, &idle()) {
+    match cameras::watch(&opened, config.skew_max_ns, LOOK_NS, enough, None, &idle()) {
         Err(error) => findings.push(Finding::bad(CHECK, error.to_string(), FIX)),
         Ok(watched) => findings.extend(opened.iter().map(|camera| {
             let seen = watched.cameras.iter().find(|seen| seen.name == camera.name);
