@@ -7,7 +7,7 @@ set -euo pipefail
 binary=$(realpath "${1:?BINARY}"); out=${2:?OUT}
 ask=("$binary")
 if ! "$binary" --version >/dev/null 2>&1; then
-  ask=(qemu-aarch64-static -L /usr/aarch64-linux-gnu "$binary")
+  ask=("$(dirname "$0")/qemu.sh" "$binary")
   "${ask[@]}" --version >/dev/null || { echo "cannot run $binary here: install qemu-user-static" >&2; exit 1; }
 fi
 mkdir -p "$out"

@@ -25,7 +25,7 @@ aarch64)
     # Debian's rustc: rustup's has no standard library for the other processor unless it is asked for.
     PATH="/usr/bin:$PATH"
     export PATH CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/../../cross/qemu.sh"
     golden --release --target aarch64-unknown-linux-gnu | compare "aarch64 under $(qemu-aarch64-static --version | head -1)" ;;
 write)
     golden --release > golden.txt ;;
