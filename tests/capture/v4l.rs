@@ -5,6 +5,7 @@
 use crate::canary::Canary;
 use crate::fake::{Fake, Fault};
 use crate::pictures::{CLOCK, Seen, film, jpeg, judged, percentile, processor_ns, report, scene};
+use crate::preload;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -31,18 +32,7 @@ fn a_kernel_camera_with_all_that_can_befall_it() {
     if std::env::var_os(PRELOADED).is_some() {
         return;
     }
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libfake_v4l.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/capture/fake_v4l.c");
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let built = Command::new(compiler)
-        .args([
-            "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared", "-o",
-        ])
-        .args([&library, &source])
-        .args(["-ldl", "-lpthread"])
-        .status()
-        .expect("a C compiler");
-    assert!(built.success());
+    let library = preload::library();
     let own = std::env::current_exe().expect("own path");
     let ran = Command::new(own)
         .args(["--exact", "v4l::inside", "--nocapture", "--test-threads=1"])
@@ -124,7 +114,7 @@ fn inside() {
     }
     let fake = Fake::here();
     type Story = (&'static str, fn(&Fake));
-    let stories: [Story; 13] = [
+    let stories: [Story; 14] = [
         ("discovery", discovery),
         ("formats, times, numbers", formats),
         ("modes that a device refuses", refused_modes),
@@ -133,6 +123,7 @@ fn inside() {
         ("what the times are of", stamps),
         ("unplug and replug", unplug),
         ("errors of the bus", bus_errors),
+        ("a device that does not stop", wedged),
         ("a device that falls silent", silent),
         ("another model behind the same path", other_model),
         ("a reader that is late", late_reader),
@@ -379,6 +370,16 @@ const AS_MADE: [(u32, i64); 6] = [
     (FOCUS, 60),
 ];
 
+/// What the stories set: numbers, a menu, a switch.
+const SET_BY_HAND: [(u32, i64); 6] = [
+    (AUTO_WHITE_BALANCE, 0),
+    (WHITE_BALANCE, 5000),
+    (AUTO_EXPOSURE, 1),
+    (EXPOSURE, 250),
+    (AUTO_FOCUS, 0),
+    (FOCUS, 30),
+];
+
 fn controls(fake: &Fake) {
     let with = |controls: &[(u32, i64)]| Mode {
         controls: controls.to_vec(),
@@ -399,15 +400,7 @@ fn controls(fake: &Fake) {
         &["0x9a0902 = 250", "denied", "its automatic mode"],
     );
     assert_eq!(stands(), AS_MADE);
-    // Numbers, a menu, a switch.
-    let set = [
-        (AUTO_WHITE_BALANCE, 0),
-        (WHITE_BALANCE, 5000),
-        (AUTO_EXPOSURE, 1),
-        (EXPOSURE, 250),
-        (AUTO_FOCUS, 0),
-        (FOCUS, 30),
-    ];
+    let set = SET_BY_HAND;
     let mut camera = opened(&with(&set));
     assert_eq!(stands(), set);
     // A plug that was pulled takes them with it; they are set again before a picture is taken.
@@ -602,6 +595,21 @@ fn bus_errors(fake: &Fake) {
     wait_for(&mut camera, &mut frame, CLOSED);
     fake.set(0, Fault::Good);
     back("no room on the bus", &mut camera, &mut frame, 100);
+}
+
+/// It refuses to give a picture, to stop, and to take its buffers back. What was mapped of it is let go all the same: what is left
+/// mapped keeps a node busy, and there would never be a picture again.
+fn wedged(fake: &Fake) {
+    let mut frame = Frame::black(1, 1);
+    fake.shows(0, &payloads(4));
+    let mut camera = opened(&mode(0, &[b"YUYV"]));
+    for _ in 0..3 {
+        assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+        fake.set(0, Fault::Wedged);
+        assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
+        fake.set(0, Fault::Good);
+        back("a device that does not stop", &mut camera, &mut frame, 50);
+    }
 }
 
 fn silent(fake: &Fake) {
