@@ -15,12 +15,14 @@ use tendon::capture::v4l_mode::Mode;
 use tendon::capture::{Asked, Kind, OpenFault, decode};
 use tendon::core::camera::skew::Need;
 use tendon::core::camera::{Expected, Health};
+use tendon::core::governor::reaction::Cause;
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Frame, Source, SourceFault, Stamped};
-use tendon::runtime::cameras::Watched;
-use tendon::runtime::capture::{CaptureIo, Look, ToPolicy, round};
+use tendon::runtime::cameras::{self, Watched};
+use tendon::runtime::capture::{self, CaptureIo, Look, ToPolicy, round};
 use tendon::runtime::realtime::{self, allocations_of_this_thread};
 use tendon::runtime::{clock, threads};
+use tendon::sync::heartbeat::Beat;
 use tendon::sync::mailbox;
 
 const PRELOADED: &str = "TENDON_FAKE_V4L";
@@ -114,7 +116,7 @@ fn inside() {
     }
     let fake = Fake::here();
     type Story = (&'static str, fn(&Fake));
-    let stories: [Story; 14] = [
+    let stories: [Story; 15] = [
         ("discovery", discovery),
         ("formats, times, numbers", formats),
         ("modes that a device refuses", refused_modes),
@@ -125,6 +127,7 @@ fn inside() {
         ("errors of the bus", bus_errors),
         ("a device that does not stop", wedged),
         ("a device that falls silent", silent),
+        ("a device that takes its time", slow_to_open),
         ("another model behind the same path", other_model),
         ("a reader that is late", late_reader),
         ("no allocation, hand-over", hand_over),
@@ -612,6 +615,59 @@ fn wedged(fake: &Fake) {
     }
 }
 
+/// A capture thread whose camera takes seconds to open, or to set its controls, after a plug was pulled: it does not come round
+/// meanwhile, and is not late by the table; the watchdog sees by the age of the picture that there is none.
+fn slow_to_open(fake: &Fake) {
+    fake.shows(0, &payloads(4));
+    for (fault, least_ms) in [(Fault::SlowOpen, 1_900), (Fault::SlowControls, 1_700)] {
+        fake.set(0, Fault::Good);
+        let mode = Mode {
+            controls: SET_BY_HAND.to_vec(),
+            ..mode(0, &[b"YUYV"])
+        };
+        let stage = Stage::new();
+        let (told, ending) = (stage.io.told.clone(), Arc::clone(&stage.io.ending));
+        let camera = Box::new(opened(&mode));
+        let beat = Beat::new();
+        let seat = threads::Seat {
+            beat: beat.clone(),
+            fifo_granted: false,
+        };
+        let filming = std::thread::spawn(move || stage.run(camera, &seat));
+        let seen = || cameras::needed(std::slice::from_ref(&told), clock::now());
+        let until = |what: &str, is: &dyn Fn() -> bool| {
+            let from = clock::now();
+            let mut longest_ns = 0;
+            while !is() {
+                let now = clock::now();
+                let away_ns = beat.last().map_or(0, |last| now.since_ns(last));
+                // As service and keeper judge it.
+                assert!(away_ns <= threads::CAPTURE.beat_age_max_ns, "{what}: late");
+                assert!(away_ns < 500 * MS || !seen().1, "{what}: a fresh picture");
+                longest_ns = longest_ns.max(away_ns);
+                assert!(now.since_ns(from) < 20_000 * MS, "never {what}");
+                clock::sleep_until(now.plus_ns(MS));
+            }
+            longest_ns
+        };
+        until("pictures", &|| seen() == (None, true));
+        fake.set(0, Fault::Unplugged);
+        until("lost", &|| seen() == (Some(Cause::CameraLost), false));
+        fake.set(0, fault);
+        let away_ns = until("pictures again", &|| seen() == (None, true));
+        println!(
+            "   {fault:?}: the thread was away for {:.1} s, then pictures came",
+            away_ns as f64 * 1e-9
+        );
+        assert!(
+            away_ns >= least_ms * MS,
+            "{fault:?}: not slow: {away_ns} ns"
+        );
+        ending.store(true, Ordering::Relaxed);
+        filming.join().expect("no panic");
+    }
+}
+
 fn silent(fake: &Fake) {
     let mut frame = Frame::black(1, 1);
     fake.shows(0, &payloads(4));
@@ -788,6 +844,18 @@ impl std::fmt::Display for Round {
 }
 
 impl Stage {
+    /// The capture thread itself, until it is ended.
+    fn run(mut self, camera: Box<dyn Source>, seat: &threads::Seat) {
+        let black = || Frame::black(SIZE[0], SIZE[1]);
+        let io = CaptureIo {
+            policy: std::mem::replace(&mut self.io.policy, ToPolicy::Nowhere),
+            shown: self.io.shown.take(),
+            told: self.io.told.clone(),
+            ending: Arc::clone(&self.io.ending),
+        };
+        capture::run(camera, self.health.clone(), black(), io, seat);
+    }
+
     fn new() -> Stage {
         let black = || Frame::black(SIZE[0], SIZE[1]);
         let (frames, mut taken) = mailbox::mailbox(&black());
