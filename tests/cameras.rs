@@ -4,6 +4,9 @@
 
 #[path = "policy/on_bench.rs"]
 mod on_bench;
+#[cfg(feature = "v4l")]
+#[path = "capture/preload.rs"]
+mod preload;
 
 use std::io::Write;
 use std::path::Path;
@@ -127,11 +130,16 @@ struct Stage {
 
 impl Stage {
     fn new(folder: Folder) -> Stage {
-        let runtime = command(&["run", "--config", &folder.config()])
-            .env("STATE_DIRECTORY", folder.folder.path().join("state"))
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the runtime starts");
+        Stage::with(folder, |_| {})
+    }
+
+    /// With what `more` adds to the runtime's command.
+    fn with(folder: Folder, more: impl FnOnce(&mut Command)) -> Stage {
+        let mut run = command(&["run", "--config", &folder.config()]);
+        run.env("STATE_DIRECTORY", folder.folder.path().join("state"))
+            .stdout(Stdio::null());
+        more(&mut run);
+        let runtime = run.spawn().expect("the runtime starts");
         let mut bench = command(&["bench-robot", "--stdin", "--connect", &folder.endpoint])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -613,4 +621,91 @@ fn a_pipeline_is_a_camera_and_its_end_holds_the_robot() {
     drop(server.kill());
     drop(server.wait());
     assert!(resumed, "ten times the machine was too late");
+}
+
+/// A plug that is put back, and a camera that then takes two seconds to open: the robot holds meanwhile and goes on. Nobody
+/// takes the thread that waits for it for one that hangs: neither the control process, which would end the inference
+/// process, nor the service manager, which would end both.
+#[cfg(feature = "v4l")]
+#[test]
+fn a_camera_that_takes_two_seconds_to_open_holds_the_robot_and_ends_no_process() {
+    const CAMERA: &str = "[camera]\nname = \"front\"\nsource = \"v4l\"\ndevice = \"/dev/video40\"\nformats = [\"MJPG\"]\n\
+                          rate_hz = 30\nwidth = 224\nheight = 224\nage_max_ms = 150\n";
+    /// As fake_v4l.c numbers them.
+    const GOOD: i32 = 0;
+    const UNPLUGGED: i32 = 1;
+    const SLOW_OPEN: i32 = 16;
+    let library = preload::library();
+    for isolation in ["thread", "process"] {
+        let folder = Folder::new(CAMERA);
+        folder.pictures("shown", true);
+        let at = |name: &str| folder.folder.path().join(name);
+        let written = std::fs::read_to_string(at("tendon.toml")).expect("there");
+        let written = format!("isolation = \"{isolation}\"\n{written}");
+        std::fs::write(at("tendon.toml"), written).expect("written");
+        let shows: Vec<String> = (0..8)
+            .map(|n| at(&format!("shown/{n}.jpg")).display().to_string())
+            .collect();
+        // Written over in place: the fake has mapped it.
+        let (faults, log, notify) = (at("faults"), at("log"), at("notify"));
+        std::fs::write(&faults, [0; 8 * 4]).expect("written");
+        let becomes = |fault: i32| {
+            let file = std::fs::File::options().write(true).open(&faults);
+            let told = file.and_then(|mut file| file.write_all(&fault.to_ne_bytes()));
+            told.expect("written");
+        };
+        let pings = std::os::unix::net::UnixDatagram::bind(&notify).expect("a socket");
+        pings.set_nonblocking(true).expect("set");
+        let mut pinged = 0;
+        let mut hears = || {
+            let mut word = [0; 4096];
+            while let Ok(len) = pings.recv(&mut word) {
+                let word = String::from_utf8_lossy(&word[..len]).into_owned();
+                assert!(!word.contains("thread capture"), "{isolation}: {word}");
+                pinged += u32::from(word.contains("WATCHDOG=1"));
+            }
+            pinged
+        };
+        let stderr = std::fs::File::create(&log).expect("made");
+        let stage = Stage::with(folder, |run| {
+            run.env("LD_PRELOAD", &library)
+                .env("FAKE_V4L_SHOWS", shows.join(":"))
+                .env("FAKE_V4L_FAULTS", &faults)
+                .env("NOTIFY_SOCKET", &notify)
+                .env("WATCHDOG_USEC", "500000")
+                .stderr(stderr);
+        });
+        stage.arm();
+        let told = (0..10).find_map(|_| {
+            hears();
+            stage.stays_active();
+            becomes(UNPLUGGED);
+            let held = stage.becomes("holding: the camera gives no usable picture");
+            becomes(SLOW_OPEN);
+            hears();
+            let resumed = held.and_then(|_| stage.becomes("active"));
+            becomes(GOOD);
+            hears();
+            match resumed {
+                Ok(took) => Some(took),
+                Err(said) => {
+                    println!("{isolation}: again, as the machine was late: {said}");
+                    stage.arm_again();
+                    None
+                }
+            }
+        });
+        let took = told.expect("ten times the machine was too late");
+        println!("{isolation}: held, and active again {took:.1?} after a plug was put back");
+        assert!(took > Duration::from_millis(1_900), "{took:?}: not slow");
+        let said = std::fs::read_to_string(&log).expect("there");
+        assert!(
+            !said.contains("hangs") && !said.contains("started again in"),
+            "{isolation}: {said}"
+        );
+        assert!(
+            hears() > 0,
+            "{isolation}: the service manager heard nothing"
+        );
+    }
 }

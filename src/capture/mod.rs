@@ -7,15 +7,17 @@
 //! Not responsible for: whether the picture is to be believed ([`crate::core::camera`]), what the policy's training
 //! fixed (size, normalisation), and cameras that are reached over the link (`link`).
 //!
-//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder, a file or a recording of JPEG pictures, in real time, [`tape`] makes
-//! such a recording;
-//! `v4l` USB and other kernel cameras (feature `v4l`); `gstreamer` whatever a pipeline gives, `raw` its
+//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder, a file or a recording of JPEG pictures, in real time,
+//! [`tape`] makes such a recording; `v4l` USB and other kernel cameras, `mapped` their buffers (feature `v4l`); `gstreamer`
+//! whatever a pipeline gives, `raw` its
 //! pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`).
 
 pub mod decode;
 #[cfg(feature = "gstreamer")]
 pub mod gstreamer;
 pub mod images;
+#[cfg(feature = "v4l")]
+mod mapped;
 #[cfg(feature = "gstreamer")]
 pub mod nvmm;
 #[cfg(feature = "gstreamer")]

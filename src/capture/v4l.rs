@@ -7,6 +7,7 @@
 //! opening the node again wakes them.
 
 use super::decode::{self, Format};
+use super::mapped::Mapped;
 use super::retry::Retry;
 use super::v4l_mode::Mode;
 use super::{Asked, Clock, OpenFault};
@@ -14,11 +15,9 @@ use crate::core::units::{MS, Mono};
 use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use std::io;
 use std::path::{Path, PathBuf};
-use v4l::buffer::{Flags, Type};
+use v4l::buffer::Flags;
 use v4l::control::{Control, Value};
 use v4l::fraction::Fraction;
-use v4l::io::mmap::Stream;
-use v4l::io::traits::{CaptureStream, Stream as _};
 use v4l::video::Capture;
 use v4l::video::capture::Parameters;
 use v4l::{Device, Format as Pixels, FourCC};
@@ -113,33 +112,13 @@ struct Agreed {
 }
 
 struct Streaming {
-    stream: Option<Stream<'static>>,
+    buffers: Mapped,
     device: Device,
     agreed: Agreed,
-    /// Whether a buffer is ours; the first one is fetched by hand, see [`Streaming::next`].
-    holds_one: bool,
+    /// Whether the first picture has come, and gone.
+    begun: bool,
     sequence: Option<u32>,
     since: Mono,
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        // The crate's stream panics in its drop when the device does not answer; a camera that is gone must not take
-        // the thread with it. What cannot be stopped is leaked, once for each plug that was pulled.
-        let Some(mut stream) = self.stream.take() else {
-            return;
-        };
-        if let Err(error) = stream.stop()
-            && error.raw_os_error() != Some(ENODEV)
-        {
-            std::mem::forget(stream);
-            return;
-        }
-        if let Err(reason) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(stream)))
-        {
-            drop(reason);
-        }
-    }
 }
 
 /// A kernel camera.
@@ -221,19 +200,14 @@ impl Camera {
         }
         let agreed = self.negotiate(&device)?;
         self.control(&device)?;
-        let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS)?;
-        let begun = (0..BUFFERS as usize)
-            .try_for_each(|index| CaptureStream::queue(&mut stream, index))
-            .and_then(|()| stream.start());
         let streaming = Streaming {
-            stream: Some(stream),
+            buffers: Mapped::start(&device, BUFFERS)?,
             device,
             agreed,
-            holds_one: false,
+            begun: false,
             sequence: None,
             since: (self.clock.now)(),
         };
-        begun?;
         self.card = Some(card);
         self.counts.starts += 1;
         Ok(streaming)
@@ -426,9 +400,6 @@ impl Source for Camera {
 
 impl Camera {
     /// Waits for a buffer, passes over those that a newer one follows, decodes it.
-    ///
-    /// The crate's `next` gives back the buffer that is held and then waits; called again after a time-out it would
-    /// give back the same one twice. So the wait is done here, and `next` is called only when a buffer is there.
     fn take(&mut self, deadline: Mono, frame: &mut Frame) -> io::Result<Result<(), SourceFault>> {
         let clock = self.clock;
         let counts = &mut self.counts;
@@ -446,22 +417,16 @@ impl Camera {
                 Ok(Err(SourceFault::Timeout))
             };
         }
-        if !streaming.holds_one {
-            // This one's number and time are not told; it is the first after the start, and often half exposed.
-            let Some(stream) = &mut streaming.stream else {
-                return Err(io::Error::from(io::ErrorKind::NotConnected));
-            };
-            CaptureStream::dequeue(stream)?;
-            streaming.holds_one = true;
+        if !streaming.begun {
+            // The first after the start is often half exposed.
+            streaming.buffers.next()?;
+            streaming.begun = true;
             streaming.since = (clock.now)();
             return Ok(Err(SourceFault::Timeout));
         }
         for _ in 0..STALE_MAX {
             let agreed = streaming.agreed;
-            let Some(stream) = &mut streaming.stream else {
-                return Err(io::Error::from(io::ErrorKind::NotConnected));
-            };
-            let (bytes, meta) = CaptureStream::next(stream)?;
+            let (bytes, meta) = streaming.buffers.next()?;
             let received = (clock.now)();
             streaming.since = received;
             let gap = streaming
@@ -472,7 +437,7 @@ impl Camera {
             streaming.sequence = Some(meta.sequence);
             self.given = self.given.wrapping_add(1);
             let captured;
-            (captured, self.stamped) = captured_at(meta, received);
+            (captured, self.stamped) = captured_at(&meta, received);
             let result = if meta.flags.contains(Flags::ERROR) {
                 counts.flagged += 1;
                 Err("the driver flags it as broken")

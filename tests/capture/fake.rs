@@ -23,6 +23,9 @@ pub enum Fault {
     EndOfFrame,
     FewFormats,
     WideRows,
+    SlowOpen,
+    SlowControls,
+    Wedged,
 }
 
 /// Access to the preloaded library.

@@ -26,8 +26,9 @@
 enum { DEVICES = 8, BUFFERS = 8, PAYLOADS = 8, FORMATS = 7, CONTROLS = 6, ROW_PADDING = 64 };
 enum fault {
     GOOD, UNPLUGGED, DQBUF_EIO, ERROR_FLAG, SEQUENCE_GAP, SHORT, SILENT, FOREIGN_CLOCK, NO_BANDWIDTH, OTHER_MODEL,
-    CONTROL_SPRINGS_BACK, OTHER_SIZE, SLOW, END_OF_FRAME, FEW_FORMATS, WIDE_ROWS, FAULTS
+    CONTROL_SPRINGS_BACK, OTHER_SIZE, SLOW, END_OF_FRAME, FEW_FORMATS, WIDE_ROWS, SLOW_OPEN, SLOW_CONTROLS, WEDGED, FAULTS
 };
+enum { SLOW_OPEN_MS = 2000, SLOW_CONTROL_MS = 300, MAPS = 32 };
 
 struct device {
     pthread_mutex_t mutex;        // of its own, so that no camera waits for another one
@@ -45,6 +46,7 @@ struct device {
     uint32_t payload_len[PAYLOADS], payloads, shown[BUFFERS], given;
     int64_t value[CONTROLS];      // of each control
     uint32_t lost;
+    void *maps[MAPS];             // of the client: each keeps the open node, as in the kernel
 };
 
 static struct device devices[DEVICES];
@@ -53,12 +55,18 @@ static long (*real_syscall)(long, ...);
 static int (*real_open)(const char *, int, ...);
 static int (*real_poll)(struct pollfd *, nfds_t, int);
 static int (*real_close)(int);
+static void *(*real_mmap)(void *, size_t, int, int, int, off_t);
+static int (*real_munmap)(void *, size_t);
+// What is wrong with each camera, in a file that another process writes; if there is one.
+static const volatile int32_t *faults_told;
 
 static void resolve(void) {
     real_syscall = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
     real_open = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
     real_poll = (int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll");
     real_close = (int (*)(int))dlsym(RTLD_NEXT, "close");
+    real_mmap = (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT, "mmap");
+    real_munmap = (int (*)(void *, size_t))dlsym(RTLD_NEXT, "munmap");
     for (int i = 0; i < DEVICES; i++) {
         pthread_mutex_init(&devices[i].mutex, NULL);
         devices[i].fd = -1;
@@ -71,6 +79,11 @@ static uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void nap_ms(long ms) {
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&t, NULL);
 }
 
 static struct device *by_path(const char *path) {
@@ -112,14 +125,26 @@ static int which(uint32_t id) {
     return -1;
 }
 
+static void becomes(struct device *d, int fault) {
+    // A plug that is put back gives the camera its power again, and its controls what they were made with.
+    if (d->fault == UNPLUGGED && fault != UNPLUGGED) forget_controls(d);
+    // Who still holds the node of a camera that is gone keeps nobody from the next one.
+    if (fault == UNPLUGGED) memset(d->maps, 0, sizeof d->maps);
+    d->fault = fault >= 0 && fault < FAULTS ? (enum fault)fault : GOOD;
+}
+// With the camera's mutex; and what another process has told of it meanwhile.
+static void take(struct device *d) {
+    pthread_mutex_lock(&d->mutex);
+    int told = faults_told ? faults_told[d - devices] : (int)d->fault;
+    if (told != (int)d->fault) becomes(d, told);
+}
+
 // What the test may do.
 void fake_v4l_fault(int index, int fault) {
     pthread_once(&once, resolve);
     struct device *d = &devices[index];
     pthread_mutex_lock(&d->mutex);
-    // A plug that is put back gives the camera its power again, and its controls what they were made with.
-    if (d->fault == UNPLUGGED && fault != UNPLUGGED) forget_controls(d);
-    d->fault = fault >= 0 && fault < FAULTS ? (enum fault)fault : GOOD;
+    becomes(d, fault);
     pthread_mutex_unlock(&d->mutex);
 }
 void fake_v4l_payload(int index, const uint8_t *bytes, uint32_t len) {
@@ -140,9 +165,17 @@ uint32_t fake_v4l_fourcc(int index) { return devices[index].fourcc; }
 uint32_t fake_v4l_given(int index) { return devices[index].given; }
 
 // For a program without a test inside: FAKE_V4L_SHOWS names files, a picture each, which every camera shows in turn, and
-// FAKE_V4L_FAULT the number of what is wrong with it.
+// FAKE_V4L_FAULT the number of what is wrong with it; or FAKE_V4L_FAULTS a file of such numbers, 32 bits a camera, that may
+// be written meanwhile.
 static void from_environment(void) {
-    const char *shows = getenv("FAKE_V4L_SHOWS"), *fault = getenv("FAKE_V4L_FAULT");
+    const char *shows = getenv("FAKE_V4L_SHOWS"), *fault = getenv("FAKE_V4L_FAULT"), *told = getenv("FAKE_V4L_FAULTS");
+    int file = told ? real_open(told, O_RDONLY | O_CLOEXEC) : -1;
+    if (told) {
+        void *at = real_mmap(NULL, DEVICES * sizeof *faults_told, PROT_READ, MAP_SHARED, file, 0);
+        if (at == MAP_FAILED) { perror("FAKE_V4L_FAULTS"); abort(); }
+        faults_told = at;
+        real_close(file);
+    }
     char *list = shows ? strdup(shows) : NULL, *rest = NULL;
     for (char *path = list ? strtok_r(list, ":", &rest) : NULL; path; path = strtok_r(NULL, ":", &rest)) {
         static uint8_t bytes[4 << 20];
@@ -234,8 +267,10 @@ static void fit(struct device *d, struct v4l2_pix_format *f) {
     int known = 0;
     for (int i = 0; i < formats(d); i++) known |= offered[i] == f->pixelformat;
     if (!known) f->pixelformat = V4L2_PIX_FMT_MJPEG;
-    // Two sizes; anything else becomes the nearer one.
-    if (f->width >= 480) { f->width = 640; f->height = 480; } else { f->width = 320; f->height = 240; }
+    // Three sizes; anything else becomes the nearest one.
+    if (f->width >= 480) { f->width = 640; f->height = 480; }
+    else if (f->width >= 272) { f->width = 320; f->height = 240; }
+    else { f->width = 224; f->height = 224; }
     if (d->fault == OTHER_SIZE) { f->width = 160; f->height = 120; }
     f->field = V4L2_FIELD_NONE;
     uint32_t row = 0, rows = f->height;
@@ -334,10 +369,11 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     }
     case VIDIOC_ENUM_FRAMESIZES: {
         struct v4l2_frmsizeenum *f = arg;
-        if (f->index > 1) return fail(EINVAL);
+        static const uint32_t sizes[3][2] = {{640, 480}, {320, 240}, {224, 224}};
+        if (f->index > 2) return fail(EINVAL);
         f->type = V4L2_FRMSIZE_TYPE_DISCRETE;
-        f->discrete.width = f->index ? 320 : 640;
-        f->discrete.height = f->index ? 240 : 480;
+        f->discrete.width = sizes[f->index][0];
+        f->discrete.height = sizes[f->index][1];
         return 0;
     }
     case VIDIOC_TRY_FMT:
@@ -383,14 +419,14 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         return control(d, request, arg);
     case VIDIOC_REQBUFS: {
         struct v4l2_requestbuffers *r = arg;
-        if (d->streaming && r->count) return fail(EBUSY);
-        if (d->mapping) { munmap(d->mapping, (size_t)d->buffers * d->buffer_len); d->mapping = NULL; }
+        if (d->streaming) return fail(EBUSY);
+        if (d->mapping) { real_munmap(d->mapping, (size_t)d->buffers * d->buffer_len); d->mapping = NULL; }
         if (r->count > BUFFERS) r->count = BUFFERS;
         d->buffers = r->count;
         memset(d->state, 0, sizeof d->state);
         if (r->count) {
             if (ftruncate(d->fd, (off_t)d->buffers * d->buffer_len)) return fail(ENOMEM);
-            d->mapping = mmap(NULL, (size_t)d->buffers * d->buffer_len, PROT_READ | PROT_WRITE, MAP_SHARED, d->fd, 0);
+            d->mapping = real_mmap(NULL, (size_t)d->buffers * d->buffer_len, PROT_READ | PROT_WRITE, MAP_SHARED, d->fd, 0);
             if (d->mapping == MAP_FAILED) { d->mapping = NULL; return fail(ENOMEM); }
         }
         return 0;
@@ -412,7 +448,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     case VIDIOC_DQBUF: {
         struct v4l2_buffer *b = arg;
         if (!d->streaming) return fail(EINVAL);
-        if (d->fault == DQBUF_EIO) return fail(EIO);
+        if (d->fault == DQBUF_EIO || d->fault == WEDGED) return fail(EIO);
         advance(d);
         int done = oldest_done(d);
         if (done < 0) return fail(EAGAIN);
@@ -428,6 +464,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         d->next_ns = now_ns() + d->period_ns;
         return 0;
     case VIDIOC_STREAMOFF:
+        if (d->fault == WEDGED) return fail(EIO);
         d->streaming = 0;
         memset(d->state, 0, sizeof d->state);
         return 0;
@@ -436,12 +473,22 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     }
 }
 
+static int is_mapped(const struct device *d) {
+    int mapped = 0;
+    for (int i = 0; i < MAPS; i++) mapped |= d->maps[i] != NULL;
+    return mapped;
+}
+
 static int opened(struct device *d) {
-    pthread_mutex_lock(&d->mutex);
+    take(d);
+    int slow = d->fault == SLOW_OPEN;
+    pthread_mutex_unlock(&d->mutex);
+    if (slow) nap_ms(SLOW_OPEN_MS);
+    take(d);
     int fd;
     if (d->fault == UNPLUGGED) {
         fd = fail(ENOENT);
-    } else if (d->fd >= 0) {
+    } else if (d->fd >= 0 || is_mapped(d)) {
         fd = fail(EBUSY);
     } else {
         fd = memfd_create("camera", MFD_CLOEXEC);
@@ -478,8 +525,8 @@ int close(int fd) {
     pthread_once(&once, resolve);
     struct device *d = by_fd(fd);
     if (d) {
-        pthread_mutex_lock(&d->mutex);
-        if (d->mapping) { munmap(d->mapping, (size_t)d->buffers * d->buffer_len); d->mapping = NULL; }
+        take(d);
+        if (d->mapping) { real_munmap(d->mapping, (size_t)d->buffers * d->buffer_len); d->mapping = NULL; }
         d->fd = -1;
         d->streaming = 0;
         d->buffers = 0;
@@ -487,15 +534,37 @@ int close(int fd) {
     }
     return real_close(fd);
 }
+void *mmap(void *at, size_t len, int protection, int flags, int fd, off_t offset) {
+    pthread_once(&once, resolve);
+    void *got = real_mmap(at, len, protection, flags, fd, offset);
+    struct device *d = got == MAP_FAILED ? NULL : by_fd(fd);
+    if (d) {
+        take(d);
+        for (int i = 0; i < MAPS; i++)
+            if (!d->maps[i]) { d->maps[i] = got; break; }
+        pthread_mutex_unlock(&d->mutex);
+    }
+    return got;
+}
+void *mmap64(void *at, size_t len, int protection, int flags, int fd, off_t offset) {
+    return mmap(at, len, protection, flags, fd, offset);
+}
+int munmap(void *at, size_t len) {
+    pthread_once(&once, resolve);
+    for (int n = 0; n < DEVICES; n++)
+        for (int i = 0; i < MAPS; i++)
+            if (devices[n].maps[i] == at) devices[n].maps[i] = NULL;
+    return real_munmap(at, len);
+}
 int poll(struct pollfd *list, nfds_t count, int timeout_ms) {
     pthread_once(&once, resolve);
     struct device *d = count == 1 ? by_fd(list[0].fd) : NULL;
     if (!d) return real_poll(list, count, timeout_ms);
     uint64_t until = now_ns() + (uint64_t)(timeout_ms < 0 ? 60000 : timeout_ms) * 1000000u;
     for (;;) {
-        pthread_mutex_lock(&d->mutex);
+        take(d);
         advance(d);
-        int gone = d->fault == UNPLUGGED, ready = oldest_done(d) >= 0 || d->fault == DQBUF_EIO;
+        int gone = d->fault == UNPLUGGED, ready = oldest_done(d) >= 0 || d->fault == DQBUF_EIO || d->fault == WEDGED;
         uint64_t next = d->next_ns;
         pthread_mutex_unlock(&d->mutex);
         list[0].revents = gone ? POLLERR | POLLHUP : ready ? POLLIN : 0;
@@ -513,7 +582,11 @@ int poll(struct pollfd *list, nfds_t count, int timeout_ms) {
 static int answered(int fd, unsigned long request, void *arg, int *result) {
     struct device *d = by_fd(fd);
     if (!d) return 0;
-    pthread_mutex_lock(&d->mutex);
+    take(d);
+    int slow = d->fault == SLOW_CONTROLS && (request & 0xffffffffu) == VIDIOC_S_EXT_CTRLS;
+    pthread_mutex_unlock(&d->mutex);
+    if (slow) nap_ms(SLOW_CONTROL_MS);
+    take(d);
     *result = answer(d, request & 0xffffffffu, arg);
     int error = errno;
     pthread_mutex_unlock(&d->mutex);

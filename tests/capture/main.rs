@@ -17,6 +17,8 @@ mod fake_nvmm;
 #[cfg(feature = "gstreamer")]
 mod nvmm;
 mod pictures;
+#[cfg(feature = "v4l")]
+mod preload;
 #[cfg(feature = "gstreamer")]
 mod rtsp;
 #[cfg(feature = "gstreamer")]

@@ -5,6 +5,7 @@
 use crate::canary::Canary;
 use crate::fake::{Fake, Fault};
 use crate::pictures::{CLOCK, Seen, film, jpeg, judged, percentile, processor_ns, report, scene};
+use crate::preload;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,12 +15,14 @@ use tendon::capture::v4l_mode::Mode;
 use tendon::capture::{Asked, Kind, OpenFault, decode};
 use tendon::core::camera::skew::Need;
 use tendon::core::camera::{Expected, Health};
+use tendon::core::governor::reaction::Cause;
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Frame, Source, SourceFault, Stamped};
-use tendon::runtime::cameras::Watched;
-use tendon::runtime::capture::{CaptureIo, Look, ToPolicy, round};
+use tendon::runtime::cameras::{self, Watched};
+use tendon::runtime::capture::{self, CaptureIo, Look, ToPolicy, round};
 use tendon::runtime::realtime::{self, allocations_of_this_thread};
 use tendon::runtime::{clock, threads};
+use tendon::sync::heartbeat::Beat;
 use tendon::sync::mailbox;
 
 const PRELOADED: &str = "TENDON_FAKE_V4L";
@@ -31,18 +34,7 @@ fn a_kernel_camera_with_all_that_can_befall_it() {
     if std::env::var_os(PRELOADED).is_some() {
         return;
     }
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libfake_v4l.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/capture/fake_v4l.c");
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let built = Command::new(compiler)
-        .args([
-            "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared", "-o",
-        ])
-        .args([&library, &source])
-        .args(["-ldl", "-lpthread"])
-        .status()
-        .expect("a C compiler");
-    assert!(built.success());
+    let library = preload::library();
     let own = std::env::current_exe().expect("own path");
     let ran = Command::new(own)
         .args(["--exact", "v4l::inside", "--nocapture", "--test-threads=1"])
@@ -124,7 +116,7 @@ fn inside() {
     }
     let fake = Fake::here();
     type Story = (&'static str, fn(&Fake));
-    let stories: [Story; 13] = [
+    let stories: [Story; 15] = [
         ("discovery", discovery),
         ("formats, times, numbers", formats),
         ("modes that a device refuses", refused_modes),
@@ -133,7 +125,9 @@ fn inside() {
         ("what the times are of", stamps),
         ("unplug and replug", unplug),
         ("errors of the bus", bus_errors),
+        ("a device that does not stop", wedged),
         ("a device that falls silent", silent),
+        ("a device that takes its time", slow_to_open),
         ("another model behind the same path", other_model),
         ("a reader that is late", late_reader),
         ("no allocation, hand-over", hand_over),
@@ -379,6 +373,16 @@ const AS_MADE: [(u32, i64); 6] = [
     (FOCUS, 60),
 ];
 
+/// What the stories set: numbers, a menu, a switch.
+const SET_BY_HAND: [(u32, i64); 6] = [
+    (AUTO_WHITE_BALANCE, 0),
+    (WHITE_BALANCE, 5000),
+    (AUTO_EXPOSURE, 1),
+    (EXPOSURE, 250),
+    (AUTO_FOCUS, 0),
+    (FOCUS, 30),
+];
+
 fn controls(fake: &Fake) {
     let with = |controls: &[(u32, i64)]| Mode {
         controls: controls.to_vec(),
@@ -399,15 +403,7 @@ fn controls(fake: &Fake) {
         &["0x9a0902 = 250", "denied", "its automatic mode"],
     );
     assert_eq!(stands(), AS_MADE);
-    // Numbers, a menu, a switch.
-    let set = [
-        (AUTO_WHITE_BALANCE, 0),
-        (WHITE_BALANCE, 5000),
-        (AUTO_EXPOSURE, 1),
-        (EXPOSURE, 250),
-        (AUTO_FOCUS, 0),
-        (FOCUS, 30),
-    ];
+    let set = SET_BY_HAND;
     let mut camera = opened(&with(&set));
     assert_eq!(stands(), set);
     // A plug that was pulled takes them with it; they are set again before a picture is taken.
@@ -604,6 +600,74 @@ fn bus_errors(fake: &Fake) {
     back("no room on the bus", &mut camera, &mut frame, 100);
 }
 
+/// It refuses to give a picture, to stop, and to take its buffers back. What was mapped of it is let go all the same: what is left
+/// mapped keeps a node busy, and there would never be a picture again.
+fn wedged(fake: &Fake) {
+    let mut frame = Frame::black(1, 1);
+    fake.shows(0, &payloads(4));
+    let mut camera = opened(&mode(0, &[b"YUYV"]));
+    for _ in 0..3 {
+        assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+        fake.set(0, Fault::Wedged);
+        assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
+        fake.set(0, Fault::Good);
+        back("a device that does not stop", &mut camera, &mut frame, 50);
+    }
+}
+
+/// A capture thread whose camera takes seconds to open, or to set its controls, after a plug was pulled: it does not come round
+/// meanwhile, and is not late by the table; the watchdog sees by the age of the picture that there is none.
+fn slow_to_open(fake: &Fake) {
+    fake.shows(0, &payloads(4));
+    for (fault, least_ms) in [(Fault::SlowOpen, 1_900), (Fault::SlowControls, 1_700)] {
+        fake.set(0, Fault::Good);
+        let mode = Mode {
+            controls: SET_BY_HAND.to_vec(),
+            ..mode(0, &[b"YUYV"])
+        };
+        let stage = Stage::new();
+        let (told, ending) = (stage.io.told.clone(), Arc::clone(&stage.io.ending));
+        let camera = Box::new(opened(&mode));
+        let beat = Beat::new();
+        let seat = threads::Seat {
+            beat: beat.clone(),
+            fifo_granted: false,
+        };
+        let filming = std::thread::spawn(move || stage.run(camera, &seat));
+        let seen = || cameras::needed(std::slice::from_ref(&told), clock::now());
+        let until = |what: &str, is: &dyn Fn() -> bool| {
+            let from = clock::now();
+            let mut longest_ns = 0;
+            while !is() {
+                let now = clock::now();
+                let away_ns = beat.last().map_or(0, |last| now.since_ns(last));
+                // As service and keeper judge it.
+                assert!(away_ns <= threads::CAPTURE.beat_age_max_ns, "{what}: late");
+                assert!(away_ns < 500 * MS || !seen().1, "{what}: a fresh picture");
+                longest_ns = longest_ns.max(away_ns);
+                assert!(now.since_ns(from) < 20_000 * MS, "never {what}");
+                clock::sleep_until(now.plus_ns(MS));
+            }
+            longest_ns
+        };
+        until("pictures", &|| seen() == (None, true));
+        fake.set(0, Fault::Unplugged);
+        until("lost", &|| seen() == (Some(Cause::CameraLost), false));
+        fake.set(0, fault);
+        let away_ns = until("pictures again", &|| seen() == (None, true));
+        println!(
+            "   {fault:?}: the thread was away for {:.1} s, then pictures came",
+            away_ns as f64 * 1e-9
+        );
+        assert!(
+            away_ns >= least_ms * MS,
+            "{fault:?}: not slow: {away_ns} ns"
+        );
+        ending.store(true, Ordering::Relaxed);
+        filming.join().expect("no panic");
+    }
+}
+
 fn silent(fake: &Fake) {
     let mut frame = Frame::black(1, 1);
     fake.shows(0, &payloads(4));
@@ -780,6 +844,18 @@ impl std::fmt::Display for Round {
 }
 
 impl Stage {
+    /// The capture thread itself, until it is ended.
+    fn run(mut self, camera: Box<dyn Source>, seat: &threads::Seat) {
+        let black = || Frame::black(SIZE[0], SIZE[1]);
+        let io = CaptureIo {
+            policy: std::mem::replace(&mut self.io.policy, ToPolicy::Nowhere),
+            shown: self.io.shown.take(),
+            told: self.io.told.clone(),
+            ending: Arc::clone(&self.io.ending),
+        };
+        capture::run(camera, self.health.clone(), black(), io, seat);
+    }
+
     fn new() -> Stage {
         let black = || Frame::black(SIZE[0], SIZE[1]);
         let (frames, mut taken) = mailbox::mailbox(&black());

@@ -18,7 +18,7 @@ use crate::runtime::isolation::process::{LOADING_NS, Process, Was};
 use crate::runtime::isolation::talk::{self, Line, Take, Tell};
 use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
 use crate::runtime::telemetry::Sample;
-use crate::runtime::threads::{self, Seat};
+use crate::runtime::threads::{self, Seat, Spec};
 use crate::sync::heartbeat::Beat;
 use crate::sync::shared::Broken;
 use std::io;
@@ -32,6 +32,8 @@ pub(super) const ROUND_MS: u64 = 2;
 const QUIET_NS: u64 = 150 * MS;
 /// A ferry of our own that came so late has no right to judge the other one's.
 const OWN_LATE_NS: u64 = 100 * MS;
+/// A heartbeat may be so far ahead of the round that reads it, which took its time before.
+const AHEAD_MAX_NS: u64 = threads::FERRY.beat_age_max_ns;
 /// Pause before a process that ended is started again: doubled each time, to the second.
 const PAUSE_NS: u64 = 500 * MS;
 const PAUSE_MAX_NS: u64 = 30_000 * MS;
@@ -349,14 +351,10 @@ impl Keeper {
                 (Tally::Inference, threads::INFERENCE),
                 (Tally::Capture, threads::CAPTURE),
             ];
-            let late = all.into_iter().find_map(|(tally, spec)| {
-                let beat = Mono(tally.get(tallies));
-                let silent_ns = now.since_ns(beat);
-                // A time that has not come yet is none that a thread has marked.
-                let ahead = beat > now.plus_ns(spec.beat_age_max_ns);
-                (beat != Mono(0) && (ahead || silent_ns > spec.beat_age_max_ns))
-                    .then_some((spec.name, silent_ns))
-            });
+            let late = late(
+                all.map(|(tally, spec)| (Mono(tally.get(tallies)), spec)),
+                now,
+            );
             late.map(|(name, silent_ns)| {
                 format!(
                     "hangs: its thread {name} has not come round for {} ms",
@@ -491,5 +489,45 @@ impl Keeper {
                 clock::sleep_until(clock::now().plus_ns(5 * MS));
             }
         }
+    }
+}
+
+/// Who of the other process is late, and by when it last came round; 0 for one that has not begun.
+fn late(beats: [(Mono, Spec); 3], now: Mono) -> Option<(&'static str, u64)> {
+    beats.into_iter().find_map(|(beat, spec)| {
+        let silent_ns = now.since_ns(beat);
+        // A time that has not come yet is none that a thread has marked.
+        let ahead = beat > now.plus_ns(AHEAD_MAX_NS);
+        (beat != Mono(0) && (ahead || silent_ns > spec.beat_age_max_ns))
+            .then_some((spec.name, silent_ns))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_that_takes_long_to_open_ends_no_process_and_a_thread_that_hangs_does() {
+        let now = Mono(100_000 * MS);
+        let at = |ago_ms: [u64; 3]| {
+            let [ferry, inference, capture] = ago_ms.map(|ms| now.minus_ns(ms * MS));
+            let beats = [
+                (ferry, threads::FERRY),
+                (inference, threads::INFERENCE),
+                (capture, threads::CAPTURE),
+            ];
+            late(beats, now).map(|(name, _)| name)
+        };
+        // Two seconds to open, or three controls that a camera does not answer, 5 s each, less the last.
+        assert_eq!(at([2, 30, 2_000]), None);
+        assert_eq!(at([2, 30, 14_900]), None);
+        assert_eq!(at([2, 30, 15_001]), Some("capture"));
+        assert_eq!(at([2, 2_001, 20]), Some("inference"));
+        assert_eq!(at([501, 30, 20]), Some("ferry"));
+        let never = [(Mono(0), threads::CAPTURE); 3];
+        assert_eq!(late(never, now), None, "no camera of that machine");
+        let scribbled = [(now.plus_ns(501 * MS), threads::CAPTURE); 3];
+        assert_eq!(late(scribbled, now).map(|(name, _)| name), Some("capture"));
     }
 }
