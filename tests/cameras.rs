@@ -318,6 +318,51 @@ fn a_folder_of_pictures_is_a_camera() {
 }
 
 #[test]
+fn what_was_recorded_is_a_camera() {
+    let camera = |path: &str| {
+        format!(
+            "[camera]\nname = \"front\"\nsource = \"images\"\npath = \"{path}\"\nrate_hz = 20.0\nwidth = {SIDE}\nheight = {SIDE}"
+        )
+    };
+    let folder = Folder::new(&camera("scene"));
+    folder.pictures("scene", true);
+    let kept = folder.folder.path().join("kept");
+    let record = |config: &str| {
+        let kept = kept.display().to_string();
+        tendon(&[
+            "cameras",
+            "--config",
+            config,
+            "--seconds",
+            "1.5",
+            "--record",
+            &kept,
+        ])
+    };
+    let (code, said) = record(&folder.config());
+    assert_eq!(code, Some(0), "{said}");
+    let pictures = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("recorded: "));
+    let pictures = pictures.and_then(|words| words.split(' ').next()?.parse().ok());
+    let pictures: usize = pictures.unwrap_or_else(|| panic!("{said}"));
+    assert!((20..=31).contains(&pictures), "{said}");
+    let list = std::fs::read_to_string(kept.join("front/times.csv")).expect("a list");
+    assert_eq!(list.lines().count(), 3 + pictures, "{list}");
+    let (code, said) = record(&folder.config());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("expected a folder that is not there yet"),
+        "{said}"
+    );
+
+    let again = Folder::new(&camera(&kept.join("front").display().to_string()));
+    let (code, said) = tendon(&["cameras", "--config", &again.config(), "--seconds", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("refused"), "{said}");
+}
+
+#[test]
 fn several_cameras_one_of_which_the_robot_can_do_without() {
     let more = |name: &str, optional: bool| {
         let first = IMAGES.replace("\"front\"", &format!("\"{name}\""));
