@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Packs a binary with units, users, device names, an example deployment and the man pages. Plain dpkg-deb.
-#   cross/deb.sh BINARY [arm64|amd64] [OUT]       OUT: a folder, default the binary's
+#   cross/deb.sh BINARY [arm64|amd64] [OUT [INFERENCE]]       OUT: a folder, default the binary's
+# INFERENCE: the program of the inference process, of the same version and with cameras (inference_program in tendon.toml), to
+# /usr/lib/tendon/tendon-inference. TENDON_SYMBOLS: the lists that cross/needs.sh asks, default this machine's.
 set -euo pipefail
-binary=$(realpath "${1:?BINARY}"); arch=${2:-arm64}; out=$(realpath "${3:-$(dirname "$binary")}")
+binary=$(realpath "${1:?BINARY}"); arch=${2:-arm64}; out=$(realpath "${3:-$(dirname "$binary")}"); inference=${4:+$(realpath "$4")}
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 root=$(mktemp -d); trap 'rm -rf "$root"' EXIT
@@ -12,7 +14,16 @@ put() { install -D -m "${3:-644}" "$1" "$root/$2"; }
 
 case $arch in arm64) strip=aarch64-linux-gnu-strip ;; *) strip=strip ;; esac
 put "$binary" usr/bin/tendon 755
-if command -v "$strip" >/dev/null; then "$strip" --strip-debug "$root/usr/bin/tendon"; fi
+[ -z "$inference" ] || put "$inference" usr/lib/tendon/tendon-inference 755
+programs=("$root/usr/bin/tendon" ${inference:+"$root/usr/lib/tendon/tendon-inference"})
+if command -v "$strip" >/dev/null; then "$strip" --strip-debug "${programs[@]}"; fi
+# What moves the robot has no camera's code mapped into it where another program can have it.
+if [ -n "$inference" ] && cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "${programs[0]}" | grep -q gstreamer; then
+  echo "$binary is linked to GStreamer; with an inference program of its own it should not be" >&2; exit 1
+fi
+depends=$(cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "${programs[@]}")
+recommends="systemd (>= 249)"
+case $depends in *libgstreamer*) recommends="$recommends, gstreamer1.0-plugins-base, gstreamer1.0-plugins-good" ;; esac
 for unit in tendon.service tendon@.service tendon-zenohd.service; do put systemd/$unit usr/lib/systemd/system/$unit; done
 put systemd/sysusers.conf usr/lib/sysusers.d/tendon.conf
 put systemd/tmpfiles.conf usr/lib/tmpfiles.d/tendon.conf
@@ -39,8 +50,8 @@ Maintainer: The Tendon authors <tendon@localhost>
 Section: science
 Priority: optional
 Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
-Depends: libc6 (>= 2.35), libgcc-s1
-Recommends: systemd (>= 249)
+Depends: $depends
+Recommends: $recommends
 Suggests: zenohd
 Description: carries a vision-language-action policy from camera to motor
  Scheduler, governor, watchdog and link between a policy and a robot's motor

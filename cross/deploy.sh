@@ -50,7 +50,9 @@ remote "sudo dpkg -i $there/new.deb >/dev/null" || back "dpkg refused the packag
 say "doctor"
 # The old runtime holds the link: stop it, so that the doctor hears the motor controller itself. A crash of the old one
 # that waits for a person is no fault of the new one.
-remote "sudo systemctl stop $service; sudo -u tendon tendon doctor --config $config --acknowledged $doctor" || back "tendon doctor says that it could not arm"
+# The program that opens the cameras, where there is one of its own, can look at them as well.
+whole=/usr/lib/tendon/tendon-inference
+remote "sudo systemctl stop $service; p=$whole; test -x \$p || p=tendon; sudo -u tendon \$p doctor --config $config --acknowledged $doctor" || back "tendon doctor says that it could not arm"
 say "restart"
 remote "sudo systemctl restart $service && sleep 2 && systemctl is-active --quiet $service" || back "$service did not come up"
 remote "mv $there/new.deb $there/current.deb"

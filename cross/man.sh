@@ -2,13 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # Man pages from what the program says of itself: tendon(1) and one page a verb.
 #   cross/man.sh BINARY OUT
-# An aarch64 binary is asked through qemu-user where this machine is another.
+# An aarch64 binary is asked through qemu-user where this machine is another (qemu-user-static, and an aarch64 C library:
+# cross/qemu.sh). Where that is not, TENDON_MAN_BINARY, a build of the same version for this machine, is asked in its place.
 set -euo pipefail
 binary=$(realpath "${1:?BINARY}"); out=${2:?OUT}
 ask=("$binary")
 if ! "$binary" --version >/dev/null 2>&1; then
   ask=("$(dirname "$0")/qemu.sh" "$binary")
-  "${ask[@]}" --version >/dev/null || { echo "cannot run $binary here: install qemu-user-static" >&2; exit 1; }
+  if ! why=$("${ask[@]}" --version 2>&1 >/dev/null); then
+    version="tendon $(sed -n 's/^version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml" | head -1)"
+    ask=("${TENDON_MAN_BINARY:-false}")
+    if [ "$("${ask[@]}" --version 2>/dev/null)" != "$version" ]; then
+      echo "cannot run $binary here: ${why:-it fails}; or name \"$version\" of this machine in TENDON_MAN_BINARY" >&2
+      exit 1
+    fi
+  fi
 fi
 mkdir -p "$out"
 roff() { sed -e 's/\\/\\e/g' -e "s/^\([.']\)/\\\\\&\1/" -e 's/-/\\-/g'; }

@@ -5,6 +5,7 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tendon::config::Config;
@@ -178,6 +179,40 @@ fn the_unit_grants_the_highest_priority_of_the_table() {
     assert!(!unit.contains("RestrictRealtime=yes"));
 }
 
+/// A program that is newer than the target, or whose libraries nobody knows, is not packed.
+#[test]
+fn what_a_package_needs_is_what_its_programs_ask_for() {
+    if !Path::new("/var/lib/dpkg/info").is_dir() {
+        return println!("skipped: no dpkg here");
+    }
+    let needs = |glibc: &str, arguments: &[&str]| {
+        let output = Command::new(root().join("cross/needs.sh"))
+            .args(arguments)
+            .env("TENDON_GLIBC", glibc)
+            .output()
+            .expect("bash");
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let binary = env!("CARGO_BIN_EXE_tendon");
+    let (good, words, why) = needs("9.99", &[binary, "/bin/ls"]);
+    assert!(good, "{why}");
+    assert!(
+        words.starts_with("libc6 (>= 2.") && words.contains("libselinux1 (>= "),
+        "{words}"
+    );
+    let (good, _, why) = needs("2.3", &[binary]);
+    assert!(!good && why.contains("asks for libc6 2."), "{why}");
+    let empty = tempfile::tempdir().expect("a folder");
+    fs::write(empty.path().join("none"), "").expect("written");
+    let lists = empty.path().display().to_string();
+    let (good, _, why) = needs("9.99", &["--lists", &lists, "/bin/ls"]);
+    assert!(!good && why.contains("no list knows libselinux"), "{why}");
+}
+
 #[test]
 fn the_deploy_script_rolls_back() {
     let output = Command::new(root().join("cross/deploy-test.sh"))
@@ -216,11 +251,14 @@ fn the_package_installs_and_goes_again() {
         _ => return println!("skipped: no dpkg here"),
     };
     let binary = env!("CARGO_BIN_EXE_tendon");
-    let made = Command::new(root().join("cross/deb.sh"))
-        .args([binary, &architecture])
-        .arg(folder.path())
-        .output()
-        .expect("bash");
+    let mut pack = Command::new(root().join("cross/deb.sh"));
+    pack.args([binary, &architecture]).arg(folder.path());
+    // A stand-in for the build with cameras: another program, with a library of its own.
+    let apart = !cfg!(feature = "gstreamer");
+    if apart {
+        pack.arg("/bin/ls");
+    }
+    let made = pack.output().expect("bash");
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
     assert!(
         made.status.success(),
@@ -228,6 +266,13 @@ fn the_package_installs_and_goes_again() {
         String::from_utf8_lossy(&made.stderr)
     );
     let package = said.lines().last().expect("its path");
+    let fields = Command::new("dpkg-deb")
+        .args(["--field", package, "Depends"])
+        .output()
+        .expect("dpkg-deb runs");
+    let depends = String::from_utf8_lossy(&fields.stdout).into_owned();
+    assert!(depends.contains("libc6 (>= 2."), "{depends}");
+    assert_eq!(depends.contains("libselinux1"), apart, "{depends}");
 
     let done = dpkg(&image, &["--install", package]).expect("dpkg runs");
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -241,6 +286,14 @@ fn the_package_installs_and_goes_again() {
         "usr/share/doc/tendon/examples/zenohd.json5",
     ] {
         assert!(at(path).is_file(), "{path}: {said}");
+    }
+    // Where the documents say that it is, and where anybody may run it.
+    let inference = "usr/lib/tendon/tendon-inference";
+    assert!(read("docs/operating.md").contains(&format!("inference_program = \"/{inference}\"")));
+    assert_eq!(at(inference).is_file(), apart);
+    if apart {
+        let mode = at(inference).metadata().expect("it is there").mode();
+        assert_eq!(mode & 0o777, 0o755);
     }
     // Before anything is written, there is a deployment that can be looked at.
     let checked = Command::new(at("usr/bin/tendon"))
