@@ -98,6 +98,28 @@ shim "$bin" ldconfig 'exit 0'
 tries 0 $with
 told "skipped: TensorRT: load, logger"
 told "skipped: engines of TensorRT: needs trtexec (found: $bin/trtexec) and the full TensorRT (found: none)"
+# A full TensorRT that only the variable names, as a tar or a wheel has it: with its own trtexec, found beside it, and its libraries.
+full=$work/TensorRT
+mkdir -p "$full/lib" "$full/bin"
+touch "$full/lib/libnvinfer.so.10.16.1" "$full/lib/libnvinfer_lean.so.10"
+rm "$bin/trtexec"
+shim "$full/bin" trtexec 'exit 0'
+shim "$here" tendon "echo \"with \$LD_LIBRARY_PATH \$TENDON_TENSORRT_LIB \$TENDON_TRTEXEC\" >>'$work/calls'; echo 'on cuda, the processor'; exit 0"
+tries 0 $with "TENDON_TENSORRT_LIB=$full/lib/libnvinfer.so.10.16.1"
+told "passed: the bench policy in int8: engine, proven by its fixture"
+called "with $full/lib:.* $full/lib/libnvinfer.so.10.16.1 $full/lib/../bin/trtexec"
+tries 0 $with "TENDON_TENSORRT_LIB=$full/lib/libnvinfer_lean.so.10"
+told "skipped: engines of TensorRT: needs trtexec .* and the full TensorRT (found: none)"
+not_called "engine build"
+
+# CUDA's own libraries come with the wheel, of the driver's generation.
+everything
+tries 0
+called "python3 -m pip .* onnxruntime-gpu\[cuda,cudnn\]$"
+shim "$bin" nvidia-smi 'echo "CUDA Version: 12.4"'
+tries 0
+called "python3 -m pip .* onnxruntime-gpu\[cuda,cudnn\]<1.26$"
+
 everything
 shim "$bin" python3 "case \"\$*\" in *'numpy, onnx'*) echo no numpy >&2; exit 1 ;; esac; exec $python \"\$@\""
 tries 0 $with
