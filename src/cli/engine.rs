@@ -95,27 +95,32 @@ fn build(options: &Build) -> Result<(), Failure> {
     };
     // On a terminal the builder's state stays on one line; its own words are for the log.
     let terminal = std::io::stderr().is_terminal();
+    let mut drawn = false;
     let mut tell = |progress| match progress {
         Progress::Line(line) => log::info!("trtexec: {line}"),
         Progress::Warning(words) => eprintln!("tendon: {words}"),
         Progress::At {
             elapsed_s,
+            phase,
             memory_bytes,
+            bound_bytes,
         } => {
-            let words = format!("building: {elapsed_s:.0} s, {} MiB", memory_bytes >> 20);
+            let words = format!("building: {elapsed_s:.0} s, {}", phase.words());
             if terminal {
-                eprint!("\r{words}   ");
+                drawn = true;
+                eprint!("\r{words:36} {}\x1b[K", bar(memory_bytes, bound_bytes));
             } else if (elapsed_s as u64).is_multiple_of(30) {
-                eprintln!("{words}");
+                eprintln!("{words}, {} MiB", memory_bytes >> 20);
             }
             // Progress that cannot be written is no reason to stop.
             let _ = std::io::stderr().flush();
         }
     };
-    let built = engines::build(&config, &bounds, &mut tell).map_err(failure)?;
-    if terminal {
+    let built = engines::build(&config, &bounds, &mut tell);
+    if drawn {
         eprintln!();
     }
+    let built = built.map_err(failure)?;
     for built in built {
         let how = if built.cached {
             "was there".to_owned()
@@ -129,6 +134,22 @@ fn build(options: &Build) -> Result<(), Failure> {
         println!("{}: {how}; the fixture passes", built.path.display());
     }
     Ok(())
+}
+
+/// Memory against what bounds it. How far the builder is nobody knows: trtexec tells no percentage.
+fn bar(memory_bytes: u64, bound_bytes: Option<u64>) -> String {
+    const CELLS: u64 = 24;
+    let mib = memory_bytes >> 20;
+    let Some(bound) = bound_bytes.map(|bytes| bytes >> 20).filter(|mib| *mib > 0) else {
+        return format!("{mib} MiB");
+    };
+    let full = (mib * CELLS / bound).min(CELLS) as usize;
+    let empty = CELLS as usize - full;
+    format!(
+        "[{}{}] {mib} of {bound} MiB",
+        "#".repeat(full),
+        "-".repeat(empty)
+    )
 }
 
 fn serve(options: &Serve) -> Result<(), Failure> {
@@ -180,4 +201,28 @@ fn inspect(options: &Inspect) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bar;
+
+    #[test]
+    fn the_bar_is_memory_against_its_bound() {
+        let mib = |n: u64| n << 20;
+        assert_eq!(
+            bar(0, Some(mib(96))),
+            "[------------------------] 0 of 96 MiB"
+        );
+        assert_eq!(
+            bar(mib(48), Some(mib(96))),
+            "[############------------] 48 of 96 MiB"
+        );
+        assert_eq!(
+            bar(mib(200), Some(mib(96))),
+            "[########################] 200 of 96 MiB"
+        );
+        assert_eq!(bar(mib(7), None), "7 MiB");
+        assert_eq!(bar(mib(7), Some(0)), "7 MiB");
+    }
 }

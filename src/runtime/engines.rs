@@ -11,7 +11,7 @@ use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::engine::ort::{Library, OrtEngine, OrtOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
-use crate::engine::tensorrt::room::Room;
+use crate::engine::tensorrt::room;
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
 use crate::policy::bundle::Bundle;
 use crate::policy::pilot::Pilot;
@@ -326,7 +326,8 @@ fn job(platform: &Platform, config: &PolicyConfig, stage: &str, onnx: &Path) -> 
         trtexec: None,
         flags: config.trtexec_flags.clone(),
         memory_max_bytes: None,
-        room: None,
+        shared_memory: platform.device.integrated,
+        meminfo: room::MEMINFO.into(),
         time_max_s: f64::INFINITY,
     }
 }
@@ -412,7 +413,6 @@ pub fn build(
         let job = Job {
             trtexec: bounds.trtexec.clone(),
             memory_max_bytes: bounds.memory_max_bytes,
-            room: Room::here(),
             time_max_s: bounds.time_max_s,
             ..job(&platform, &config.policy, &spec.id, &onnx)
         };
