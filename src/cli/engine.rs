@@ -5,8 +5,8 @@ use crate::cli::Failure;
 use clap::{Args, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use tendon::config::Config;
 use tendon::config::link::{LinkConfig, proven};
+use tendon::config::{BEST, Config, PolicyConfig, Precision};
 use tendon::engine::tensorrt::build::Progress;
 use tendon::runtime::engines::{self, Bounds, EngineError};
 use tendon::runtime::remote::serve::Server;
@@ -22,6 +22,10 @@ pub enum Verb {
     Serve(Serve),
 }
 
+const FP32: &str = Precision::Fp32.word();
+const FP16: &str = Precision::Fp16.word();
+const INT8: &str = Precision::Int8.word();
+
 /// Arguments of `tendon engine build`.
 #[derive(Debug, Args)]
 #[command(
@@ -31,6 +35,10 @@ pub struct Build {
     /// The deployment's tendon.toml.
     #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
     config: PathBuf,
+    /// fp32, fp16, int8, or best: every one that the bundle has, and the fastest that passes its fixture is written down for
+    /// policy.precision = "best". Without it: as tendon.toml has it.
+    #[arg(long, value_name = "PRECISION", value_parser = [FP32, FP16, INT8, BEST])]
+    precision: Option<String>,
     /// trtexec; without it: $TENDON_TRTEXEC, the path, /usr/src/tensorrt/bin/trtexec.
     #[arg(long, value_name = "PATH")]
     trtexec: Option<PathBuf>,
@@ -116,11 +124,13 @@ fn build(options: &Build) -> Result<(), Failure> {
             let _ = std::io::stderr().flush();
         }
     };
-    let built = engines::build(&config, &bounds, &mut tell);
+    let written = config.policy.precision_word();
+    let policy = with_precision(config.policy, options.precision.as_deref());
+    let built = engines::build(&policy, &bounds, &mut tell);
     if drawn {
         eprintln!();
     }
-    let built = built.map_err(failure)?;
+    let (built, tried) = built.map_err(failure)?;
     for built in built {
         let how = if built.cached {
             "was there".to_owned()
@@ -131,9 +141,41 @@ fn build(options: &Build) -> Result<(), Failure> {
                 built.peak_bytes >> 20
             )
         };
-        println!("{}: {how}; the fixture passes", built.path.display());
+        let proven = if tried.is_empty() {
+            "; the fixture passes"
+        } else {
+            ""
+        };
+        println!("{}: {how}{proven}", built.path.display());
+    }
+    for each in &tried {
+        println!("{each}");
+    }
+    if let Some(best) = tried.first() {
+        let word = best.precision.word();
+        println!("the best is {word}, of those whose fixture passes");
+        if written != BEST && written != word {
+            println!(
+                "tendon.toml has policy.precision = \"{written}\": \"best\" or \"{word}\" runs it"
+            );
+        }
     }
     Ok(())
+}
+
+/// As the configuration has it, or as it was asked for.
+fn with_precision(policy: PolicyConfig, asked: Option<&str>) -> PolicyConfig {
+    let Some(asked) = asked else {
+        return policy;
+    };
+    let known = Precision::ALL
+        .into_iter()
+        .find(|known| known.word() == asked);
+    PolicyConfig {
+        precision: known.unwrap_or_default(),
+        best: asked == BEST,
+        ..policy
+    }
 }
 
 /// Memory against what bounds it. How far the builder is nobody knows: trtexec tells no percentage.

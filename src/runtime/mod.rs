@@ -2,6 +2,7 @@
 //! Joins everything: the wiring, one shell a thread, the clock.
 
 pub mod bench_loop;
+pub mod best;
 pub mod cameras;
 pub mod capture;
 pub mod clock;

@@ -221,6 +221,12 @@ else
     part "$name: layers" 30 "$folder/layers.txt" "$tendon" engine inspect --layers --config "$folder/tendon.toml" || true
     bench "$name" "$folder" engines/bench-vla
   done
+  # Which of them a deployment would run that asks for the best. Their plans are there.
+  folder=$OUT/best
+  deployment "$folder" "$PWD/engines/bench-vla" best
+  mkdir -p "$folder/cache"
+  cp "$OUT"/{fp32,fp16,int8}/cache/* "$folder/cache" 2>/dev/null || true
+  part "the bench policy: the best precision" 90 "$folder/build.txt" "$tendon" engine build --config "$folder/tendon.toml" || true
   # Stages chained on the device: a prefix and a loop in one graph (flow, DDIM), a cache from token to token, a stage an instruction.
   for family in smolvla diffusion openvla clip; do
     folder=$OUT/$family

@@ -52,17 +52,17 @@ tries 0 $with
 rm "$root/dev/nvhost-gpu"
 touch "$root/dev/nvidiactl"
 tries 0 $with
-told " 0 failed, 1 skipped"
-told "skipped: the bench policy in fp16: the bundle has no such graph"
+told " 0 failed, 0 skipped"
 for words in "gpu-test --nocapture" "ort-test --nocapture keep_their_fixture provider" "ort-test --nocapture a_chunk_of_smolvlas_size" \
   "tendon policy bench engines/bench-vla --engine ort --runs 1000 --json" "smolvla_sized.py $here/graphs" \
-  "tendon engine build --config $work/out/fp32/tendon.toml" "tendon engine inspect --layers --config $work/out/int8/tendon.toml" \
+  "tendon engine build --config $work/out/fp32/tendon.toml" "tendon engine build --config $work/out/best/tendon.toml" "tendon engine inspect --layers --config $work/out/int8/tendon.toml" \
   "bench engines/bench-vla --engine tensorrt --config $work/out/fp32/tendon.toml --runs 1000 --bare-loop --json" \
+  "bench engines/bench-vla --engine tensorrt --config $work/out/fp16/tendon.toml --runs 1000 --bare-loop --json" \
   "bench engines/bench-vla --engine tensorrt --config $work/out/int8/tendon.toml --runs 1000 --bare-loop --json" \
   "bench tests/families/smolvla --engine tensorrt --config $work/out/smolvla/tendon.toml --runs 1000 --bare-loop --json"; do
   called "$words"
 done
-grep -q 'precision = "int8"' "$work/out/int8/tendon.toml" && grep -q "^bundle = \"$PWD/engines/bench-vla\"" "$work/out/int8/tendon.toml" || fail "the deployment"
+grep -q 'precision = "int8"' "$work/out/int8/tendon.toml" && grep -q 'precision = "best"' "$work/out/best/tendon.toml" && grep -q "^bundle = \"$PWD/engines/bench-vla\"" "$work/out/int8/tendon.toml" || fail "the deployment"
 
 # What fails fails the whole, and the rest is done all the same.
 shim "$here" gpu-test 'echo "a kernel differs"; exit 101'
