@@ -19,6 +19,11 @@ const DEPTH_MAX: usize = 64;
 const NAME_BYTES_MAX: u64 = 4096;
 /// Field of a tensor in which its sides are.
 const DIMS: u64 = 1;
+/// Field of a tensor in which its type is, and of what is said of one.
+const DATA_TYPE: u64 = 2;
+const ELEMENT_TYPE: u64 = 1;
+/// That type, of 16 bits.
+const FLOAT16: u64 = 10;
 /// Bytes of a 64-bit number.
 const VARINT_BYTES_MAX: usize = 10;
 
@@ -100,6 +105,14 @@ pub fn elements(path: &Path) -> Result<u64, String> {
     walked(path).map(|walk| walk.elements)
 }
 
+/// Whether a tensor of the graph in `path` has floats of 16 bits.
+///
+/// # Errors
+/// In words: it cannot be read, or is no ONNX file.
+pub fn has_halves(path: &Path) -> Result<bool, String> {
+    walked(path).map(|walk| walk.halves)
+}
+
 fn walked(path: &Path) -> Result<Walk, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let length = file
@@ -111,6 +124,7 @@ fn walked(path: &Path) -> Result<Walk, String> {
         at: 0,
         names: BTreeSet::new(),
         elements: 0,
+        halves: false,
     };
     walk.message(Message::Model, length, DEPTH_MAX)
         .map_err(|why| {
@@ -148,6 +162,8 @@ struct Walk {
     names: BTreeSet<String>,
     /// Numbers in all tensors.
     elements: u64,
+    /// Whether there are floats of 16 bits.
+    halves: bool,
 }
 
 impl Walk {
@@ -171,6 +187,11 @@ impl Walk {
                     if is_side(tag) {
                         elements = elements.saturating_mul(number);
                     }
+                    self.halves |= number == FLOAT16
+                        && matches!(
+                            (message, tag >> 3),
+                            (Message::Tensor, DATA_TYPE) | (Message::TensorType, ELEMENT_TYPE)
+                        );
                     continue;
                 }
                 1 => 8,

@@ -306,6 +306,17 @@ pub struct PictureWay {
     pub channels_last: bool,
     /// Whether blue is its first channel.
     pub blue_first: bool,
+    /// In whole numbers instead, rows first, rounding as those of these weights do.
+    pub whole: Option<Box<WholeWay>>,
+}
+
+/// What a [`PictureWay`] in whole numbers has besides: its weights are whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeWay {
+    /// Bits of the fraction in the weights of columns and of rows.
+    pub bits: [u32; 2],
+    /// What each byte becomes before the levels.
+    pub levels: [f32; 256],
 }
 
 /// What a denoising graph says of a sample.

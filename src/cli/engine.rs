@@ -5,8 +5,8 @@ use crate::cli::Failure;
 use clap::{Args, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use tendon::config::Config;
 use tendon::config::link::{LinkConfig, proven};
+use tendon::config::{BEST, Config, PolicyConfig, Precision};
 use tendon::engine::tensorrt::build::Progress;
 use tendon::runtime::engines::{self, Bounds, EngineError};
 use tendon::runtime::remote::serve::Server;
@@ -22,6 +22,10 @@ pub enum Verb {
     Serve(Serve),
 }
 
+const FP32: &str = Precision::Fp32.word();
+const FP16: &str = Precision::Fp16.word();
+const INT8: &str = Precision::Int8.word();
+
 /// Arguments of `tendon engine build`.
 #[derive(Debug, Args)]
 #[command(
@@ -31,6 +35,10 @@ pub struct Build {
     /// The deployment's tendon.toml.
     #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
     config: PathBuf,
+    /// fp32, fp16, int8, or best: every one that the bundle has, and the fastest that passes its fixture is written down for
+    /// policy.precision = "best". Without it: as tendon.toml has it.
+    #[arg(long, value_name = "PRECISION", value_parser = [FP32, FP16, INT8, BEST])]
+    precision: Option<String>,
     /// trtexec; without it: $TENDON_TRTEXEC, the path, /usr/src/tensorrt/bin/trtexec.
     #[arg(long, value_name = "PATH")]
     trtexec: Option<PathBuf>,
@@ -95,27 +103,34 @@ fn build(options: &Build) -> Result<(), Failure> {
     };
     // On a terminal the builder's state stays on one line; its own words are for the log.
     let terminal = std::io::stderr().is_terminal();
+    let mut drawn = false;
     let mut tell = |progress| match progress {
         Progress::Line(line) => log::info!("trtexec: {line}"),
         Progress::Warning(words) => eprintln!("tendon: {words}"),
         Progress::At {
             elapsed_s,
+            phase,
             memory_bytes,
+            bound_bytes,
         } => {
-            let words = format!("building: {elapsed_s:.0} s, {} MiB", memory_bytes >> 20);
+            let words = format!("building: {elapsed_s:.0} s, {}", phase.words());
             if terminal {
-                eprint!("\r{words}   ");
+                drawn = true;
+                eprint!("\r{words:36} {}\x1b[K", bar(memory_bytes, bound_bytes));
             } else if (elapsed_s as u64).is_multiple_of(30) {
-                eprintln!("{words}");
+                eprintln!("{words}, {} MiB", memory_bytes >> 20);
             }
             // Progress that cannot be written is no reason to stop.
             let _ = std::io::stderr().flush();
         }
     };
-    let built = engines::build(&config, &bounds, &mut tell).map_err(failure)?;
-    if terminal {
+    let written = config.policy.precision_word();
+    let policy = with_precision(config.policy, options.precision.as_deref());
+    let built = engines::build(&policy, &bounds, &mut tell);
+    if drawn {
         eprintln!();
     }
+    let (built, tried) = built.map_err(failure)?;
     for built in built {
         let how = if built.cached {
             "was there".to_owned()
@@ -126,9 +141,57 @@ fn build(options: &Build) -> Result<(), Failure> {
                 built.peak_bytes >> 20
             )
         };
-        println!("{}: {how}; the fixture passes", built.path.display());
+        let proven = if tried.is_empty() {
+            "; the fixture passes"
+        } else {
+            ""
+        };
+        println!("{}: {how}{proven}", built.path.display());
+    }
+    for each in &tried {
+        println!("{each}");
+    }
+    if let Some(best) = tried.first() {
+        let word = best.precision.word();
+        println!("the best is {word}, of those whose fixture passes");
+        if written != BEST && written != word {
+            println!(
+                "tendon.toml has policy.precision = \"{written}\": \"best\" or \"{word}\" runs it"
+            );
+        }
     }
     Ok(())
+}
+
+/// As the configuration has it, or as it was asked for.
+fn with_precision(policy: PolicyConfig, asked: Option<&str>) -> PolicyConfig {
+    let Some(asked) = asked else {
+        return policy;
+    };
+    let known = Precision::ALL
+        .into_iter()
+        .find(|known| known.word() == asked);
+    PolicyConfig {
+        precision: known.unwrap_or_default(),
+        best: asked == BEST,
+        ..policy
+    }
+}
+
+/// Memory against what bounds it. How far the builder is nobody knows: trtexec tells no percentage.
+fn bar(memory_bytes: u64, bound_bytes: Option<u64>) -> String {
+    const CELLS: u64 = 24;
+    let mib = memory_bytes >> 20;
+    let Some(bound) = bound_bytes.map(|bytes| bytes >> 20).filter(|mib| *mib > 0) else {
+        return format!("{mib} MiB");
+    };
+    let full = (mib * CELLS / bound).min(CELLS) as usize;
+    let empty = CELLS as usize - full;
+    format!(
+        "[{}{}] {mib} of {bound} MiB",
+        "#".repeat(full),
+        "-".repeat(empty)
+    )
 }
 
 fn serve(options: &Serve) -> Result<(), Failure> {
@@ -180,4 +243,28 @@ fn inspect(options: &Inspect) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bar;
+
+    #[test]
+    fn the_bar_is_memory_against_its_bound() {
+        let mib = |n: u64| n << 20;
+        assert_eq!(
+            bar(0, Some(mib(96))),
+            "[------------------------] 0 of 96 MiB"
+        );
+        assert_eq!(
+            bar(mib(48), Some(mib(96))),
+            "[############------------] 48 of 96 MiB"
+        );
+        assert_eq!(
+            bar(mib(200), Some(mib(96))),
+            "[########################] 200 of 96 MiB"
+        );
+        assert_eq!(bar(mib(7), None), "7 MiB");
+        assert_eq!(bar(mib(7), Some(0)), "7 MiB");
+    }
 }

@@ -16,10 +16,10 @@ use tendon::policy::normalise::Mode;
 use tendon::policy::parity::Parity;
 use tendon::policy::staged::bundle::{Opened, is_staged};
 use tendon::policy::staged::{Staged, describe as staged};
-use tendon::policy::{LoadOptions, ParityMiss, Policy};
-use tendon::runtime::engines::{self, cpu_engine};
+use tendon::policy::{EngineLoader, LoadOptions, ParityMiss, Policy};
+use tendon::runtime::engines;
 use tendon::runtime::policy_bench::{Job, Report, Times, measure};
-use tendon::runtime::quantize::{Gate, Observations, quantize};
+use tendon::runtime::quantize::{Gate, Graphs, Observations, quantize};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -33,9 +33,12 @@ pub enum Verb {
     Verify {
         /// The bundle's folder.
         dir: PathBuf,
-        /// The quantised graphs instead of the 32-bit ones.
-        #[arg(long)]
-        int8: bool,
+        /// Which of its graphs: fp32, fp16 or int8.
+        #[arg(long, default_value = "fp32", value_parser = precision)]
+        precision: Precision,
+        /// Which engine: cpu, or ort, ONNX Runtime on the processor, which types of 16 bits need.
+        #[arg(long, default_value = "cpu", value_parser = engine_of_the_processor)]
+        engine: EngineKind,
         /// Observations and answers that `tendon demo --record` kept of it, instead of its fixture.
         #[arg(long, value_name = "FILE")]
         recorded: Option<PathBuf>,
@@ -47,9 +50,9 @@ pub enum Verb {
     Run {
         /// The bundle's folder.
         dir: PathBuf,
-        /// The quantised graphs instead of the 32-bit ones.
-        #[arg(long)]
-        int8: bool,
+        /// Which of its graphs: fp32, fp16 or int8.
+        #[arg(long, default_value = "fp32", value_parser = precision)]
+        precision: Precision,
         /// One JSON object an observation.
         #[arg(long)]
         json: bool,
@@ -84,14 +87,20 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Make Q/DQ graphs of a staged bundle, block by block: what misses the gate stays as it is. The gate is proven on the
-    /// bundle's fixture and on what --prove-on names.
+    /// Make graphs of 16 bits, and Q/DQ graphs of a staged bundle, block by block: what misses the gate stays as it is. The gate is
+    /// proven on the bundle's fixture and on what --prove-on names.
     Quantize {
         /// The bundle's folder.
         dir: PathBuf,
-        /// The folder of the bundle with both kinds of graphs and a report, to be made.
+        /// The folder of the bundle with all its graphs and a report, to be made.
         #[arg(long)]
         out: PathBuf,
+        /// Which graphs: fp16, int8 or both.
+        #[arg(long, value_name = "PRECISIONS", value_delimiter = ',', default_value = "fp16,int8", value_parser = fewer_bits)]
+        to: Vec<Precision>,
+        /// What of a Q/DQ graph is not quantised: fp16 as far as the gate allows, or fp32, which the engine "cpu" runs too.
+        #[arg(long, value_name = "PRECISION", default_value = "fp16", value_parser = floats)]
+        rest: Precision,
         /// A Python with onnx, onnxruntime, numpy and safetensors.
         #[arg(long, value_name = "PYTHON", default_value = "python3")]
         python: PathBuf,
@@ -216,13 +225,16 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         }
         Verb::Verify {
             dir,
-            int8,
+            precision,
+            engine,
             recorded,
             json,
-        } => prove(dir, *int8, recorded.as_deref(), *json)?,
+        } => prove(dir, *precision, *engine, recorded.as_deref(), *json)?,
         Verb::Quantize {
             dir,
             out,
+            to,
+            rest,
             python,
             calibrate_on,
             prove_on,
@@ -232,10 +244,18 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
                 calibrate: calibrate_on.as_deref(),
                 prove: prove_on.as_deref(),
             };
-            let report = quantize(dir, out, &on, python, &program, Gate::default());
+            let graphs = Graphs {
+                to: to.clone(),
+                rest: *rest,
+            };
+            let report = quantize(dir, out, &graphs, &on, python, &program, Gate::default());
             println!("{}", report.map_err(super::problems)?);
         }
-        Verb::Run { dir, int8, json } => super::policy_run::run(dir, *int8, *json)?,
+        Verb::Run {
+            dir,
+            precision,
+            json,
+        } => super::policy_run::run(dir, *precision, *json)?,
         Verb::Bench {
             dir,
             runs,
@@ -283,11 +303,11 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         }
         Verb::ImportStatistics(wanted) => {
             adopt(wanted).map_err(super::problems)?;
-            prove(&wanted.out, false, None, false)?;
+            prove(&wanted.out, Precision::Fp32, EngineKind::Cpu, None, false)?;
         }
         Verb::Import(wanted) => {
             import(wanted).map_err(super::problems)?;
-            prove(&wanted.out, false, None, false)?;
+            prove(&wanted.out, Precision::Fp32, EngineKind::Cpu, None, false)?;
         }
     }
     Ok(())
@@ -297,6 +317,31 @@ fn engine_kind(word: &str) -> Result<EngineKind, String> {
     let mut all = EngineKind::ALL.into_iter();
     all.find(|kind| kind.word() == word)
         .ok_or_else(|| "expected cpu, ort, tensorrt or remote".to_owned())
+}
+
+fn one_of(word: &str, allowed: &[Precision]) -> Result<Precision, String> {
+    let mut all = allowed.iter().copied();
+    let words: Vec<&str> = allowed.iter().map(|precision| precision.word()).collect();
+    all.find(|precision| precision.word() == word)
+        .ok_or_else(|| format!("expected {}", words.join(" or ")))
+}
+
+fn precision(word: &str) -> Result<Precision, String> {
+    one_of(word, &Precision::ALL)
+}
+
+fn fewer_bits(word: &str) -> Result<Precision, String> {
+    one_of(word, &[Precision::Fp16, Precision::Int8])
+}
+
+fn floats(word: &str) -> Result<Precision, String> {
+    one_of(word, &[Precision::Fp16, Precision::Fp32])
+}
+
+fn engine_of_the_processor(word: &str) -> Result<EngineKind, String> {
+    let kind = engine_kind(word).ok();
+    kind.filter(|kind| matches!(kind, EngineKind::Cpu | EngineKind::Ort))
+        .ok_or_else(|| "expected cpu or ort".to_owned())
 }
 
 fn lines(report: &Report) -> String {
@@ -351,8 +396,15 @@ fn lines(report: &Report) -> String {
     )
 }
 
-fn prove(dir: &Path, int8: bool, recorded: Option<&Path>, json: bool) -> Result<(), Failure> {
-    let parity = verify(dir, int8, recorded).map_err(super::problems)?;
+fn prove(
+    dir: &Path,
+    precision: Precision,
+    engine: EngineKind,
+    recorded: Option<&Path>,
+    json: bool,
+) -> Result<(), Failure> {
+    let verified = engines::alone(engine, |loader| verify(dir, precision, recorded, loader));
+    let parity = verified.map_err(super::problems)?;
     if json {
         println!(
             "{}",
@@ -462,22 +514,21 @@ fn import(wanted: &Import) -> Result<(), Vec<Problem>> {
     lerobot(&request, &wanted.out, &tensors_of)
 }
 
-fn verify(dir: &Path, int8: bool, recorded: Option<&Path>) -> Result<Parity, Vec<Problem>> {
-    let precision = if int8 {
-        Precision::Int8
-    } else {
-        Precision::Fp32
-    };
+fn verify(
+    dir: &Path,
+    precision: Precision,
+    recorded: Option<&Path>,
+    loader: &EngineLoader<'_>,
+) -> Result<Parity, Vec<Problem>> {
     let options = LoadOptions {
         precision,
         parity_miss: ParityMiss::Report,
     };
-    let engine = cpu_engine(1);
     if recorded.is_some() {
-        Staged::rehearse(dir, precision, recorded, &engine, &mut |_, _| ())
+        Staged::rehearse(dir, precision, recorded, loader, &mut |_, _| ())
     } else if is_staged(dir) {
-        Staged::load(dir, options, &engine).map(|policy| policy.parity().clone())
+        Staged::load(dir, options, loader).map(|policy| policy.parity().clone())
     } else {
-        Policy::load(dir, options, &engine).map(|policy| policy.parity().clone())
+        Policy::load(dir, options, loader).map(|policy| policy.parity().clone())
     }
 }

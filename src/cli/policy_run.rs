@@ -17,11 +17,7 @@ const SHADES: [char; 10] = [' ', '.', ':', '-', '=', '+', '*', '#', '%', '@'];
 ///
 /// # Errors
 /// [`Failure`].
-pub fn run(dir: &Path, int8: bool, json: bool) -> Result<(), Failure> {
-    let precision = match int8 {
-        true => Precision::Int8,
-        false => Precision::Fp32,
-    };
+pub fn run(dir: &Path, precision: Precision, json: bool) -> Result<(), Failure> {
     let mut told = Vec::new();
     let mut tell = |policy: &Staged, rehearsed: Rehearsed<'_>| {
         told.push(match json {

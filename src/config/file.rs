@@ -72,7 +72,7 @@ pub struct TendonFile {
 pub struct PolicyTable {
     /// The bundle's folder, relative to this file.
     pub bundle: Spanned<String>,
-    /// "fp32", "fp16" or "int8".
+    /// "fp32", "fp16", "int8" or "best".
     pub precision: Spanned<String>,
     /// Inferences a second.
     pub rate_hz: Spanned<Number>,

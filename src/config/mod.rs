@@ -64,6 +64,9 @@ impl Precision {
     }
 }
 
+/// In place of a precision.
+pub const BEST: &str = "best";
+
 /// A robot's name and joints.
 #[derive(Clone, Debug)]
 pub struct Robot {
@@ -88,8 +91,10 @@ pub struct Robot {
 pub struct PolicyConfig {
     /// The bundle's folder.
     pub bundle: PathBuf,
-    /// Which of its graphs.
+    /// Which of its graphs; with `best` those of every engine but TensorRT.
     pub precision: Precision,
+    /// On TensorRT whichever was found to be the fastest of those that pass the fixture.
+    pub best: bool,
     /// Inferences a second to ask for.
     pub rate_hz: f64,
     /// When the next plan is asked for.
@@ -113,6 +118,16 @@ pub struct PolicyConfig {
 }
 
 impl PolicyConfig {
+    /// The precision as it is written.
+    #[must_use]
+    pub const fn precision_word(&self) -> &'static str {
+        if self.best {
+            BEST
+        } else {
+            self.precision.word()
+        }
+    }
+
     /// Least time between two inferences. A little less than 1/rate, so that a camera whose frames come a whole number
     /// of times a period does not miss one by jitter.
     #[must_use]
@@ -423,14 +438,18 @@ fn check_policy(
     let policy = &written.policy;
     let engines = engines::check(written, at);
     let written_precision = policy.precision.get_ref().as_str();
-    let known = Precision::ALL
-        .into_iter()
-        .find(|precision| precision.word() == written_precision);
+    let best = written_precision == BEST;
+    let known = match best {
+        true => Some(Precision::Fp32),
+        false => Precision::ALL
+            .into_iter()
+            .find(|precision| precision.word() == written_precision),
+    };
     let precision = known.unwrap_or_else(|| {
         at.push(
             &policy.precision,
             "policy.precision",
-            "\"fp32\", \"fp16\" or \"int8\"",
+            "\"fp32\", \"fp16\", \"int8\" or \"best\"",
             format!("\"{written_precision}\""),
         );
         Precision::Fp32
@@ -448,6 +467,7 @@ fn check_policy(
     PolicyConfig {
         bundle,
         precision,
+        best,
         rate_hz: at.within("policy.rate_hz", &policy.rate_hz, 0.1, 120.0),
         trigger: trigger::check(policy, at),
         threads: policy.threads.as_ref().map_or(1, |threads| {

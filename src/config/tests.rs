@@ -133,7 +133,7 @@ fn every_mistake_is_named_with_its_line() {
         "\"fp64\"",
         &[
             "tendon.toml:8",
-            "\"fp32\", \"fp16\" or \"int8\"",
+            "\"fp32\", \"fp16\", \"int8\" or \"best\"",
             "\"fp64\"",
         ],
     );

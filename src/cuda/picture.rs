@@ -4,7 +4,7 @@
 
 use super::memory::{DeviceBuffer, Kernel, PinnedBuffer};
 use super::{Context, CudaFault, KernelFault, Stream};
-use crate::ports::{PictureWay, Taps};
+use crate::ports::{PictureWay, Taps, WholeWay};
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub const PTX: &str = include_str!("picture.ptx");
 
 /// Words before the tables; `picture.cu` names them.
-const HEAD: usize = 22;
+const HEAD: usize = 25;
 
 /// A picture's way on the device: the kernel, its tables, and where a picture is put.
 pub struct PictureStage {
@@ -84,6 +84,25 @@ impl PictureStage {
     }
 }
 
+/// Bits of the fractions of columns and rows, if the kernel's sums in 32 bits can hold what these weights make.
+fn whole_bits(way: &PictureWay, whole: &WholeWay) -> Option<[i32; 2]> {
+    let fits = |taps: &Taps, bits: u32| {
+        let weight = |weight: &f32| weight.fract() == 0.0 && weight.abs() < 32_768.0;
+        let mut rows = taps.weights.chunks_exact(taps.count.max(1));
+        (1..=22).contains(&bits)
+            && taps.weights.iter().all(weight)
+            && rows.all(|row| {
+                let most: f64 = row.iter().map(|weight| f64::from(weight.abs())).sum();
+                most * 255.0 + f64::from(1_u32 << (bits - 1)) < f64::from(i32::MAX)
+            })
+    };
+    // Outside of the resized picture there is no byte to look up.
+    let inner = [way.columns.starts.len(), way.rows.starts.len()];
+    let full = way.shift == [0, 0] && inner == way.size;
+    let good = full && fits(&way.columns, whole.bits[0]) && fits(&way.rows, whole.bits[1]);
+    good.then_some(whole.bits.map(|bits| bits as i32))
+}
+
 /// The kernel's table. Checked whole: the kernel looks at no bound.
 fn words(way: &PictureWay) -> Result<Vec<i32>, String> {
     let wrong = |what: &str| format!("a picture's way: {what}");
@@ -137,6 +156,16 @@ fn words(way: &PictureWay) -> Result<Vec<i32>, String> {
     let levels = whole(HEAD + tables.len())?;
     let all = way.levels.iter().flatten().flatten();
     tables.extend(all.map(|number| number.to_bits() as i32));
+    let byte_levels = whole(HEAD + tables.len())?;
+    let [column_bits, row_bits] = match &way.whole {
+        None => [0, 0],
+        Some(whole) => {
+            tables.extend(whole.levels.iter().map(|number| number.to_bits() as i32));
+            whole_bits(way, whole).ok_or_else(|| {
+                wrong("expected whole weights of at most 16 bits whose sums fit 31, and no room to fill")
+            })?
+        }
+    };
     let mut words = Vec::with_capacity(HEAD + tables.len());
     words.extend([
         whole(way.size[0])?,
@@ -161,6 +190,9 @@ fn words(way: &PictureWay) -> Result<Vec<i32>, String> {
         levels,
         i32::from(way.channels_last),
         i32::from(way.blue_first),
+        column_bits,
+        row_bits,
+        byte_levels,
     ]);
     debug_assert_eq!(words.len(), HEAD);
     words.extend(tables);

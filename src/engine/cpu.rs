@@ -83,6 +83,12 @@ impl CpuEngine {
         options: CpuOptions,
     ) -> Result<CpuEngine, EngineFault> {
         let fault = |text: String| EngineFault(format!("{}: {text}", path.display()));
+        // rten would compute it in 32 bits and say nothing: right, and no proof of what others make of it.
+        if onnx::has_halves(path).is_ok_and(|has| has) {
+            let words = "expected floats of 32 bits, which is what the engine \"cpu\" computes in, found some of 16: run it on \"tensorrt\" or \
+                         \"ort\", or ask for the precision \"fp32\"";
+            return Err(fault(words.into()));
+        }
         let (loader, bytes) = read_whole(path, options.file_bytes_max).map_err(fault)?;
         // A graph is a program written by somebody else. rten promises memory safety for a bad one, not the absence
         // of panics; at load, where nothing moves yet, a panic must become a message. Not so in `run`: a graph that

@@ -47,8 +47,23 @@ impl Graph {
         self.engine.lost()
     }
 
+    /// Offers the camera's way to the engine; whether it makes the picture itself from now on. Then a picture of the graph's own size is
+    /// not looked at any more.
+    pub(crate) fn offer_picture(&mut self) -> Result<bool, EngineFault> {
+        self.engine
+            .take_picture(self.stage.image, &self.picture.way())
+    }
+
     /// A camera's picture: `[height][width][3]` of the source.
     pub(crate) fn write_picture(&mut self, rgb: &[u8]) -> Result<(), WrongSize> {
+        if let Some(place) = self.engine.picture(self.stage.image) {
+            let (expected, found) = (place.len(), rgb.len());
+            if expected != found {
+                return Err(WrongSize { expected, found });
+            }
+            place.copy_from_slice(rgb);
+            return Ok(());
+        }
         let tensor = self
             .inputs
             .get_mut(self.stage.image)
@@ -113,6 +128,11 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// All that it gave.
+    pub(crate) fn outputs(&self) -> &[Tensor] {
+        &self.outputs
     }
 
     /// The actions as the graph gave them, each `columns` wide; [`Graph::restore`] gives them their units.

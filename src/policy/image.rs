@@ -12,6 +12,7 @@
 //! [`Shrink`] is that function. [`Picture`] is the whole way of a frame into the graph: shrink, scale, channels first.
 
 use crate::policy::lanes;
+use crate::ports::{PictureWay, Taps, WholeWay};
 
 /// Colour channels of a pixel: red, green, blue.
 const CHANNELS: usize = 3;
@@ -310,6 +311,43 @@ impl Picture {
             shrink: Shrink::new(source[0], source[1], size[0], size[1]),
             small: vec![0; size[0] * size[1] * CHANNELS],
             levels: core::array::from_fn(|byte| (byte as f64 * scale) as f32),
+        }
+    }
+
+    /// The same as tables, for a device that makes the tensor itself.
+    #[must_use]
+    pub fn way(&self) -> PictureWay {
+        let Shrink {
+            horizontal,
+            vertical,
+            in_width,
+            in_bytes,
+            ..
+        } = &self.shrink;
+        let taps = |axis: &Axis| Taps {
+            count: axis.count,
+            starts: axis.starts.clone(),
+            // At most 16 bits: a float holds them all.
+            weights: axis.weights.iter().map(|weight| *weight as f32).collect(),
+        };
+        let stride = in_width * CHANNELS;
+        PictureWay {
+            source: [*in_width, in_bytes / stride],
+            origin: 0,
+            steps: [CHANNELS as isize, stride as isize],
+            columns: taps(horizontal),
+            rows: taps(vertical),
+            rounds: [true; 2],
+            size: [horizontal.starts.len(), vertical.starts.len()],
+            shift: [0; 2],
+            pad: 0.0,
+            levels: vec![[[1.0, 0.0]; CHANNELS]],
+            channels_last: false,
+            blue_first: false,
+            whole: Some(Box::new(WholeWay {
+                bits: [horizontal.precision, vertical.precision],
+                levels: self.levels,
+            })),
         }
     }
 

@@ -56,11 +56,13 @@ impl Policy {
         };
         let mut graph = Graph::new(&bundle, engine, state_stats, action_stats);
         let parity = run_fixture(&bundle, &mut graph, &text, &fixture)?;
+        let on_device = offer(&bundle, &mut graph)?;
         match options.parity_miss {
             ParityMiss::Refuse if !parity.missed.is_empty() => Err(parity.missed),
             ParityMiss::Refuse | ParityMiss::Report => Ok(Policy {
                 bundle,
                 graph,
+                on_device,
                 text,
                 parity,
                 binding: None,
@@ -69,6 +71,37 @@ impl Policy {
             }),
         }
     }
+}
+
+/// Offers the camera's picture to the engine. The fixture's pictures have the graph's size and go another way, so a picture of noise is
+/// prepared by both, and what the graph makes of it must be the same to the bit.
+fn offer(bundle: &Bundle, graph: &mut Graph) -> Result<bool, Vec<Problem>> {
+    let wrong = |found: String| {
+        let expected = "a picture that the engine's device prepares as the processor does";
+        Problem::one(at("tendon.image"), expected, found)
+    };
+    let [width, height] = bundle.image.source;
+    let noise = |at: usize| (at as u32).wrapping_mul(2_654_435_761).rotate_left(9) as u8;
+    let rgb: Vec<u8> = (0..width * height * 3).map(noise).collect();
+    let made = |graph: &mut Graph| -> Result<(), Vec<Problem>> {
+        graph
+            .write_picture(&rgb)
+            .map_err(|fault| wrong(fault.to_string()))?;
+        graph.run().map_err(|fault| wrong(fault.to_string()))
+    };
+    // Engines that take no picture are not run for nothing more than once: this is at load.
+    made(graph)?;
+    let expected = graph.outputs().to_vec();
+    let taken = graph
+        .offer_picture()
+        .map_err(|fault| wrong(fault.to_string()))?;
+    if taken {
+        made(graph)?;
+        if graph.outputs() != expected {
+            return Err(wrong("another answer to the same picture".into()));
+        }
+    }
+    Ok(taken)
 }
 
 /// Runs the fixture through tokenizer, scaling, normalisation, engine and un-normalisation.

@@ -85,6 +85,8 @@ pub struct LoadOptions {
 pub struct Policy {
     bundle: Bundle,
     graph: Graph,
+    /// Whether the engine makes the camera's picture.
+    on_device: bool,
     text: Text,
     parity: Parity,
     binding: Option<Binding>,
@@ -325,6 +327,13 @@ impl Policy {
         self.graph
             .write_state(binding.state.iter().map(|reading| reading.of(state)));
         Ok(())
+    }
+
+    /// What its engine does without the host, in words.
+    #[must_use]
+    pub fn on_device(&self) -> Option<String> {
+        self.on_device
+            .then(|| "the camera's picture is made on the device".to_owned())
     }
 
     /// Normalised action -> absolute joint targets in robot order.

@@ -296,7 +296,7 @@ impl Pilot {
     #[must_use]
     pub fn on_device(&self) -> Option<String> {
         match &self.kind {
-            Kind::One(_) => None,
+            Kind::One(policy) => policy.on_device(),
             Kind::Staged(several) => several.policy.on_device(),
         }
     }

@@ -16,7 +16,7 @@ use crate::policy::staged::Staged;
 use crate::policy::staged::bundle::{Opened, is_staged};
 use crate::policy::staged::recording::beside;
 use crate::runtime::clock;
-use crate::runtime::deployment::{Deployment, precision_word};
+use crate::runtime::deployment::Deployment;
 use crate::runtime::evaluation::{Report, grounding_plan, plan};
 use crate::runtime::lockstep::{EpisodeFault, Lockstep};
 use crate::runtime::operations::Desk;
@@ -153,7 +153,7 @@ fn recordable(pipeline: &mut Lockstep) -> Result<&mut Staged, Vec<Problem>> {
 
 fn start_report(config: &Config, seed: u64, injected_ms: u64, time: &'static str) -> Report {
     Report {
-        precision: precision_word(config.policy.precision).to_owned(),
+        precision: config.policy.precision_word().to_owned(),
         time,
         seed,
         injected_inference_delay_ms: injected_ms,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A deployment made ready: configuration, policy and robot that fit each other, checked before any thread starts.
 
+use crate::config::Config;
 use crate::config::camera::CameraConfig;
 use crate::config::problem::Problem;
-use crate::config::{Config, Precision};
 use crate::core::action::JointKind;
 use crate::core::camera::skew::Need;
 use crate::core::governor::Governor;
@@ -337,10 +337,4 @@ fn out_of_step(config: &Config, policy: &Pilot, pace: Pace) -> Vec<Problem> {
         ));
     }
     problems
-}
-
-/// Which of the bundle's graphs is run.
-#[must_use]
-pub fn precision_word(precision: Precision) -> &'static str {
-    precision.word()
 }

@@ -11,13 +11,15 @@ use crate::engine::cpu::{CpuEngine, CpuOptions};
 use crate::engine::ort::{Library, OrtEngine, OrtOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
-use crate::engine::tensorrt::room::Room;
+use crate::engine::tensorrt::room;
 use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
 use crate::policy::bundle::Bundle;
+use crate::policy::manifest::OnnxFile;
 use crate::policy::pilot::Pilot;
 use crate::policy::staged::bundle::{Opened, is_staged};
 use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
 use crate::ports::{Engine, EngineFault, StageSpec};
+use crate::runtime::best::{self, Tried};
 use crate::runtime::clock;
 use crate::runtime::remote::{self, RemoteEngine};
 use std::cell::RefCell;
@@ -117,6 +119,23 @@ pub fn cpu_engine(
     }
 }
 
+/// Lets `load` load something with engines of one kind as it is without a deployment: one thread, on the processor.
+///
+/// # Errors
+/// What `load` says, or that there is no such engine here.
+pub fn alone<T>(
+    engine: EngineKind,
+    load: impl FnOnce(&EngineLoader<'_>) -> Result<T, Vec<Problem>>,
+) -> Result<T, Vec<Problem>> {
+    let wanted = Wanted {
+        engine,
+        threads: 1,
+        providers: Vec::new(),
+        config: None,
+    };
+    wanted.with(load).map(|(made, _)| made)
+}
+
 /// Makes engines of ONNX Runtime. What each says about its providers goes into `remarks`, once.
 fn ort_engine<'a>(
     library: &'a std::sync::Arc<Library>,
@@ -161,14 +180,18 @@ fn try_rung(
     engine: EngineKind,
     parity_miss: ParityMiss,
 ) -> Result<(Pilot, Vec<String>), Vec<Problem>> {
+    let resolved = best::resolved(config, engine, &config.bundle)?;
+    let wanted = Wanted::of(&resolved, engine);
     let options = LoadOptions {
-        precision: config.precision,
+        precision: resolved.precision,
         parity_miss,
     };
-    let wanted = Wanted::of(config, engine);
     let (policy, mut remarks) =
         wanted.with(|loader| Pilot::load(&config.bundle, options, loader))?;
     remarks.extend(policy.on_device());
+    if config.best {
+        remarks.push(format!("precision {}", resolved.precision.word()));
+    }
     Ok((policy, remarks))
 }
 
@@ -326,7 +349,8 @@ fn job(platform: &Platform, config: &PolicyConfig, stage: &str, onnx: &Path) -> 
         trtexec: None,
         flags: config.trtexec_flags.clone(),
         memory_max_bytes: None,
-        room: None,
+        shared_memory: platform.device.integrated,
+        meminfo: room::MEMINFO.into(),
         time_max_s: f64::INFINITY,
     }
 }
@@ -393,18 +417,39 @@ pub(crate) fn stages(
         .map_err(|problem| vec![problem])
 }
 
+/// The graphs of each stage of a bundle of either kind.
+pub(crate) fn graphs(dir: &Path) -> Result<Vec<OnnxFile>, Vec<Problem>> {
+    if is_staged(dir) {
+        let stages = Opened::open(dir)?.file.stages;
+        return Ok(stages.into_iter().map(|stage| stage.onnx).collect());
+    }
+    Ok(vec![Bundle::open(dir)?.stage.onnx])
+}
+
 /// Builds the plans of a deployment's policy for this machine, one a stage, unless they are there, and proves them: loaded,
-/// bound to the bundle's tensors, run on the bundle's fixture.
+/// bound to the bundle's tensors, run on the bundle's fixture. With the best precision asked for, those of all that the bundle has, and
+/// what was found of each, the chosen one first.
 ///
 /// # Errors
 /// [`EngineError`].
 pub fn build(
-    config: &Config,
+    config: &PolicyConfig,
+    bounds: &Bounds,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(Vec<Built>, Vec<Tried>), EngineError> {
+    match config.best {
+        true => best::build(config, bounds, tell),
+        false => build_one(config, bounds, tell).map(|built| (built, Vec::new())),
+    }
+}
+
+/// The same of one precision.
+pub(crate) fn build_one(
+    config: &PolicyConfig,
     bounds: &Bounds,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Built>, EngineError> {
-    let stages =
-        stages(&config.policy.bundle, config.policy.precision).map_err(EngineError::Problems)?;
+    let stages = stages(&config.bundle, config.precision).map_err(EngineError::Problems)?;
     let platform = platform()?;
     let now: fn() -> Mono = clock::now;
     let mut all = Vec::new();
@@ -412,15 +457,13 @@ pub fn build(
         let job = Job {
             trtexec: bounds.trtexec.clone(),
             memory_max_bytes: bounds.memory_max_bytes,
-            room: Room::here(),
             time_max_s: bounds.time_max_s,
-            ..job(&platform, &config.policy, &spec.id, &onnx)
+            ..job(&platform, config, &spec.id, &onnx)
         };
         all.push(job.run(now, tell)?);
     }
     drop(platform);
-    try_rung(&config.policy, EngineKind::TensorRt, ParityMiss::Refuse)
-        .map_err(EngineError::Problems)?;
+    try_rung(config, EngineKind::TensorRt, ParityMiss::Refuse).map_err(EngineError::Problems)?;
     Ok(all)
 }
 
@@ -459,13 +502,15 @@ pub fn kept(cache: &Path) -> Vec<Kept> {
 /// # Errors
 /// [`EngineError`].
 pub fn layers(config: &Config) -> Result<Vec<(String, Vec<String>)>, EngineError> {
-    let stages =
-        stages(&config.policy.bundle, config.policy.precision).map_err(EngineError::Problems)?;
+    let config = &config.policy;
+    let resolved = best::resolved(config, EngineKind::TensorRt, &config.bundle)
+        .map_err(EngineError::Problems)?;
+    let stages = stages(&config.bundle, resolved.precision).map_err(EngineError::Problems)?;
     let platform = platform()?;
     let mut all = Vec::new();
     for (spec, onnx) in &stages {
-        let wanted = job(&platform, &config.policy, &spec.id, onnx).wanted()?;
-        let plan = wanted.read(&cache(&config.policy)).map_err(|fault| {
+        let wanted = job(&platform, config, &spec.id, onnx).wanted()?;
+        let plan = wanted.read(&cache(config)).map_err(|fault| {
             EngineError::Problems(vec![Problem {
                 at: "policy.engine_cache".into(),
                 expected: format!("a plan of stage \"{}\" for this machine", spec.id),

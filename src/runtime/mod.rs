@@ -3,6 +3,7 @@
 
 pub mod armed;
 pub mod bench_loop;
+pub mod best;
 pub mod cameras;
 pub mod capture;
 pub mod clock;

@@ -2,7 +2,7 @@
 //! The desk: where people and programs ask the running pipeline for something and look at it. Everything here is off
 //! the hot path; the pipeline never waits for it.
 
-use crate::config::{Config, Precision};
+use crate::config::Config;
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::governor::Output;
 use crate::core::governor::reaction::Cause;
@@ -203,7 +203,7 @@ pub struct Desk {
     /// The bundle's name.
     pub policy: String,
     /// Which graph runs.
-    pub precision: Precision,
+    pub precision: &'static str,
     /// Counters.
     pub counters: Counters,
     /// Who proposes.
@@ -270,7 +270,7 @@ impl Desk {
                 })
                 .collect(),
             policy: policy.to_owned(),
-            precision: config.policy.precision,
+            precision: config.policy.precision_word(),
             counters: levers.counters,
             wheel: levers.wheel,
             kinds: config

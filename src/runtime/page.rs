@@ -2,7 +2,6 @@
 //! The desk as the operator's page sees it.
 
 use crate::operator::{Gauge, JointView, Operator, Picture, Snapshot};
-use crate::runtime::deployment::precision_word;
 use crate::runtime::health::{Clock, Health};
 use crate::runtime::operations::Desk;
 use crate::runtime::telemetry::{Figures, Spread};
@@ -169,7 +168,7 @@ impl Operator for Desk {
             instruction: view.instruction,
             unknown_words: view.unknown_words,
             policy: self.policy.clone(),
-            precision: precision_word(self.precision).to_owned(),
+            precision: self.precision.to_owned(),
             joints: joints.collect(),
             keypoint: view.insight.keypoint,
             presence: view.insight.presence,

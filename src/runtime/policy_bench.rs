@@ -18,6 +18,7 @@ use crate::policy::staged::{Observation, Staged};
 use crate::policy::text::Instruction;
 use crate::policy::{EngineLoader, LoadOptions, Policy};
 use crate::ports::{Engine, Frame, StageSpec, Tensor};
+use crate::runtime::best;
 use crate::runtime::clock;
 use crate::runtime::engines::{self, Wanted};
 use crate::runtime::realtime::allocations_of_this_thread;
@@ -440,6 +441,10 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
         config,
         bare_loop,
     } = *job;
+    let config = config
+        .map(|config| best::resolved(config, engine, dir))
+        .transpose()?;
+    let config = config.as_deref();
     let precision = config.map_or(Precision::Fp32, |config| config.precision);
     let files = engines::stages(dir, precision)?;
     let wanted = Wanted {

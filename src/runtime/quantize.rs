@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon policy quantize`: Q/DQ graphs of a staged bundle, made by a Python that has onnxruntime's quantiser and proven
-//! here, block by block, on the bundle's fixture.
+//! `tendon policy quantize`: graphs of 16 bits and Q/DQ graphs of a bundle, made by a Python that has onnxruntime's converter and
+//! quantiser and proven here, block by block, on the bundle's fixture.
 
+use crate::config::Precision;
 use crate::config::problem::Problem;
 use crate::policy::parity::ERROR_FRACTION_MAX;
 use crate::policy::staged::Staged;
@@ -11,7 +12,16 @@ use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const SCRIPT: &str = include_str!("quantize.py");
+const SCRIPT: &str = concat!(include_str!("halve.py"), include_str!("quantize.py"));
+
+/// Which graphs are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Graphs {
+    /// Of these precisions: [`Precision::Fp16`], [`Precision::Int8`].
+    pub to: Vec<Precision>,
+    /// What the part of a Q/DQ graph that is not quantised may have at the least: [`Precision::Fp16`] or [`Precision::Fp32`].
+    pub rest: Precision,
+}
 
 /// What a quantised policy may differ from its reference: least cosine of a chunk, and largest error of a joint.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,22 +57,24 @@ pub struct Observations<'a> {
     pub prove: Option<&'a Path>,
 }
 
-/// Writes the bundle with its Q/DQ graphs and its report into `out`, and returns the report in short, as JSON.
+/// Writes the bundle with these graphs and their report into `out`, and returns the report in short, as JSON.
 ///
 /// # Errors
 /// Every [`Problem`] of the bundle, or what the Python says.
 pub fn quantize(
     dir: &Path,
     out: &Path,
+    graphs: &Graphs,
     on: &Observations<'_>,
     python: &Path,
     program: &Path,
     gate: Gate,
 ) -> Result<String, Vec<Problem>> {
-    if !is_staged(dir) {
+    let eight = graphs.to.contains(&Precision::Int8);
+    if eight && !is_staged(dir) {
         return Err(Problem::one(
             dir.display().to_string(),
-            "a bundle of schema 2 (of one of schema 1 engines/bench-vla/train makes the Q/DQ graph)",
+            "a bundle of schema 2 (of one of schema 1 engines/bench-vla/train makes the Q/DQ graph, and --to fp16 works)",
             "another",
         ));
     }
@@ -73,7 +85,10 @@ pub fn quantize(
             "one that does",
         ));
     }
-    let inputs = Staged::calibration(dir, on.calibrate, &cpu_engine(1))?;
+    let inputs = match eight {
+        true => Some(Staged::calibration(dir, on.calibrate, &cpu_engine(1))?),
+        false => None,
+    };
     let wrong = |found: String| {
         let expected = "a Python with onnx, onnxruntime, numpy and safetensors that quantises";
         Problem::one(python.display().to_string(), expected, found)
@@ -83,9 +98,13 @@ pub fn quantize(
         "tendon-calibration-{}.safetensors",
         std::process::id()
     ));
-    std::fs::write(&calibration, inputs).map_err(|error| wrong(error.to_string()))?;
+    if let Some(inputs) = &inputs {
+        std::fs::write(&calibration, inputs).map_err(|error| wrong(error.to_string()))?;
+    }
+    let to: Vec<&str> = graphs.to.iter().map(|precision| precision.word()).collect();
     let wanted = json!({
-        "bundle": dir, "out": out, "tendon": program, "calibration": calibration, "prove_on": on.prove,
+        "bundle": dir, "out": out, "tendon": program, "to": to, "rest": graphs.rest.word(),
+        "calibration": inputs.is_some().then_some(&calibration), "prove_on": on.prove,
         "cosine_min": gate.cosine_min, "rad_max": gate.rad_max, "m_max": gate.m_max, "fraction_max": gate.fraction_max,
         "load_max": ERROR_FRACTION_MAX,
     });

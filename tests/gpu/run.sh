@@ -11,8 +11,10 @@
 #                             parts together, building the programs aside); with 77 without a GPU.
 #   tests/gpu/run.sh pack     here, for a machine there without Rust: the programs, stripped, and the lean TensorRT of PyPI, in
 #                             target/gpu, less than 64 MiB. Take the working tree and that folder along.
-# TENDON_TENSORRT_LIB names another library, e.g. the full one; TENDON_ONNXRUNTIME_LIB that of onnxruntime-gpu, whose wheel is too
-# large to be packed: without the variable, the one of python3, else pip is asked for it. tests/gpu/run_try.sh tries this script out.
+# TENDON_TENSORRT_LIB names another library, e.g. the full one of a tar or a wheel (trtexec is then looked for beside it too); one whose
+# name has neither lean nor dispatch is taken for full. TENDON_ONNXRUNTIME_LIB names that of onnxruntime-gpu, whose wheel is too large
+# to be packed: without the variable, the one of python3, else pip is asked for it, with the CUDA libraries that it needs.
+# tests/gpu/run_try.sh tries this script out.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=${TENDON_SYSROOT:-}   # where /dev is, for trying this script out
@@ -107,10 +109,15 @@ part() {
 
 say "TensorRT's library"
 full=
-for name in libnvinfer.so.10 libnvinfer.so.11; do
-  # Not grep -q: who writes into a pipe that closes early has failed.
-  ldconfig -p 2>/dev/null | grep "$name " >/dev/null && full=$name
-done
+if [ -n "${TENDON_TENSORRT_LIB:-}" ]; then
+  # What is named is what runs, whatever else is installed.
+  case ${TENDON_TENSORRT_LIB##*/} in *lean* | *dispatch*) ;; *) full=$TENDON_TENSORRT_LIB ;; esac
+else
+  for name in libnvinfer.so.10 libnvinfer.so.11; do
+    # Not grep -q: who writes into a pipe that closes early has failed.
+    ldconfig -p 2>/dev/null | grep "$name " >/dev/null && full=$name
+  done
+fi
 if [ -z "${TENDON_TENSORRT_LIB:-}" ] && [ -z "$full" ]; then
   lean=$(ls "$here"/tensorrt_lean_cu*_libs-*.whl 2>/dev/null | head -1 || true)
   if [ -n "$lean" ]; then
@@ -147,10 +154,12 @@ END
 }
 onnxruntime="ONNX Runtime with CUDA"
 major=$(grep -o 'CUDA Version: [0-9]*' "$OUT/machine.txt" | grep -o '[0-9]*$' || echo 12)
-wheels="onnxruntime-gpu nvidia-cudnn-cu$major"
+# With a driver alone there is no CUDA runtime, cuFFT, cuBLAS or cuDNN: the wheel's extras bring them. From 1.26 on they are CUDA 13's.
+wheels="onnxruntime-gpu[cuda,cudnn]"
+[ "$major" -ge 13 ] || wheels="$wheels<1.26"
 library=${TENDON_ONNXRUNTIME_LIB:-$(capi "" || true)}
 if [ -z "$library" ]; then
-  timeout 100 python3 -m pip --disable-pip-version-check --timeout 10 --retries 0 install --quiet --target "$here/ort" $wheels >"$OUT/pip.txt" 2>&1 &&
+  timeout 100 python3 -m pip --disable-pip-version-check --timeout 10 --retries 0 install --quiet --target "$here/ort" "$wheels" >"$OUT/pip.txt" 2>&1 &&
     library=$(capi "$here/ort") || true
 fi
 if [ -z "$library" ]; then
@@ -187,7 +196,17 @@ bench() { # NAME FOLDER BUNDLE
   part "$1: beside a bare loop" 40 "$2/bench.json" "$tendon" policy bench "$3" --engine tensorrt --config "$2/tendon.toml" --runs 1000 --bare-loop --json || true
   [ ! -s "$2/bench.json" ] || cat "$2/bench.json"
 }
-builder=${TENDON_TRTEXEC:-$(command -v trtexec || ls /usr/src/tensorrt/bin/trtexec 2>/dev/null || true)}
+# A tar has it in bin beside lib, and what it links beside the library.
+beside=
+if [ -f "$full" ]; then
+  beside=$(cd "$(dirname "$full")" && pwd)
+  LD_LIBRARY_PATH=$beside:${LD_LIBRARY_PATH:-}
+  export LD_LIBRARY_PATH
+fi
+builder=${TENDON_TRTEXEC:-}
+for each in ${beside:+"$beside/trtexec" "$beside/../bin/trtexec"} "$(command -v trtexec || true)" /usr/src/tensorrt/bin/trtexec; do
+  [ -n "$builder" ] || [ ! -x "$each" ] || builder=$each
+done
 if [ -z "$builder" ] || [ -z "$full" ]; then
   skip "engines of TensorRT" "needs trtexec (found: ${builder:-none}) and the full TensorRT (found: ${full:-none})"
 else
@@ -202,6 +221,12 @@ else
     part "$name: layers" 30 "$folder/layers.txt" "$tendon" engine inspect --layers --config "$folder/tendon.toml" || true
     bench "$name" "$folder" engines/bench-vla
   done
+  # Which of them a deployment would run that asks for the best. Their plans are there.
+  folder=$OUT/best
+  deployment "$folder" "$PWD/engines/bench-vla" best
+  mkdir -p "$folder/cache"
+  cp "$OUT"/{fp32,fp16,int8}/cache/* "$folder/cache" 2>/dev/null || true
+  part "the bench policy: the best precision" 90 "$folder/build.txt" "$tendon" engine build --config "$folder/tendon.toml" || true
   # Stages chained on the device: a prefix and a loop in one graph (flow, DDIM), a cache from token to token, a stage an instruction.
   for family in smolvla diffusion openvla clip; do
     folder=$OUT/$family

@@ -52,17 +52,17 @@ tries 0 $with
 rm "$root/dev/nvhost-gpu"
 touch "$root/dev/nvidiactl"
 tries 0 $with
-told " 0 failed, 1 skipped"
-told "skipped: the bench policy in fp16: the bundle has no such graph"
+told " 0 failed, 0 skipped"
 for words in "gpu-test --nocapture" "ort-test --nocapture keep_their_fixture provider" "ort-test --nocapture a_chunk_of_smolvlas_size" \
   "tendon policy bench engines/bench-vla --engine ort --runs 1000 --json" "smolvla_sized.py $here/graphs" \
-  "tendon engine build --config $work/out/fp32/tendon.toml" "tendon engine inspect --layers --config $work/out/int8/tendon.toml" \
+  "tendon engine build --config $work/out/fp32/tendon.toml" "tendon engine build --config $work/out/best/tendon.toml" "tendon engine inspect --layers --config $work/out/int8/tendon.toml" \
   "bench engines/bench-vla --engine tensorrt --config $work/out/fp32/tendon.toml --runs 1000 --bare-loop --json" \
+  "bench engines/bench-vla --engine tensorrt --config $work/out/fp16/tendon.toml --runs 1000 --bare-loop --json" \
   "bench engines/bench-vla --engine tensorrt --config $work/out/int8/tendon.toml --runs 1000 --bare-loop --json" \
   "bench tests/families/smolvla --engine tensorrt --config $work/out/smolvla/tendon.toml --runs 1000 --bare-loop --json"; do
   called "$words"
 done
-grep -q 'precision = "int8"' "$work/out/int8/tendon.toml" && grep -q "^bundle = \"$PWD/engines/bench-vla\"" "$work/out/int8/tendon.toml" || fail "the deployment"
+grep -q 'precision = "int8"' "$work/out/int8/tendon.toml" && grep -q 'precision = "best"' "$work/out/best/tendon.toml" && grep -q "^bundle = \"$PWD/engines/bench-vla\"" "$work/out/int8/tendon.toml" || fail "the deployment"
 
 # What fails fails the whole, and the rest is done all the same.
 shim "$here" gpu-test 'echo "a kernel differs"; exit 101'
@@ -98,6 +98,28 @@ shim "$bin" ldconfig 'exit 0'
 tries 0 $with
 told "skipped: TensorRT: load, logger"
 told "skipped: engines of TensorRT: needs trtexec (found: $bin/trtexec) and the full TensorRT (found: none)"
+# A full TensorRT that only the variable names, as a tar or a wheel has it: with its own trtexec, found beside it, and its libraries.
+full=$work/TensorRT
+mkdir -p "$full/lib" "$full/bin"
+touch "$full/lib/libnvinfer.so.10.16.1" "$full/lib/libnvinfer_lean.so.10"
+rm "$bin/trtexec"
+shim "$full/bin" trtexec 'exit 0'
+shim "$here" tendon "echo \"with \$LD_LIBRARY_PATH \$TENDON_TENSORRT_LIB \$TENDON_TRTEXEC\" >>'$work/calls'; echo 'on cuda, the processor'; exit 0"
+tries 0 $with "TENDON_TENSORRT_LIB=$full/lib/libnvinfer.so.10.16.1"
+told "passed: the bench policy in int8: engine, proven by its fixture"
+called "with $full/lib:.* $full/lib/libnvinfer.so.10.16.1 $full/lib/../bin/trtexec"
+tries 0 $with "TENDON_TENSORRT_LIB=$full/lib/libnvinfer_lean.so.10"
+told "skipped: engines of TensorRT: needs trtexec .* and the full TensorRT (found: none)"
+not_called "engine build"
+
+# CUDA's own libraries come with the wheel, of the driver's generation.
+everything
+tries 0
+called "python3 -m pip .* onnxruntime-gpu\[cuda,cudnn\]$"
+shim "$bin" nvidia-smi 'echo "CUDA Version: 12.4"'
+tries 0
+called "python3 -m pip .* onnxruntime-gpu\[cuda,cudnn\]<1.26$"
+
 everything
 shim "$bin" python3 "case \"\$*\" in *'numpy, onnx'*) echo no numpy >&2; exit 1 ;; esac; exec $python \"\$@\""
 tries 0 $with

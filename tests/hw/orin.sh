@@ -6,8 +6,10 @@
 # proven by its fixture, then `tendon policy bench` on TensorRT for TENDON_SECONDS (300): p50, p95, p99, p99.9, max, each quarter of
 # the time by itself, what lies outside of the engine; power and temperatures twice a second beside it; then up to 30 s in turns with a
 # bare loop on the same engines. Without a deployment: the bench's, in every precision that its bundle has. Then the rows around the engine:
-# lateness of the control loop idle and with the GPU busy, cold start. Everything goes to OUT (target/orin): one JSON and one CSV a
-# deployment, and table.md, whose rows stand beside the best published figures. Clocks are given back at the end.
+# lateness of the control loop at 1 kHz idle and with the GPU busy, hop, a camera's hand-over (nvmm.sh), seams, frame to command, halt,
+# the governor, cold start; a row says so where its command is missing or fails. Everything goes to OUT (target/orin): one JSON and one
+# CSV a deployment, table.md and around.md, whose rows stand beside the best published figures. The power mode is the one whose
+# name begins with MAXN, and stands in the table; mode and clocks are given back at the end.
 # Ends with 77, and says why, on anything that is not an Orin; with 1 if an observation takes more than 2 % or 60 us beyond its bare loop.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -70,7 +72,7 @@ watch() {
 }
 
 mkdir -p "$OUT"
-rm -f "$OUT/table.md"
+rm -f "$OUT"/{table,around}.md "$OUT"/*.bare.json
 say "machine"
 {
   echo "${model:-unknown model}"
@@ -78,18 +80,33 @@ say "machine"
   echo "power: $(for rail in "${rails[@]}"; do set -- $rail; printf '%s ' "$3"; done), now $(sample)"
 } | tee "$OUT/machine.txt"
 
+# The mode without a bound on power has another number on each module: 0 is 15 W on an Orin Nano Super.
 say "clocks"
-mode=$(nvpmodel -q 2>/dev/null | tail -1 || echo "?")
+mode=$(nvpmodel -q 2>/dev/null </dev/null | tail -1 || echo "?")
+wanted_mode=$(sed -n 's/^< *POWER_MODEL *ID=\([0-9]*\) *NAME=\(MAXN[^ >]*\).*/\2 \1/p' "$root/etc/nvpmodel.conf" 2>/dev/null | LC_ALL=C sort | tail -1 || true)
+mode_name=${wanted_mode% *} wanted_mode=${wanted_mode##* }
+if [ -z "$wanted_mode" ]; then
+  echo "no mode whose name begins with MAXN in $root/etc/nvpmodel.conf: mode 0 is taken"
+  wanted_mode=0
+fi
 back() {
   [ -n "${watcher:-}" ] && kill "$watcher" 2>/dev/null || true
   [ -n "${load:-}" ] && kill "$load" 2>/dev/null || true
-  [ -n "$dry" ] || { jetson_clocks --restore "$OUT/clocks.before" || true; [ "$mode" = "?" ] || nvpmodel -m "$mode" || true; }
+  [ -n "$dry" ] || { jetson_clocks --restore "$OUT/clocks.before" || true; [ "$mode" = "?" ] || nvpmodel -m "$mode" </dev/null || true; }
 }
 trap back EXIT
 do_it jetson_clocks --store "$OUT/clocks.before"
-do_it nvpmodel -m 0
+# Between some modes it asks whether to start the machine anew; without an answer it leaves the mode as it was.
+do_it nvpmodel -m "$wanted_mode" </dev/null || true
+if [ -z "$dry" ]; then
+  found_mode=$(nvpmodel -q </dev/null)
+  [ "$(tail -1 <<<"$found_mode")" = "$wanted_mode" ] ||
+    refuse "expected power mode $wanted_mode${mode_name:+ ($mode_name)}, found $(tr '\n' ' ' <<<"$found_mode"): nvpmodel -m $wanted_mode, start the machine anew, then again"
+  mode_name=$(sed -n 's/^NV Power Mode: *//p' <<<"$found_mode" | head -1)
+fi
+mode_name="${mode_name:-?} ($wanted_mode)"
 do_it jetson_clocks
-[ -n "$dry" ] || { nvpmodel -q; jetson_clocks --show; } | tee -a "$OUT/machine.txt"
+[ -n "$dry" ] || { echo "power mode: $mode_name"; jetson_clocks --show; } | tee -a "$OUT/machine.txt"
 
 tendon=${TENDON:-}
 if [ -z "$tendon" ]; then
@@ -123,6 +140,7 @@ for config in "$@"; do
   began=$EPOCHREALTIME
   do_it "$tendon" check --config "$config" >/dev/null
   cold=$(python3 -c "print(f'{$EPOCHREALTIME - $began:.2f}')")
+  echo "$cold" >"$OUT/$name.cold.txt"
   say "$name: $seconds s"
   if [ -n "$dry" ]; then
     do_it "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds "$seconds" --json
@@ -135,7 +153,7 @@ for config in "$@"; do
   kill "$watcher"; wait "$watcher" 2>/dev/null || true; watcher=
   # Apart from the long run, whose energy is an observation's and nobody else's.
   "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds "$bare_seconds" --bare-loop --json >"$OUT/$name.bare.json" || missed+=("$name")
-  python3 - "$OUT" "$name" "$cold" "$bundle/manifest.json" <<'END'
+  python3 - "$OUT" "$name" "$cold" "$bundle/manifest.json" "$mode_name" <<'END'
 import csv, hashlib, json, pathlib, sys
 out, name, cold = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 report = json.loads((out / f"{name}.json").read_text())
@@ -148,31 +166,54 @@ watts, first, last = mean(rows, 1) / 1000, rows[:quarter], rows[-quarter:]
 whole, each = report["whole"], [f"{value / 1000:.2f}" for value in report["quarters_p50_us"]]
 ms = lambda key: f"{whole[key] / 1000:.2f}"
 manifest = hashlib.sha256(pathlib.Path(sys.argv[4]).read_bytes()).hexdigest()[:12]
-line = (f"| {report['policy']} {manifest}, {name} | {ms('p50_us')} | {ms('p95_us')} | {ms('p99_us')} | {ms('p999_us')} | {ms('max_us')} "
+line = (f"| {report['policy']} {manifest}, {name} | {sys.argv[5]} | {ms('p50_us')} | {ms('p95_us')} | {ms('p99_us')} | {ms('p999_us')} | {ms('max_us')} "
         f"| {report['outside_engine']['p50_us']:.0f} / {report['outside_engine']['p99_us']:.0f} "
         f"| {three(bare['graph_replay'])} | {three(bare['input_update_and_graph'])} | {bare['overhead_us']:.0f} of {bare['overhead_budget_us']:.0f} | {watts:.1f} "
         f"| {watts * report['seconds'] / report['runs'] * 1000:.0f} | {' '.join(each)} "
         f"| {mean(first, 2) / 1000:.0f} -> {mean(last, 2) / 1000:.0f} | {mean(first, 3) / 1e6:.0f} -> {mean(last, 3) / 1e6:.0f} | {cold} |")
 table = out / "table.md"
 if not table.exists():
-    table.write_text("| policy, its manifest's SHA-256, deployment | p50 ms | p95 | p99 | p99.9 | max | outside the engine us, p50 / p99 | graph replay ms, p50 / p95 / p99 | bare loop ms, p50 / p95 / p99 | beyond it us, of so many | W | mJ an observation "
-                     "| p50 ms of each quarter | hottest C, first -> last quarter | GPU MHz | cold start s |\n" + "|---" * 16 + "|\n")
+    table.write_text("| policy, its manifest's SHA-256, deployment | power mode | p50 ms | p95 | p99 | p99.9 | max | outside the engine us, p50 / p99 | graph replay ms, p50 / p95 / p99 | bare loop ms, p50 / p95 / p99 | beyond it us, of so many | W | mJ an observation "
+                     "| p50 ms of each quarter | hottest C, first -> last quarter | GPU MHz | cold start s |\n" + "|---" * 17 + "|\n")
 table.write_text(table.read_text() + line + "\n")
 print(line)
 END
 done
 
-say "control loop: idle, and with the GPU busy"
-do_it "$tendon" rt-bench --seconds 60 --json >"$OUT/rt-idle.json"
+say "around the engine"
+# around FILE COMMAND...: what it says, into FILE; where there is no such command, or it fails, a file beside it says so.
+around() {
+  local file=$1 code=0 words
+  shift
+  words=$OUT/${file%.*}
+  rm -f "$OUT/$file" "$words.skipped"
+  if [ -n "$dry" ]; then do_it "$@"; return; fi
+  echo "$*"
+  if ! command -v "$1" >/dev/null; then
+    echo "no $1 in PATH, for: $*" >"$words.skipped"
+    return
+  fi
+  "$@" >"$OUT/$file" 2>"$words.err" </dev/null || code=$?
+  [ $code = 0 ] || echo "ended with $code: $* ($(cat "$OUT/$file" "$words.err" | tail -1))" >"$words.skipped"
+}
+around rt-idle.json "$tendon" rt-bench --seconds 60 --hz 1000 --json
 if [ -n "$dry" ]; then
-  do_it "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds 70 --json
+  do_it "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds 130 --json
 else
-  "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds 70 --json >/dev/null &
+  # Both of its phases, and some time to begin.
+  "$tendon" policy bench "$bundle" --engine tensorrt --config "$config" --seconds 130 --json >/dev/null &
   load=$!
   sleep 5
 fi
-do_it "$tendon" rt-bench --seconds 60 --json >"$OUT/rt-busy.json"
+around rt-busy.json "$tendon" rt-bench --seconds 60 --hz 1000 --json
 [ -n "$dry" ] || { wait "$load" || true; load=; }
+around sched-sim.json "$tendon" sched-sim --json
+around fault-sim.json "$tendon" fault-sim --row 31 --json
+around demo.json "$tendon" demo --headless --episodes 20 --seed 7 --json
+around nvmm.txt tests/hw/nvmm.sh
+around governor.txt cargo bench --bench governor
+around isolation.txt cargo bench --bench isolation
+[ -n "$dry" ] || python3 tests/hw/around.py "$OUT" >/dev/null
 
 say "to compare with"
 cat <<'END'
@@ -189,6 +230,6 @@ cat <<'END'
 | OpenVLA-7B, AGX Orin | INT4 336 ms | Jetson AI Lab |
 | LiteVLA 256M, AGX Orin | 150.5 ms | arXiv 2603.03380 |
 END
-[ -r "$OUT/table.md" ] && cat "$OUT/table.md"
+for table in table around; do [ ! -r "$OUT/$table.md" ] || { echo; cat "$OUT/$table.md"; }; done
 say "done: $OUT"
 [ ${#missed[@]} = 0 ] || { echo "FAILED: more than 2 % or 60 us beyond the bare loop: ${missed[*]}" >&2; exit 1; }

@@ -2,6 +2,8 @@
 //! ONNX Runtime as an engine, under the real library: PyPI's wheel, fetched once, or what TENDON_ONNXRUNTIME_LIB names.
 //! Without either the tests that need it say so and pass (`TENDON_ORT=required`: fail).
 
+mod halves;
+
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;

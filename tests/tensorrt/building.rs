@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tendon::core::units::Mono;
 use tendon::engine::tensorrt::build::{BuildFault, Job, Progress};
+use tendon::engine::tensorrt::phase::Phase;
 use tendon::engine::tensorrt::plan::{Target, label_path, read_label};
-use tendon::engine::tensorrt::room::Room;
 use tendon::engine::tensorrt::{Platform, TensorRt};
 use tendon::onnx;
 
@@ -57,13 +57,29 @@ impl Bench {
             trtexec: Some(self.folder.path().join("trtexec")),
             flags: vec!["--memPoolSize=workspace:256".into()],
             memory_max_bytes: None,
-            room: None,
+            shared_memory: false,
+            meminfo: self.meminfo(),
             time_max_s: 20.0,
         }
     }
 
     fn cache(&self) -> PathBuf {
         self.folder.path().join("cache")
+    }
+
+    fn meminfo(&self) -> PathBuf {
+        self.folder.path().join("meminfo")
+    }
+
+    /// A machine with so much memory, and so much of it to be had, MB.
+    fn memory(&self, available: u64, total: u64) {
+        let kib = |mb: u64| mb * 1_000_000 / 1024;
+        let text = format!(
+            "MemTotal: {} kB\nMemAvailable: {} kB\n",
+            kib(total),
+            kib(available)
+        );
+        std::fs::write(self.meminfo(), text).expect("written");
     }
 
     fn arguments(&self) -> String {
@@ -194,6 +210,72 @@ fn a_builder_that_takes_too_long_or_too_much_is_ended() {
     fails(&bench, &large, &["MiB of memory", "more than 64 MiB"]);
 }
 
+/// What a Jetson's GPU takes is in no process's account: the machine's is watched.
+#[test]
+fn a_builder_that_exhausts_the_machine_is_ended_before_it_does() {
+    // It takes the GPU's memory: nothing of its own grows, and the machine has less and less.
+    let greedy = |left_mib: u64| {
+        format!(
+            "echo '[I] Start parsing network model.'; sleep 1.3; printf 'MemTotal: 8388608 kB\\nMemAvailable: {} kB\\n' > \
+             \"$(dirname \"$0\")/meminfo\"; exec sleep 60",
+            left_mib << 10
+        )
+    };
+    let bench = Bench::new(&greedy(300));
+    bench.memory(6_000, 8_590);
+    let words = [
+        "stage \"policy\"",
+        "300 MiB of memory left",
+        "less than 409 MiB",
+        "add swap",
+    ];
+    let fault = fails(&bench, &bench.job(), &words);
+    assert!(matches!(fault, BuildFault::Exhausted { .. }), "{fault:?}");
+    // What is left is enough, but more went than the bound allows: only where the GPU has no memory of its own.
+    let bench = Bench::new(&greedy(3_000));
+    bench.memory(6_000, 8_590);
+    let shared = Job {
+        shared_memory: true,
+        memory_max_bytes: Some(1 << 30),
+        ..bench.job()
+    };
+    fails(
+        &bench,
+        &shared,
+        &["2722 MiB of memory", "more than 1024 MiB"],
+    );
+    let bench = Bench::new(&greedy(3_000));
+    bench.memory(6_000, 8_590);
+    let own = Job {
+        shared_memory: false,
+        memory_max_bytes: Some(1 << 30),
+        time_max_s: 3.5,
+        ..bench.job()
+    };
+    let mut told = Vec::new();
+    let fault = own
+        .run(now, &mut |progress| told.push(progress))
+        .expect_err("too slow");
+    assert!(fault.to_string().contains("more than 4 s"), "{fault}");
+    // Meanwhile its phase is told, its memory, and what bounds it first: the user's GiB.
+    let at = told.iter().filter_map(|progress| match progress {
+        Progress::At {
+            phase,
+            bound_bytes,
+            memory_bytes,
+            ..
+        } => Some((*phase, *bound_bytes, *memory_bytes < 1 << 30)),
+        _ => None,
+    });
+    let at: Vec<_> = at.collect();
+    assert!(at.len() >= 2, "{told:?}");
+    assert!(
+        at.iter()
+            .all(|at| *at == (Phase::Reading, Some(1 << 30), true)),
+        "{at:?}"
+    );
+}
+
 #[test]
 fn a_builder_that_is_not_there_is_looked_for_in_words() {
     let bench = Bench::new(GOOD);
@@ -233,15 +315,14 @@ fn the_weights_of_the_shipped_graphs_are_counted() {
 
 #[test]
 fn what_will_not_find_its_memory_is_said_before_it_is_built() {
-    let gb = 1_000_000_000;
+    let gb = 1_000;
     let bench = Bench::new(GOOD);
-    let job = |free_bytes, all_bytes, memory_max_bytes| Job {
-        room: Some(Room {
-            free_bytes,
-            all_bytes,
-        }),
-        memory_max_bytes,
-        ..bench.job()
+    let job = |free_mb, all_mb, memory_max_mb: Option<u64>| {
+        bench.memory(free_mb, all_mb);
+        Job {
+            memory_max_bytes: memory_max_mb.map(|mb| mb * 1_000_000),
+            ..bench.job()
+        }
     };
     let words = [
         "stage \"policy\"",

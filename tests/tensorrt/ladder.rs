@@ -65,9 +65,14 @@ impl Deployment {
 
     /// A builder that makes a plan of these words.
     pub fn builder(&self, plan: &str) {
+        self.builder_after("", plan);
+    }
+
+    /// One that does something before.
+    pub fn builder_after(&self, before: &str, plan: &str) {
         let path = self.folder.path().join("trtexec");
         let script = format!(
-            "#!/bin/sh\nfor a in \"$@\"; do case \"$a\" in --saveEngine=*) printf '%s' '{plan}' > \"${{a#--saveEngine=}}\";; \
+            "#!/bin/sh\n{before}\nfor a in \"$@\"; do case \"$a\" in --saveEngine=*) printf '%s' '{plan}' > \"${{a#--saveEngine=}}\";; \
              esac; done\n"
         );
         std::fs::write(&path, script).expect("written");
@@ -179,6 +184,56 @@ fn an_engine_must_be_built_here_and_give_what_the_fixture_says() {
         0,
         &["engine: cpu", "RTX 4090", "build it here"],
     );
+}
+
+/// On a terminal a bar, drawn over itself and ended with a line; elsewhere lines, and no more than one in half a minute.
+#[test]
+fn a_terminal_gets_a_bar_and_a_file_gets_lines() {
+    let fakes = {
+        let fakes = machine();
+        (fakes.driver.clone(), fakes.tensorrt(Tables::Ten))
+    };
+    let deployment = Deployment::new("[\"tensorrt\"]", Some(fakes));
+    deployment.builder_after(
+        "echo '[I] Start parsing network model.'; sleep 2.5",
+        "FAKEPLAN",
+    );
+    let (_, said) = deployment.run(&["engine", "build"]);
+    assert!(
+        !said.contains("building: ") && !said.contains('\r'),
+        "{said}"
+    );
+    drop(std::fs::remove_dir_all(
+        deployment.folder.path().join("cache"),
+    ));
+    // `script`, of util-linux, gives it a terminal.
+    let build = deployment.command(&["engine", "build"]);
+    let words: Vec<String> = std::iter::once(build.get_program())
+        .chain(build.get_args())
+        .map(|word| format!("'{}'", word.to_string_lossy()))
+        .collect();
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-c", &words.join(" "), "/dev/null"]);
+    script.stdin(std::process::Stdio::null());
+    for (name, value) in build.get_envs() {
+        script.env(name, value.expect("set"));
+    }
+    let done = match script.output() {
+        Ok(done) => done,
+        Err(error) => {
+            println!("skipped: no script of util-linux: {error}");
+            return;
+        }
+    };
+    let said = String::from_utf8_lossy(&done.stdout);
+    let first = "\rbuilding: 1 s, reading the graph";
+    assert!(
+        said.contains(first) && said.contains("---] ") && said.contains(" MiB\x1b[K"),
+        "{said:?}"
+    );
+    assert!(said.contains("\rbuilding: 2 s"), "{said:?}");
+    // What follows, here what is wrong with this plan, begins on a line of its own.
+    assert!(said.contains(" MiB\x1b[K\r\n"), "{said:?}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod building;
 mod chain;
 mod compile;
 mod fake;
+#[path = "../gpu/heard.rs"]
+mod heard;
 mod ladder;
 mod path;
 mod picture;

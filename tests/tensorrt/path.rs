@@ -2,6 +2,7 @@
 //! Load, record, run, give back; and every way in which it can go wrong.
 
 use crate::fake::{BOTH, Fakes, Tables, machine};
+use crate::heard::{self, Heard};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tendon::engine::tensorrt::nvinfer::{Library, Session};
@@ -524,16 +525,25 @@ fn a_bare_loop_does_what_a_run_did() {
 }
 
 #[test]
-fn errors_are_logged_and_recorded() {
+fn an_error_is_heard_by_recorder_or_logger_and_silence_is_noticed() {
     let fakes = machine();
     for tables in BOTH {
-        let library = Library::open(Some(&fakes.tensorrt(tables))).expect("the fake");
-        let session = Session::runtime(&Arc::new(library)).expect("a runtime");
-        let messages = session.messages();
-        session.read(b"garbage").expect_err("refused");
-        let (all, recorded) = (messages.all().len(), messages.recorded());
-        assert_eq!((all, recorded), (2, 1), "{tables:?}: {:?}", messages.all());
+        let heard = |garbage: &str| {
+            let library = Library::open(Some(&fakes.tensorrt(tables))).expect("the fake");
+            let session = Session::runtime(&Arc::new(library)).expect("a runtime");
+            let messages = session.messages();
+            let fault = session.read(garbage.as_bytes()).expect_err("refused");
+            heard::the_error(&messages.all(), messages.recorded(), &fault.to_string())
+        };
+        let by = |recorded, logged| Ok(Heard { recorded, logged });
+        assert_eq!(heard("garbage"), by(1, 1), "{tables:?}");
+        assert_eq!(heard("garbage, unlogged"), by(1, 0), "{tables:?}");
+        assert_eq!(heard("garbage, unrecorded"), by(0, 1), "{tables:?}");
+        heard("garbage, mute").expect_err("nobody was told");
     }
+    let told = [(1, "no plan".to_owned()), (3, "a line".to_owned())];
+    heard::the_error(&told, 1, "says: nothing").expect_err("it has other words");
+    heard::the_error(&told[1..], 0, "says: a line").expect_err("that is no error");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tendon::cuda::memory::{DeviceBuffer, PinnedBuffer};
 use tendon::cuda::picture::{PTX, PictureStage};
 use tendon::cuda::{CudaFault, Driver, Stream, surface, turns};
 use tendon::engine::tensorrt::{Memory, Platform, Settings, TensorRt};
+use tendon::policy::image::Picture;
 use tendon::policy::picture::kernel::{Filter, Library};
 use tendon::policy::picture::{Axes, CameraFile, Colour, Feed, Fit, Levels, PictureOp};
 use tendon::ports::{Engine, Tensor};
@@ -263,6 +264,69 @@ fn an_engine_makes_its_picture_itself() {
                 "{fault}"
             );
         }
+    }
+}
+
+/// The other resampler, in whole numbers with rows first: `policy::image`, of a bundle of one graph.
+#[test]
+fn the_kernel_gives_the_bits_of_whole_numbers() {
+    let fakes = machine();
+    let driver = Driver::open(Some(&fakes.driver)).expect("the fake driver");
+    let context = driver
+        .context(&driver.device(0).expect("a device"))
+        .expect("a context");
+    let stream = Stream::new(&context).expect("a stream");
+    for (source, size) in [
+        ([224, 224], [96, 96]),
+        ([640, 480], [96, 96]),
+        ([31, 33], [7, 5]),
+        ([50, 40], [96, 97]),
+        ([7, 3], [5, 9]),
+        ([20, 20], [20, 20]),
+    ] {
+        for (seed, scale) in [(1, 1.0 / 255.0), (2, 0.013)] {
+            let mut picture = Picture::new(source, size, scale);
+            let way = picture.way();
+            let rgb = match seed {
+                1 => noise(source[0] * source[1] * 3, seed),
+                // Black and white side by side: sums beyond 255 and below 0, if there are such.
+                _ => (0..source[0] * source[1] * 3)
+                    .map(|at| if at / 6 % 2 == 0 { 255 } else { 0 })
+                    .collect(),
+            };
+            let mut expected = vec![0.0_f32; size[0] * size[1] * 3];
+            picture.fill(&rgb, &mut expected).expect("sizes match");
+            let mut stage = PictureStage::new(&context, &stream, &way, false).expect("a stage");
+            let tensor = DeviceBuffer::new(&context, expected.len() * 4).expect("memory");
+            let mut back = PinnedBuffer::new(&context, expected.len() * 4).expect("memory");
+            stage.bytes().copy_from_slice(&rgb);
+            stage.put(&stream, tensor.address()).expect("put");
+            stream.copy_out(&back, &tensor).expect("copied");
+            stream.wait().expect("ends");
+            let found: &[f32] = bytemuck::cast_slice(back.bytes());
+            let differs = found
+                .iter()
+                .zip(&expected)
+                .position(|(a, b)| a.to_bits() != b.to_bits());
+            assert_eq!(differs, None, "{source:?} -> {size:?}");
+        }
+    }
+    // What its sums in 32 bits cannot hold is refused, as is room that no byte fills.
+    let good = Picture::new([64, 48], [20, 20], 1.0).way();
+    let mut broken = good.clone();
+    broken.columns.weights[0] = 0.5;
+    let mut large = good.clone();
+    large.rows.weights.fill(32_000.0);
+    large.rows.count = 1_000;
+    large.rows.weights.resize(20_000, 32_000.0);
+    large.rows.starts.fill(0);
+    large.source[1] = 1_000;
+    let mut shifted = good;
+    shifted.shift = [1, 0];
+    for way in [broken, large, shifted] {
+        let fault = PictureStage::new(&context, &stream, &way, false);
+        let fault = fault.err().expect("refused").to_string();
+        assert!(fault.contains("whole weights"), "{fault}");
     }
 }
 

@@ -177,10 +177,11 @@ fn an_observation_is_measured_beside_a_bare_loop() {
     );
 }
 
-/// The shipped bundle with one more graph, of 16 bits by its name alone: which file is built, and that its fixture is asked for.
-fn with_half(deployment: &Deployment) {
+/// The shipped bundle with a graph of this name instead of its own of 16 bits, which has them by its name alone, or with none: which
+/// file is built, and that its fixture is asked for.
+fn with_half(deployment: &Deployment, name: Option<&str>) {
     let folder = deployment.folder.path().join("bundle");
-    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("a folder");
     for entry in std::fs::read_dir(shipped()).expect("there").flatten() {
         if entry.path().is_file() {
             std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("copied");
@@ -189,7 +190,9 @@ fn with_half(deployment: &Deployment) {
     let mut graph = std::fs::read(folder.join("bench_vla_fp32.onnx")).expect("there");
     // Protobuf: the last producer_name (field 2) is the one that counts.
     graph.extend_from_slice(b"\x12\x04half");
-    std::fs::write(folder.join("half.onnx"), &graph).expect("written");
+    if let Some(name) = name {
+        std::fs::write(folder.join(name), &graph).expect("written");
+    }
     let path = folder.join("manifest.json");
     let text = std::fs::read_to_string(&path).expect("there");
     let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
@@ -197,8 +200,12 @@ fn with_half(deployment: &Deployment) {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    manifest["tendon"]["stages"][0]["onnx"]["fp16"] = "half.onnx".into();
-    manifest["tendon"]["sha256"]["half.onnx"] = hash.into();
+    let graphs = &mut manifest["tendon"]["stages"][0]["onnx"];
+    drop(graphs.as_object_mut().expect("graphs").remove("fp16"));
+    if let Some(name) = name {
+        graphs["fp16"] = name.into();
+        manifest["tendon"]["sha256"][name] = hash.into();
+    }
     std::fs::write(&path, manifest.to_string()).expect("written");
 }
 
@@ -208,15 +215,15 @@ fn a_graph_of_sixteen_bits_is_built_and_proven_as_the_others() {
     let config = deployment.folder.path().join("tendon.toml");
     let written = std::fs::read_to_string(&config).expect("there");
     let half = written.replace("precision = \"fp32\"", "precision = \"fp16\"");
-    std::fs::write(&config, &half).expect("written");
-    let none = ["tendon.stages[0].onnx", "precision"];
-    says(deployment.run(&["engine", "build"]), 2, &none);
-    says(deployment.run(&["check"]), 2, &["as fp16 was asked for"]);
-    with_half(&deployment);
     let bundle = deployment.folder.path().join("bundle");
     let there = shipped().display().to_string();
     assert!(half.contains(&there), "{half}");
     std::fs::write(&config, half.replace(&there, &bundle.display().to_string())).expect("written");
+    with_half(&deployment, None);
+    let none = ["tendon.stages[0].onnx", "precision"];
+    says(deployment.run(&["engine", "build"]), 2, &none);
+    says(deployment.run(&["check"]), 2, &["as fp16 was asked for"]);
+    with_half(&deployment, Some("half.onnx"));
     // A builder that says which graph it was given.
     let builder = deployment.folder.path().join("trtexec");
     let script = std::fs::read_to_string(&builder).expect("a builder");
@@ -234,4 +241,82 @@ fn a_graph_of_sixteen_bits_is_built_and_proven_as_the_others() {
     std::fs::remove_dir_all(deployment.folder.path().join("cache")).expect("gone");
     deployment.builder("FAKEPLAN bench");
     says(deployment.run(&["engine", "build"]), 2, &["cosine"]);
+}
+
+/// Every precision is built and proven. What is fastest and misses its fixture is nothing; of the others the fastest is what then runs.
+#[test]
+fn the_best_precision_is_the_fastest_whose_fixture_passes() {
+    let deployment = deployment();
+    with_half(&deployment, Some("half.onnx"));
+    let folder = deployment.folder.path();
+    let config = folder.join("tendon.toml");
+    let written = std::fs::read_to_string(&config).expect("there");
+    let bundle = folder.join("bundle").display().to_string();
+    let written = written.replace(&shipped().display().to_string(), &bundle);
+    std::fs::write(&config, &written).expect("written");
+    let answers = format!("answers={}", folder.join("answers").display());
+    let builder = |int8: &str| {
+        let script = format!(
+            "#!/bin/sh\nfor a in \"$@\"; do case \"$a\" in *fp32.onnx) PLAN='FAKEPLAN bench us=6000 {answers}';; *half.onnx) \
+             PLAN='FAKEPLAN bench us=2000 {answers}';; *int8.onnx) PLAN='FAKEPLAN bench {int8}';; --saveEngine=*) \
+             SAVE=${{a#--saveEngine=}};; esac; done\nprintf '%s' \"$PLAN\" > \"$SAVE\"\n"
+        );
+        std::fs::write(folder.join("trtexec"), script).expect("written");
+    };
+    let best = written.replace("precision = \"fp32\"", "precision = \"best\"");
+    std::fs::write(&config, &best).expect("written");
+    let none = ["found to be the best", "tendon engine build"];
+    says(deployment.run(&["check"]), 2, &none);
+    // Eight bits are the fastest, and wrong.
+    builder("us=1");
+    std::fs::write(&config, &written).expect("written");
+    let build = ["engine", "build", "--precision", "best"];
+    let words = [
+        "fp32: ",
+        "fp16: ",
+        "us an observation",
+        "int8: parity.safetensors",
+        "cosine",
+        "the best is fp16",
+        "tendon.toml has policy.precision = \"fp32\": \"best\" or \"fp16\" runs it",
+    ];
+    says(deployment.run(&build), 0, &words);
+    std::fs::write(&config, &best).expect("written");
+    let words = [
+        "engine: tensorrt",
+        "precision fp16",
+        "the camera's picture is made on the device",
+    ];
+    says(deployment.run(&["check"]), 0, &words);
+    says(
+        deployment.run(&["engine", "inspect", "--layers"]),
+        0,
+        &["conv1"],
+    );
+    // Right, but the slowest: as so often.
+    let rebuilt = |int8: &str, words: &[&str]| {
+        std::fs::remove_dir_all(folder.join("cache")).expect("gone");
+        builder(int8);
+        says(deployment.run(&["engine", "build"]), 0, words);
+    };
+    rebuilt(
+        &format!("us=12000 {answers}"),
+        &["int8: ", "the best is fp16"],
+    );
+    rebuilt(&format!("us=500 {answers}"), &["the best is int8"]);
+    says(deployment.run(&["check"]), 0, &["precision int8"]);
+    // Another engine runs 32 bits.
+    let cpu = best.replace("[\"tensorrt\"]", "[\"cpu\"]");
+    std::fs::write(&config, cpu).expect("written");
+    says(
+        deployment.run(&["check"]),
+        0,
+        &["engine: cpu (precision fp32)"],
+    );
+    // None passes: the first one's words.
+    std::fs::write(&config, &best).expect("written");
+    std::fs::remove_dir_all(folder.join("cache")).expect("gone");
+    deployment.builder("FAKEPLAN bench");
+    says(deployment.run(&["engine", "build"]), 2, &["cosine"]);
+    says(deployment.run(&["check"]), 2, &none);
 }

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from data import ACTION_NAMES, CHUNK_LEN, MAX_LEN, PERIOD_MS, RELATIVE, STATE_NAMES
 from export_onnx import INPUTS, OUTPUTS
 
-FP32, INT8 = "bench_vla_fp32.onnx", "bench_vla_int8.onnx"
+FP32, FP16, INT8 = "bench_vla_fp32.onnx", "bench_vla_fp16.onnx", "bench_vla_int8.onnx"
 STATS, TOKENIZER, PARITY, PARITY_TEXT = "stats.safetensors", "tokenizer.json", "parity.safetensors", "parity.json"
 UNITS = {"gripper": "fraction", "vacuum": "fraction"}
 PARITY_FRAMES = 8
@@ -54,7 +54,7 @@ def manifest(folder):
         "class_path": "physicalai.inference.data.features.InferenceFeature",
         "init_args": {"ftype": kind, "shape": shape, "name": name, "dtype": dtype},
     }
-    files = [FP32, INT8, STATS, TOKENIZER, PARITY, PARITY_TEXT, "report.json", "report.md"]
+    files = [FP32, FP16, INT8, STATS, TOKENIZER, PARITY, PARITY_TEXT, "report.json", "report.md"]
     return {
         "format": "policy_package",
         "version": "1.0",
@@ -84,7 +84,7 @@ def manifest(folder):
             "schema": 1,
             "stages": [{
                 "id": "policy",
-                "onnx": {"fp32": FP32, "int8": INT8},
+                "onnx": {"fp32": FP32, "fp16": FP16, "int8": INT8},
                 "inputs": tensors(INPUTS, {"image": "image.front", "state": "state", "tokens": "text"}),
                 "outputs": tensors(OUTPUTS),
             }],

@@ -18,6 +18,7 @@ import torch
 import bundle
 import data
 import export_onnx
+import halve
 import kinematics
 import quantise
 import report
@@ -115,6 +116,10 @@ def write_bundle(folder, args, figures, model, tokenizer, stats, frames, judged,
     int8 = export_onnx.Session(folder / bundle.INT8, stats).chunks(judged, some)
     figures["int8_against_fp32"] = report.difference(int8, reference) | made
     log(f"int8 against fp32: {figures['int8_against_fp32']}")
+    shadow = halve.halve(folder / bundle.FP32, folder / bundle.FP16)
+    fp16 = export_onnx.Session(shadow, stats).chunks(judged, some)
+    figures["fp16_against_fp32"] = report.difference(fp16, reference)
+    log(f"fp16 against fp32: {figures['fp16_against_fp32']}")
     tokenizer.save(str(folder / bundle.TOKENIZER))
     bundle.write_stats(folder, stats)
     moving = some[np.abs(judged.action[some, :, :6]).max((1, 2)) > 0.1]

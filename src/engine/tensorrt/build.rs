@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Making a plan: JetPack's own `trtexec`, one stage a subprocess, its memory watched.
+//! Making a plan: JetPack's own `trtexec`, one stage a subprocess, its memory and the machine's watched: what a Jetson's GPU
+//! takes is in no process's account.
 //!
 //! Builder and ONNX parser are not bound: `trtexec` comes with TensorRT, is what NVIDIA tests, and takes what it
 //! allocated with it when it ends. Networks are strongly typed, which TensorRT 11 has alone: precision is what the ONNX
 //! file says, INT8 by explicit Q/DQ.
 
+use super::phase::Phase;
 use super::plan::{self, Target, Wanted};
 use super::room::{Room, gb, need_bytes};
 use crate::core::units::Mono;
@@ -45,10 +47,13 @@ pub struct Job {
     pub trtexec: Option<PathBuf>,
     /// More for `trtexec`, e.g. `--memPoolSize=workspace:2048`.
     pub flags: Vec<String>,
-    /// The builder may not take more, bytes.
+    /// The builder may not take more, bytes; where the GPU shares the machine's memory, what went from that counts.
     pub memory_max_bytes: Option<u64>,
-    /// This machine's memory, to be compared with what building is expected to take; absent: it is not.
-    pub room: Option<Room>,
+    /// Whether it shares it.
+    pub shared_memory: bool,
+    /// Where the kernel says what memory there is ([`MEMINFO`](super::room::MEMINFO)): compared with what building is expected to
+    /// take, and watched, so that the builder ends before the machine has none.
+    pub meminfo: PathBuf,
     /// Nor longer, seconds.
     pub time_max_s: f64,
 }
@@ -64,8 +69,12 @@ pub enum Progress {
     At {
         /// Since when, seconds.
         elapsed_s: f64,
+        /// What it does.
+        phase: Phase,
         /// Its memory now, bytes.
         memory_bytes: u64,
+        /// What it may come to before it is ended, bytes; absent: nobody knows.
+        bound_bytes: Option<u64>,
     },
 }
 
@@ -122,6 +131,18 @@ pub enum BuildFault {
         need: String,
         /// What there is.
         found: String,
+    },
+    /// The machine has next to no memory left.
+    #[error(
+        "stage \"{stage}\": this machine has {left} of memory left that the GPU could have, less than {floor}, and the builder was ended before nothing is left. Close what else uses memory, add swap, or split the stage"
+    )]
+    Exhausted {
+        /// Which stage.
+        stage: String,
+        /// What is left.
+        left: String,
+        /// What must be.
+        floor: String,
     },
     /// It took too much.
     #[error(
@@ -216,7 +237,7 @@ impl Job {
 
     /// What is not there at all is refused, unless the user gave a bound; what is not free now may be by then, and is said.
     fn look_for_room(&self, tell: &mut dyn FnMut(Progress)) -> Result<(), BuildFault> {
-        let Some(room) = self.room else {
+        let Some(room) = Room::read(&self.meminfo) else {
             return Ok(());
         };
         let weights = onnx::elements(&self.onnx)
@@ -239,6 +260,14 @@ impl Job {
             )));
         }
         Ok(())
+    }
+
+    /// What went from the machine's memory since the builder began, where the GPU's is the same.
+    fn gone(&self, at_first: Option<Room>, room: Option<Room>) -> u64 {
+        let gone = at_first.zip(room).filter(|_| self.shared_memory);
+        gone.map_or(0, |(first, room)| {
+            first.reach_bytes.saturating_sub(room.reach_bytes)
+        })
     }
 
     /// Reads what the builder says and looks at its memory until it ends; ends it when it takes too much.
@@ -273,16 +302,13 @@ impl Job {
             }));
         }
         drop(lines);
-        let (mut peak_bytes, mut told_s) = (0, 0.0);
+        let (mut peak_bytes, mut told_s, mut phase) = (0, 0.0, Phase::default());
+        let at_first = Room::read(&self.meminfo);
         let mut tails: [Vec<String>; 2] = [Vec::new(), Vec::new()];
-        let kill = |child: &mut Child, found: String, allowed: String| {
+        let kill = |child: &mut Child| {
             let _ = child.kill();
             let _ = child.wait();
-            BuildFault::TooMuch {
-                stage: self.stage.clone(),
-                found,
-                allowed,
-            }
+            self.stage.clone()
         };
         let status = loop {
             match said.recv_timeout(LOOK) {
@@ -291,30 +317,49 @@ impl Job {
                         tail.push(line.clone());
                         tail.drain(..tail.len().saturating_sub(TAIL));
                     }
+                    phase = phase.after(&line);
                     tell(Progress::Line(line));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
             }
-            let memory_bytes = memory(child.id());
+            let room = Room::read(&self.meminfo);
+            let memory_bytes = memory(child.id()).max(self.gone(at_first, room));
             peak_bytes = memory_bytes.max(peak_bytes);
             let elapsed_s = now().seconds_since(begun);
             if elapsed_s - told_s >= 1.0 {
                 told_s = elapsed_s;
+                let left = room.map(|room| room.reach_bytes.saturating_sub(room.floor_bytes));
+                let bounds = [self.memory_max_bytes, left.map(|left| memory_bytes + left)];
                 tell(Progress::At {
                     elapsed_s,
+                    phase,
                     memory_bytes,
+                    bound_bytes: bounds.into_iter().flatten().min(),
+                });
+            }
+            if let Some(room) = room.filter(|room| room.reach_bytes < room.floor_bytes) {
+                return Err(BuildFault::Exhausted {
+                    stage: kill(&mut child),
+                    left: mib(room.reach_bytes),
+                    floor: mib(room.floor_bytes),
                 });
             }
             if let Some(most) = self.memory_max_bytes
                 && memory_bytes > most
             {
-                let mib = |bytes: u64| format!("{} MiB of memory", bytes >> 20);
-                return Err(kill(&mut child, mib(memory_bytes), mib(most)));
+                return Err(BuildFault::TooMuch {
+                    stage: kill(&mut child),
+                    found: format!("{} of memory", mib(memory_bytes)),
+                    allowed: format!("{} of memory", mib(most)),
+                });
             }
             if elapsed_s > self.time_max_s {
-                let allowed = format!("{:.0} s", self.time_max_s);
-                return Err(kill(&mut child, format!("{elapsed_s:.0} s"), allowed));
+                return Err(BuildFault::TooMuch {
+                    stage: kill(&mut child),
+                    found: format!("{elapsed_s:.0} s"),
+                    allowed: format!("{:.0} s", self.time_max_s),
+                });
             }
             match child.try_wait() {
                 Ok(Some(status)) => break status,
@@ -342,6 +387,10 @@ impl Job {
         }
         Ok(peak_bytes)
     }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 fn file(at: &Path, error: &std::io::Error) -> BuildFault {

@@ -20,6 +20,7 @@ mod binding;
 pub mod build;
 mod fit;
 pub mod nvinfer;
+pub mod phase;
 pub mod plan;
 pub mod room;
 pub mod slots;

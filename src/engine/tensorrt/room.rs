@@ -2,10 +2,18 @@
 //! Whether the builder will find the memory that it takes, asked before it takes it: a Jetson that runs out of memory stops
 //! answering for minutes, and then ends whatever is largest.
 
+use std::path::Path;
+
+/// Where the kernel says what there is.
+pub const MEMINFO: &str = "/proc/meminfo";
 /// What building takes whatever the graph, and for each byte of its weights in 32 bits. A rule of thumb from others' builders on
 /// other machines, to be wrong by a factor; what a build did take stands in its plan's label.
 const BASE_BYTES: f64 = 3.2e9;
 const OF_WEIGHTS: f64 = 5.6;
+
+/// What a builder must leave of the machine's memory: a part of it, and no more than so much.
+const FLOOR_OF_MEMORY: u64 = 20;
+const FLOOR_BYTES_MAX: u64 = 512 << 20;
 
 /// A machine's memory, swap included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,13 +22,17 @@ pub struct Room {
     pub free_bytes: u64,
     /// What there is, bytes.
     pub all_bytes: u64,
+    /// What may be had now by who cannot be swapped, as a GPU's memory cannot: what is free, and what can be made so by swapping others out.
+    pub reach_bytes: u64,
+    /// Below this `reach_bytes` is too little to go on.
+    pub floor_bytes: u64,
 }
 
 impl Room {
-    /// This machine's, if it tells.
+    /// Of the kernel's file, if it tells.
     #[must_use]
-    pub fn here() -> Option<Room> {
-        Room::of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    pub fn read(meminfo: &Path) -> Option<Room> {
+        Room::of(&std::fs::read_to_string(meminfo).ok()?)
     }
 
     /// Of the text of /proc/meminfo.
@@ -32,9 +44,13 @@ impl Room {
             kib.checked_mul(1024)
         };
         let sum = |memory: &str, swap: &str| bytes(memory)?.checked_add(bytes(swap).unwrap_or(0));
+        let swap = bytes("SwapFree:").unwrap_or(0);
+        let programs = bytes("AnonPages:").unwrap_or(u64::MAX);
         Some(Room {
             free_bytes: sum("MemAvailable:", "SwapFree:")?,
             all_bytes: sum("MemTotal:", "SwapTotal:")?,
+            reach_bytes: bytes("MemAvailable:")?.checked_add(swap.min(programs))?,
+            floor_bytes: (bytes("MemTotal:")? / FLOOR_OF_MEMORY).min(FLOOR_BYTES_MAX),
         })
     }
 }
@@ -60,14 +76,23 @@ mod tests {
         let room = Room {
             free_bytes: 8_000_000 * 1024,
             all_bytes: 11_430_000 * 1024,
+            reach_bytes: 8_000_000 * 1024,
+            floor_bytes: 381_000 * 1024,
         };
         assert_eq!(Room::of(text), Some(room));
         let without_swap = text.split("SwapTotal").next().unwrap_or_default();
         let room = Room {
             free_bytes: 5_000_000 * 1024,
             all_bytes: 7_620_000 * 1024,
+            reach_bytes: 5_000_000 * 1024,
+            floor_bytes: 381_000 * 1024,
         };
         assert_eq!(Room::of(without_swap), Some(room));
+        // Swap is of use only for what there is to be swapped out.
+        let little = Room::of(&format!("{text}AnonPages:      100000 kB\n"));
+        assert_eq!(little.map(|room| room.reach_bytes), Some(5_100_000 * 1024));
+        let large = Room::of(&text.replace("7620000", "64000000"));
+        assert_eq!(large.map(|room| room.floor_bytes), Some(FLOOR_BYTES_MAX));
         for broken in [
             "",
             "MemTotal: 1 kB",

@@ -84,6 +84,7 @@ impl Feed {
             levels: self.levels.clone(),
             channels_last: self.layout == Axes::Nhwc,
             blue_first: self.colour == Colour::Bgr,
+            whole: None,
         })
     }
 }
