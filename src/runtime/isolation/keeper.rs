@@ -179,18 +179,6 @@ fn how_it_ended(status: ExitStatus) -> String {
     format!("it ended: {status}")
 }
 
-/// Silences a bell that has rung.
-pub(super) fn hush(bell: &OwnedFd) {
-    // One that does not ring says "again later": as good.
-    let _ = rustix::io::read(bell, &mut [0_u8; 8]);
-}
-
-/// Rings a bell.
-pub(super) fn ring(bell: &OwnedFd) {
-    // It fails where it has rung 2^64 times unheard.
-    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-}
-
 /// What an earlier process had come to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Was {
@@ -286,7 +274,7 @@ fn hand_over(
         };
         if let Some((writer, bell)) = &mut handing {
             writer.put(|slot| codec::write_frame(picture, slot));
-            ring(bell);
+            talk::ring(bell);
         }
     }
 }
@@ -467,7 +455,7 @@ impl Keeper {
             return self.down(now, &why);
         }
         if talk::readable(&process.bell, ROUND_MS).unwrap_or(false) {
-            hush(&process.bell);
+            talk::hush(&process.bell);
         }
         match process.child.try_wait() {
             Ok(None) => State::Up(process, line),
