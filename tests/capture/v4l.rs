@@ -19,7 +19,7 @@ use tendon::core::governor::reaction::Cause;
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Frame, Source, SourceFault, Stamped};
 use tendon::runtime::cameras::{self, Watched};
-use tendon::runtime::capture::{self, CaptureIo, Look, ToPolicy, round};
+use tendon::runtime::capture::{self, CaptureIo, Look, ToPage, ToPolicy, round};
 use tendon::runtime::realtime::{self, allocations_of_this_thread};
 use tendon::runtime::{clock, threads};
 use tendon::sync::heartbeat::Beat;
@@ -884,7 +884,7 @@ impl Stage {
             alone: black(),
             io: CaptureIo {
                 policy: ToPolicy::Paces(frames),
-                shown: Some(shown),
+                shown: Some(ToPage::new(shown)),
                 told: Watched {
                     name: "front".into(),
                     need: Need::Required,
