@@ -97,9 +97,9 @@ impl Mapped {
             // SAFETY: VIDIOC_QUERYBUF has filled in the offset, the union's field of buffers of this kind.
             let offset = unsafe { buffer.m.offset };
             let fd = mapped.handle.fd();
+            let (nowhere, offset) = (ptr::null_mut(), offset.into());
             // SAFETY: a new mapping, at an address that the kernel chooses.
-            let at =
-                unsafe { v4l2::mmap(ptr::null_mut(), len, READ_WRITE, SHARED, fd, offset.into()) }?;
+            let at = unsafe { v4l2::mmap(nowhere, len, READ_WRITE, SHARED, fd, offset) }?;
             let at = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
             mapped.buffers.push(Buffer { at, len });
             ask(&mapped.handle, vidioc::VIDIOC_QBUF, &mut described(index))?;

@@ -26,13 +26,44 @@ pub enum ToPolicy {
     Nowhere,
 }
 
+/// The page gets a picture no more often: it sends 15 a second, and each costs copies on the way there.
+const SHOWN_EVERY_NS: u64 = 60 * MS;
+
+/// Where what people see goes.
+#[derive(Debug)]
+pub struct ToPage {
+    cell: triple_buffer::Input<Frame>,
+    /// When the newest that was shown was received.
+    last: Mono,
+}
+
+impl ToPage {
+    /// Through a cell whose pictures are of the camera's size.
+    #[must_use]
+    pub fn new(cell: triple_buffer::Input<Frame>) -> ToPage {
+        ToPage {
+            cell,
+            last: Mono(0),
+        }
+    }
+
+    /// Shows `frame`, if it is one that was received and enough newer than the last; then `frame` is another one.
+    fn show(&mut self, frame: &mut Frame) {
+        if frame.received.since_ns(self.last) >= SHOWN_EVERY_NS {
+            self.last = frame.received;
+            std::mem::swap(self.cell.input_buffer_mut(), frame);
+            self.cell.publish();
+        }
+    }
+}
+
 /// Everything a capture thread touches.
 #[derive(Debug)]
 pub struct CaptureIo {
     /// To inference.
     pub policy: ToPolicy,
     /// To the page, if it shows this camera.
-    pub shown: Option<triple_buffer::Input<Frame>>,
+    pub shown: Option<ToPage>,
     /// What the others are told.
     pub told: Watched,
     /// Set when the pipeline ends.
@@ -41,12 +72,9 @@ pub struct CaptureIo {
 
 impl CaptureIo {
     /// Hands a good frame on. The policy gets the very buffer into which it was decoded, and `frame` an old one of the same
-    /// size in exchange, so that nothing is copied but what the page shows.
+    /// size in exchange. That one is for the page, which is some pictures behind and costs the policy no time: nothing is
+    /// copied.
     fn hand_on(&mut self, frame: &mut Frame) {
-        if let Some(cell) = &mut self.shown {
-            cell.input_buffer_mut().clone_from(frame);
-            cell.publish();
-        }
         let captured_ns = frame.captured.0;
         // Before its time is told, so that who sees the time finds the picture.
         if let ToPolicy::Beside(cell) = &mut self.policy {
@@ -56,6 +84,9 @@ impl CaptureIo {
         self.told.newest_ns.store(captured_ns, Ordering::Release);
         if let ToPolicy::Paces(frames) = &mut self.policy {
             frames.put_with(|slot| std::mem::swap(slot, frame));
+        }
+        if let Some(page) = &mut self.shown {
+            page.show(frame);
         }
     }
 }
@@ -322,7 +353,7 @@ mod tests {
         let (shown, mut page) = triple_buffer::triple_buffer(&stage.frame);
         let mut io = CaptureIo {
             policy: ToPolicy::Paces(frames),
-            shown: Some(shown),
+            shown: Some(ToPage::new(shown)),
             told: Watched {
                 name: "front".into(),
                 need: Need::Required,
@@ -334,6 +365,8 @@ mod tests {
             },
             ending: Arc::default(),
         };
+        let mut given: Vec<(u32, Mono, Vec<u8>)> = Vec::new();
+        let mut on_page: Vec<(u32, Mono)> = Vec::new();
         let mut rounds = |stage: &mut Stage, count: u32, expected: Look| {
             for _ in 0..count {
                 let Stage {
@@ -346,9 +379,18 @@ mod tests {
                 if expected == Look::Good {
                     assert_eq!(newest.seq, camera.seq);
                     assert!(newest.rgb == camera.rgb, "another picture");
-                    assert!(page.read().rgb == camera.rgb, "another picture");
+                    given.push((newest.seq, newest.received, newest.rgb.clone()));
                 }
-                assert_eq!(newest.seq, page.read().seq);
+                if page.updated() {
+                    // One that the policy had before, whole.
+                    let shown = page.read();
+                    let behind = given.iter().rev().position(|(seq, ..)| *seq == shown.seq);
+                    let behind = behind.expect("a picture that was given");
+                    assert!(behind <= 3, "{behind} pictures behind");
+                    let (seq, received, rgb) = &given[given.len() - 1 - behind];
+                    assert!(shown.rgb == *rgb, "another picture");
+                    on_page.push((*seq, *received));
+                }
                 assert_eq!(newest.captured.0, io.told.newest_ns.load(Ordering::Relaxed));
                 assert_eq!(io.told.counts(), COUNTED);
             }
@@ -360,6 +402,13 @@ mod tests {
         assert_eq!(rounds(&mut stage, 2, Look::Refused), 2);
         stage.camera.fault = PictureFault::None;
         assert_eq!(rounds(&mut stage, 9, Look::Good), 2);
+        assert!(on_page.len() >= 6, "{on_page:?}");
+        assert!(
+            on_page
+                .windows(2)
+                .all(|two| two[1].1.since_ns(two[0].1) >= SHOWN_EVERY_NS),
+            "{on_page:?}"
+        );
         let counters = Counters {
             cameras: Arc::new(vec![io.told.clone(), io.told]),
             ..Counters::default()

@@ -11,7 +11,7 @@ use crate::core::units::Mono;
 use crate::policy::text::Instruction;
 use crate::ports::{Frame, Source};
 use crate::runtime::cameras::{self, CameraOpenError, Gather, Watched};
-use crate::runtime::capture::{self, CaptureIo, ToPolicy};
+use crate::runtime::capture::{self, CaptureIo, ToPage, ToPolicy};
 use crate::runtime::control::{Followed, Made};
 use crate::runtime::crew::Crew;
 use crate::runtime::inference::{self, Inference, InferenceIo, Insight};
@@ -119,7 +119,7 @@ fn seat(
         if index == 0 {
             let (frames, out) = mailbox(&black);
             (io.policy, frames_out) = (ToPolicy::Paces(frames), Some(out));
-            io.shown = picture.take();
+            io.shown = picture.take().map(ToPage::new);
         } else {
             // The policy's or not: judged, and near the first one's in time, or there is no observation.
             let (beside, seen) = inference

@@ -4,7 +4,7 @@
 //! `cargo test --release --test capture` runs what needs nothing; `--features v4l` and `--features gstreamer` the rest.
 //! Figures that are printed: run with `-- --nocapture`.
 
-#[cfg(feature = "v4l")]
+#[cfg(any(feature = "v4l", feature = "gstreamer"))]
 #[path = "../chaos/canary.rs"]
 mod canary;
 #[cfg(feature = "gstreamer")]
@@ -21,6 +21,8 @@ mod pictures;
 mod preload;
 #[cfg(feature = "gstreamer")]
 mod rtsp;
+#[cfg(any(feature = "v4l", feature = "gstreamer"))]
+mod stage;
 #[cfg(feature = "gstreamer")]
 mod streams;
 #[cfg(feature = "v4l")]

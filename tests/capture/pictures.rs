@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pictures for the tests, eight cameras at once, and figures.
 
+#[cfg(any(feature = "v4l", feature = "gstreamer"))]
+use crate::canary::Canary;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tendon::capture::{Asked, Clock, Kind, open};
+use tendon::core::camera::skew::Need;
 use tendon::core::camera::{Expected, Health};
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Counts, Frame, Source};
-use tendon::runtime::capture::{Look, look};
+use tendon::runtime::cameras::Watched;
+use tendon::runtime::capture::{CaptureIo, Look, ToPage, ToPolicy, round};
 use tendon::runtime::clock;
+use tendon::sync::mailbox;
 
 pub const CLOCK: Clock = Clock {
     now: clock::now,
@@ -77,6 +84,33 @@ pub fn percentile(sorted: &[u64], share: f64) -> f64 {
     sorted.get(index).map_or(f64::NAN, |ns| *ns as f64 * 1e-6)
 }
 
+/// An older picture is late.
+pub const AGE_MAX_NS: u64 = 150 * MS;
+
+/// Of a camera of which nothing is known yet.
+pub fn told() -> Watched {
+    Watched {
+        name: "front".into(),
+        need: Need::Required,
+        age_max_ns: AGE_MAX_NS,
+        newest_ns: Arc::default(),
+        refused: Arc::default(),
+        counted: Arc::default(),
+        fault: Arc::default(),
+    }
+}
+
+/// Its judge.
+pub fn judge([width, height]: [usize; 2], noisy: bool) -> Health {
+    Health::new(Expected {
+        width,
+        height,
+        period_ns: None,
+        age_max_ns: AGE_MAX_NS,
+        noisy,
+    })
+}
+
 /// What one camera's thread saw.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -92,7 +126,8 @@ pub struct Seen {
     pub counted: Option<(Counts, Counts)>,
 }
 
-/// Runs `sources` for `for_ns`, each in its thread with its judge, as the capture threads do; tells what came.
+/// Runs `sources` for `for_ns`, each in its thread with its judge, as the capture threads do; tells what came. The first paces
+/// a thread that stands where inference does, which looks at the others' pictures beside, and is shown on a page.
 pub fn film(
     sources: Vec<Box<dyn Source>>,
     [width, height]: [usize; 2],
@@ -100,50 +135,78 @@ pub fn film(
     for_ns: u64,
 ) -> Vec<Seen> {
     let until = clock::now().plus_ns(for_ns);
-    let threads: Vec<_> = sources
-        .into_iter()
-        .map(|mut source| {
-            std::thread::spawn(move || {
-                let expected = Expected {
-                    width,
-                    height,
-                    period_ns: None,
-                    age_max_ns: 150 * MS,
-                    noisy,
-                };
-                let mut health = Health::new(expected);
-                let mut frame = Frame::black(width, height);
-                let mut seen = Seen::default();
-                while clock::now() < until {
-                    match look(
-                        &mut *source,
-                        &mut health,
-                        clock::now().plus_ns(20 * MS),
-                        &mut frame,
-                    ) {
-                        Look::Good => {
-                            seen.good += 1;
-                            seen.ages_ns.push(frame.received.since_ns(frame.captured));
-                            seen.captured.push(frame.captured);
-                            seen.at.push(clock::now());
-                            seen.claimed_ns.push(claimed_ns());
-                            let counts = source.counts();
-                            let (first, _) = seen.counted.unwrap_or((counts, counts));
-                            seen.counted = Some((first, counts));
-                        }
-                        Look::Refused => seen.refused += 1,
-                        Look::Nothing => {}
-                        Look::Closed(reason) => panic!("{reason}"),
+    let black = Frame::black(width, height);
+    let (frames, mut taken) = mailbox::mailbox(&black);
+    let (shown, mut page) = triple_buffer::triple_buffer(&black);
+    let mut paces = Some((ToPolicy::Paces(frames), ToPage::new(shown)));
+    let mut others = Vec::new();
+    let mut threads = Vec::new();
+    for mut source in sources {
+        let (policy, shown) = paces.take().map_or_else(
+            || {
+                let (beside, seen) = triple_buffer::triple_buffer(&black);
+                others.push(seen);
+                (ToPolicy::Beside(beside), None)
+            },
+            |(policy, shown)| (policy, Some(shown)),
+        );
+        let mut io = CaptureIo {
+            policy,
+            shown,
+            told: told(),
+            ending: Arc::default(),
+        };
+        let mut health = judge([width, height], noisy);
+        let mut frame = black.clone();
+        threads.push(std::thread::spawn(move || {
+            let mut seen = Seen::default();
+            while clock::now() < until {
+                let deadline = clock::now().plus_ns(20 * MS);
+                match round(&mut *source, &mut health, deadline, &mut frame, &mut io) {
+                    Look::Good => {
+                        let at = clock::now();
+                        let captured = Mono(io.told.newest_ns.load(Ordering::Relaxed));
+                        seen.good += 1;
+                        seen.ages_ns.push(at.since_ns(captured));
+                        seen.captured.push(captured);
+                        seen.at.push(at);
+                        seen.claimed_ns.push(claimed_ns());
+                        let counts = source.counts();
+                        let (first, _) = seen.counted.unwrap_or((counts, counts));
+                        seen.counted = Some((first, counts));
                     }
+                    Look::Refused => seen.refused += 1,
+                    Look::Nothing => {}
+                    Look::Closed(reason) => panic!("{reason}"),
                 }
-                seen
-            })
-        })
-        .collect();
-    threads
+            }
+            seen
+        }));
+    }
+    // Inference takes what is newest; telemetry copies what is shown.
+    let mut copied = black;
+    let (mut given, mut looked) = (0_u64, 0);
+    while clock::now() < until {
+        let deadline = clock::now().plus_ns(50 * MS);
+        if taken.wait_until(deadline, clock::now).is_some() {
+            given += 1;
+            let seqs = others.iter_mut().map(|other| u64::from(other.read().seq));
+            looked += seqs.sum::<u64>();
+        }
+        if page.updated() {
+            copied.clone_from(page.read());
+        }
+    }
+    let seen: Vec<Seen> = threads
         .into_iter()
         .map(|thread| thread.join().expect("no panic"))
-        .collect()
+        .collect();
+    assert!(
+        given > 0 && looked > 0,
+        "{given} pictures reached the policy"
+    );
+    assert!(copied.seq > 0, "none reached the page");
+    seen
 }
 
 /// Prints one line of figures of a run of several cameras, and returns the share of pictures that did not come.
@@ -207,4 +270,38 @@ pub fn judged() -> f64 {
         Some(_) => 0.99,
         None => 0.5,
     }
+}
+
+/// Pictures that went by between two that were taken: all of them, and those that nobody but this code is to blame for.
+/// `excused` tells for a gap how many of its pictures nobody could have taken.
+///
+/// A thread that waits for a picture is there for the one after the last it took. To miss n of them it must have been away for
+/// n periods: computing, ready and without a core (as the kernel counts it), or with the whole machine standing still (as the
+/// canary sees it). A tenth is granted for waking up. What is left of one such absence explains what its successor finds gone
+/// too, as old pictures fill the queue behind it.
+#[cfg(any(feature = "v4l", feature = "gstreamer"))]
+pub fn went_by(
+    seen: &Seen,
+    canary: &Canary,
+    period_ns: u64,
+    excused: impl Fn(usize) -> u64,
+) -> (u64, u64) {
+    let lost: Vec<u64> = seen
+        .captured
+        .windows(2)
+        .map(|two| (two[1].since_ns(two[0]) + period_ns / 2) / period_ns)
+        .map(|periods| periods.saturating_sub(1))
+        .collect();
+    let explained = |gap: usize| {
+        let claimed_ns = seen.claimed_ns[gap + 1] - seen.claimed_ns[gap];
+        let stood_still_ns = canary.any_ns(seen.at[gap], seen.at[gap + 1]);
+        (claimed_ns + stood_still_ns) / (period_ns / 10 * 9) + excused(gap)
+    };
+    let ours = lost.iter().enumerate().filter(|(_, lost)| **lost > 0);
+    let ours = ours.map(|(gap, here)| {
+        let before = gap.checked_sub(1);
+        let left = before.map_or(0, |gap| explained(gap).saturating_sub(lost[gap]));
+        here.saturating_sub(explained(gap) + left)
+    });
+    (lost.iter().sum(), ours.sum())
 }

@@ -2,19 +2,22 @@
 //! GStreamer for real: its test source, files through decoders, streams over loopback that are killed and come back,
 //! eight pipelines at once.
 
-use crate::pictures::{CLOCK, film, judged, percentile, processor_ns, report};
+use crate::canary::Canary;
+use crate::pictures::{AGE_MAX_NS, CLOCK, Seen, film, processor_ns, report, went_by};
+use crate::stage::{BEYOND_NS, OFTEN_NS, Round, Stage};
 use gstreamer::prelude::*;
 use gstreamer::{PadProbeReturn, PadProbeType};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use tendon::capture::decode::{self, Format};
 use tendon::capture::gstreamer::{Camera, SILENT_MAX_NS, START_MAX_NS};
 use tendon::capture::retry::{FIRST_NS, LONGEST_NS};
-use tendon::capture::{Asked, Kind, OpenFault, open};
+use tendon::capture::{Asked, Kind, OpenFault};
 use tendon::core::camera::{Expected, Health};
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Frame, Source, SourceFault};
-use tendon::runtime::capture::{Look, look};
+use tendon::runtime::capture::{Look, look, round};
 use tendon::runtime::clock;
 use tendon::runtime::realtime::{allocations_of_this_thread, take_seat};
 use tendon::runtime::threads::CAPTURE;
@@ -403,75 +406,94 @@ fn a_frame_costs_no_allocation_of_ours() {
     }
 }
 
-/// From a sample that comes to our sink to the frame that is handed over, beyond the copy that decoding RGB is: at most 0.2 ms.
-/// A machine that does other things too delays one here and there, a slow path delays each; so those of one of many short rounds
-/// must keep it (see [`judged`]), and what all rounds took is printed.
+/// When each picture came to a camera's sink: its capture time, and the moment.
+type Came = Arc<Mutex<Vec<(Mono, Mono)>>>;
+
+/// Watches the sink of a camera that runs.
+fn watched(source: &Camera) -> Came {
+    let sink = source.sink().expect("it runs").clone();
+    let came = Came::new(Mutex::new(Vec::with_capacity(1 << 14)));
+    let told = Arc::clone(&came);
+    let pad = sink.static_pad("sink").expect("every sink has one");
+    let probe = pad.add_probe(PadProbeType::BUFFER, move |_, info| {
+        let now = clock::now();
+        // The base time is there once it plays.
+        let stamp = info.buffer().and_then(|buffer| buffer.pts());
+        if let (Some(stamp), Some(base)) = (stamp, sink.base_time()) {
+            let taken = Mono((base + stamp).nseconds());
+            told.lock().expect("no panic").push((taken, now));
+        }
+        PadProbeReturn::Ok
+    });
+    assert!(probe.is_some(), "the sink is watched");
+    came
+}
+
+/// From a sample that comes to our sink to the frame in inference's mailbox, as the capture thread takes it there: woken, judged,
+/// shown to the page, its time told. Beside each, decoding alone of the same bytes, half a period later, when caches are as cold
+/// again. Judged as kernel cameras are (see [`judged`](crate::pictures::judged)): one round of a thousand must keep to the bound.
 #[test]
 fn a_picture_that_has_come_is_handed_over_at_once() {
-    const MOST_MS: f64 = 0.2;
-    const ROUNDS: usize = 50;
-    const PICTURES: usize = 20;
+    const ROUNDS: usize = 5;
+    const PICTURES: usize = 1_000;
     let size = [640, 480];
     let measured = move || {
         // As the capture thread, where that is granted.
         let fifo = take_seat(CAPTURE.fifo, &[]).fifo;
-        let words = live("RGB", size).replace("30/1", "100/1");
+        let words = live("RGB", size).replace("30/1", "125/1");
         let mut source = camera(&words, size);
         let mut frame = Frame::black(size[0], size[1]);
         next(&mut source, &mut frame, 5_000);
-        let sink = source.sink().expect("it runs").clone();
-        let base = sink.base_time().expect("it runs");
-        let came = Arc::new(Mutex::new(Vec::with_capacity(1 << 14)));
-        let told = Arc::clone(&came);
-        let pad = sink.static_pad("sink").expect("every sink has one");
-        let probe = pad.add_probe(PadProbeType::BUFFER, move |_, info| {
-            let now = clock::now();
-            if let Some(stamp) = info.buffer().and_then(|buffer| buffer.pts()) {
-                let taken = Mono((base + stamp).nseconds());
-                told.lock().expect("no panic").push((taken, now));
-            }
-            PadProbeReturn::Ok
-        });
-        assert!(probe.is_some(), "the sink is watched");
+        let came = watched(&source);
+        // One that waited in the sink already came unseen.
         next(&mut source, &mut frame, 5_000);
-        let (bytes, mut spare) = (frame.rgb.clone(), Frame::black(size[0], size[1]));
-        let (mut all, mut best) = (Vec::new(), f64::MAX);
-        for _ in 0..ROUNDS {
-            let (mut whole, mut decoding) = (Vec::with_capacity(PICTURES), u64::MAX);
-            for _ in 0..PICTURES {
-                next(&mut source, &mut frame, 5_000);
+        let bytes = frame.rgb.clone();
+        let mut stage = Stage::new(size, false);
+        let timed = |_| {
+            let mut times = Round::default();
+            let mut tries = 0;
+            while times.len() < PICTURES {
+                tries += 1;
+                assert!(tries < 3 * PICTURES, "hardly a picture is good");
+                let deadline = clock::now().plus_ns(100 * MS);
+                let before = allocations_of_this_thread();
+                let seen = round(
+                    &mut source,
+                    &mut stage.health,
+                    deadline,
+                    &mut stage.frame,
+                    &mut stage.io,
+                );
+                let handed = clock::now();
+                let allocated = allocations_of_this_thread() - before;
+                if seen != Look::Good {
+                    continue;
+                }
+                let captured = Mono(stage.io.told.newest_ns.load(Ordering::Relaxed));
                 let known = came.lock().expect("no panic");
                 let mut newest_first = known.iter().rev();
-                let its = newest_first.find(|(taken, _)| taken.0.abs_diff(frame.captured.0) < MS);
-                let (_, at) = its.expect("what is handed over came to the sink");
-                whole.push(frame.received.since_ns(*at));
+                let its = newest_first.find(|(taken, _)| taken.0.abs_diff(captured.0) < MS);
+                let (_, at) = *its.expect("what is handed over came to the sink");
                 drop(known);
+                clock::sleep_until(at.plus_ns(OFTEN_NS / 2));
                 let from = clock::now();
-                let decoded = decode::into_rgb(Format::Rgb3, &bytes, size[0] * 3, size, &mut spare);
-                decoding = decoding.min(clock::now().since_ns(from));
+                let rows = size[0] * 3;
+                let decoded = decode::into_rgb(Format::Rgb3, &bytes, rows, size, &mut stage.alone);
+                let decoding_ns = clock::now().since_ns(from);
                 assert_eq!(decoded, Ok(()));
+                times.took(handed.since_ns(at), decoding_ns, allocated);
             }
-            whole.sort_unstable();
-            // The quickest copy of all: what else copies take is held against us.
-            let beyond_ms = percentile(&whole, judged()) - decoding as f64 * 1e-6;
-            best = beyond_ms.min(best);
-            all.append(&mut whole);
-            if best <= MOST_MS {
-                break;
-            }
-        }
-        all.sort_unstable();
-        (fifo, all, best)
+            let times = times.sorted();
+            println!("GStreamer RGB 640x480, priority {fifo}, {times}");
+            times.beyond_judged_ns() <= BEYOND_NS
+        };
+        (0..ROUNDS).any(timed)
     };
-    let (fifo, all, best) = std::thread::spawn(measured).join().expect("no panic");
-    println!(
-        "GStreamer RGB 640x480, priority {fifo}: sample to hand-over p50 {:.3} p99 {:.3} max {:.3} ms of {}; beyond the copy, best round of twenty: {best:.3} ms",
-        percentile(&all, 0.5),
-        percentile(&all, 0.99),
-        percentile(&all, 1.0),
-        all.len()
+    let kept = std::thread::spawn(measured).join().expect("no panic");
+    assert!(
+        kept,
+        "in none of {ROUNDS} rounds was it within {BEYOND_NS} ns"
     );
-    assert!(best <= MOST_MS, "{best} ms");
 }
 
 /// What a sensor without an image processor gives, made colours by GStreamer's own converter.
@@ -511,20 +533,66 @@ fn eight_pipelines_at_once() {
             ["smpte", "smpte75", "circular", "pinwheel"][n % 4]
         )
     };
-    let sources = (0..8)
-        .map(|n| open(&asked(&words(n), size), CLOCK).expect("opens"))
-        .collect();
+    let canary = Canary::start();
+    let (mut sources, mut came): (Vec<Box<dyn Source>>, Vec<Came>) = (Vec::new(), Vec::new());
+    for n in 0..8 {
+        let source = camera(&words(n), size);
+        came.push(watched(&source));
+        sources.push(Box::new(source));
+    }
     let (for_ns, before) = (4_000 * MS, processor_ns());
     let seen = film(sources, size, false, for_ns);
-    report(
+    let lost = report(
         "GStreamer YUY2 640x480@30, drawn by its test source",
         &seen,
         for_ns,
         processor_ns() - before,
         PERIOD_NS,
     );
-    assert!(
-        seen.iter().all(|each| each.good + each.refused > 20),
-        "a pipeline stands still"
-    );
+    let by: Vec<_> = seen
+        .iter()
+        .zip(&came)
+        .map(|(each, came)| {
+            let came = came.lock().expect("no panic");
+            let excused = |gap: usize| not_to_be_had(&came, each, gap);
+            (went_by(each, &canary, PERIOD_NS, excused), late(&came))
+        })
+        .collect();
+    println!("   went by and ours, and how many came late to the sink, each camera: {by:?}");
+    // As of kernel cameras: what the machine cannot draw and decode it may lose, a camera that starves beside the others it may not.
+    assert!(lost < 0.9, "{lost}");
+    for (each, ((_, ours), late)) in seen.iter().zip(by) {
+        assert!(each.good > 10, "{} good", each.good);
+        assert!(
+            each.refused <= late,
+            "{} refused, {late} came late",
+            each.refused
+        );
+        assert_eq!(ours, 0, "went by while the thread had a core and time");
+    }
+}
+
+/// A picture that is so old when it comes to the sink may be too old when it is judged.
+const LATE_NS: u64 = AGE_MAX_NS / 2;
+
+/// Pictures that were late before we could have had them.
+fn late(came: &[(Mono, Mono)]) -> u64 {
+    let late = came
+        .iter()
+        .filter(|(taken, at)| at.since_ns(*taken) > LATE_NS);
+    late.count() as u64
+}
+
+/// Of the pictures between two that were taken, those that nobody could have taken: never drawn, come too late, or pushed out of
+/// the sink, which holds one, by a successor that came well before its time, as a source makes up for a delay of its own.
+fn not_to_be_had(came: &[(Mono, Mono)], seen: &Seen, gap: usize) -> u64 {
+    let (from, to) = (seen.captured[gap], seen.captured[gap + 1]);
+    let between = |taken: Mono| taken > from.plus_ns(MS) && taken.plus_ns(MS) < to;
+    let due = (to.since_ns(from) + PERIOD_NS / 2) / PERIOD_NS;
+    let drawn = came.iter().filter(|(taken, _)| between(*taken)).count() as u64;
+    let pairs = came.windows(2).filter(|two| between(two[0].0));
+    let pushed = pairs.filter(|two| {
+        two[0].1.since_ns(two[0].0) > LATE_NS || two[1].1.since_ns(two[0].1) < PERIOD_NS / 10 * 9
+    });
+    due.saturating_sub(1).saturating_sub(drawn) + pushed.count() as u64
 }

@@ -4,26 +4,24 @@
 
 use crate::canary::Canary;
 use crate::fake::{Fake, Fault};
-use crate::pictures::{CLOCK, Seen, film, jpeg, judged, percentile, processor_ns, report, scene};
+use crate::pictures::{CLOCK, film, jpeg, processor_ns, report, scene, went_by};
 use crate::preload;
+use crate::stage::{BEYOND_NS, OFTEN_NS, Round, Stage};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use tendon::capture::v4l::{Camera, discover};
 use tendon::capture::v4l_mode::Mode;
 use tendon::capture::{Asked, Kind, OpenFault, decode};
-use tendon::core::camera::skew::Need;
-use tendon::core::camera::{Expected, Health};
 use tendon::core::governor::reaction::Cause;
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Frame, Source, SourceFault, Stamped};
-use tendon::runtime::cameras::{self, Watched};
+use tendon::runtime::cameras;
 use tendon::runtime::capture::{self, CaptureIo, Look, ToPolicy, round};
 use tendon::runtime::realtime::{self, allocations_of_this_thread};
 use tendon::runtime::{clock, threads};
 use tendon::sync::heartbeat::Beat;
-use tendon::sync::mailbox;
 
 const PRELOADED: &str = "TENDON_FAKE_V4L";
 const SIZE: [usize; 2] = [640, 480];
@@ -625,7 +623,7 @@ fn slow_to_open(fake: &Fake) {
             controls: SET_BY_HAND.to_vec(),
             ..mode(0, &[b"YUYV"])
         };
-        let stage = Stage::new();
+        let stage = Stage::new(SIZE, true);
         let (told, ending) = (stage.io.told.clone(), Arc::clone(&stage.io.ending));
         let camera = Box::new(opened(&mode));
         let beat = Beat::new();
@@ -633,7 +631,7 @@ fn slow_to_open(fake: &Fake) {
             beat: beat.clone(),
             fifo_granted: false,
         };
-        let filming = std::thread::spawn(move || stage.run(camera, &seat));
+        let filming = std::thread::spawn(move || run(stage, camera, &seat));
         let seen = || cameras::needed(std::slice::from_ref(&told), clock::now());
         let until = |what: &str, is: &dyn Fn() -> bool| {
             let from = clock::now();
@@ -666,6 +664,17 @@ fn slow_to_open(fake: &Fake) {
         ending.store(true, Ordering::Relaxed);
         filming.join().expect("no panic");
     }
+}
+
+/// The capture thread itself, until it is ended.
+fn run(mut stage: Stage, camera: Box<dyn Source>, seat: &threads::Seat) {
+    let io = CaptureIo {
+        policy: std::mem::replace(&mut stage.io.policy, ToPolicy::Nowhere),
+        shown: stage.io.shown.take(),
+        told: stage.io.told.clone(),
+        ending: Arc::clone(&stage.io.ending),
+    };
+    capture::run(camera, stage.health.clone(), stage.frame.clone(), io, seat);
 }
 
 fn silent(fake: &Fake) {
@@ -738,10 +747,6 @@ fn late_reader(fake: &Fake) {
     assert!(camera.counts().stale >= 5, "{:?}", camera.counts());
 }
 
-/// What a picture costs beyond its decoding, at most; see [`judged`].
-const BEYOND_NS: u64 = 200_000;
-/// Time between two pictures of it.
-const OFTEN_NS: u64 = 8 * MS;
 /// Rounds of [`hand_over`], and pictures in each.
 const ROUNDS: usize = 20;
 const PICTURES: usize = 150;
@@ -785,9 +790,9 @@ fn film_and_decode(fake: &Fake) {
             ..asked(&mode)
         };
         let mut camera = Camera::new(mode, &often, CLOCK).expect("opens");
-        let mut stage = Stage::new();
+        let mut stage = Stage::new(SIZE, true);
         let kept = (0..ROUNDS).any(|_| {
-            let round = stage.film(fake, &mut camera, &bytes);
+            let round = timed(fake, &mut stage, &mut camera, &bytes);
             println!("   {name} 640x480, {round}");
             assert!(
                 !none || round.allocated == 0,
@@ -803,185 +808,40 @@ fn film_and_decode(fake: &Fake) {
     }
 }
 
-/// What stands behind a camera in the pipeline, up to the thread that waits for its frames.
-struct Stage {
-    health: Health,
-    frame: Frame,
-    alone: Frame,
-    io: CaptureIo,
-    inference: Option<std::thread::JoinHandle<u64>>,
-}
-
-/// Times of one round, each sorted.
-#[derive(Default)]
-struct Round {
-    whole_ns: Vec<u64>,
-    decoding_ns: Vec<u64>,
-    beyond_ns: Vec<u64>,
-    allocated: u64,
-}
-
-impl Round {
-    fn beyond_judged_ns(&self) -> u64 {
-        let at = (self.beyond_ns.len() as f64 * judged()) as usize;
-        self.beyond_ns.get(at).copied().unwrap_or(u64::MAX)
-    }
-}
-
-impl std::fmt::Display for Round {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} pictures, p50 and p99 in ms:", self.whole_ns.len())?;
-        for (what, times) in [
-            ("frame to hand-over", &self.whole_ns),
-            ("decoding alone", &self.decoding_ns),
-            ("beyond decoding", &self.beyond_ns),
-        ] {
-            let (p50, p99) = (percentile(times, 0.5), percentile(times, 0.99));
-            write!(f, " {what} {p50:.3} {p99:.3},")?;
+fn timed(fake: &Fake, stage: &mut Stage, camera: &mut Camera, bytes: &[Vec<u8>]) -> Round {
+    let mut times = Round::default();
+    let format = camera.format().expect("streams");
+    let stride = format.row_len(SIZE[0]);
+    let mut tries = 0;
+    while times.len() < PICTURES {
+        tries += 1;
+        assert!(tries < 3 * PICTURES, "hardly a picture is good");
+        // In its buffer before it is asked for: what is measured is ours, not the wait.
+        fake.wait(0);
+        let deadline = clock::now().plus_ns(100 * MS);
+        let (from, before) = (clock::now(), allocations_of_this_thread());
+        let seen = round(
+            camera,
+            &mut stage.health,
+            deadline,
+            &mut stage.frame,
+            &mut stage.io,
+        );
+        let whole_ns = clock::now().since_ns(from);
+        let allocated = allocations_of_this_thread() - before;
+        // The first after a start, whose number is not told, is none.
+        if seen != Look::Good {
+            continue;
         }
-        write!(f, " at most {} allocations a frame", self.allocated)
+        clock::sleep_until(from.plus_ns(OFTEN_NS / 2));
+        let from = clock::now();
+        let given = &bytes[fake.given(0)];
+        let decoded = decode::into_rgb(format, given, stride, SIZE, &mut stage.alone);
+        let decoding_ns = clock::now().since_ns(from);
+        assert_eq!(decoded, Ok(()));
+        times.took(whole_ns, decoding_ns, allocated);
     }
-}
-
-impl Stage {
-    /// The capture thread itself, until it is ended.
-    fn run(mut self, camera: Box<dyn Source>, seat: &threads::Seat) {
-        let black = || Frame::black(SIZE[0], SIZE[1]);
-        let io = CaptureIo {
-            policy: std::mem::replace(&mut self.io.policy, ToPolicy::Nowhere),
-            shown: self.io.shown.take(),
-            told: self.io.told.clone(),
-            ending: Arc::clone(&self.io.ending),
-        };
-        capture::run(camera, self.health.clone(), black(), io, seat);
-    }
-
-    fn new() -> Stage {
-        let black = || Frame::black(SIZE[0], SIZE[1]);
-        let (frames, mut taken) = mailbox::mailbox(&black());
-        let (shown, _) = triple_buffer::triple_buffer(&black());
-        let ending: Arc<AtomicBool> = Arc::default();
-        let ended = Arc::clone(&ending);
-        // Waits as inference does, so that it has to be woken.
-        let inference = std::thread::spawn(move || {
-            let mut count = 0;
-            while !ended.load(Ordering::Relaxed) {
-                let deadline = clock::now().plus_ns(50 * MS);
-                count += u64::from(taken.wait_until(deadline, clock::now).is_some());
-            }
-            count
-        });
-        let expected = Expected {
-            width: SIZE[0],
-            height: SIZE[1],
-            period_ns: None,
-            age_max_ns: 150 * MS,
-            noisy: true,
-        };
-        Stage {
-            health: Health::new(expected),
-            frame: black(),
-            alone: black(),
-            io: CaptureIo {
-                policy: ToPolicy::Paces(frames),
-                shown: Some(shown),
-                told: Watched {
-                    name: "front".into(),
-                    need: Need::Required,
-                    age_max_ns: 150 * MS,
-                    newest_ns: Arc::default(),
-                    refused: Arc::default(),
-                    counted: Arc::default(),
-                    fault: Arc::default(),
-                },
-                ending,
-            },
-            inference: Some(inference),
-        }
-    }
-
-    fn film(&mut self, fake: &Fake, camera: &mut Camera, bytes: &[Vec<u8>]) -> Round {
-        let mut times = Round::default();
-        let format = camera.format().expect("streams");
-        let stride = format.row_len(SIZE[0]);
-        let mut tries = 0;
-        while times.whole_ns.len() < PICTURES {
-            tries += 1;
-            assert!(tries < 3 * PICTURES, "hardly a picture is good");
-            // In its buffer before it is asked for: what is measured is ours, not the wait.
-            fake.wait(0);
-            let deadline = clock::now().plus_ns(100 * MS);
-            let (from, before) = (clock::now(), allocations_of_this_thread());
-            let seen = round(
-                camera,
-                &mut self.health,
-                deadline,
-                &mut self.frame,
-                &mut self.io,
-            );
-            let whole_ns = clock::now().since_ns(from);
-            let allocated = allocations_of_this_thread() - before;
-            // The first after a start, whose number is not told, is none.
-            if seen != Look::Good {
-                continue;
-            }
-            times.allocated = times.allocated.max(allocated);
-            clock::sleep_until(from.plus_ns(OFTEN_NS / 2));
-            let from = clock::now();
-            let given = &bytes[fake.given(0)];
-            let decoded = decode::into_rgb(format, given, stride, SIZE, &mut self.alone);
-            let decoding_ns = clock::now().since_ns(from);
-            assert_eq!(decoded, Ok(()));
-            times.whole_ns.push(whole_ns);
-            times.decoding_ns.push(decoding_ns);
-            times.beyond_ns.push(whole_ns.saturating_sub(decoding_ns));
-        }
-        for each in [
-            &mut times.whole_ns,
-            &mut times.decoding_ns,
-            &mut times.beyond_ns,
-        ] {
-            each.sort_unstable();
-        }
-        times
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.io.ending.store(true, Ordering::Relaxed);
-        let taken = self.inference.take().map(std::thread::JoinHandle::join);
-        if !std::thread::panicking() {
-            assert!(matches!(taken, Some(Ok(1..))), "inference saw nothing");
-        }
-    }
-}
-
-/// Pictures that went by between two that were taken: all of them, and those that nobody but this code is to blame for.
-///
-/// A thread that waits for a picture is there for the one after the last it took. To miss n of them it must have been away for
-/// n periods: computing, ready and without a core (as the kernel counts it), or with the whole machine standing still (as the
-/// canary sees it). A tenth is granted for waking up. What is left of one such absence explains what its successor finds gone
-/// too, as old pictures fill the queue behind it.
-fn went_by(seen: &Seen, canary: &Canary) -> (u64, u64) {
-    let lost: Vec<u64> = seen
-        .captured
-        .windows(2)
-        .map(|two| (two[1].since_ns(two[0]) + PERIOD_NS / 2) / PERIOD_NS)
-        .map(|periods| periods.saturating_sub(1))
-        .collect();
-    let explained = |gap: usize| {
-        let claimed_ns = seen.claimed_ns[gap + 1] - seen.claimed_ns[gap];
-        let stood_still_ns = canary.any_ns(seen.at[gap], seen.at[gap + 1]);
-        (claimed_ns + stood_still_ns) / (PERIOD_NS / 10 * 9)
-    };
-    let ours = lost.iter().enumerate().filter(|(_, lost)| **lost > 0);
-    let ours = ours.map(|(gap, here)| {
-        let before = gap.checked_sub(1);
-        let left = before.map_or(0, |gap| explained(gap).saturating_sub(lost[gap]));
-        here.saturating_sub(explained(gap) + left)
-    });
-    (lost.iter().sum(), ours.sum())
+    times.sorted()
 }
 
 /// Eight cameras on two cores, for TENDON_CAMERAS_SECONDS (4).
@@ -1010,7 +870,10 @@ fn eight(fake: &Fake) {
         let what = format!("   {name} 640x480@30 on cores {:?}", two.cores);
         let lost = report(&what, &seen, for_ns, processor_ns() - before, PERIOD_NS);
         let in_kernel: u32 = (0..8).map(|camera| fake.lost(camera)).sum::<u32>() - lost_before;
-        let by: Vec<(u64, u64)> = seen.iter().map(|each| went_by(each, &canary)).collect();
+        let by: Vec<(u64, u64)> = seen
+            .iter()
+            .map(|each| went_by(each, &canary, PERIOD_NS, |_| 0))
+            .collect();
         println!(
             "   {in_kernel} lost for want of a buffer, opening included; went by and ours, each camera: {by:?}"
         );

@@ -356,7 +356,7 @@ impl Ferry {
                 .put(|slot| codec::write_frame(picture, slot));
         }
         if rings {
-            keeper::ring(&self.bell);
+            talk::ring(&self.bell);
         }
         Ok(())
     }

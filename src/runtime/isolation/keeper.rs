@@ -48,18 +48,6 @@ const SCRIBBLED: &str = "wrote where or what it should not";
 /// Given to it to end by itself.
 const END_NS: u64 = 1_000 * MS;
 
-/// Silences a bell that has rung.
-pub(super) fn hush(bell: &OwnedFd) {
-    // One that does not ring says "again later": as good.
-    let _ = rustix::io::read(bell, &mut [0_u8; 8]);
-}
-
-/// Rings a bell.
-pub(super) fn ring(bell: &OwnedFd) {
-    // It fails where it has rung 2^64 times unheard.
-    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-}
-
 /// A mind in another process, ready.
 #[derive(Debug)]
 pub struct Apart {
@@ -149,7 +137,7 @@ fn hand_over(
         };
         if let Some((writer, bell)) = &mut handing {
             writer.put(|slot| codec::write_frame(picture, slot));
-            ring(bell);
+            talk::ring(bell);
         }
     }
 }
@@ -366,7 +354,7 @@ impl Keeper {
             return self.down(now, Some(process), &why);
         }
         if talk::readable(&process.bell, ROUND_MS).unwrap_or(false) {
-            hush(&process.bell);
+            talk::hush(&process.bell);
         }
         match process.end() {
             Ok(None) => State::Up(process, line),

@@ -125,7 +125,7 @@ impl Source for Handed {
                 return Err(SourceFault::Timeout);
             }
             if talk::readable(&self.bell, left_ns.div_ceil(MS)).unwrap_or(false) {
-                keeper::hush(&self.bell);
+                talk::hush(&self.bell);
             }
         }
     }
