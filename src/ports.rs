@@ -116,26 +116,38 @@ pub struct Counts {
     pub flagged: u64,
     /// Times that the camera was opened and began to give.
     pub starts: u64,
+    /// Heap allocations of the thread that takes its pictures, from the camera to the policy, the first picture's aside. Counted
+    /// by whoever hands them on, not by the source.
+    pub allocations: u64,
 }
 
 impl Counts {
     /// Numbers in a row.
-    pub const ROW: usize = 4;
+    pub const ROW: usize = 5;
 
     /// As a row of numbers, for cells that hold those.
     #[must_use]
     pub const fn row(self) -> [u64; Counts::ROW] {
-        [self.missing, self.stale, self.flagged, self.starts]
+        [
+            self.missing,
+            self.stale,
+            self.flagged,
+            self.starts,
+            self.allocations,
+        ]
     }
 
     /// From such a row.
     #[must_use]
-    pub const fn of_row([missing, stale, flagged, starts]: [u64; Counts::ROW]) -> Counts {
+    pub const fn of_row(
+        [missing, stale, flagged, starts, allocations]: [u64; Counts::ROW],
+    ) -> Counts {
         Counts {
             missing,
             stale,
             flagged,
             starts,
+            allocations,
         }
     }
 }

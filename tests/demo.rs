@@ -142,6 +142,7 @@ fn in_real_time_over_the_link() {
         assert_eq!(report["episodes"], 2, "{report}");
         assert_eq!(report["limit_violations"], 0, "{report}");
         assert_eq!(report["allocations_in_control_loop"], 0, "{report}");
+        assert_eq!(report["allocations_in_capture_loop"], 0, "{report}");
         assert!(report["commands_sent"].as_u64() > Some(200), "{report}");
     });
 }

@@ -9,14 +9,12 @@ use crate::core::wire::command::COMMAND_LEN_MAX;
 use crate::core::wire::picture;
 use crate::core::wire::reject::Reject;
 use crate::ports::{Counts, Frame, Source, SourceFault};
+use crate::sync::mailbox;
 use std::sync::Arc;
-use std::time::Duration;
 use zenoh::bytes::ZBytes;
-use zenoh::handlers::{RingChannel, RingChannelHandler};
 use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::Queryable;
-use zenoh::sample::Sample;
 use zenoh::{Session, Wait};
 use zenoh_buffers::{ZBuf, ZSlice};
 
@@ -140,15 +138,24 @@ pub fn subscribe(
     declare(&key, subscriber)
 }
 
-/// A camera that is reached over the link. Only its newest picture waits; an older one is dropped.
+/// A camera that is reached over the link. Only its newest picture waits; an older one is dropped. The link's thread leaves it
+/// where the camera's takes it up; neither waits for the other nor allocates once the first is there.
 pub struct LinkCamera {
-    subscriber: Subscriber<RingChannelHandler<Sample>>,
+    _subscriber: Subscriber<()>,
+    came: mailbox::Receiver<Came>,
     identity: Identity,
     size: [usize; 2],
     clock: fn() -> Mono,
     /// Its number of the last picture.
     last: Option<u32>,
     missing: u64,
+}
+
+/// A frame as it came, and when.
+#[derive(Clone, Default)]
+struct Came {
+    bytes: Vec<u8>,
+    at: Mono,
 }
 
 impl LinkCamera {
@@ -164,13 +171,28 @@ impl LinkCamera {
         size: [usize; 2],
         clock: fn() -> Mono,
     ) -> Result<LinkCamera, LinkError> {
+        let (mut leave, came) = mailbox::mailbox(&Came::default());
+        let longest = picture::PICTURE_OVERHEAD + size[0] * size[1] * 3;
         let key = keys::camera(robot, camera);
         let subscriber = session
             .declare_subscriber(&key)
-            .with(RingChannel::new(1))
+            .callback_mut(move |sample| {
+                let payload = sample.payload();
+                leave.put_with(|slot: &mut Came| {
+                    slot.at = clock();
+                    slot.bytes.clear();
+                    // What is longer is refused for its length, and must not make the buffer grow.
+                    if payload.len() <= longest {
+                        // It may have come in several parts, which zenoh would join in a new buffer each time.
+                        let parts = payload.slices();
+                        parts.for_each(|part| slot.bytes.extend_from_slice(part));
+                    }
+                });
+            })
             .wait();
         Ok(LinkCamera {
-            subscriber: declare(&key, subscriber)?,
+            _subscriber: declare(&key, subscriber)?,
+            came,
             identity,
             size,
             clock,
@@ -182,15 +204,10 @@ impl LinkCamera {
 
 impl Source for LinkCamera {
     fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault> {
-        let left = Duration::from_nanos(deadline.since_ns((self.clock)()));
-        let sample = match self.subscriber.recv_timeout(left) {
-            Ok(Some(sample)) => sample,
-            Ok(None) => return Err(SourceFault::Timeout),
-            Err(_) => return Err(SourceFault::Closed("the link was closed")),
-        };
-        let received = (self.clock)();
-        let bytes = sample.payload().to_bytes();
-        let read = picture::decode(&bytes, self.identity).map_err(|reject| {
+        let came = self.came.wait_until(deadline, self.clock);
+        let came = came.ok_or(SourceFault::Timeout)?;
+        let received = came.at;
+        let read = picture::decode(&came.bytes, self.identity).map_err(|reject| {
             SourceFault::Broken(match reject {
                 Reject::Length => "picture frame of wrong length",
                 Reject::Crc => "picture frame with a wrong CRC",

@@ -4,9 +4,10 @@
 
 use crate::core::camera::{CameraFault, Health, Picture};
 use crate::core::units::{MS, Mono};
-use crate::ports::{Frame, Source, SourceFault};
+use crate::ports::{Counts, Frame, Source, SourceFault};
 use crate::runtime::cameras::Watched;
 use crate::runtime::clock;
+use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
@@ -57,6 +58,32 @@ impl ToPage {
     }
 }
 
+/// What taking and handing on good pictures has allocated on this thread, in a program whose allocator counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allocated {
+    /// The first picture finds buffers of no size.
+    begun: bool,
+    total: u64,
+}
+
+impl Allocated {
+    /// A good picture has been handed on; `before` it the thread had allocated so often.
+    pub fn good(&mut self, before: u64) {
+        if std::mem::replace(&mut self.begun, true) {
+            self.total += allocations_of_this_thread().wrapping_sub(before);
+        }
+    }
+
+    /// Beside what the source has counted.
+    #[must_use]
+    pub fn beside(&self, counts: Counts) -> Counts {
+        Counts {
+            allocations: self.total,
+            ..counts
+        }
+    }
+}
+
 /// Everything a capture thread touches.
 #[derive(Debug)]
 pub struct CaptureIo {
@@ -66,6 +93,8 @@ pub struct CaptureIo {
     pub shown: Option<ToPage>,
     /// What the others are told.
     pub told: Watched,
+    /// Counted here.
+    pub allocated: Allocated,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -150,6 +179,7 @@ pub fn round(
     frame: &mut Frame,
     io: &mut CaptureIo,
 ) -> Look {
+    let before = allocations_of_this_thread();
     let seen = look(source, health, deadline, frame);
     let fault = health.fault(clock::now());
     io.told.fault.store(
@@ -157,13 +187,16 @@ pub fn round(
         Ordering::Relaxed,
     );
     match seen {
-        Look::Good => io.hand_on(frame),
+        Look::Good => {
+            io.hand_on(frame);
+            io.allocated.good(before);
+        }
         Look::Refused => {
             io.told.refused.fetch_add(1, Ordering::Relaxed);
         }
         Look::Nothing | Look::Closed(_) => {}
     }
-    io.told.count(source.counts());
+    io.told.count(io.allocated.beside(source.counts()));
     seen
 }
 
@@ -196,8 +229,7 @@ mod tests {
     use crate::core::camera::skew::Need;
     use crate::core::camera::{BAD_MAX, Expected};
     use crate::core::governor::reaction::Cause;
-    use crate::ports::Counts;
-    use crate::runtime::operations::Counters;
+    use crate::runtime::counters::Counters;
 
     const PERIOD_NS: u64 = 33 * MS;
     const COUNTED: Counts = Counts {
@@ -205,6 +237,7 @@ mod tests {
         stale: 3,
         flagged: 2,
         starts: 3,
+        allocations: 0,
     };
 
     /// The bench's camera, as a source in simulated time.
@@ -363,6 +396,7 @@ mod tests {
                 counted: Arc::default(),
                 fault: Arc::default(),
             },
+            allocated: Allocated::default(),
             ending: Arc::default(),
         };
         let mut given: Vec<(u32, Mono, Vec<u8>)> = Vec::new();

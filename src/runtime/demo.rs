@@ -369,6 +369,7 @@ pub fn real_time(
     }
     report.take(&bench.desk().figures());
     report.allocations_in_control_loop = bench.desk().allocations();
+    report.allocations_in_capture_loop = Some(bench.desk().counters.capture_allocations());
     report.governor_interventions = bench.desk().counters.interventions.load(Ordering::Relaxed);
     report.wall_s = clock::now().seconds_since(began);
     Ok(report)

@@ -70,7 +70,7 @@ pub struct HealthIo {
     pub memory: Option<Beat>,
     /// The newest reading, for who looks.
     pub newest: Arc<Mutex<Health>>,
-    /// Thousandths, as [`Counters::slowed`](crate::runtime::operations::Counters).
+    /// Thousandths, as [`Counters::slowed`](crate::runtime::counters::Counters).
     pub derated: Arc<AtomicU32>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,

@@ -160,6 +160,8 @@ pub struct Report {
     pub commands_rejected: u64,
     /// Allocations on the control and governor threads since start-up.
     pub allocations_in_control_loop: u64,
+    /// Allocations on the capture threads for good pictures, the first aside; none in simulated time, which has no such thread.
+    pub allocations_in_capture_loop: Option<u64>,
     /// Ticks in which the governor changed what the scheduler proposed while following.
     pub governor_interventions: u64,
     /// Times the robot latched a stop (lost state or echo: a machine too busy) and was reset for the next episode.

@@ -11,7 +11,7 @@ use crate::core::units::Mono;
 use crate::policy::text::Instruction;
 use crate::ports::{Frame, Source};
 use crate::runtime::cameras::{self, CameraOpenError, Gather, Watched};
-use crate::runtime::capture::{self, CaptureIo, ToPage, ToPolicy};
+use crate::runtime::capture::{self, Allocated, CaptureIo, ToPage, ToPolicy};
 use crate::runtime::control::{Followed, Made};
 use crate::runtime::crew::Crew;
 use crate::runtime::inference::{self, Inference, InferenceIo, Insight};
@@ -114,6 +114,7 @@ fn seat(
                 Some(told) => told.clone(),
                 None => Watched::new(&camera),
             },
+            allocated: Allocated::default(),
             ending: Arc::clone(&ends.ending),
         };
         if index == 0 {

@@ -9,6 +9,7 @@ pub mod capture;
 pub mod clock;
 pub mod control;
 pub mod cores;
+pub mod counters;
 pub mod crash;
 pub mod crew;
 pub mod demo;

@@ -11,7 +11,7 @@ use tendon::core::camera::{Expected, Health};
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Counts, Frame, Source};
 use tendon::runtime::cameras::Watched;
-use tendon::runtime::capture::{CaptureIo, Look, ToPage, ToPolicy, round};
+use tendon::runtime::capture::{Allocated, CaptureIo, Look, ToPage, ToPolicy, round};
 use tendon::runtime::clock;
 use tendon::sync::mailbox;
 
@@ -154,6 +154,7 @@ pub fn film(
             policy,
             shown,
             told: told(),
+            allocated: Allocated::default(),
             ending: Arc::default(),
         };
         let mut health = judge([width, height], noisy);

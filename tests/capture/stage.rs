@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tendon::core::camera::Health;
 use tendon::core::units::MS;
 use tendon::ports::Frame;
-use tendon::runtime::capture::{CaptureIo, ToPage, ToPolicy};
+use tendon::runtime::capture::{Allocated, CaptureIo, ToPage, ToPolicy};
 use tendon::runtime::clock;
 use tendon::sync::mailbox;
 
@@ -49,6 +49,7 @@ impl Stage {
                 policy: ToPolicy::Paces(frames),
                 shown: Some(ToPage::new(shown)),
                 told: told(),
+                allocated: Allocated::default(),
                 ending,
             },
             inference: Some(inference),

@@ -18,7 +18,7 @@ use tendon::core::governor::reaction::Cause;
 use tendon::core::units::{MS, Mono};
 use tendon::ports::{Frame, Source, SourceFault, Stamped};
 use tendon::runtime::cameras;
-use tendon::runtime::capture::{self, CaptureIo, Look, ToPolicy, round};
+use tendon::runtime::capture::{self, Allocated, CaptureIo, Look, ToPolicy, round};
 use tendon::runtime::realtime::{self, allocations_of_this_thread};
 use tendon::runtime::{clock, threads};
 use tendon::sync::heartbeat::Beat;
@@ -672,6 +672,7 @@ fn run(mut stage: Stage, camera: Box<dyn Source>, seat: &threads::Seat) {
         policy: std::mem::replace(&mut stage.io.policy, ToPolicy::Nowhere),
         shown: stage.io.shown.take(),
         told: stage.io.told.clone(),
+        allocated: Allocated::default(),
         ending: Arc::clone(&stage.io.ending),
     };
     capture::run(camera, stage.health.clone(), stage.frame.clone(), io, seat);

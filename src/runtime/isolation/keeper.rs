@@ -10,6 +10,7 @@ use crate::core::units::{MS, Mono};
 use crate::policy::text::Instruction;
 use crate::ports::{Counts, Frame, Source, SourceFault};
 use crate::runtime::cameras::{CameraOpenError, Watched};
+use crate::runtime::capture::Allocated;
 use crate::runtime::clock;
 use crate::runtime::isolation::How;
 use crate::runtime::isolation::codec;
@@ -17,6 +18,7 @@ use crate::runtime::isolation::plane::{self, Near, Tally, Writer};
 use crate::runtime::isolation::process::{LOADING_NS, Process, Was};
 use crate::runtime::isolation::talk::{self, Line, Take, Tell};
 use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
+use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::telemetry::Sample;
 use crate::runtime::threads::{self, Seat, Spec};
 use crate::sync::heartbeat::Beat;
@@ -120,12 +122,14 @@ fn hand_over(
     let mut frame = Frame::black(camera.width, camera.height);
     let nothing = Frame::black(0, 0);
     let mut handing: Option<Handing> = None;
+    let mut allocated = Allocated::default();
     while !ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
         handing = cells.try_iter().last().or(handing);
+        let before = allocations_of_this_thread();
         let heard = source.next_frame(now.plus_ns(20 * MS), &mut frame);
-        told.count(source.counts());
+        told.count(allocated.beside(source.counts()));
         let picture = match heard {
             Ok(()) => &frame,
             Err(SourceFault::Broken(_)) => &nothing,
@@ -138,6 +142,7 @@ fn hand_over(
         if let Some((writer, bell)) = &mut handing {
             writer.put(|slot| codec::write_frame(picture, slot));
             talk::ring(bell);
+            allocated.good(before);
         }
     }
 }
