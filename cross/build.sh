@@ -11,7 +11,8 @@
 # Features, none if not named: tls needs nothing more. v4l needs libclang-dev here. gstreamer (debian only) needs pkg-config, and
 # cross/sysroot.sh fetches its development files for arm64 into a folder beside the build. With it there are two binaries:
 # tendon, without GStreamer, which moves the robot, and tendon-inference, with it, which opens the cameras (inference_program in
-# tendon.toml). Exit code 77, with the reason, where what cameras need is not to be had.
+# tendon.toml); it takes twice as long, as cargo gives the crates that both need other features. Exit code 77, with the reason,
+# where what cameras need is not to be had.
 # --deb also makes the man pages, from what the binary says of itself: cross/man.sh says what that needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +24,7 @@ while [ $# -gt 0 ]; do
     zig|debian) way=$1 ;;
     --deb) deb=1 ;;
     --features) features=${2:?--features LIST}; shift ;;
-    *) sed -n '4,18s/^# //p' "$0" >&2; exit 2 ;;
+    *) sed -n '4,16s/^# //p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
