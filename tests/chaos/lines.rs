@@ -362,8 +362,9 @@ fn a_hardware_watchdog_is_pinged_while_every_thread_comes_round() {
         assert_eq!(said.code(), Some(1));
         let log = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
         assert!(
-            log.contains("watchdog.device: ") && log.contains("nobody else has open"),
+            log.contains("watchdog.device: ") && log.contains("takes a timeout of"),
             "{log}"
         );
+        assert_eq!(pings().last(), Some(&b'V'), "and it is let go");
     });
 }
