@@ -320,9 +320,8 @@ fn a_folder_of_pictures_is_a_camera() {
 #[test]
 fn what_was_recorded_is_a_camera() {
     let camera = |path: &str| {
-        format!(
-            "[camera]\nname = \"front\"\nsource = \"images\"\npath = \"{path}\"\nrate_hz = 20.0\nwidth = {SIDE}\nheight = {SIDE}"
-        )
+        let images = IMAGES.replace("\"front\"\nrate", &format!("\"{path}\"\nrate"));
+        format!("[camera]\n{images}")
     };
     let folder = Folder::new(&camera("scene"));
     folder.pictures("scene", true);
@@ -346,7 +345,7 @@ fn what_was_recorded_is_a_camera() {
         .find_map(|line| line.trim().strip_prefix("recorded: "));
     let pictures = pictures.and_then(|words| words.split(' ').next()?.parse().ok());
     let pictures: usize = pictures.unwrap_or_else(|| panic!("{said}"));
-    assert!((20..=31).contains(&pictures), "{said}");
+    assert!((30..=46).contains(&pictures), "{said}");
     let list = std::fs::read_to_string(kept.join("front/times.csv")).expect("a list");
     assert_eq!(list.lines().count(), 3 + pictures, "{list}");
     let (code, said) = record(&folder.config());

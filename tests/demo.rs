@@ -477,9 +477,11 @@ fn a_latched_stop_survives_the_process_and_needs_a_person() {
         stage.until_granted("mode", "active");
         stage.until_granted("mode", "e-stop");
         stage.comes_to_be("e-stop: emergency stop");
-        let kept = stage.folder.path().join("state/latched-stop-bench");
+        let state = stage.folder.path().join("state");
+        let (kept, armed) = (state.join("latched-stop-bench"), state.join("armed-bench"));
         let began = Instant::now();
-        while !kept.exists() {
+        // Killed between the two it would have to be told of both.
+        while !kept.exists() || armed.exists() {
             assert!(began.elapsed() < Duration::from_secs(5), "{kept:?}");
         }
         stage.runtime.kill().expect("killed");
