@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The cameras that need system libraries to build: the linter over them, kernel cameras over a fake device, GStreamer for real.
 # Ends with 77, and says why, where the libraries are not and cannot be installed.
-#   tests/capture/run.sh [more arguments for cargo test]
+#   tests/capture/run.sh [arguments for the tests]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 packages="libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev gstreamer1.0-plugins-base
@@ -32,4 +32,4 @@ if [ -n "$(missing)" ]; then
 fi
 # What only these features compile, no other step looks at.
 cargo clippy --release --features jetson --all-targets -q -- -D warnings
-cargo test --release --features jetson --test capture --test cameras "$@" -- --test-threads=1
+cargo test --release --features jetson --test capture --test cameras -- --test-threads=1 "$@"
