@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+/// Room for a build that is not optimised, whose governor copies plans from frame to frame; only what is touched is memory.
+const STACK_BYTES: usize = 8 << 20;
+
 /// What a thread asked for, and what the kernel says it has.
 #[derive(Clone, Debug)]
 pub struct Granted {
@@ -93,6 +96,7 @@ impl Crew {
         let (wish, failed) = (asked.clone(), Arc::clone(&self.failed));
         let thread = std::thread::Builder::new()
             .name(spec.name.to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || {
                 let has = realtime::take_seat(wish.fifo, &wish.cores);
                 let fifo_granted = has.fifo > 0;
