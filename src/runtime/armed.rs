@@ -6,6 +6,8 @@
 //! that cannot be noted is refused. It is removed once the robot stands unarmed. Its writer holds a lock on it, which ends with
 //! the process however that ends: a file that is locked is of a robot at work, one that is not was left behind.
 
+use crate::core::units::Mono;
+use crate::runtime::clock;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -34,8 +36,8 @@ pub enum ArmedFault {
 #[derive(Debug)]
 pub struct ArmedFile {
     path: PathBuf,
-    /// There, and locked, while the robot is armed.
-    held: Mutex<Option<File>>,
+    /// There, and locked, while the robot is armed; and since when it is known what its arming came to.
+    held: Mutex<Option<(File, Mono)>>,
 }
 
 impl ArmedFile {
@@ -88,26 +90,32 @@ impl ArmedFile {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let was_held = held.is_some();
         if !was_held {
-            *held = Some(self.write()?);
+            *held = Some((self.write()?, Mono(0)));
         }
         let answer = ask();
+        if let Some((_, since)) = held.as_mut() {
+            *since = clock::now();
+        }
         if !was_held && !granted(&answer) {
             self.settle_held(&mut held);
         }
         Ok(answer)
     }
 
-    /// The robot stands unarmed. Waits for nobody: where an arming is just being asked for, that one notes what it comes to.
-    pub fn settle(&self) {
+    /// The robot stood unarmed at `as_of`. Nothing, if that was before the last arming. Waits for nobody: where an arming is just
+    /// being asked for, that one notes what it comes to.
+    pub fn settle(&self, as_of: Mono) {
         let mut held = match self.held.try_lock() {
             Ok(held) => held,
             Err(Busy::Poisoned(held)) => held.into_inner(),
             Err(Busy::WouldBlock) => return,
         };
-        self.settle_held(&mut held);
+        if held.as_ref().is_some_and(|(_, since)| as_of > *since) {
+            self.settle_held(&mut held);
+        }
     }
 
-    fn settle_held(&self, held: &mut Option<File>) {
+    fn settle_held(&self, held: &mut Option<(File, Mono)>) {
         if held.is_some()
             && let Err(error) = self.remove()
         {
@@ -206,13 +214,16 @@ mod tests {
         // While somebody asks, nobody settles.
         let during = file.note(
             || {
-                file.settle();
+                file.settle(Mono(u64::MAX));
                 folder.path().join("armed-r").exists()
             },
             |_| true,
         );
         assert!(during.expect("noted"));
-        file.settle();
+        // What was seen before it says nothing of it.
+        file.settle(Mono(1));
+        assert!(folder.path().join("armed-r").exists());
+        file.settle(Mono(u64::MAX));
         assert!(!folder.path().join("armed-r").exists());
     }
 

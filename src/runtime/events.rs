@@ -147,6 +147,7 @@ mod tests {
                 cause,
                 ..NO_DECISION
             },
+            as_of: Mono(0),
             output: None,
             insight: Insight {
                 unsure_chunks,

@@ -27,11 +27,11 @@ pub struct Memory {
 
 /// The thread.
 pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
-    let (mut told, mut moved) = (false, false);
+    let mut told = false;
     while !ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
-        let decision = desk.decision();
+        let (decision, as_of) = desk.decision();
         // While booting nothing has been decided yet: what is on disk stands.
         if decision.mode != Mode::Boot {
             let kept = memory.latch.keep(decision.latched);
@@ -41,11 +41,10 @@ pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
             told = kept.is_err();
         }
         // A stop that is latched, and is not on disk, must be known of in another way.
-        let moves = decision.mode.armed() || decision.mode == Mode::Stopping;
-        if moved && !moves && !told {
-            memory.recorder.armed.settle();
+        let moves = decision.mode.armed() || matches!(decision.mode, Mode::Stopping | Mode::Boot);
+        if !moves && !told {
+            memory.recorder.armed.settle(as_of);
         }
-        moved = moves || (moved && told);
         clock::sleep_until(now.plus_ns(PERIOD_NS));
     }
 }

@@ -8,6 +8,7 @@ use crate::core::governor::Output;
 use crate::core::governor::reaction::Cause;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
+use crate::core::units::Mono;
 use crate::core::wire::state::Report;
 use crate::policy::text::Instruction;
 use crate::policy::words::Words;
@@ -59,6 +60,8 @@ pub struct DeskEnds {
 pub struct View {
     /// The supervisor's word.
     pub decision: Decision,
+    /// When it was taken in.
+    pub as_of: Mono,
     /// The governor's last output.
     pub output: Option<Output>,
     /// What the policy sees.
@@ -129,6 +132,7 @@ impl Desk {
         let joints = config.robot.joints.iter();
         let view = View {
             decision: NO_DECISION,
+            as_of: Mono(0),
             output: None,
             insight: Insight::default(),
             report: None,
@@ -396,7 +400,7 @@ impl Desk {
                 // Nobody comes round to it any more. What is latched is the memory's.
                 let recorder = self.recorder.as_ref();
                 if let Some(recorder) = recorder.filter(|_| !view.decision.mode.latched()) {
-                    recorder.armed.settle();
+                    recorder.armed.settle(clock::now());
                 }
                 return true;
             }
@@ -414,11 +418,11 @@ impl Desk {
             .clone()
     }
 
-    /// What the supervisor last said.
+    /// What the supervisor last said, and when that was taken in: it was no older then.
     #[must_use]
-    pub fn decision(&self) -> Decision {
+    pub fn decision(&self) -> (Decision, Mono) {
         let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        view.decision
+        (view.decision, view.as_of)
     }
 
     /// What was measured.
@@ -457,6 +461,7 @@ impl Desk {
             }
         }
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.as_of = clock::now();
         view.decision = *ends.decided.read();
         view.output = ends.shown.read().0;
         view.insight = *ends.insight.read();
