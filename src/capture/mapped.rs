@@ -8,7 +8,7 @@
 //! buffers itself.
 //!
 //! Not responsible for waiting: who asks for a picture has polled.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // Memory that the kernel maps, and its structures.
 
 use std::ffi::c_void;
 use std::io;
