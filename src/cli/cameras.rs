@@ -6,7 +6,7 @@ use clap::Args;
 use std::path::PathBuf;
 use tendon::config::Config;
 use tendon::config::camera::CameraSource;
-use tendon::runtime::cameras::{self, Watch};
+use tendon::runtime::cameras::{self, Seen, Watch};
 
 /// Arguments of `tendon cameras`.
 #[derive(Debug, Args)]
@@ -78,7 +78,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .iter()
         .filter(|camera| needed(&camera.name))
         .find_map(|camera| Some((camera, camera.fault.as_ref()?)));
-    match bad {
+    // What was asked for, whether the robot needs that camera or not.
+    let lost = |camera: &&Seen| record.is_some() && camera.recorded.is_none();
+    let lost = seen.cameras.iter().find(lost);
+    let lost = lost.and_then(|camera| Some((camera, camera.fault.as_ref()?)));
+    match bad.or(lost) {
         Some((camera, fault)) => Err(Failure::Failed(format!(
             "camera \"{}\": {fault}",
             camera.name

@@ -10,6 +10,7 @@ use crate::core::units::Mono;
 use crate::runtime::clock;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, TryLockError as Busy};
 
@@ -144,6 +145,12 @@ impl ArmedFile {
                 });
             }
             Err(TryLockError::Error(error)) => return Err(fault(error)),
+        }
+        // Removed while this was opened, by who had it: a note there would be nobody's.
+        if file.metadata().map_err(fault)?.nlink() == 0 {
+            return Err(ArmedFault::Elsewhere {
+                path: self.path.clone(),
+            });
         }
         let mut fill = || {
             file.set_len(0)?;

@@ -37,6 +37,7 @@ fn replay() -> Mono {
     static BEGAN: OnceLock<Mono> = OnceLock::new();
     *BEGAN.get_or_init(clock::now)
 }
+
 /// Rate that is asked of a camera whose rate is not said.
 const PERIOD_NS: u64 = 33_333_333;
 

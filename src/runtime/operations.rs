@@ -360,10 +360,12 @@ impl Desk {
         answer
     }
 
-    /// What arms the robot is noted for the next start before it is asked for.
+    /// What arms the robot is noted for the next start before it is asked for. Not while an earlier end is unacknowledged: that
+    /// is refused, and the note that may tell of that end must stay.
     fn ask(&self, request: Request) -> Option<Result<Mode, Refused>> {
         let arms = matches!(request, Request::Activate | Request::TakeOver);
-        let Some(recorder) = self.recorder.as_ref().filter(|_| arms) else {
+        let noting = |recorder: &&Arc<Recorder>| arms && !recorder.unacknowledged();
+        let Some(recorder) = self.recorder.as_ref().filter(noting) else {
             return self.put(request);
         };
         let granted = |answer: &Option<Result<Mode, Refused>>| !matches!(answer, Some(Err(_)));

@@ -92,6 +92,14 @@ fn a_runtime_that_was_killed_while_armed_is_not_armed_again_before_a_person_has_
             "{}",
             stage.log()
         );
+        stage.until_granted(keys::instruction, "touch the red block");
+        let refused = stage.ask(keys::mode, "active");
+        assert!(refused.is_err(), "{refused:?}");
+        assert!(armed.is_file(), "who asks in vain has not said so");
+        // Nor has who starts it once more.
+        signal(&stage.runtime, "KILL");
+        ended(&mut stage.runtime, END);
+        let mut stage = Stage::new(&kept(folder.path(), None));
         armed_only_after_a_reset(&mut stage);
         assert!(!armed.exists(), "a person has said so");
         stage.until_granted(keys::mode, "active");

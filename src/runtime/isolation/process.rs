@@ -154,7 +154,7 @@ impl Process {
     /// How it ended, where it does so within a moment: its socket is closed a little before.
     pub(super) fn ended(&mut self, now: Mono) -> Option<ExitStatus> {
         while clock::now().since_ns(now) < 200 * MS {
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if let Ok(Some(status)) = self.end() {
                 return Some(status);
             }
             clock::sleep_until(clock::now().plus_ns(MS));
