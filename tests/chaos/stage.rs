@@ -329,7 +329,7 @@ impl Stage {
     /// Arms and waits until the robot follows and moves.
     #[track_caller]
     pub fn arm(&mut self) {
-        // Who has done what it was asked does not move. Refused while it follows: it may be on its way to rest, or armed still.
+        // Refused while it follows: it may be on its way to rest, or armed still. Who has done what it was asked does not move.
         for _ in 0..100 {
             if self.ask_bench(&Request::Set(demo::scene(SCENE))).is_ok() {
                 break;
@@ -338,6 +338,11 @@ impl Stage {
         }
         self.until_granted(keys::mode, "active");
         until("the motor controller reports motion", || {
+            if self.jumped() {
+                // Either may be refused, as nothing is latched any more or the motor controller has not let go yet.
+                drop(self.ask(keys::mode, "reset"));
+                drop(self.ask(keys::mode, "active"));
+            }
             locked(&self.reports, |reports| {
                 reports.last().is_some_and(|report| {
                     report.mode == MotorMode::Following
@@ -346,6 +351,12 @@ impl Stage {
             })
         });
         demo::pause(150);
+    }
+
+    /// Whether it was armed before the state came that has the arm at home, and stopped over that, as it must.
+    pub fn jumped(&self) -> bool {
+        let said = self.ask(keys::mode, "status");
+        said.is_ok_and(|said| said.contains("a measured joint jumped"))
     }
 
     /// Asks the runtime.
