@@ -8,6 +8,7 @@ mod on_bench;
 #[path = "capture/preload.rs"]
 mod preload;
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -90,7 +91,27 @@ impl Folder {
         self.pictures_of(name, [SIDE, SIDE], good);
     }
 
-    fn pictures_of(&self, name: &str, [width, height]: [usize; 2], good: bool) {
+    fn pictures_of(&self, name: &str, size: [usize; 2], good: bool) {
+        self.drawn(name, size, |x, y, bar| match good {
+            true => [50 + x / 2 + bar, 60 + y / 2, 150 - x / 4],
+            false => [0; 3],
+        });
+    }
+
+    /// Another scene than that of [`Folder::pictures`].
+    fn other_pictures(&self, name: &str) {
+        self.drawn(name, [SIDE, SIDE], |x, y, bar| {
+            [170 - x / 2, 60 + bar, 180 - y / 2]
+        });
+    }
+
+    /// Pictures of what stands at `x`, `y` (of [`SIDE`]), beside a bar that wanders.
+    fn drawn(
+        &self,
+        name: &str,
+        [width, height]: [usize; 2],
+        scene: impl Fn(usize, usize, usize) -> [usize; 3],
+    ) {
         let folder = self.folder.path().join(name);
         std::fs::create_dir(&folder).expect("made");
         let mut noise = 0x2545_F491_4F6C_DD1D_u64;
@@ -103,8 +124,7 @@ impl Folder {
                 noise ^= noise << 17;
                 let grain = (noise >> 33) as usize % 4;
                 let bar = usize::from((x + 12 * n) % SIDE < 30) * 60;
-                let pixel = [50 + x / 2 + bar, 60 + y / 2, 150 - x / 4];
-                rgb.extend(pixel.map(|value| if good { value + grain } else { grain } as u8));
+                rgb.extend(scene(x, y, bar).map(|value| (value + grain) as u8));
             }
             let mut bytes = Vec::new();
             jpeg_encoder::Encoder::new(&mut bytes, 95)
@@ -118,6 +138,14 @@ impl Folder {
             std::fs::write(folder.join(format!("{n}.jpg")), bytes).expect("written");
         }
     }
+}
+
+/// The runtime of a folder.
+fn runtime(folder: &Folder) -> Command {
+    let mut run = command(&["run", "--config", &folder.config()]);
+    run.env("STATE_DIRECTORY", folder.folder.path().join("state"))
+        .stdout(Stdio::null());
+    run
 }
 
 /// Runtime and bench robot of a folder.
@@ -135,9 +163,7 @@ impl Stage {
 
     /// With what `more` adds to the runtime's command.
     fn with(folder: Folder, more: impl FnOnce(&mut Command)) -> Stage {
-        let mut run = command(&["run", "--config", &folder.config()]);
-        run.env("STATE_DIRECTORY", folder.folder.path().join("state"))
-            .stdout(Stdio::null());
+        let mut run = runtime(&folder);
         more(&mut run);
         let runtime = run.spawn().expect("the runtime starts");
         let mut bench = command(&["bench-robot", "--stdin", "--connect", &folder.endpoint])
@@ -156,6 +182,37 @@ impl Stage {
 
     fn say(&self, verb: &str, text: &str) -> (Option<i32>, String) {
         tendon(&[verb, text, "--connect", &self.folder.endpoint])
+    }
+
+    /// Ends the runtime as a service manager does, and starts it anew.
+    fn start_anew(&mut self) {
+        end(self.runtime.id(), Signal::TERM);
+        drop(self.runtime.wait());
+        self.runtime = runtime(&self.folder).spawn().expect("the runtime starts");
+    }
+
+    /// Its inference process.
+    fn inference(&self) -> u32 {
+        let began = Instant::now();
+        loop {
+            let said = Command::new("pgrep")
+                .args(["--parent", &self.runtime.id().to_string()])
+                .output();
+            let said = String::from_utf8(said.expect("pgrep").stdout).expect("numbers");
+            if let Some(pid) = said.lines().next() {
+                return pid.parse().expect("a number");
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "no process");
+        }
+    }
+
+    /// The two cameras of [`exchangeable`] change places.
+    fn exchange(&self) {
+        let [front, side, between] =
+            ["front", "side", "between"].map(|name| self.folder.folder.path().join(name));
+        for (from, to) in [(&front, &between), (&side, &front), (&between, &side)] {
+            std::fs::rename(from, to).expect("renamed");
+        }
     }
 
     fn break_camera(&mut self, fault: &str) {
@@ -315,6 +372,90 @@ fn a_folder_of_pictures_is_a_camera() {
     let stage = Stage::new(folder);
     stage.arm();
     stage.stays_active();
+}
+
+fn end(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().expect("small"));
+    kill_process(pid.expect("a process"), signal).expect("sent");
+}
+
+/// Two cameras that show different things.
+fn exchangeable() -> Folder {
+    let side = IMAGES.replace("\"front\"", "\"side\"");
+    let folder = Folder::new(&format!("[[camera]]\n{IMAGES}\n[[camera]]\n{side}"));
+    folder.pictures("front", true);
+    folder.other_pictures("side");
+    folder
+}
+
+#[test]
+fn cameras_that_were_exchanged_since_the_last_arming_arm_nothing_before_a_person_has_said_that_they_are_right()
+ {
+    let mut stage = Stage::new(exchangeable());
+    stage.arm();
+    stage.stays_active();
+    stage.exchange();
+    stage.start_anew();
+    stage.until_granted("instruct", "touch the red block");
+    let refused = |stage: &Stage| {
+        let began = Instant::now();
+        loop {
+            let (code, said) = stage.say("mode", "active");
+            assert_eq!(code, Some(1), "{said}");
+            if said.contains(
+                "camera \"front\" shows what \"side\" showed when the robot was last armed",
+            ) {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{said}");
+        }
+    };
+    refused(&stage);
+    // Put right: nothing to say.
+    stage.exchange();
+    stage.start_anew();
+    stage.arm();
+    // They are to be so from now on.
+    stage.exchange();
+    stage.start_anew();
+    stage.until_granted("instruct", "touch the red block");
+    refused(&stage);
+    let (code, said) = stage.say("mode", "reset");
+    assert_eq!((code, said.trim()), (Some(0), "acknowledged"));
+    stage.until_granted("mode", "active");
+    stage.start_anew();
+    stage.arm();
+}
+
+#[test]
+fn cameras_of_an_inference_process_that_come_back_exchanged_stop_the_robot() {
+    let folder = exchangeable();
+    let written = std::fs::read_to_string(folder.config()).expect("there");
+    std::fs::write(
+        folder.config(),
+        format!("isolation = \"process\"\n{written}"),
+    )
+    .expect("written");
+    let stage = Stage::new(folder);
+    stage.arm();
+    stage.stays_active();
+    // As they were: it goes on by itself.
+    end(stage.inference(), Signal::KILL);
+    stage.until_it_is("holding");
+    stage.stays_active();
+    stage.exchange();
+    end(stage.inference(), Signal::KILL);
+    stage.until_it_is(
+        "stopped: the camera shows another view than before it was away (camera front, side)",
+    );
+    let (code, said) = stage.say("mode", "reset");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the cause is still there"), "{said}");
+    // Put right. It opens them when it starts.
+    stage.exchange();
+    end(stage.inference(), Signal::KILL);
+    stage.until_granted("mode", "reset");
+    stage.until_granted("mode", "active");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use crate::core::units::Mono;
 use crate::runtime::clock;
+use crate::runtime::durable;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -73,7 +74,7 @@ impl ArmedFile {
     /// What the system says; it is then there yet.
     pub fn forget(&self) -> std::io::Result<()> {
         match self.left()? {
-            true => self.remove(),
+            true => durable::remove(&self.path),
             false => Ok(()),
         }
     }
@@ -118,7 +119,7 @@ impl ArmedFile {
 
     fn settle_held(&self, held: &mut Option<(File, Mono)>) {
         if held.is_some()
-            && let Err(error) = self.remove()
+            && let Err(error) = durable::remove(&self.path)
         {
             log::error!(
                 "{}: {error}: could not be removed; the next start will ask for a reset",
@@ -156,28 +157,16 @@ impl ArmedFile {
             file.set_len(0)?;
             writeln!(file, "armed by process {}", std::process::id())?;
             file.sync_all()?;
-            self.sync_folder()
+            durable::sync_folder(&self.path)
         };
         match fill() {
             Ok(()) => Ok(file),
             Err(error) => {
                 // It is ours and says nothing; what cannot be removed asks for a reset later.
-                drop(self.remove());
+                drop(durable::remove(&self.path));
                 Err(fault(error))
             }
         }
-    }
-
-    fn remove(&self) -> std::io::Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => self.sync_folder(),
-        }
-    }
-
-    fn sync_folder(&self) -> std::io::Result<()> {
-        let folder = self.path.parent();
-        folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
 }
 

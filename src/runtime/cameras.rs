@@ -17,6 +17,7 @@ use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
 use crate::runtime::mind::OpenFar;
+use crate::runtime::views::Newest;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -84,6 +85,8 @@ pub struct Watched {
     pub counted: Arc<[AtomicU64; Counts::ROW]>,
     /// Code of the cause that the camera is; 0 while it is good.
     pub fault: Arc<AtomicU8>,
+    /// What its newest good picture shows, roughly.
+    pub view: Arc<Newest>,
 }
 
 impl Watched {
@@ -98,6 +101,7 @@ impl Watched {
             refused: Arc::default(),
             counted: Arc::default(),
             fault: Arc::default(),
+            view: Arc::default(),
         }
     }
 

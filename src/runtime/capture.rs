@@ -188,6 +188,10 @@ pub fn round(
     );
     match seen {
         Look::Good => {
+            // Before its time is told, like the picture.
+            if let Some(view) = health.view() {
+                io.told.view.set(&view);
+            }
             io.hand_on(frame);
             io.allocated.good(before);
         }
@@ -395,6 +399,7 @@ mod tests {
                 refused: Arc::default(),
                 counted: Arc::default(),
                 fault: Arc::default(),
+                view: Arc::default(),
             },
             allocated: Allocated::default(),
             ending: Arc::default(),
@@ -427,6 +432,7 @@ mod tests {
                 }
                 assert_eq!(newest.captured.0, io.told.newest_ns.load(Ordering::Relaxed));
                 assert_eq!(io.told.counts(), COUNTED);
+                assert_eq!(io.told.view.get(), health.view());
             }
             io.told.refused.load(Ordering::Relaxed)
         };

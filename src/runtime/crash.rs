@@ -8,12 +8,12 @@
 
 use crate::runtime::armed::ArmedFile;
 use crate::runtime::clock;
+use crate::runtime::durable;
 use crate::runtime::threads::Spec;
+use crate::runtime::views::Views;
 use crate::sync::heartbeat::Beat;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
@@ -89,6 +89,8 @@ pub struct Recorder {
     path: PathBuf,
     /// Whether the robot is armed, for the next start.
     pub armed: ArmedFile,
+    /// What its cameras showed when it was.
+    pub views: Views,
     beats: Mutex<Vec<(Spec, Beat)>>,
     written: AtomicBool,
     /// Set when a thread of this process has panicked, before anything is written: a disk and a backtrace take their
@@ -155,6 +157,7 @@ impl Recorder {
         Ok(Recorder {
             path: record_of(directory, robot),
             armed: ArmedFile::of(directory, robot),
+            views: Views::of(directory, robot),
             beats: Mutex::default(),
             written: AtomicBool::new(false),
             failed: Arc::default(),
@@ -198,7 +201,7 @@ impl Recorder {
             Ok(()) | Err(_) => self.armed.forget(),
         };
         moved
-            .and_then(|()| sync_folder(&self.path))
+            .and_then(|()| durable::sync_folder(&self.path))
             .map_err(|reason| CrashError {
                 path: self.path.clone(),
                 reason,
@@ -253,19 +256,8 @@ impl Recorder {
     }
 
     fn write(&self, crash: &Crash) -> std::io::Result<()> {
-        let text = serde_json::to_vec_pretty(crash)?;
-        let beside = self.path.with_extension("tmp");
-        let mut file = File::create(&beside)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.path)?;
-        sync_folder(&self.path)
+        durable::replace(&self.path, &serde_json::to_vec_pretty(crash)?)
     }
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 thread_local! {

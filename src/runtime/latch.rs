@@ -7,8 +7,9 @@
 //! 20 ms of news, and a start never moves the robot by itself anyway.
 
 use crate::core::governor::reaction::Cause;
+use crate::runtime::durable;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// The longest that such a file may be: one line.
@@ -123,19 +124,12 @@ impl LatchFile {
     fn write(&self, latched: Option<Cause>) -> std::io::Result<()> {
         let path = self.folder.join(&self.name);
         match latched {
-            None => match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            },
+            None => durable::remove(&path),
             Some(cause) => {
-                let new = self.folder.join(format!("{}.new", self.name));
-                let mut file = File::create(&new)?;
-                writeln!(file, "{} {}", cause as u8, cause.words())?;
-                file.sync_all()?;
-                std::fs::rename(&new, &path)?;
+                let line = format!("{} {}\n", cause as u8, cause.words());
+                durable::replace(&path, line.as_bytes())
             }
         }
-        File::open(&self.folder)?.sync_all()
     }
 }
 

@@ -223,18 +223,31 @@ impl Desk {
                 ));
             }
         };
-        // The record first: it is a person who says "reset", and may have no other latch to reset.
+        // These first: it is a person who says "reset", and may have no other latch to reset.
         let acknowledged = match &self.recorder {
             Some(recorder) if request == Request::Reset => {
-                recorder.acknowledge().map_err(|error| error.to_string())?
+                let crash = recorder.acknowledge().map_err(|error| error.to_string())?;
+                let views = recorder.views.acknowledge(&self.counters.cameras);
+                views.map_err(|error| format!("what the cameras show cannot be kept: {error}"))?
+                    || crash
             }
             Some(_) | None => false,
         };
         match self.request(request) {
-            Some(Err(Refused::NotLatched)) if acknowledged => Ok("crash acknowledged".to_owned()),
+            Some(Err(Refused::NotLatched)) if acknowledged => Ok("acknowledged".to_owned()),
             Some(Ok(mode)) => Ok(mode.word().to_owned()),
-            Some(Err(refused)) => Err(refused.to_string()),
+            Some(Err(refused)) => Err(self.refusal(refused)),
             None => Err("the watchdog does not answer".to_owned()),
+        }
+    }
+
+    /// In words, with which cameras it is.
+    fn refusal(&self, refused: Refused) -> String {
+        let views = self.recorder.as_ref().map(|recorder| &recorder.views);
+        let which = views.and_then(|views| views.refused());
+        match which.filter(|_| refused == Refused::CamerasExchanged) {
+            Some(which) => format!("{refused} ({which})"),
+            None => refused.to_string(),
         }
     }
 
@@ -361,21 +374,34 @@ impl Desk {
     }
 
     /// What arms the robot is noted for the next start before it is asked for. Not while an earlier end is unacknowledged: that
-    /// is refused, and the note that may tell of that end must stay.
+    /// is refused, and the note that may tell of that end must stay. The policy is not armed while cameras look exchanged.
     fn ask(&self, request: Request) -> Option<Result<Mode, Refused>> {
         let arms = matches!(request, Request::Activate | Request::TakeOver);
         let noting = |recorder: &&Arc<Recorder>| arms && !recorder.unacknowledged();
         let Some(recorder) = self.recorder.as_ref().filter(noting) else {
             return self.put(request);
         };
+        let cameras = &self.counters.cameras;
+        let looks = request == Request::Activate;
+        if looks && let Err(words) = recorder.views.look(cameras) {
+            log::error!("not armed: {words}");
+            return Some(Err(Refused::CamerasExchanged));
+        }
         let granted = |answer: &Option<Result<Mode, Refused>>| !matches!(answer, Some(Err(_)));
-        recorder
+        let answer = recorder
             .armed
             .note(|| self.put(request), granted)
             .unwrap_or_else(|fault| {
                 log::error!("{fault}");
                 Some(Err(Refused::Unnoted))
-            })
+            });
+        if looks
+            && matches!(answer, Some(Ok(_)))
+            && let Err(error) = recorder.views.keep(cameras)
+        {
+            log::warn!("what the cameras show is not kept: {error}");
+        }
+        answer
     }
 
     fn put(&self, request: Request) -> Option<Result<Mode, Refused>> {

@@ -96,6 +96,7 @@ pub fn told() -> Watched {
         newest_ns: Arc::default(),
         refused: Arc::default(),
         counted: Arc::default(),
+        view: Arc::default(),
         fault: Arc::default(),
     }
 }

@@ -12,10 +12,12 @@ mod sample;
 pub mod skew;
 #[cfg(test)]
 mod tests;
+pub mod view;
 
 use crate::core::governor::reaction::Cause;
 use crate::core::units::{MS, Mono};
-use sample::{Sampled, View};
+use sample::Sampled;
+use view::{Likeness, View};
 
 /// So many bad pictures in a row are a fault of the camera, not of a picture.
 pub const BAD_MAX: u8 = 3;
@@ -204,6 +206,12 @@ impl Health {
         self.compare = self.view.is_some();
     }
 
+    /// What the last good picture showed, roughly.
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
+        self.view
+    }
+
     /// What was wrong with the newest picture, if it was refused.
     #[must_use]
     pub fn last_fault(&self) -> Option<CameraFault> {
@@ -267,7 +275,7 @@ impl Health {
             && self
                 .view
                 .as_ref()
-                .is_some_and(|before| !before.alike(&view))
+                .is_some_and(|before| before.beside(&view) == Likeness::Unlike)
         {
             return Some(CameraFault::OtherView);
         }

@@ -2,18 +2,15 @@
 //! What 1,024 samples of a picture tell: a 32 x 32 grid of pixels, each with its neighbours, so that the cost does not
 //! grow with the picture.
 
+use super::view::{Fields, View};
 use super::{CameraFault, Picture};
 
 /// Samples a row and a column of the grid.
-const GRID: usize = 32;
+pub(super) const GRID: usize = 32;
 /// Bands of the grid, each judged alone: a broken transfer spoils rows, not columns.
 const BANDS: usize = 8;
 /// Samples of one band.
 const BAND_SAMPLES: u64 = (GRID * GRID / BANDS) as u64;
-/// Sides of the coarse view.
-const VIEW: usize = 8;
-/// Values of the coarse view.
-const VIEW_LEN: usize = VIEW * VIEW;
 
 /// A picture whose brightness varies less than this (standard deviation, of 255) shows nothing. Noise of a covered
 /// sensor has 1 to 3.
@@ -35,8 +32,6 @@ const NOISE_DEVIATION_MIN: u64 = 20;
 const FLAT_ROWS_MAX: usize = GRID / 8;
 /// What a saturated sensor gives: no sign of a tear.
 const FULL: [u8; 3] = [255; 3];
-/// Two views are of one camera if they correlate by this much, of 100.
-const ALIKE: i64 = 50;
 
 /// Sums over one band.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,36 +60,6 @@ impl Band {
     }
 }
 
-/// The coarse look of a picture: mean brightness of 8 x 8 fields, times their samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct View([u32; VIEW_LEN]);
-
-impl View {
-    /// Whether both may be of one camera: the pattern counts, not how bright or how strong it is.
-    pub(super) fn alike(&self, other: &View) -> bool {
-        let mean = |view: &View| {
-            let sum: i64 = view.0.iter().map(|value| i64::from(*value)).sum();
-            sum / VIEW_LEN as i64
-        };
-        let (mine, theirs) = (mean(self), mean(other));
-        let (mut both, mut own, mut its) = (0_i64, 0_i64, 0_i64);
-        for (a, b) in self.0.iter().zip(&other.0) {
-            let (a, b) = (i64::from(*a) - mine, i64::from(*b) - theirs);
-            both += a * b;
-            own += a * a;
-            its += b * b;
-        }
-        // A view with hardly a pattern tells nothing, and accuses nobody.
-        let faint = |sum: i64| sum < VIEW_LEN as i64 * 16 * 16 * 4;
-        if faint(own) || faint(its) {
-            return true;
-        }
-        // both / sqrt(own its) >= ALIKE %, in 128 bits: each sum is below 2^31.
-        let (both, product) = (i128::from(both), i128::from(own) * i128::from(its));
-        both > 0 && both * both * 10_000 >= product * i128::from(ALIKE * ALIKE)
-    }
-}
-
 /// What the samples told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sampled {
@@ -103,12 +68,12 @@ pub(super) struct Sampled {
     white: u64,
     /// Rows of the grid, from the bottom, that are of exactly one colour.
     flat_rows: usize,
-    view: View,
+    fields: Fields,
     print: u64,
 }
 
 /// Brightness of a pixel, 0..255.
-fn luma(pixel: [u8; 3]) -> u32 {
+pub(super) fn luma(pixel: [u8; 3]) -> u32 {
     let [r, g, b] = pixel.map(u32::from);
     (2 * r + 5 * g + b) / 8
 }
@@ -130,7 +95,7 @@ impl Sampled {
             black: 0,
             white: 0,
             flat_rows: 0,
-            view: View([0; VIEW_LEN]),
+            fields: Fields::NONE,
             print: 0x9E37_79B9_7F4A_7C15,
         };
         let mut flat = None;
@@ -152,8 +117,7 @@ impl Sampled {
                 band.squares += u64::from(here * here);
                 out.black += u64::from(here <= BLACK);
                 out.white += u64::from(here >= WHITE);
-                let field = row * VIEW / GRID * VIEW + column * VIEW / GRID;
-                *out.view.0.get_mut(field)? += here;
+                out.fields.add(row, column, here);
                 let [r, g, b] = pixel.map(u64::from);
                 out.print = (out.print ^ (r << 16 | g << 8 | b))
                     .wrapping_mul(0x0000_0100_0000_01B3)
@@ -178,7 +142,7 @@ impl Sampled {
 
     /// What it shows, coarsely.
     pub(super) fn view(&self) -> View {
-        self.view
+        self.fields.view()
     }
 
     /// What is wrong with what it shows.

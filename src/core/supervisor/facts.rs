@@ -139,6 +139,11 @@ pub enum Refused {
         "an earlier run crashed and nobody has acknowledged it: read the log, then \"tendon mode reset\""
     )]
     Crashed,
+    /// Cameras show what others showed.
+    #[error(
+        "a camera shows what another one showed when the robot was last armed: exchange them, or, if they are right, \"tendon mode reset\""
+    )]
+    CamerasExchanged,
     /// The arming could not be noted for the next start.
     #[error(
         "the arming could not be noted in the state directory, or another program has this robot armed: see the log"

@@ -374,6 +374,9 @@ impl Ferry {
             for (which, count) in camera.counts().row().into_iter().enumerate() {
                 Tally::Counted(n, which).set(tallies, count);
             }
+            for (which, word) in camera.view.words().into_iter().enumerate() {
+                Tally::View(n, which).set(tallies, word);
+            }
         }
         let beats = self.watching.get().map_or(&[][..], Vec::as_slice);
         let oldest = |name: &str| {

@@ -21,6 +21,7 @@ use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::telemetry::Sample;
 use crate::runtime::threads::{self, Seat, Spec};
+use crate::runtime::views::Places;
 use crate::sync::heartbeat::Beat;
 use crate::sync::shared::Broken;
 use std::io;
@@ -96,6 +97,7 @@ impl Mind for Apart {
                 instruction: None,
                 untold: false,
                 sent: Mono(0),
+                places: Places::default(),
                 failures: 0,
                 words: Vec::new(),
                 values: Vec::new(),
@@ -177,6 +179,8 @@ struct Keeper {
     untold: bool,
     /// Newest joint state that was handed over.
     sent: Mono,
+    /// Of the cameras of the process that runs.
+    places: Places,
     failures: u32,
     words: Vec<u64>,
     values: Vec<f32>,
@@ -297,6 +301,7 @@ impl Keeper {
             process.kill();
         }
         self.blind();
+        self.places.lost(&self.ends.cameras);
         self.ends.restarts.fetch_add(1, Ordering::Relaxed);
         let pause_ns = PAUSE_NS
             .saturating_mul(1 << self.failures.min(16))
@@ -464,10 +469,22 @@ impl Keeper {
                 .refused
                 .store(Tally::Refused(n).get(tallies), Ordering::Relaxed);
             camera.fault.store(fault, Ordering::Relaxed);
+            let view = std::array::from_fn(|which| Tally::View(n, which).get(tallies));
+            camera.view.set_words(view);
             // Those over the link are counted at this end.
             if matches!(self.handing.get(n), Some(None)) {
                 let row = std::array::from_fn(|which| Tally::Counted(n, which).get(tallies));
                 camera.count(Counts::of_row(row));
+            }
+        }
+        if let Some((one, other)) = self.places.found(&ends.cameras) {
+            for camera in [one, other]
+                .into_iter()
+                .filter_map(|at| ends.cameras.get(at))
+            {
+                camera
+                    .fault
+                    .store(Cause::CameraSwapped as u8, Ordering::Relaxed);
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::ports::Counts;
 use crate::runtime::isolation::codec::{
     FOLLOWED_WORDS, FRAME_WORDS, INSIGHT_WORDS, MADE_WORDS, SAMPLE_WORDS, STATE_WORDS,
 };
+use crate::runtime::views;
 use crate::sync::mapping::Mapping;
 use crate::sync::shared::{self, newest_words, queue_words};
 use std::ops::{Deref, Range};
@@ -66,10 +67,12 @@ pub enum Tally {
     Fault(usize),
     /// Of camera `.0`: number `.1` of the row of [`Counts`].
     Counted(usize, usize),
+    /// Of camera `.0`: word `.1` of what it shows ([`Newest`](crate::runtime::views::Newest)).
+    View(usize, usize),
 }
 
 const TALLIES: usize = 7;
-const TALLIES_OF_CAMERA: usize = 3 + Counts::ROW;
+const TALLIES_OF_CAMERA: usize = 3 + Counts::ROW + views::WORDS;
 
 impl Tally {
     fn at(self) -> usize {
@@ -86,6 +89,7 @@ impl Tally {
             Tally::Refused(camera) => of(camera, 1),
             Tally::Fault(camera) => of(camera, 2),
             Tally::Counted(camera, which) => of(camera, 3 + which),
+            Tally::View(camera, which) => of(camera, 3 + Counts::ROW + which),
         }
     }
 
@@ -282,6 +286,7 @@ mod tests {
             ];
             places.extend(single.map(Tally::at));
             places.extend((0..Counts::ROW).map(|which| Tally::Counted(camera, which).at()));
+            places.extend((0..views::WORDS).map(|which| Tally::View(camera, which).at()));
         }
         places.sort_unstable();
         let all: Vec<usize> = (0..TALLIES + 3 * TALLIES_OF_CAMERA).collect();
