@@ -191,16 +191,17 @@ impl Stage {
         self.runtime = runtime(&self.folder).spawn().expect("the runtime starts");
     }
 
-    /// Its inference process.
-    fn inference(&self) -> u32 {
+    /// Its inference process, another one than `before`.
+    fn inference(&self, before: u32) -> u32 {
         let began = Instant::now();
         loop {
             let said = Command::new("pgrep")
                 .args(["--parent", &self.runtime.id().to_string()])
                 .output();
             let said = String::from_utf8(said.expect("pgrep").stdout).expect("numbers");
-            if let Some(pid) = said.lines().next() {
-                return pid.parse().expect("a number");
+            let mut pids = said.lines().map(|line| line.parse().expect("a number"));
+            if let Some(pid) = pids.find(|pid| *pid != before) {
+                return pid;
             }
             assert!(began.elapsed() < Duration::from_secs(30), "no process");
         }
@@ -440,11 +441,12 @@ fn cameras_of_an_inference_process_that_come_back_exchanged_stop_the_robot() {
     stage.arm();
     stage.stays_active();
     // As they were: it goes on by itself.
-    end(stage.inference(), Signal::KILL);
-    stage.until_it_is("holding");
+    let first = stage.inference(0);
+    end(first, Signal::KILL);
+    let second = stage.inference(first);
     stage.stays_active();
     stage.exchange();
-    end(stage.inference(), Signal::KILL);
+    end(second, Signal::KILL);
     stage.until_it_is(
         "stopped: the camera shows another view than before it was away (camera front, side)",
     );
@@ -453,9 +455,12 @@ fn cameras_of_an_inference_process_that_come_back_exchanged_stop_the_robot() {
     assert!(said.contains("the cause is still there"), "{said}");
     // Put right. It opens them when it starts.
     stage.exchange();
-    end(stage.inference(), Signal::KILL);
+    let third = stage.inference(second);
+    end(third, Signal::KILL);
+    stage.inference(third);
     stage.until_granted("mode", "reset");
     stage.until_granted("mode", "active");
+    stage.stays_active();
 }
 
 #[test]

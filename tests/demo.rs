@@ -20,7 +20,7 @@ use tendon::core::kinematics::turn::Turn;
 use tendon::core::wire::command::{self as wire, COMMAND_LEN_MAX, Command as Frame, MODE_FOLLOW};
 use tendon::hash::hex;
 use tendon::link::runtime_end::subscribe;
-use tendon::link::{keys, session};
+use tendon::link::{keys, operator_end, session};
 use tendon::policy::folder::hash;
 use tendon::runtime::deployment::Identities;
 use tendon::runtime::{clock, demo};
@@ -496,6 +496,26 @@ fn a_latched_stop_survives_the_process_and_needs_a_person() {
         stage.comes_to_be("standby");
         stage.until_granted("mode", "active");
         assert!(!kept.exists(), "acknowledged, so forgotten");
+        // Who ends it right after the reset has said so all the same.
+        let link = LinkConfig {
+            connect: Some(stage.endpoint.clone()),
+            ..LinkConfig::default()
+        };
+        let session = session::open(&link).expect("the runtime listens");
+        stage.until_granted("mode", "e-stop");
+        stage.comes_to_be("e-stop: emergency stop");
+        let began = Instant::now();
+        while !kept.exists() {
+            assert!(began.elapsed() < Duration::from_secs(5), "{kept:?}");
+        }
+        let key = keys::mode("bench");
+        while operator_end::ask(&session, &key, "reset").is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "not reset");
+        }
+        signal(&stage.runtime, "TERM");
+        assert!(stage.runtime.wait().expect("ends").success());
+        assert!(!kept.exists(), "acknowledged, so forgotten");
+        assert!(!armed.exists());
     });
 }
 

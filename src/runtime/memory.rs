@@ -28,7 +28,9 @@ pub struct Memory {
 /// The thread.
 pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
     let mut told = false;
-    while !ending.load(Ordering::Relaxed) {
+    loop {
+        // Once more after the end: a reset may have been the last thing that somebody asked for.
+        let last = ending.load(Ordering::Relaxed);
         let now = clock::now();
         seat.beat.mark(now);
         let (decision, as_of) = desk.decision();
@@ -44,6 +46,9 @@ pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
         let moves = decision.mode.armed() || matches!(decision.mode, Mode::Stopping | Mode::Boot);
         if !moves && !told {
             memory.recorder.armed.settle(as_of);
+        }
+        if last {
+            return;
         }
         clock::sleep_until(now.plus_ns(PERIOD_NS));
     }

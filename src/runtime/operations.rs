@@ -8,7 +8,7 @@ use crate::core::governor::Output;
 use crate::core::governor::reaction::Cause;
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
-use crate::core::units::Mono;
+use crate::core::units::{MS, Mono};
 use crate::core::wire::state::Report;
 use crate::policy::text::Instruction;
 use crate::policy::words::Words;
@@ -421,8 +421,14 @@ impl Desk {
     pub fn come_to_rest(&self, timeout: Duration) -> bool {
         let deadline = clock::now().plus_ns(timeout.as_nanos() as u64);
         self.request(Request::Stop);
+        let asked = clock::now();
         while clock::now() < deadline {
             let view = self.view();
+            // One from before knows nothing of it, nor of what was asked just before that.
+            if view.as_of <= asked {
+                clock::sleep_until(clock::now().plus_ns(MS));
+                continue;
+            }
             let resting = view.output.is_none_or(|output| output.at_rest);
             if resting && !view.decision.mode.armed() && view.decision.mode != Mode::Stopping {
                 // Nobody comes round to it any more. What is latched is the memory's.

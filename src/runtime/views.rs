@@ -189,15 +189,17 @@ pub struct Places {
 }
 
 impl Places {
-    /// The process is gone. What its cameras show is from now on what those of the next one show.
+    /// The process is gone. What its cameras show is from now on what those of the next one show, unless they were exchanged: then
+    /// it stays what it was.
     pub fn lost(&mut self, cameras: &[Watched]) {
-        // One that had shown nothing leaves what was known.
+        let right = self.exchanged.take().is_none();
         self.before.resize(cameras.len(), None);
         for (before, camera) in self.before.iter_mut().zip(cameras) {
-            *before = camera.view.get().or(*before);
+            // One that had shown nothing leaves what was known.
+            let showed = camera.view.get().filter(|_| right);
+            *before = showed.or(*before);
             camera.view.set_words([0; WORDS]);
         }
-        self.exchanged = None;
     }
 
     /// Two cameras that were exchanged, until the first of them shows again what it showed. Decided when all that are needed have
@@ -342,6 +344,10 @@ mod tests {
         assert_eq!(places.found(&cameras), Some((0, 1)));
         show([&other, &steep(11)]);
         assert_eq!(places.found(&cameras), Some((0, 1)), "not right yet");
+        // That process ends: what its cameras showed is not where they should be.
+        places.lost(&cameras);
+        show([&other, &one]);
+        assert_eq!(places.found(&cameras), Some((0, 1)));
         show([&one, &steep(11)]);
         assert_eq!(places.found(&cameras), None, "the first is back");
         show([&other, &one]);
