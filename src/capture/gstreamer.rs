@@ -51,14 +51,10 @@ struct Running {
     /// Since when nothing has come.
     since: Mono,
     gave: bool,
-    /// The sample of the last picture. Its memory, which may be a system call's to give back, is let go of when the next one is
-    /// asked for: nobody then waits for the picture.
-    last: Option<gst::Sample>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.last = None;
         // Refused only by elements that are broken; nothing more can be done for those.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
@@ -270,7 +266,6 @@ impl Camera {
             agreed: None,
             since: (self.clock.now)(),
             gave: false,
-            last: None,
         };
         // A live pipeline says so here; its pictures are taken as they come, not when they would be shown.
         let change = |state| {
@@ -438,7 +433,6 @@ impl Source for Camera {
         let Some(running) = &mut self.running else {
             return Err(SourceFault::Gone("not started"));
         };
-        running.last = None;
         let wait = gst::ClockTime::from_nseconds(deadline.since_ns(now));
         let Some(sample) = running.sink.try_pull_sample(wait) else {
             let trouble = running.trouble();
@@ -485,7 +479,6 @@ impl Source for Camera {
         // for as long as it lasts: servers begin with what they had waiting.
         let captured = running.captured(&sample);
         frame.captured = captured.unwrap_or(received).min(received);
-        running.last = Some(sample);
         frame.received = (self.clock.now)();
         Ok(())
     }
