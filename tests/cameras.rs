@@ -445,19 +445,31 @@ fn cameras_of_an_inference_process_that_come_back_exchanged_stop_the_robot() {
     end(first, Signal::KILL);
     let second = stage.inference(first);
     stage.stays_active();
-    stage.exchange();
-    end(second, Signal::KILL);
-    stage.until_it_is(
-        "stopped: the camera shows another view than before it was away (camera front, side)",
-    );
+    let mut last = second;
+    loop {
+        stage.exchange();
+        end(last, Signal::KILL);
+        let words =
+            "stopped: the camera shows another view than before it was away (camera front, side)";
+        let Err(said) = stage.becomes(words) else {
+            break;
+        };
+        println!("again, as the machine was late: {said}");
+        last = stage.inference(last);
+        stage.exchange();
+        end(last, Signal::KILL);
+        last = stage.inference(last);
+        stage.arm_again();
+        stage.stays_active();
+    }
+    last = stage.inference(last);
     let (code, said) = stage.say("mode", "reset");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the cause is still there"), "{said}");
     // Put right. It opens them when it starts.
     stage.exchange();
-    let third = stage.inference(second);
-    end(third, Signal::KILL);
-    stage.inference(third);
+    end(last, Signal::KILL);
+    stage.inference(last);
     stage.until_granted("mode", "reset");
     stage.until_granted("mode", "active");
     stage.stays_active();

@@ -157,7 +157,7 @@ impl Recorder {
         Ok(Recorder {
             path: record_of(directory, robot),
             armed: ArmedFile::of(directory, robot),
-            views: Views::of(directory, robot),
+            views: Views::read(directory, robot),
             beats: Mutex::default(),
             written: AtomicBool::new(false),
             failed: Arc::default(),

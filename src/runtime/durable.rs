@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Result, Write};
 use std::path::Path;
 
 /// Replaces the file by one with these bytes: what stands there is the old file or the new one, never a part of one.
+/// One at a time: who calls keeps others out.
 ///
 /// # Errors
 /// What the system says; the old file then stands.

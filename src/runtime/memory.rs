@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keeps on disk what the next start must know: that a stop is latched, and no longer that the robot is armed. A thread of its
+//! Keeps on disk what the next start must know: that a stop is latched, what the cameras showed at the last arming, and no longer
+//! that the robot is armed. A thread of its
 //! own, which nobody waits for and no ping to the service manager depends on: a disk that does not answer for seconds ends no
 //! robot at work.
 
@@ -27,7 +28,7 @@ pub struct Memory {
 
 /// The thread.
 pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
-    let mut told = false;
+    let (mut latch_told, mut views_told) = (false, false);
     loop {
         // Once more after the end: a reset may have been the last thing that somebody asked for.
         let last = ending.load(Ordering::Relaxed);
@@ -36,20 +37,25 @@ pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
         let (decision, as_of) = desk.decision();
         // While booting nothing has been decided yet: what is on disk stands.
         if decision.mode != Mode::Boot {
-            let kept = memory.latch.keep(decision.latched);
-            if let (Err(fault), false) = (&kept, told) {
-                log::error!("{fault}");
-            }
-            told = kept.is_err();
+            tell_once(&mut latch_told, memory.latch.keep(decision.latched));
         }
         // A stop that is latched, and is not on disk, must be known of in another way.
         let moves = decision.mode.armed() || matches!(decision.mode, Mode::Stopping | Mode::Boot);
-        if !moves && !told {
+        if !moves && !latch_told {
             memory.recorder.armed.settle(as_of);
         }
+        tell_once(&mut views_told, memory.recorder.views.write());
         if last {
             return;
         }
         clock::sleep_until(now.plus_ns(PERIOD_NS));
     }
+}
+
+/// Tells of the first failure of those that follow one another.
+fn tell_once<E: std::fmt::Display>(told: &mut bool, kept: Result<(), E>) {
+    if let (Err(fault), false) = (&kept, *told) {
+        log::error!("{fault}");
+    }
+    *told = kept.is_err();
 }

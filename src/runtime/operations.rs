@@ -20,6 +20,7 @@ use crate::runtime::crash::Recorder;
 use crate::runtime::governor::{Last, NO_DECISION};
 use crate::runtime::inference::Insight;
 use crate::runtime::telemetry::{Figures, Measures, Sample};
+use crate::runtime::views::Views;
 use crate::runtime::wheel::{Driver, Wheel};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, SyncSender};
@@ -223,18 +224,23 @@ impl Desk {
                 ));
             }
         };
-        // These first: it is a person who says "reset", and may have no other latch to reset.
+        // The record first: it is a person who says "reset", and may have no other latch to reset.
         let acknowledged = match &self.recorder {
             Some(recorder) if request == Request::Reset => {
-                let crash = recorder.acknowledge().map_err(|error| error.to_string())?;
-                let views = recorder.views.acknowledge(&self.counters.cameras);
-                views.map_err(|error| format!("what the cameras show cannot be kept: {error}"))?
-                    || crash
+                recorder.acknowledge().map_err(|error| error.to_string())?
             }
             Some(_) | None => false,
         };
         match self.request(request) {
-            Some(Err(Refused::NotLatched)) if acknowledged => Ok("acknowledged".to_owned()),
+            // Not with a latch: who resets that has said nothing of the cameras.
+            Some(Err(refused @ Refused::NotLatched)) => {
+                let views = self.recorder.as_ref().map(|recorder| &recorder.views);
+                let views = views.map(|views| views.acknowledge(&self.counters.cameras));
+                match views.transpose()?.unwrap_or(false) || acknowledged {
+                    true => Ok("acknowledged".to_owned()),
+                    false => Err(refused.to_string()),
+                }
+            }
             Some(Ok(mode)) => Ok(mode.word().to_owned()),
             Some(Err(refused)) => Err(self.refusal(refused)),
             None => Err("the watchdog does not answer".to_owned()),
@@ -374,32 +380,34 @@ impl Desk {
     }
 
     /// What arms the robot is noted for the next start before it is asked for. Not while an earlier end is unacknowledged: that
-    /// is refused, and the note that may tell of that end must stay. The policy is not armed while cameras look exchanged.
+    /// is refused, and the note that may tell of that end must stay.
     fn ask(&self, request: Request) -> Option<Result<Mode, Refused>> {
         let arms = matches!(request, Request::Activate | Request::TakeOver);
         let noting = |recorder: &&Arc<Recorder>| arms && !recorder.unacknowledged();
         let Some(recorder) = self.recorder.as_ref().filter(noting) else {
             return self.put(request);
         };
-        let cameras = &self.counters.cameras;
-        let looks = request == Request::Activate;
-        if looks && let Err(words) = recorder.views.look(cameras) {
-            log::error!("not armed: {words}");
-            return Some(Err(Refused::CamerasExchanged));
-        }
+        let put = || match request {
+            Request::Activate => self.put_after_a_look(&recorder.views),
+            _ => self.put(request),
+        };
         let granted = |answer: &Option<Result<Mode, Refused>>| !matches!(answer, Some(Err(_)));
-        let answer = recorder
-            .armed
-            .note(|| self.put(request), granted)
-            .unwrap_or_else(|fault| {
-                log::error!("{fault}");
-                Some(Err(Refused::Unnoted))
-            });
-        if looks
-            && matches!(answer, Some(Ok(_)))
-            && let Err(error) = recorder.views.keep(cameras)
-        {
-            log::warn!("what the cameras show is not kept: {error}");
+        recorder.armed.note(put, granted).unwrap_or_else(|fault| {
+            log::error!("{fault}");
+            Some(Err(Refused::Unnoted))
+        })
+    }
+
+    /// The policy is not armed while cameras look exchanged.
+    fn put_after_a_look(&self, views: &Views) -> Option<Result<Mode, Refused>> {
+        let cameras = &self.counters.cameras;
+        let look = match views.look(cameras) {
+            Ok(look) => look,
+            Err(refused) => return Some(Err(refused)),
+        };
+        let answer = self.put(Request::Activate);
+        if matches!(answer, Some(Ok(_))) {
+            views.armed(cameras, &look);
         }
         answer
     }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the cameras showed when the robot was last armed, so that a start notices cameras that have been exchanged meanwhile: a
+//! What the cameras showed when the policy was last armed, so that an arming notices cameras that have been exchanged meanwhile: a
 //! plug in the other socket, nodes in another order. A policy that sees through the wrong camera is sure of itself and wrong.
 //!
-//! The file is `views-<robot>` in the state directory: one line a camera, its view and its name. While the runtime itself goes
-//! on, the same is asked of the cameras of an inference process that was started again ([`Places`]).
+//! The file is `views-<robot>` in the state directory: one line a camera, its view and its name. It is read at the start and
+//! written by the memory thread: nobody who asks for something waits for a disk. While the runtime itself goes on, the same is
+//! asked of the cameras of an inference process that was started again ([`Places`]).
 
 use crate::core::camera::skew::Need;
 use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
+use crate::core::supervisor::Refused;
 use crate::runtime::cameras::Watched;
 use crate::runtime::durable;
 use std::array::from_fn;
@@ -14,15 +16,15 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Words in which a view crosses to other threads and processes.
 pub const WORDS: usize = FIELDS / 8;
-/// The longest that such a file may be.
+/// The longest that such a file may be: more than the longest names of eight cameras need.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// The newest view of a camera, for other threads. Who reads while it is written gets a part of each of two views of one
-/// camera, which is a view of it.
+/// The newest view of a camera, for other threads; told before the time of its picture is. Who reads while it is written gets a
+/// part of each of two views of one camera, which is a view of it.
 #[derive(Debug, Default)]
 pub struct Newest([AtomicU64; WORDS]);
 
@@ -57,15 +59,18 @@ impl Newest {
     }
 }
 
-/// What each of these cameras shows now.
-#[must_use]
-pub fn newest(cameras: &[Watched]) -> Vec<Option<View>> {
-    cameras.iter().map(|camera| camera.view.get()).collect()
+/// What each of these cameras shows, or showed last.
+fn newest(cameras: &[Watched]) -> Vec<Option<View>> {
+    let view = |camera: &Watched| {
+        // Before the first picture's time is told, its view may be there in part.
+        let begun = camera.newest_ns.load(Ordering::Acquire) != 0;
+        camera.view.get().filter(|_| begun)
+    };
+    cameras.iter().map(view).collect()
 }
 
 /// What is to be said of two of these cameras.
-#[must_use]
-pub fn words(cameras: &[Watched], (one, other): (usize, usize), when: &str) -> String {
+fn words(cameras: &[Watched], (one, other): (usize, usize), when: &str) -> String {
     let name = |at: usize| cameras.get(at).map_or("", |camera| camera.name.as_str());
     format!(
         "camera \"{}\" shows what \"{}\" showed {when}",
@@ -74,175 +79,247 @@ pub fn words(cameras: &[Watched], (one, other): (usize, usize), when: &str) -> S
     )
 }
 
+/// What was seen in a look before an arming.
+#[derive(Debug)]
+pub struct Look(Vec<Option<View>>);
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Views {
     path: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    kept: Vec<(String, View)>,
+    /// Not on disk yet.
+    new: bool,
     /// What an arming was refused for, and nobody has acknowledged.
-    refused: Mutex<Option<String>>,
+    refused: Option<String>,
 }
 
 impl Views {
-    /// Of `robot` in `directory`; nothing is read or written.
+    /// Reads those of `robot` in `directory`. A file that cannot be read or understood is told of and is none: it is replaced at
+    /// the next arming.
     #[must_use]
-    pub fn of(directory: &Path, robot: &str) -> Views {
+    pub fn read(directory: &Path, robot: &str) -> Views {
+        let path = directory.join(format!("views-{robot}"));
+        let kept = read(&path).unwrap_or_else(|why| {
+            log::warn!(
+                "{}: {why}: whether cameras were exchanged since the last arming is not known",
+                path.display()
+            );
+            Vec::new()
+        });
         Views {
-            path: directory.join(format!("views-{robot}")),
-            refused: Mutex::default(),
+            path,
+            known: Mutex::new(Known {
+                kept,
+                ..Known::default()
+            }),
         }
     }
 
-    /// Looks at the cameras before an arming. What is wrong stays for [`Views::refused`].
-    pub fn look(&self, cameras: &[Watched]) -> Result<(), String> {
-        let kept = self.kept();
-        let before: Vec<Option<View>> = cameras
-            .iter()
-            .map(|camera| of(&kept, &camera.name))
-            .collect();
-        let pair = exchanged(&before, &newest(cameras));
-        let found = pair.map(|pair| words(cameras, pair, "when the robot was last armed"));
-        self.put(found.clone());
-        found.map_or(Ok(()), Err)
+    /// Looks at the cameras before the policy is armed.
+    ///
+    /// # Errors
+    /// [`Refused::CamerasExchanged`], which then stands in [`Views::refused`]; [`Refused::Camera`] where one that is needed and
+    /// known has shown nothing yet.
+    pub fn look(&self, cameras: &[Watched]) -> Result<Look, Refused> {
+        let mut known = self.known();
+        let before: Vec<_> = cameras.iter().map(|camera| known.of(camera)).collect();
+        let now = newest(cameras);
+        let mut each = cameras.iter().zip(&before).zip(&now);
+        if each.any(|((camera, before), now)| {
+            camera.need == Need::Required && before.is_some() && now.is_none()
+        }) {
+            return Err(Refused::Camera);
+        }
+        let pair = exchanged(&before, &now);
+        known.refused = pair.map(|pair| words(cameras, pair, "when the robot was last armed"));
+        match &known.refused {
+            None => Ok(Look(now)),
+            Some(words) => {
+                log::error!("not armed: {words}");
+                Err(Refused::CamerasExchanged)
+            }
+        }
+    }
+
+    /// The policy is armed with what was seen.
+    pub fn armed(&self, cameras: &[Watched], look: &Look) {
+        let mut known = self.known();
+        for (camera, view) in cameras.iter().zip(&look.0) {
+            if let Some(view) = view {
+                known.keep(camera, *view);
+            }
+        }
     }
 
     /// What the last arming was refused for, if it was.
     #[must_use]
     pub fn refused(&self) -> Option<String> {
-        let refused = self.refused.lock();
-        refused.unwrap_or_else(PoisonError::into_inner).clone()
+        self.known().refused.clone()
     }
 
     /// A person has looked, and says that the cameras are where they should be. Returns whether an arming was refused for it.
     ///
     /// # Errors
-    /// What the system says; an arming is then refused again.
-    pub fn acknowledge(&self, cameras: &[Watched]) -> std::io::Result<bool> {
-        if self.refused().is_none() {
+    /// A camera of which it is not known what it shows now, in words.
+    pub fn acknowledge(&self, cameras: &[Watched]) -> Result<bool, String> {
+        let mut known = self.known();
+        if known.refused.is_none() {
             return Ok(false);
         }
-        self.keep(cameras)?;
-        self.put(None);
+        let now = newest(cameras);
+        let mut each = cameras.iter().zip(&now);
+        let unsure = each.find(|(camera, view)| {
+            let counts = camera.need == Need::Required || view.is_some();
+            counts && (view.is_none() || camera.cause().is_some())
+        });
+        if let Some((camera, _)) = unsure {
+            let why = camera.cause();
+            let why = why.map_or("no picture has come", |cause| cause.words());
+            return Err(format!(
+                "camera \"{}\": {why}: what it shows now is not known; if plugs were changed, start the runtime again",
+                camera.name
+            ));
+        }
+        for (camera, view) in cameras.iter().zip(now) {
+            if let Some(view) = view {
+                known.keep(camera, view);
+            }
+        }
+        known.refused = None;
         Ok(true)
     }
 
-    /// The robot is armed with the cameras as they are.
+    /// Writes what is not on disk yet; for the memory thread alone.
     ///
     /// # Errors
-    /// What the system says; what was there is there yet.
-    pub fn keep(&self, cameras: &[Watched]) -> std::io::Result<()> {
-        // One that shows nothing now is known by what it showed before.
-        let kept = self.kept();
+    /// What the system says; it is tried again at the next call.
+    pub fn write(&self) -> std::io::Result<()> {
+        let kept = {
+            let mut known = self.known();
+            if !std::mem::take(&mut known.new) {
+                return Ok(());
+            }
+            known.kept.clone()
+        };
         let mut text = String::new();
-        for camera in cameras {
-            let Some(view) = camera.view.get().or_else(|| of(&kept, &camera.name)) else {
-                continue;
-            };
+        for (name, view) in kept {
             text.extend(view.0.iter().map(|field| format!("{field:02x}")));
             text.push(' ');
-            text.push_str(&camera.name);
+            text.push_str(&name);
             text.push('\n');
         }
-        durable::replace(&self.path, text.as_bytes())
-    }
-
-    fn put(&self, found: Option<String>) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = found;
-    }
-
-    /// Names and views. A file that cannot be read or understood is told of and is none: it is replaced at the next arming.
-    fn kept(&self) -> Vec<(String, View)> {
-        let mut text = String::new();
-        let read =
-            File::open(&self.path).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text));
-        match read {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
-            Err(error) => {
-                log::warn!(
-                    "{}: {error}: whether cameras were exchanged is not known",
-                    self.path.display()
-                );
-                return Vec::new();
-            }
+        let written = durable::replace(&self.path, text.as_bytes());
+        if written.is_err() {
+            self.known().new = true;
         }
-        let lines = text.lines().map(|line| {
-            let (fields, name) = line.split_once(' ')?;
-            Some((name.to_owned(), View(bytes(fields)?)))
-        });
-        lines.collect::<Option<Vec<_>>>().unwrap_or_else(|| {
-            log::warn!(
-                "{}: expected a line of {FIELDS} bytes in hexadecimal digits and a name for each camera: whether cameras were \
-                 exchanged is not known",
-                self.path.display()
-            );
-            Vec::new()
-        })
+        written
     }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn of(&self, camera: &Watched) -> Option<View> {
+        let mut all = self.kept.iter();
+        all.find(|(name, _)| *name == camera.name)
+            .map(|(_, view)| *view)
+    }
+
+    /// One without a pattern would accuse nobody any more: what was known stays.
+    fn keep(&mut self, camera: &Watched, view: View) {
+        if view.beside(&view) == Likeness::Unknown {
+            return;
+        }
+        self.kept.retain(|(name, _)| *name != camera.name);
+        self.kept.push((camera.name.clone(), view));
+        self.new = true;
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<(String, View)>, String> {
+    let mut text = String::new();
+    match File::open(path).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.to_string()),
+    }
+    let lines = text.lines().map(|line| {
+        let (fields, name) = line.split_once(' ')?;
+        Some((name.to_owned(), View(bytes(fields)?)))
+    });
+    lines.collect::<Option<Vec<_>>>().ok_or_else(|| {
+        format!(
+            "expected a line of {FIELDS} bytes in hexadecimal digits and a name for each camera"
+        )
+    })
 }
 
 /// Whether the cameras of a process are where those of the one before it were.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// What they showed; nothing once that is decided.
+    /// What they showed; `None` once that is decided.
     before: Vec<Option<View>>,
     exchanged: Option<(usize, usize)>,
 }
 
 impl Places {
-    /// The process is gone. What its cameras show is from now on what those of the next one show, unless they were exchanged: then
-    /// it stays what it was.
+    /// The process is gone. What its cameras showed is where those of the next one should be, if that was decided; else it stays
+    /// what it was.
     pub fn lost(&mut self, cameras: &[Watched]) {
-        let right = self.exchanged.take().is_none();
         self.before.resize(cameras.len(), None);
-        for (before, camera) in self.before.iter_mut().zip(cameras) {
-            // One that had shown nothing leaves what was known.
-            let showed = camera.view.get().filter(|_| right);
-            *before = showed.or(*before);
+        self.exchanged = None;
+        for (before, showed) in self.before.iter_mut().zip(newest(cameras)) {
+            *before = before.or(showed);
+        }
+        for camera in cameras {
             camera.view.set_words([0; WORDS]);
         }
     }
 
     /// Two cameras that were exchanged, until the first of them shows again what it showed. Decided when all that are needed have
-    /// shown something, which is before the policy sees them.
+    /// shown something, and for others when they do, which is before the policy sees them.
     pub fn found(&mut self, cameras: &[Watched]) -> Option<(usize, usize)> {
-        if self.before.is_empty() {
-            return None;
-        }
-        let needed = |camera: &&Watched| camera.need == Need::Required;
-        let mut needed = cameras.iter().filter(needed);
-        if self.exchanged.is_none() && needed.any(|camera| camera.view.get().is_none()) {
+        if self.before.iter().all(Option::is_none) {
             return None;
         }
         let now = newest(cameras);
-        match self.exchanged {
-            None => self.exchanged = exchanged(&self.before, &now),
-            Some((one, _)) => {
-                let of = |views: &[Option<View>]| views.get(one).copied().flatten();
-                let again = of(&now).zip(of(&self.before));
-                if again.is_none_or(|(now, before)| now.beside(&before) != Likeness::Alike) {
-                    return self.exchanged;
-                }
-                self.exchanged = None;
+        if let Some((one, _)) = self.exchanged {
+            let of = |views: &[Option<View>]| views.get(one).copied().flatten();
+            let again = of(&now).zip(of(&self.before));
+            if again.is_none_or(|(now, before)| now.beside(&before) != Likeness::Alike) {
+                return self.exchanged;
             }
+            self.exchanged = None;
         }
-        match self.exchanged {
-            Some(pair) => {
-                let words = words(
-                    cameras,
-                    pair,
-                    "before the inference process was started again",
-                );
-                log::error!("{words}: the robot stops");
-            }
-            None => self.before.clear(),
+        let mut each = cameras.iter().zip(&self.before).zip(&now);
+        if each.any(|((camera, before), now)| {
+            camera.need == Need::Required && before.is_some() && now.is_none()
+        }) {
+            return None;
         }
-        self.exchanged
+        self.exchanged = exchanged(&self.before, &now);
+        if let Some(pair) = self.exchanged {
+            let words = words(
+                cameras,
+                pair,
+                "before the inference process was started again",
+            );
+            log::error!("{words}: the robot stops");
+            return self.exchanged;
+        }
+        for (before, now) in self.before.iter_mut().zip(&now) {
+            *before = before.filter(|_| now.is_none());
+        }
+        None
     }
-}
-
-fn of(kept: &[(String, View)], name: &str) -> Option<View> {
-    let mut all = kept.iter();
-    all.find(|(other, _)| other == name).map(|(_, view)| *view)
 }
 
 fn bytes(hex: &str) -> Option<[u8; FIELDS]> {
@@ -260,116 +337,109 @@ fn bytes(hex: &str) -> Option<[u8; FIELDS]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::governor::reaction::Cause;
     use std::sync::Arc;
 
-    fn camera(name: &str, view: Option<&View>) -> Watched {
-        let camera = Watched {
+    fn camera(name: &str, need: Need) -> Watched {
+        Watched {
             name: name.to_owned(),
-            need: Need::Required,
+            need,
             age_max_ns: 0,
-            newest_ns: Arc::default(),
+            newest_ns: Arc::new(AtomicU64::new(1)),
             refused: Arc::default(),
             counted: Arc::default(),
             fault: Arc::default(),
             view: Arc::default(),
-        };
-        if let Some(view) = view {
-            camera.view.set(view);
         }
-        camera
+    }
+
+    fn show<const N: usize>(cameras: &[Watched; N], views: [Option<&View>; N]) {
+        for (camera, view) in cameras.iter().zip(views) {
+            camera.view.set_words([0; WORDS]);
+            if let Some(view) = view {
+                camera.view.set(view);
+            }
+        }
     }
 
     fn steep(step: usize) -> View {
         View(from_fn(|at| (10 + at * step % 64 * 3) as u8))
     }
 
-    #[test]
-    fn exchanged_cameras_are_refused_until_a_person_says_that_they_are_right() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (one, other) = (steep(1), steep(27));
-        let views = || Views::of(folder.path(), "arm");
-        let right = [
-            camera("front", Some(&one)),
-            camera("left wrist", Some(&other)),
-        ];
-        let wrong = [
-            camera("front", Some(&other)),
-            camera("left wrist", Some(&one)),
-        ];
-        assert_eq!(views().look(&wrong), Ok(()), "nothing is known yet");
-        views().keep(&right).expect("kept");
-        // One that shows nothing is known by what it showed.
-        views()
-            .keep(&[camera("front", Some(&one)), camera("left wrist", None)])
-            .expect("kept");
-        let views = views();
-        assert_eq!(views.look(&right), Ok(()));
-        assert!(
-            !views.acknowledge(&wrong).expect("nothing to do"),
-            "nothing was refused"
-        );
-        let said = views.look(&wrong).expect_err("exchanged");
-        assert_eq!(
-            said,
-            "camera \"front\" shows what \"left wrist\" showed when the robot was last armed"
-        );
-        assert_eq!(views.refused(), Some(said));
-        assert!(views.acknowledge(&wrong).expect("kept"));
-        assert_eq!(views.look(&wrong), Ok(()));
-        // Put back where they were, they are exchanged again; found right, it is over.
-        assert!(views.look(&right).is_err());
-        assert_eq!(views.look(&wrong), Ok(()));
-        assert_eq!(views.refused(), None);
+    fn arm(views: &Views, cameras: &[Watched]) {
+        let look = views.look(cameras).expect("right");
+        views.armed(cameras, &look);
     }
 
     #[test]
-    fn cameras_of_a_process_that_was_started_again_are_where_they_were() {
-        let (one, other) = (steep(1), steep(27));
-        let cameras = [camera("front", Some(&one)), camera("side", Some(&other))];
-        let show = |views: [&View; 2]| {
-            for (camera, view) in cameras.iter().zip(views) {
-                camera.view.set(view);
-            }
-        };
-        let mut places = Places::default();
-        assert_eq!(places.found(&cameras), None, "the first process");
-        places.lost(&cameras);
-        assert_eq!(cameras[0].view.get(), None);
-        cameras[0].view.set(&other);
-        assert_eq!(places.found(&cameras), None, "not all have shown something");
-        // It ends before they do; what is known stays known.
-        cameras[0].view.set_words([0; WORDS]);
-        places.lost(&cameras);
-        show([&other, &one]);
-        assert_eq!(places.found(&cameras), Some((0, 1)));
-        show([&other, &steep(11)]);
-        assert_eq!(places.found(&cameras), Some((0, 1)), "not right yet");
-        // That process ends: what its cameras showed is not where they should be.
-        places.lost(&cameras);
-        show([&other, &one]);
-        assert_eq!(places.found(&cameras), Some((0, 1)));
-        show([&one, &steep(11)]);
-        assert_eq!(places.found(&cameras), None, "the first is back");
-        show([&other, &one]);
+    fn exchanged_cameras_are_refused_until_a_person_says_that_they_are_right() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, other, faint) = (steep(1), steep(27), View([7; FIELDS]));
+        let cameras = [
+            camera("front", Need::Required),
+            camera("wrist", Need::Optional),
+        ];
+        let (right, wrong) = ([Some(&one), Some(&other)], [Some(&other), Some(&one)]);
+        let start = || Views::read(folder.path(), "arm");
+        let views = start();
+        show(&cameras, right);
+        arm(&views, &cameras);
+        // One that shows nothing, or hardly anything, is known by what it showed before.
+        show(&cameras, [Some(&one), None]);
+        arm(&views, &cameras);
+        show(&cameras, [Some(&faint), Some(&other)]);
+        arm(&views, &cameras);
+        views.write().expect("written");
+        let views = start();
+        show(&cameras, right);
+        views.look(&cameras).expect("right");
         assert_eq!(
-            places.found(&cameras),
-            None,
-            "that is for the one who judges pictures"
+            views.acknowledge(&cameras),
+            Ok(false),
+            "nothing was refused"
         );
-        places.lost(&cameras);
-        show([&other, &one]);
-        assert_eq!(places.found(&cameras), None, "as the last process had them");
+        show(&cameras, [None, Some(&one)]);
+        let refused = views
+            .look(&cameras)
+            .expect_err("it may be seen to be exchanged later");
+        assert_eq!(refused, Refused::Camera);
+        show(&cameras, wrong);
+        let refused = views.look(&cameras).expect_err("exchanged");
+        assert_eq!(refused, Refused::CamerasExchanged);
+        let said = "camera \"front\" shows what \"wrist\" showed when the robot was last armed";
+        assert_eq!(views.refused().as_deref(), Some(said));
+        // What is shown by one that is not well is old.
+        cameras[1]
+            .fault
+            .store(Cause::CameraSwapped as u8, Ordering::Relaxed);
+        let unsure = views.acknowledge(&cameras).expect_err("not known");
+        assert!(
+            unsure.starts_with("camera \"wrist\": the camera shows"),
+            "{unsure}"
+        );
+        assert!(views.look(&cameras).is_err());
+        cameras[1].fault.store(0, Ordering::Relaxed);
+        assert_eq!(views.acknowledge(&cameras), Ok(true));
+        views.look(&cameras).expect("acknowledged");
+        views.write().expect("written");
+        // Put back where they were, they are exchanged again; found right, it is over.
+        let views = start();
+        show(&cameras, right);
+        assert!(views.look(&cameras).is_err());
+        show(&cameras, wrong);
+        views.look(&cameras).expect("right");
+        assert_eq!(views.refused(), None);
     }
 
     #[test]
     fn a_file_that_is_none_of_ours_is_none() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("views-arm");
-        let views = Views::of(folder.path(), "arm");
         let cameras = [
-            camera("front", Some(&steep(1))),
-            camera("side", Some(&steep(27))),
+            camera("front", Need::Required),
+            camera("side", Need::Required),
         ];
+        show(&cameras, [Some(&steep(1)), Some(&steep(27))]);
         let line = "ab".repeat(FIELDS);
         for text in [
             "\n".to_owned(),
@@ -380,17 +450,81 @@ mod tests {
             "\u{e9}".repeat(FIELDS) + " front",
         ] {
             std::fs::write(&path, &text).expect("written");
-            assert_eq!(views.kept(), [], "{text:?}");
-            assert_eq!(views.look(&cameras), Ok(()), "{text:?}");
+            let why = read(&path).expect_err(&text);
+            assert!(why.contains("64 bytes in hexadecimal"), "{why}");
         }
         std::fs::write(&path, [0xff, 0xfe]).expect("written");
-        assert_eq!(views.look(&cameras), Ok(()), "no text");
-        views.keep(&cameras).expect("replaced");
-        assert_eq!(views.kept().len(), 2);
-        assert!(
-            Views::of(Path::new("/nowhere"), "arm")
-                .keep(&cameras)
-                .is_err()
+        let views = Views::read(folder.path(), "arm");
+        arm(&views, &cameras);
+        views.write().expect("replaced");
+        assert_eq!(read(&path).expect("ours").len(), 2);
+        std::fs::remove_file(&path).expect("removed");
+        views.write().expect("nothing new");
+        assert!(!path.exists());
+        // What cannot be written is tried again.
+        let views = Views::read(Path::new("/nowhere"), "arm");
+        arm(&views, &cameras);
+        assert!(views.write().is_err());
+        assert!(views.write().is_err());
+    }
+
+    #[test]
+    fn cameras_of_a_process_that_was_started_again_are_where_they_were() {
+        let (one, other, third) = (steep(1), steep(27), steep(11));
+        let cameras = [
+            camera("front", Need::Required),
+            camera("side", Need::Required),
+        ];
+        let (right, wrong) = ([Some(&one), Some(&other)], [Some(&other), Some(&one)]);
+        let mut places = Places::default();
+        show(&cameras, right);
+        assert_eq!(places.found(&cameras), None, "the first process");
+        places.lost(&cameras);
+        assert_eq!(newest(&cameras), [None, None]);
+        show(&cameras, [Some(&other), None]);
+        assert_eq!(places.found(&cameras), None, "not all have shown something");
+        // It ends before they do; nobody has said that what it showed is right.
+        places.lost(&cameras);
+        show(&cameras, wrong);
+        assert_eq!(places.found(&cameras), Some((0, 1)));
+        show(&cameras, [Some(&other), Some(&third)]);
+        assert_eq!(places.found(&cameras), Some((0, 1)), "not right yet");
+        // That process ends: what its cameras showed is not where they should be.
+        places.lost(&cameras);
+        show(&cameras, wrong);
+        assert_eq!(places.found(&cameras), Some((0, 1)));
+        show(&cameras, [Some(&one), Some(&third)]);
+        assert_eq!(places.found(&cameras), None, "the first is back");
+        show(&cameras, wrong);
+        assert_eq!(
+            places.found(&cameras),
+            None,
+            "who judges pictures sees that"
         );
+        places.lost(&cameras);
+        show(&cameras, wrong);
+        assert_eq!(places.found(&cameras), None, "as the last process had them");
+    }
+
+    #[test]
+    fn cameras_that_the_robot_can_do_without_are_judged_when_they_come() {
+        let (one, other, third) = (steep(1), steep(27), steep(11));
+        let cameras = [
+            camera("front", Need::Required),
+            camera("left", Need::Optional),
+            camera("right", Need::Optional),
+        ];
+        let mut places = Places::default();
+        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
+        places.lost(&cameras);
+        show(&cameras, [Some(&one), None, None]);
+        assert_eq!(places.found(&cameras), None);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert_eq!(places.found(&cameras), Some((1, 2)));
+        // Its first picture is not told yet: what stands there may be a part of a view.
+        places.lost(&cameras);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        cameras[1].newest_ns.store(0, Ordering::Relaxed);
+        assert_eq!(places.found(&cameras), None);
     }
 }

@@ -506,3 +506,61 @@ mod together {
         check(&[Required; 12], &[Some(5); 12], Ok((0, 0xff)));
     }
 }
+
+/// Rough views.
+mod views {
+    use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
+
+    /// A pattern of its own for each number, at this contrast.
+    fn view(number: usize, contrast: usize) -> View {
+        View(std::array::from_fn(|at| {
+            (60 + (at * (2 * number + 3) * 7 + number * at / 8 * 31) % 64 * contrast / 64) as u8
+        }))
+    }
+
+    #[test]
+    fn likeness_is_of_the_pattern() {
+        let one = view(0, 120);
+        assert_eq!(one.beside(&view(0, 40)), Likeness::Alike, "less light");
+        for other in 1..4 {
+            assert_eq!(one.beside(&view(other, 120)), Likeness::Unlike, "{other}");
+        }
+        let negative = View(one.0.map(|value| 255 - value));
+        assert_eq!(one.beside(&negative), Likeness::Unlike);
+        for faint in [view(0, 2), View([9; FIELDS])] {
+            assert_eq!(one.beside(&faint), Likeness::Unknown);
+            assert_eq!(faint.beside(&one), Likeness::Unknown);
+        }
+        let extreme = View(std::array::from_fn(|at| if at % 2 == 0 { 255 } else { 0 }));
+        assert_eq!(extreme.beside(&extreme), Likeness::Alike);
+    }
+
+    #[test]
+    fn only_who_shows_what_another_one_showed_and_shows_no_longer_is_exchanged() {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|number| Some(view(number, 120)));
+        let faint = Some(view(1, 2));
+        for (before, now, expected) in [
+            (vec![a, b, c], vec![a, b, c], None),
+            (vec![a, b, c], vec![b, a, c], Some((0, 1))),
+            (vec![a, b, c], vec![b, c, a], Some((0, 1))),
+            (vec![a, b, c], vec![a, c, b], Some((1, 2))),
+            // One of them on a wrist that has moved meanwhile.
+            (vec![a, b], vec![d, a], Some((1, 0))),
+            // Moved, nothing else; both moved.
+            (vec![a, b], vec![d, b], None),
+            (vec![a, b], vec![c, d], None),
+            // What the other one shows still may be seen from two places.
+            (vec![a, b], vec![b, b], None),
+            // The other one is gone, and its place taken.
+            (vec![a, b], vec![b, None], Some((0, 1))),
+            // Of nothing, nothing follows.
+            (vec![None, b], vec![b, a], None),
+            (vec![a, None], vec![b, a], None),
+            (vec![a, faint], vec![b, a], None),
+            (vec![a], vec![b], None),
+            (vec![], vec![], None),
+        ] {
+            assert_eq!(exchanged(&before, &now), expected, "{before:?} {now:?}");
+        }
+    }
+}

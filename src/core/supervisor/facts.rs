@@ -141,7 +141,7 @@ pub enum Refused {
     Crashed,
     /// Cameras show what others showed.
     #[error(
-        "a camera shows what another one showed when the robot was last armed: exchange them, or, if they are right, \"tendon mode reset\""
+        "a camera shows what another one showed when the robot was last armed: put them right and start the runtime again, or, if they are right, \"tendon mode reset\""
     )]
     CamerasExchanged,
     /// The arming could not be noted for the next start.

@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::config::camera::CameraConfig;
+use crate::core::camera::skew::Need;
 use crate::core::governor::reaction::Cause;
 use crate::core::units::{MS, Mono};
 use crate::policy::text::Instruction;
@@ -460,32 +461,38 @@ impl Keeper {
         ends.skew_widest_ns
             .store(Tally::Skew.get(tallies), Ordering::Relaxed);
         for (n, camera) in ends.cameras.iter().enumerate() {
-            let told = u8::try_from(Tally::Fault(n).get(tallies)).unwrap_or(0);
-            let fault = if quiet { Cause::CameraLost as u8 } else { told };
-            camera
-                .newest_ns
-                .store(Tally::Newest(n).get(tallies), Ordering::Relaxed);
+            // As the other end tells them: who sees the time finds the view.
+            let newest_ns = Tally::Newest(n).get(tallies);
+            let view = std::array::from_fn(|which| Tally::View(n, which).get(tallies));
+            camera.view.set_words(view);
+            camera.newest_ns.store(newest_ns, Ordering::Release);
             camera
                 .refused
                 .store(Tally::Refused(n).get(tallies), Ordering::Relaxed);
-            camera.fault.store(fault, Ordering::Relaxed);
-            let view = std::array::from_fn(|which| Tally::View(n, which).get(tallies));
-            camera.view.set_words(view);
             // Those over the link are counted at this end.
             if matches!(self.handing.get(n), Some(None)) {
                 let row = std::array::from_fn(|which| Tally::Counted(n, which).get(tallies));
                 camera.count(Counts::of_row(row));
             }
         }
-        if let Some((one, other)) = self.places.found(&ends.cameras) {
-            for camera in [one, other]
-                .into_iter()
-                .filter_map(|at| ends.cameras.get(at))
-            {
-                camera
-                    .fault
-                    .store(Cause::CameraSwapped as u8, Ordering::Relaxed);
-            }
+        let exchanged = self.places.found(&ends.cameras);
+        let required = |n: usize| {
+            ends.cameras
+                .get(n)
+                .is_some_and(|c| c.need == Need::Required)
+        };
+        for (n, camera) in ends.cameras.iter().enumerate() {
+            let told = u8::try_from(Tally::Fault(n).get(tallies)).unwrap_or(0);
+            let fault = match exchanged {
+                Some((one, other)) if n == one || n == other => Cause::CameraSwapped as u8,
+                // The fault of one that the robot can do without stops nobody: the pacing one, which it cannot, stands in.
+                Some((one, other)) if n == 0 && !required(one) && !required(other) => {
+                    Cause::CameraSwapped as u8
+                }
+                _ if quiet => Cause::CameraLost as u8,
+                _ => told,
+            };
+            camera.fault.store(fault, Ordering::Relaxed);
         }
         Ok(())
     }
