@@ -440,12 +440,7 @@ fn cameras_of_an_inference_process_that_come_back_exchanged_stop_the_robot() {
     let stage = Stage::new(folder);
     stage.arm();
     stage.stays_active();
-    // As they were: it goes on by itself.
-    let first = stage.inference(0);
-    end(first, Signal::KILL);
-    let second = stage.inference(first);
-    stage.stays_active();
-    let mut last = second;
+    let mut last = stage.inference(0);
     loop {
         stage.exchange();
         end(last, Signal::KILL);

@@ -72,7 +72,7 @@ pub struct Asked {
 pub enum OpenFault {
     /// This build has no such cameras.
     #[error(
-        "camera source \"{source_name}\": expected a build with it, found one without; build with --features {feature}"
+        "camera source \"{source_name}\": expected a build with it, found one without; build with --features {feature}, or, with the package that has cameras, name its program: inference_program = \"/usr/lib/tendon/tendon-inference\" and isolation = \"process\" in tendon.toml"
     )]
     NotBuilt {
         /// As written in tendon.toml.
