@@ -79,6 +79,14 @@ fn words(cameras: &[Watched], (one, other): (usize, usize), when: &str) -> Strin
     )
 }
 
+/// What the cameras showed cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}: whether cameras are exchanged is not known after a restart; check owner and free space", .path.display())]
+pub struct ViewsFault {
+    path: PathBuf,
+    error: std::io::Error,
+}
+
 /// What was seen in a look before an arming.
 #[derive(Debug)]
 pub struct Look(Vec<Option<View>>);
@@ -198,8 +206,8 @@ impl Views {
     /// Writes what is not on disk yet; for the memory thread alone.
     ///
     /// # Errors
-    /// What the system says; it is tried again at the next call.
-    pub fn write(&self) -> std::io::Result<()> {
+    /// [`ViewsFault`]; it is tried again at the next call.
+    pub fn write(&self) -> Result<(), ViewsFault> {
         let kept = {
             let mut known = self.known();
             if !std::mem::take(&mut known.new) {
@@ -214,11 +222,13 @@ impl Views {
             text.push_str(&name);
             text.push('\n');
         }
-        let written = durable::replace(&self.path, text.as_bytes());
-        if written.is_err() {
+        durable::replace(&self.path, text.as_bytes()).map_err(|error| {
             self.known().new = true;
-        }
-        written
+            ViewsFault {
+                path: self.path.clone(),
+                error,
+            }
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -465,7 +475,8 @@ mod tests {
         let views = Views::read(Path::new("/nowhere"), "arm");
         arm(&views, &cameras);
         assert!(views.write().is_err());
-        assert!(views.write().is_err());
+        let fault = views.write().expect_err("no such folder").to_string();
+        assert!(fault.starts_with("/nowhere/views-arm: "), "{fault}");
     }
 
     #[test]
