@@ -231,7 +231,13 @@ impl Desk {
             }
             Some(_) | None => false,
         };
-        match self.request(request) {
+        let answer = self.request(request);
+        if let (Request::Reset, Some(Ok(_)) | None, Some(recorder)) =
+            (request, &answer, &self.recorder)
+        {
+            recorder.views.forget_refused();
+        }
+        match answer {
             // Not with a latch: who resets that has said nothing of the cameras.
             Some(Err(refused @ Refused::NotLatched)) => {
                 let views = self.recorder.as_ref().map(|recorder| &recorder.views);
@@ -383,10 +389,12 @@ impl Desk {
     /// is refused, and the note that may tell of that end must stay.
     fn ask(&self, request: Request) -> Option<Result<Mode, Refused>> {
         let arms = matches!(request, Request::Activate | Request::TakeOver);
-        let noting = |recorder: &&Arc<Recorder>| arms && !recorder.unacknowledged();
-        let Some(recorder) = self.recorder.as_ref().filter(noting) else {
+        let Some(recorder) = self.recorder.as_ref().filter(|_| arms) else {
             return self.put(request);
         };
+        if recorder.unacknowledged() {
+            return Some(Err(Refused::Crashed));
+        }
         let put = || match request {
             Request::Activate => self.put_after_a_look(&recorder.views),
             _ => self.put(request),

@@ -9,6 +9,7 @@
 use crate::core::camera::skew::Need;
 use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
 use crate::core::supervisor::Refused;
+use crate::core::units::{MS, Mono};
 use crate::runtime::cameras::Watched;
 use crate::runtime::durable;
 use std::array::from_fn;
@@ -165,6 +166,11 @@ impl Views {
         }
     }
 
+    /// Somebody reset a stop: what was refused before is asked for anew, or not at all.
+    pub fn forget_refused(&self) {
+        self.known().refused = None;
+    }
+
     /// What the last arming was refused for, if it was.
     #[must_use]
     pub fn refused(&self) -> Option<String> {
@@ -272,20 +278,25 @@ fn read(path: &Path) -> Result<Vec<(String, View)>, String> {
     })
 }
 
+/// First pictures may be dim or glaring, until a camera has found its exposure: for so long they do not settle what it shows.
+const EXPOSING_NS: u64 = 2_000 * MS;
+
 /// Whether the cameras of a process are where those of the one before it were.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// What they showed; `None` once that is decided.
+    /// What they showed; `None` for one that is settled.
     before: Vec<Option<View>>,
+    /// Since when all that are needed have shown something.
+    since: Option<Mono>,
     exchanged: Option<(usize, usize)>,
 }
 
 impl Places {
-    /// The process is gone. What its cameras showed is where those of the next one should be, if that was decided; else it stays
+    /// The process is gone. What its cameras showed is where those of the next one should be, if that was settled; else it stays
     /// what it was.
     pub fn lost(&mut self, cameras: &[Watched]) {
         self.before.resize(cameras.len(), None);
-        self.exchanged = None;
+        (self.since, self.exchanged) = (None, None);
         for (before, showed) in self.before.iter_mut().zip(newest(cameras)) {
             *before = before.or(showed);
         }
@@ -294,28 +305,28 @@ impl Places {
         }
     }
 
-    /// Two cameras that were exchanged, until the first of them shows again what it showed. Decided when all that are needed have
-    /// shown something, and for others when they do, which is before the policy sees them.
-    pub fn found(&mut self, cameras: &[Watched]) -> Option<(usize, usize)> {
+    /// Two cameras that were exchanged, until the first of them shows again what it showed. Judged from when all that are needed
+    /// have shown something, until each shows what it showed, or for a while: one on a wrist may have moved.
+    pub fn found(&mut self, cameras: &[Watched], now: Mono) -> Option<(usize, usize)> {
         if self.before.iter().all(Option::is_none) {
             return None;
         }
-        let now = newest(cameras);
+        let shown = newest(cameras);
         if let Some((one, _)) = self.exchanged {
             let of = |views: &[Option<View>]| views.get(one).copied().flatten();
-            let again = of(&now).zip(of(&self.before));
-            if again.is_none_or(|(now, before)| now.beside(&before) != Likeness::Alike) {
+            let again = of(&shown).zip(of(&self.before));
+            if again.is_none_or(|(shown, before)| shown.beside(&before) != Likeness::Alike) {
                 return self.exchanged;
             }
             self.exchanged = None;
         }
-        let mut each = cameras.iter().zip(&self.before).zip(&now);
-        if each.any(|((camera, before), now)| {
-            camera.need == Need::Required && before.is_some() && now.is_none()
+        let mut each = cameras.iter().zip(&self.before).zip(&shown);
+        if each.any(|((camera, before), shown)| {
+            camera.need == Need::Required && before.is_some() && shown.is_none()
         }) {
             return None;
         }
-        self.exchanged = exchanged(&self.before, &now);
+        self.exchanged = exchanged(&self.before, &shown);
         if let Some(pair) = self.exchanged {
             let words = words(
                 cameras,
@@ -325,8 +336,12 @@ impl Places {
             log::error!("{words}: the robot stops");
             return self.exchanged;
         }
-        for (before, now) in self.before.iter_mut().zip(&now) {
-            *before = before.filter(|_| now.is_none());
+        let exposed = now.since_ns(*self.since.get_or_insert(now)) > EXPOSING_NS;
+        for (before, shown) in self.before.iter_mut().zip(&shown) {
+            let settled = before
+                .zip(*shown)
+                .is_some_and(|(before, shown)| exposed || shown.beside(&before) == Likeness::Alike);
+            *before = before.filter(|_| !settled);
         }
         None
     }
@@ -371,6 +386,8 @@ mod tests {
             }
         }
     }
+
+    const NOW: Mono = Mono(60_000 * MS);
 
     fn steep(step: usize) -> View {
         View(from_fn(|at| (10 + at * step % 64 * 3) as u8))
@@ -489,32 +506,40 @@ mod tests {
         let (right, wrong) = ([Some(&one), Some(&other)], [Some(&other), Some(&one)]);
         let mut places = Places::default();
         show(&cameras, right);
-        assert_eq!(places.found(&cameras), None, "the first process");
+        assert_eq!(places.found(&cameras, NOW), None, "the first process");
         places.lost(&cameras);
         assert_eq!(newest(&cameras), [None, None]);
         show(&cameras, [Some(&other), None]);
-        assert_eq!(places.found(&cameras), None, "not all have shown something");
+        assert_eq!(
+            places.found(&cameras, NOW),
+            None,
+            "not all have shown something"
+        );
         // It ends before they do; nobody has said that what it showed is right.
         places.lost(&cameras);
         show(&cameras, wrong);
-        assert_eq!(places.found(&cameras), Some((0, 1)));
+        assert_eq!(places.found(&cameras, NOW), Some((0, 1)));
         show(&cameras, [Some(&other), Some(&third)]);
-        assert_eq!(places.found(&cameras), Some((0, 1)), "not right yet");
+        assert_eq!(places.found(&cameras, NOW), Some((0, 1)), "not right yet");
         // That process ends: what its cameras showed is not where they should be.
         places.lost(&cameras);
         show(&cameras, wrong);
-        assert_eq!(places.found(&cameras), Some((0, 1)));
+        assert_eq!(places.found(&cameras, NOW), Some((0, 1)));
         show(&cameras, [Some(&one), Some(&third)]);
-        assert_eq!(places.found(&cameras), None, "the first is back");
+        assert_eq!(places.found(&cameras, NOW), None, "the first is back");
         show(&cameras, wrong);
         assert_eq!(
-            places.found(&cameras),
+            places.found(&cameras, NOW),
             None,
             "who judges pictures sees that"
         );
         places.lost(&cameras);
         show(&cameras, wrong);
-        assert_eq!(places.found(&cameras), None, "as the last process had them");
+        assert_eq!(
+            places.found(&cameras, NOW),
+            None,
+            "as the last process had them"
+        );
     }
 
     #[test]
@@ -529,13 +554,26 @@ mod tests {
         show(&cameras, [Some(&one), Some(&other), Some(&third)]);
         places.lost(&cameras);
         show(&cameras, [Some(&one), None, None]);
-        assert_eq!(places.found(&cameras), None);
+        assert_eq!(places.found(&cameras, NOW), None);
         show(&cameras, [Some(&one), Some(&third), None]);
-        assert_eq!(places.found(&cameras), Some((1, 2)));
+        assert_eq!(places.found(&cameras, NOW), Some((1, 2)));
+        // Dim first pictures settle nothing; after a while what they show is what there is.
+        for (after_ns, expected) in [(0, Some((1, 2))), (EXPOSING_NS + 1, None)] {
+            places.lost(&cameras);
+            show(&cameras, [Some(&one), Some(&View([9; FIELDS])), None]);
+            assert_eq!(places.found(&cameras, NOW), None);
+            assert_eq!(places.found(&cameras, NOW.plus_ns(after_ns)), None);
+            show(&cameras, [Some(&one), Some(&third), None]);
+            let found = places.found(&cameras, NOW.plus_ns(after_ns));
+            assert_eq!(found, expected);
+        }
+        places = Places::default();
+        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
+        places.lost(&cameras);
         // Its first picture is not told yet: what stands there may be a part of a view.
         places.lost(&cameras);
         show(&cameras, [Some(&one), Some(&third), None]);
         cameras[1].newest_ns.store(0, Ordering::Relaxed);
-        assert_eq!(places.found(&cameras), None);
+        assert_eq!(places.found(&cameras, NOW), None);
     }
 }

@@ -285,11 +285,12 @@ impl Ferry {
                 log::error!("a thread of the inference process has failed: it ends");
                 std::process::exit(FAILED);
             }
+            // What the cameras show is told before what was made of it.
+            self.tally();
             if self.take().and_then(|()| self.give()).is_err() {
                 log::error!("the inference process cannot trust its own memory any more: it ends");
                 std::process::exit(FAILED);
             }
-            self.tally();
             // Last, so that who sees it come round sees what it brought.
             Tally::Ferry.set(&self.far.tallies, now.0);
             std::thread::park_timeout(Duration::from_millis(keeper::ROUND_MS));

@@ -15,7 +15,7 @@ use crate::runtime::capture::Allocated;
 use crate::runtime::clock;
 use crate::runtime::isolation::How;
 use crate::runtime::isolation::codec;
-use crate::runtime::isolation::plane::{self, Near, Tally, Writer};
+use crate::runtime::isolation::plane::{self, Near, Part, Tally, Writer};
 use crate::runtime::isolation::process::{LOADING_NS, Process, Was};
 use crate::runtime::isolation::talk::{self, Line, Take, Tell};
 use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
@@ -405,10 +405,51 @@ impl Keeper {
         Ok(())
     }
 
-    /// What comes back. Where a chunk is broken, who wrote it is not to be trusted any more. Of a `quiet` process
-    /// nothing is believed of its cameras.
+    /// What its cameras tell; whether two of them were exchanged. Of a `quiet` process nothing is believed of its cameras.
+    fn look(&mut self, tallies: &Part, quiet: bool) -> bool {
+        let ends = &self.ends;
+        for (n, camera) in ends.cameras.iter().enumerate() {
+            // As the other end tells them: who sees the time finds the view.
+            let newest_ns = Tally::Newest(n).get(tallies);
+            let view = std::array::from_fn(|which| Tally::View(n, which).get(tallies));
+            camera.view.set_words(view);
+            camera.newest_ns.store(newest_ns, Ordering::Release);
+            camera
+                .refused
+                .store(Tally::Refused(n).get(tallies), Ordering::Relaxed);
+            // Those over the link are counted at this end.
+            if matches!(self.handing.get(n), Some(None)) {
+                let row = std::array::from_fn(|which| Tally::Counted(n, which).get(tallies));
+                camera.count(Counts::of_row(row));
+            }
+        }
+        let exchanged = self.places.found(&ends.cameras, clock::now());
+        let required = |n: usize| {
+            ends.cameras
+                .get(n)
+                .is_some_and(|c| c.need == Need::Required)
+        };
+        for (n, camera) in ends.cameras.iter().enumerate() {
+            let told = u8::try_from(Tally::Fault(n).get(tallies)).unwrap_or(0);
+            let fault = match exchanged {
+                Some((one, other)) if n == one || n == other => Cause::CameraSwapped as u8,
+                // The fault of one that the robot can do without stops nobody: the pacing one, which it cannot, stands in.
+                Some((one, other)) if n == 0 && !required(one) && !required(other) => {
+                    Cause::CameraSwapped as u8
+                }
+                _ if quiet => Cause::CameraLost as u8,
+                _ => told,
+            };
+            camera.fault.store(fault, Ordering::Relaxed);
+        }
+        exchanged.is_some()
+    }
+
+    /// What comes back. Where a chunk is broken, who wrote it is not to be trusted any more. Cameras first: what was made of
+    /// exchanged ones goes nowhere.
     fn hear(&mut self, near: &mut Near, quiet: bool) -> Result<(), Broken> {
         let tallies = &near.tallies;
+        let exchanged = self.look(tallies, quiet);
         let ends = &mut self.ends;
         let obeys = |ends: &Ends, after: u32| {
             // It is the number after a chunk that was made, if perhaps not carried yet: no other is believed.
@@ -428,8 +469,10 @@ impl Keeper {
             // Before its first chunk is queued, as by the thread itself.
             obeys(ends, self.was.chunk);
             self.was.chunk = self.was.chunk.max(made.chunk.provenance().chunk_id);
-            // A full queue means that control is not coming round; the watchdog sees that by itself.
-            let _ = ends.chunks.push(made);
+            if !exchanged {
+                // A full queue means that control is not coming round; the watchdog sees that by itself.
+                let _ = ends.chunks.push(made);
+            }
         }
         obeys(ends, self.was.chunk);
         for _ in 0..crate::core::limits::CHUNKS_QUEUED_MAX {
@@ -460,40 +503,6 @@ impl Keeper {
             .store(Tally::Apart.get(tallies), Ordering::Relaxed);
         ends.skew_widest_ns
             .store(Tally::Skew.get(tallies), Ordering::Relaxed);
-        for (n, camera) in ends.cameras.iter().enumerate() {
-            // As the other end tells them: who sees the time finds the view.
-            let newest_ns = Tally::Newest(n).get(tallies);
-            let view = std::array::from_fn(|which| Tally::View(n, which).get(tallies));
-            camera.view.set_words(view);
-            camera.newest_ns.store(newest_ns, Ordering::Release);
-            camera
-                .refused
-                .store(Tally::Refused(n).get(tallies), Ordering::Relaxed);
-            // Those over the link are counted at this end.
-            if matches!(self.handing.get(n), Some(None)) {
-                let row = std::array::from_fn(|which| Tally::Counted(n, which).get(tallies));
-                camera.count(Counts::of_row(row));
-            }
-        }
-        let exchanged = self.places.found(&ends.cameras);
-        let required = |n: usize| {
-            ends.cameras
-                .get(n)
-                .is_some_and(|c| c.need == Need::Required)
-        };
-        for (n, camera) in ends.cameras.iter().enumerate() {
-            let told = u8::try_from(Tally::Fault(n).get(tallies)).unwrap_or(0);
-            let fault = match exchanged {
-                Some((one, other)) if n == one || n == other => Cause::CameraSwapped as u8,
-                // The fault of one that the robot can do without stops nobody: the pacing one, which it cannot, stands in.
-                Some((one, other)) if n == 0 && !required(one) && !required(other) => {
-                    Cause::CameraSwapped as u8
-                }
-                _ if quiet => Cause::CameraLost as u8,
-                _ => told,
-            };
-            camera.fault.store(fault, Ordering::Relaxed);
-        }
         Ok(())
     }
 
