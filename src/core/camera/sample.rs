@@ -73,7 +73,7 @@ pub(super) struct Sampled {
 }
 
 /// Brightness of a pixel, 0..255.
-pub(super) fn luma(pixel: [u8; 3]) -> u32 {
+fn luma(pixel: [u8; 3]) -> u32 {
     let [r, g, b] = pixel.map(u32::from);
     (2 * r + 5 * g + b) / 8
 }
