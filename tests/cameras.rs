@@ -10,7 +10,7 @@ mod preload;
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -86,6 +86,11 @@ impl Folder {
         self.folder.path().join("tendon.toml").display().to_string()
     }
 
+    /// For a bench robot whose camera is not called as its own is.
+    fn bench_config(&self) -> PathBuf {
+        self.folder.path().join("bench.toml")
+    }
+
     /// Pictures of a scene that moves, as JPEG files.
     fn pictures(&self, name: &str, good: bool) {
         self.pictures_of(name, [SIDE, SIDE], good);
@@ -148,6 +153,19 @@ fn runtime(folder: &Folder) -> Command {
     run
 }
 
+/// The bench robot of a folder, and what it takes words on.
+fn bench_robot(folder: &Folder) -> (Child, ChildStdin) {
+    let mut bench = command(&["bench-robot", "--stdin", "--connect", &folder.endpoint]);
+    let own = folder.bench_config();
+    if own.exists() {
+        bench.arg("--config").arg(own);
+    }
+    let bench = bench.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let mut bench = bench.expect("the bench robot starts");
+    let camera = bench.stdin.take().expect("piped");
+    (bench, camera)
+}
+
 /// Runtime and bench robot of a folder.
 struct Stage {
     folder: Folder,
@@ -166,12 +184,7 @@ impl Stage {
         let mut run = runtime(&folder);
         more(&mut run);
         let runtime = run.spawn().expect("the runtime starts");
-        let mut bench = command(&["bench-robot", "--stdin", "--connect", &folder.endpoint])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the bench robot starts");
-        let camera = bench.stdin.take().expect("piped");
+        let (bench, camera) = bench_robot(&folder);
         Stage {
             folder,
             runtime,
@@ -186,8 +199,14 @@ impl Stage {
 
     /// Ends the runtime as a service manager does, and starts it anew.
     fn start_anew(&mut self) {
+        self.start_anew_after(|_| {});
+    }
+
+    /// The same, with something done between the two.
+    fn start_anew_after(&mut self, between: impl FnOnce(&mut Stage)) {
         end(self.runtime.id(), Signal::TERM);
         drop(self.runtime.wait());
+        between(self);
         self.runtime = runtime(&self.folder).spawn().expect("the runtime starts");
     }
 
@@ -468,6 +487,67 @@ fn cameras_of_an_inference_process_that_come_back_exchanged_stop_the_robot() {
     stage.until_granted("mode", "reset");
     stage.until_granted("mode", "active");
     stage.stays_active();
+}
+
+#[test]
+fn cameras_that_come_after_the_arming_and_are_exchanged_stop_the_robot() {
+    let folder = Folder::new(LINK);
+    for (name, good) in [("front", true), ("side", false)] {
+        folder.pictures(name, good);
+    }
+    folder.other_pictures("left");
+    let written = std::fs::read_to_string(folder.config()).expect("there");
+    // The bench robot's pictures are those of `far`.
+    let plug = |folder: &Folder, far: &str, near: &str| {
+        let far = LINK.replace("front", far);
+        let near = IMAGES.replace("front", near);
+        let all = format!(
+            "[[camera]]\n{IMAGES}\n{}optional = true\n\n[[camera]]\n{near}optional = true\n",
+            far.replace("[camera]", "[[camera]]")
+        );
+        for (file, cameras) in [
+            (PathBuf::from(folder.config()), &all),
+            (folder.bench_config(), &far),
+        ] {
+            std::fs::write(file, written.replace(LINK, cameras)).expect("written");
+        }
+    };
+    plug(&folder, "side", "left");
+    let mut stage = Stage::new(folder);
+    stage.arm();
+    let kept = stage.folder.folder.path().join("state/views-bench");
+    let began = Instant::now();
+    let both = |kept: String| kept.contains(" side\n") && kept.contains(" left\n");
+    while !std::fs::read_to_string(&kept).is_ok_and(both) {
+        assert!(began.elapsed() < Duration::from_secs(20), "not kept");
+        stage.say("mode", "standby");
+        stage.arm_again();
+    }
+    // Neither of the two shows anything when the robot is armed.
+    stage.start_anew_after(|stage| {
+        drop(stage.bench.kill());
+        drop(stage.bench.wait());
+        plug(&stage.folder, "left", "side");
+        (stage.bench, stage.camera) = bench_robot(&stage.folder);
+        stage.break_camera("off");
+    });
+    loop {
+        stage.until_granted("instruct", "touch the red block");
+        stage.arm_again();
+        stage.stays_active();
+        stage.break_camera("none");
+        let Err(said) = stage.becomes(
+            "stopped: the camera shows another view than before it was away (camera \"left\" shows what \
+             \"side\" showed when the robot was last armed)",
+        ) else {
+            break;
+        };
+        println!("again, as the machine was late: {said}");
+        stage.start_anew_after(|stage| stage.break_camera("off"));
+    }
+    let (code, said) = stage.say("mode", "reset");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the cause is still there"), "{said}");
 }
 
 #[test]

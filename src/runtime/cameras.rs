@@ -17,7 +17,7 @@ use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
 use crate::runtime::mind::OpenFar;
-use crate::runtime::views::Newest;
+use crate::runtime::places::Newest;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;

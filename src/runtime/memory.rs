@@ -28,7 +28,7 @@ pub struct Memory {
 
 /// The thread.
 pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
-    let (mut latch_told, mut views_told) = (false, false);
+    let (mut latch_told, mut views_told, mut exchanged_told) = (false, false, false);
     loop {
         // Once more after the end: a reset may have been the last thing that somebody asked for.
         let last = ending.load(Ordering::Relaxed);
@@ -45,6 +45,11 @@ pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
             memory.recorder.armed.settle(as_of);
         }
         tell_once(&mut views_told, memory.recorder.views.write());
+        // Found by the watchdog, which writes no lines.
+        let exchanged = desk
+            .exchanged()
+            .map(|words| words + ": no policy moves the robot");
+        tell_once(&mut exchanged_told, exchanged.map_or(Ok(()), Err));
         if last {
             return;
         }

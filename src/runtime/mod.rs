@@ -35,6 +35,7 @@ pub mod operations;
 pub mod page;
 pub mod phase;
 pub mod pipeline;
+pub mod places;
 pub mod policy_bench;
 pub mod quantize;
 pub mod realtime;

@@ -1,84 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the cameras showed when the policy was last armed, so that an arming notices cameras that have been exchanged meanwhile: a
-//! plug in the other socket, nodes in another order. A policy that sees through the wrong camera is sure of itself and wrong.
+//! plug in the other socket, nodes in another order. A policy that sees through the wrong camera is sure of itself and wrong. One
+//! that the robot can do without may first show something later: then it is judged then.
 //!
 //! The file is `views-<robot>` in the state directory: one line a camera, its view and its name. It is read at the start and
-//! written by the memory thread: nobody who asks for something waits for a disk. While the runtime itself goes on, the same is
-//! asked of the cameras of an inference process that was started again ([`Places`]).
+//! written by the memory thread: nobody who asks for something waits for a disk.
 
 use crate::core::camera::skew::Need;
 use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
 use crate::core::supervisor::Refused;
-use crate::core::units::{MS, Mono};
+use crate::core::units::Mono;
 use crate::runtime::cameras::Watched;
 use crate::runtime::durable;
-use std::array::from_fn;
+use crate::runtime::places::{Places, Stand, newest, words};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Words in which a view crosses to other threads and processes.
-pub const WORDS: usize = FIELDS / 8;
 /// The longest that such a file may be: more than the longest names of eight cameras need.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// The newest view of a camera, for other threads; told before the time of its picture is. Who reads while it is written gets a
-/// part of each of two views of one camera, which is a view of it.
-#[derive(Debug, Default)]
-pub struct Newest([AtomicU64; WORDS]);
-
-impl Newest {
-    /// Tells it.
-    pub fn set(&self, view: &View) {
-        let (eights, _) = view.0.as_chunks::<8>();
-        for (word, eight) in self.0.iter().zip(eights) {
-            word.store(u64::from_le_bytes(*eight), Ordering::Relaxed);
-        }
-    }
-
-    /// Tells it as [`Newest::words`] gave it.
-    pub fn set_words(&self, words: [u64; WORDS]) {
-        for (word, value) in self.0.iter().zip(words) {
-            word.store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// As it crosses.
-    #[must_use]
-    pub fn words(&self) -> [u64; WORDS] {
-        from_fn(|at| self.0[at].load(Ordering::Relaxed))
-    }
-
-    /// What was told; `None` for nothing, or blackness.
-    #[must_use]
-    pub fn get(&self) -> Option<View> {
-        let words = self.words();
-        let byte = |at: usize| words[at / 8].to_le_bytes()[at % 8];
-        (words != [0; WORDS]).then(|| View(from_fn(byte)))
-    }
-}
-
-/// What each of these cameras shows, or showed last.
-fn newest(cameras: &[Watched]) -> Vec<Option<View>> {
-    let view = |camera: &Watched| {
-        // Before the first picture's time is told, its view may be there in part.
-        let begun = camera.newest_ns.load(Ordering::Acquire) != 0;
-        camera.view.get().filter(|_| begun)
-    };
-    cameras.iter().map(view).collect()
-}
-
-/// What is to be said of two of these cameras.
-fn words(cameras: &[Watched], (one, other): (usize, usize), when: &str) -> String {
-    let name = |at: usize| cameras.get(at).map_or("", |camera| camera.name.as_str());
-    format!(
-        "camera \"{}\" shows what \"{}\" showed {when}",
-        name(one),
-        name(other)
-    )
-}
+const WHEN_ARMED: &str = "when the robot was last armed";
 
 /// What the cameras showed cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +49,8 @@ struct Known {
     new: bool,
     /// What an arming was refused for, and nobody has acknowledged.
     refused: Option<String>,
+    /// Of cameras that had shown nothing, or nothing sure, at the last arming.
+    late: Places,
 }
 
 impl Views {
@@ -145,8 +90,8 @@ impl Views {
         }) {
             return Err(Refused::Camera);
         }
-        let pair = exchanged(&before, &now);
-        known.refused = pair.map(|pair| words(cameras, pair, "when the robot was last armed"));
+        let pair = exchanged(&before, &now, |_| true);
+        known.refused = pair.map(|pair| words(cameras, pair, WHEN_ARMED));
         match &known.refused {
             None => Ok(Look(now)),
             Some(words) => {
@@ -159,11 +104,42 @@ impl Views {
     /// The policy is armed with what was seen.
     pub fn armed(&self, cameras: &[Watched], look: &Look) {
         let mut known = self.known();
-        for (camera, view) in cameras.iter().zip(&look.0) {
-            if let Some(view) = view {
+        let (mut before, mut stands) = (Vec::new(), Vec::new());
+        for (which, (camera, view)) in cameras.iter().zip(&look.0).enumerate() {
+            let showed = known.of(camera);
+            let likeness = view.zip(showed).map(|(view, showed)| view.beside(&showed));
+            let stand = match likeness {
+                // It has shown nothing, or nothing that could be told from anything.
+                None | Some(Likeness::Unknown) => Stand::Awaited(None),
+                // Still finding its exposure, for all that is known.
+                Some(Likeness::Unlike) => known.late.stand(which),
+                Some(Likeness::Alike) => Stand::Settled,
+            };
+            before.push(showed.filter(|_| likeness != Some(Likeness::Alike)));
+            stands.push(stand);
+            if let (Some(view), true) = (view, showed.is_none() || stand == Stand::Settled) {
                 known.keep(camera, *view);
             }
         }
+        known.late = Places::new(before, stands);
+    }
+
+    /// Whether cameras that had shown nothing sure at the last arming have shown since then that they are exchanged. For the watchdog:
+    /// it waits for nobody, and keeps what it said before while somebody else looks.
+    pub fn late(&self, cameras: &[Watched], now: Mono, before: bool) -> bool {
+        let mut known = match self.known.try_lock() {
+            Ok(known) => known,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return before,
+        };
+        known.late.found(cameras, now).is_some()
+    }
+
+    /// The same in words, for people.
+    #[must_use]
+    pub fn stopped(&self, cameras: &[Watched]) -> Option<String> {
+        let pair = self.known().late.exchanged()?;
+        Some(words(cameras, pair, WHEN_ARMED))
     }
 
     /// Somebody reset a stop: what was refused before is asked for anew, or not at all.
@@ -177,13 +153,13 @@ impl Views {
         self.known().refused.clone()
     }
 
-    /// A person has looked, and says that the cameras are where they should be. Returns whether an arming was refused for it.
+    /// A person has looked, and says that the cameras are where they should be. Returns whether somebody wanted to know.
     ///
     /// # Errors
     /// A camera of which it is not known what it shows now, in words.
     pub fn acknowledge(&self, cameras: &[Watched]) -> Result<bool, String> {
         let mut known = self.known();
-        if known.refused.is_none() {
+        if known.refused.is_none() && known.late.exchanged().is_none() {
             return Ok(false);
         }
         let now = newest(cameras);
@@ -200,12 +176,18 @@ impl Views {
                 camera.name
             ));
         }
+        let missing = |view: &Option<View>| match view {
+            None => Stand::Awaited(None),
+            Some(_) => Stand::Settled,
+        };
+        let stands = now.iter().map(missing).collect();
         for (camera, view) in cameras.iter().zip(now) {
             if let Some(view) = view {
                 known.keep(camera, view);
             }
         }
-        known.refused = None;
+        let before = cameras.iter().map(|camera| known.of(camera)).collect();
+        (known.refused, known.late) = (None, Places::new(before, stands));
         Ok(true)
     }
 
@@ -278,75 +260,6 @@ fn read(path: &Path) -> Result<Vec<(String, View)>, String> {
     })
 }
 
-/// First pictures may be dim or glaring, until a camera has found its exposure: for so long they do not settle what it shows.
-const EXPOSING_NS: u64 = 2_000 * MS;
-
-/// Whether the cameras of a process are where those of the one before it were.
-#[derive(Debug, Default)]
-pub struct Places {
-    /// What they showed; `None` for one that is settled.
-    before: Vec<Option<View>>,
-    /// Since when all that are needed have shown something.
-    since: Option<Mono>,
-    exchanged: Option<(usize, usize)>,
-}
-
-impl Places {
-    /// The process is gone. What its cameras showed is where those of the next one should be, if that was settled; else it stays
-    /// what it was.
-    pub fn lost(&mut self, cameras: &[Watched]) {
-        self.before.resize(cameras.len(), None);
-        (self.since, self.exchanged) = (None, None);
-        for (before, showed) in self.before.iter_mut().zip(newest(cameras)) {
-            *before = before.or(showed);
-        }
-        for camera in cameras {
-            camera.view.set_words([0; WORDS]);
-        }
-    }
-
-    /// Two cameras that were exchanged, until the first of them shows again what it showed. Judged from when all that are needed
-    /// have shown something, until each shows what it showed, or for a while: one on a wrist may have moved.
-    pub fn found(&mut self, cameras: &[Watched], now: Mono) -> Option<(usize, usize)> {
-        if self.before.iter().all(Option::is_none) {
-            return None;
-        }
-        let shown = newest(cameras);
-        if let Some((one, _)) = self.exchanged {
-            let of = |views: &[Option<View>]| views.get(one).copied().flatten();
-            let again = of(&shown).zip(of(&self.before));
-            if again.is_none_or(|(shown, before)| shown.beside(&before) != Likeness::Alike) {
-                return self.exchanged;
-            }
-            self.exchanged = None;
-        }
-        let mut each = cameras.iter().zip(&self.before).zip(&shown);
-        if each.any(|((camera, before), shown)| {
-            camera.need == Need::Required && before.is_some() && shown.is_none()
-        }) {
-            return None;
-        }
-        self.exchanged = exchanged(&self.before, &shown);
-        if let Some(pair) = self.exchanged {
-            let words = words(
-                cameras,
-                pair,
-                "before the inference process was started again",
-            );
-            log::error!("{words}: the robot stops");
-            return self.exchanged;
-        }
-        let exposed = now.since_ns(*self.since.get_or_insert(now)) > EXPOSING_NS;
-        for (before, shown) in self.before.iter_mut().zip(&shown) {
-            let settled = before
-                .zip(*shown)
-                .is_some_and(|(before, shown)| exposed || shown.beside(&before) == Likeness::Alike);
-            *before = before.filter(|_| !settled);
-        }
-        None
-    }
-}
-
 fn bytes(hex: &str) -> Option<[u8; FIELDS]> {
     let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
     let mut all = [0; FIELDS];
@@ -363,35 +276,8 @@ fn bytes(hex: &str) -> Option<[u8; FIELDS]> {
 mod tests {
     use super::*;
     use crate::core::governor::reaction::Cause;
-    use std::sync::Arc;
-
-    fn camera(name: &str, need: Need) -> Watched {
-        Watched {
-            name: name.to_owned(),
-            need,
-            age_max_ns: 0,
-            newest_ns: Arc::new(AtomicU64::new(1)),
-            refused: Arc::default(),
-            counted: Arc::default(),
-            fault: Arc::default(),
-            view: Arc::default(),
-        }
-    }
-
-    fn show<const N: usize>(cameras: &[Watched; N], views: [Option<&View>; N]) {
-        for (camera, view) in cameras.iter().zip(views) {
-            camera.view.set_words([0; WORDS]);
-            if let Some(view) = view {
-                camera.view.set(view);
-            }
-        }
-    }
-
-    const NOW: Mono = Mono(60_000 * MS);
-
-    fn steep(step: usize) -> View {
-        View(from_fn(|at| (10 + at * step % 64 * 3) as u8))
-    }
+    use crate::runtime::places::tests::{NOW, camera, show, steep};
+    use std::sync::atomic::Ordering;
 
     fn arm(views: &Views, cameras: &[Watched]) {
         let look = views.look(cameras).expect("right");
@@ -459,6 +345,83 @@ mod tests {
     }
 
     #[test]
+    fn one_that_comes_after_the_arming_is_judged_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, other, third) = (steep(1), steep(27), steep(11));
+        let cameras = [
+            camera("front", Need::Required),
+            camera("left", Need::Optional),
+            camera("right", Need::Optional),
+        ];
+        let views = Views::read(folder.path(), "arm");
+        let right = [Some(&one), Some(&other), Some(&third)];
+        show(&cameras, right);
+        arm(&views, &cameras);
+        assert!(!views.late(&cameras, NOW, true), "none is awaited");
+        show(&cameras, [Some(&one), None, None]);
+        arm(&views, &cameras);
+        assert!(!views.late(&cameras, NOW, false));
+        let of_another_thread = views.known();
+        assert!(views.late(&cameras, NOW, true), "as before");
+        drop(of_another_thread);
+        // What the others show now says nothing against the one that comes.
+        show(&cameras, [Some(&other), Some(&other), None]);
+        assert!(!views.late(&cameras, NOW, false));
+        show(&cameras, [Some(&one), None, None]);
+        arm(&views, &cameras);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert!(views.late(&cameras, NOW, false));
+        let said = "camera \"left\" shows what \"right\" showed when the robot was last armed";
+        assert_eq!(views.stopped(&cameras).as_deref(), Some(said));
+        assert!(views.look(&cameras).is_err(), "nor is it armed so");
+        show(&cameras, right);
+        assert!(!views.late(&cameras, NOW, true), "put right");
+        assert_eq!(views.stopped(&cameras), None);
+        // Or a person says that it is. Of one that still shows nothing he has said nothing.
+        show(&cameras, [Some(&one), None, None]);
+        arm(&views, &cameras);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert!(views.late(&cameras, NOW, false));
+        assert_eq!(views.acknowledge(&cameras), Ok(true));
+        assert!(!views.late(&cameras, NOW, true));
+        assert_eq!(views.acknowledge(&cameras), Ok(false));
+    }
+
+    #[test]
+    fn a_dim_or_glaring_picture_at_the_arming_settles_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, other, third, glare) = (steep(1), steep(27), steep(11), steep(19));
+        let cameras = [
+            camera("front", Need::Required),
+            camera("left", Need::Optional),
+            camera("right", Need::Optional),
+        ];
+        let views = Views::read(folder.path(), "arm");
+        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
+        arm(&views, &cameras);
+        // Dim when it is armed.
+        show(&cameras, [Some(&one), Some(&View([7; FIELDS])), None]);
+        arm(&views, &cameras);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert!(views.late(&cameras, NOW, false));
+        // Armed anew while it glares: nor is that what is kept.
+        show(&cameras, [Some(&one), None, None]);
+        arm(&views, &cameras);
+        show(&cameras, [Some(&one), Some(&glare), None]);
+        assert!(!views.late(&cameras, NOW, false));
+        arm(&views, &cameras);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert!(views.late(&cameras, NOW, false));
+        // One that had moved when it was armed tells where another one was.
+        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
+        arm(&views, &cameras);
+        show(&cameras, [Some(&one), Some(&glare), None]);
+        arm(&views, &cameras);
+        show(&cameras, [Some(&one), Some(&glare), Some(&other)]);
+        assert!(views.late(&cameras, NOW, false));
+    }
+
+    #[test]
     fn a_file_that_is_none_of_ours_is_none() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("views-arm");
@@ -494,86 +457,5 @@ mod tests {
         assert!(views.write().is_err());
         let fault = views.write().expect_err("no such folder").to_string();
         assert!(fault.starts_with("/nowhere/views-arm: "), "{fault}");
-    }
-
-    #[test]
-    fn cameras_of_a_process_that_was_started_again_are_where_they_were() {
-        let (one, other, third) = (steep(1), steep(27), steep(11));
-        let cameras = [
-            camera("front", Need::Required),
-            camera("side", Need::Required),
-        ];
-        let (right, wrong) = ([Some(&one), Some(&other)], [Some(&other), Some(&one)]);
-        let mut places = Places::default();
-        show(&cameras, right);
-        assert_eq!(places.found(&cameras, NOW), None, "the first process");
-        places.lost(&cameras);
-        assert_eq!(newest(&cameras), [None, None]);
-        show(&cameras, [Some(&other), None]);
-        assert_eq!(
-            places.found(&cameras, NOW),
-            None,
-            "not all have shown something"
-        );
-        // It ends before they do; nobody has said that what it showed is right.
-        places.lost(&cameras);
-        show(&cameras, wrong);
-        assert_eq!(places.found(&cameras, NOW), Some((0, 1)));
-        show(&cameras, [Some(&other), Some(&third)]);
-        assert_eq!(places.found(&cameras, NOW), Some((0, 1)), "not right yet");
-        // That process ends: what its cameras showed is not where they should be.
-        places.lost(&cameras);
-        show(&cameras, wrong);
-        assert_eq!(places.found(&cameras, NOW), Some((0, 1)));
-        show(&cameras, [Some(&one), Some(&third)]);
-        assert_eq!(places.found(&cameras, NOW), None, "the first is back");
-        show(&cameras, wrong);
-        assert_eq!(
-            places.found(&cameras, NOW),
-            None,
-            "who judges pictures sees that"
-        );
-        places.lost(&cameras);
-        show(&cameras, wrong);
-        assert_eq!(
-            places.found(&cameras, NOW),
-            None,
-            "as the last process had them"
-        );
-    }
-
-    #[test]
-    fn cameras_that_the_robot_can_do_without_are_judged_when_they_come() {
-        let (one, other, third) = (steep(1), steep(27), steep(11));
-        let cameras = [
-            camera("front", Need::Required),
-            camera("left", Need::Optional),
-            camera("right", Need::Optional),
-        ];
-        let mut places = Places::default();
-        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
-        places.lost(&cameras);
-        show(&cameras, [Some(&one), None, None]);
-        assert_eq!(places.found(&cameras, NOW), None);
-        show(&cameras, [Some(&one), Some(&third), None]);
-        assert_eq!(places.found(&cameras, NOW), Some((1, 2)));
-        // Dim first pictures settle nothing; after a while what they show is what there is.
-        for (after_ns, expected) in [(0, Some((1, 2))), (EXPOSING_NS + 1, None)] {
-            places.lost(&cameras);
-            show(&cameras, [Some(&one), Some(&View([9; FIELDS])), None]);
-            assert_eq!(places.found(&cameras, NOW), None);
-            assert_eq!(places.found(&cameras, NOW.plus_ns(after_ns)), None);
-            show(&cameras, [Some(&one), Some(&third), None]);
-            let found = places.found(&cameras, NOW.plus_ns(after_ns));
-            assert_eq!(found, expected);
-        }
-        places = Places::default();
-        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
-        places.lost(&cameras);
-        // Its first picture is not told yet: what stands there may be a part of a view.
-        places.lost(&cameras);
-        show(&cameras, [Some(&one), Some(&third), None]);
-        cameras[1].newest_ns.store(0, Ordering::Relaxed);
-        assert_eq!(places.found(&cameras, NOW), None);
     }
 }

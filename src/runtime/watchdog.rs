@@ -245,6 +245,7 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
     // Whoever asks wakes this thread, once a period at most: a flood of requests does not keep it.
     let _ = io.thread.set(std::thread::current());
     let mut early = false;
+    let mut exchanged = false;
     while !io.ending.load(Ordering::Relaxed) {
         let tick = if early {
             Some(ticks.wait())
@@ -266,7 +267,11 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
                 beat.last()
                     .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
             });
-        let (camera_fault, cameras_fresh) = cameras::needed(&io.counters.cameras, now);
+        let (mut camera_fault, cameras_fresh) = cameras::needed(&io.counters.cameras, now);
+        if let Some(recorder) = &io.recorder {
+            exchanged = recorder.views.late(&io.counters.cameras, now, exchanged);
+            camera_fault = exchanged.then_some(Cause::CameraSwapped).or(camera_fault);
+        }
         let gathered = Gathered {
             asked: request,
             lines: io.wheel.lines(now),

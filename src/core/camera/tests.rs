@@ -560,7 +560,12 @@ mod views {
             (vec![a], vec![b], None),
             (vec![], vec![], None),
         ] {
-            assert_eq!(exchanged(&before, &now), expected, "{before:?} {now:?}");
+            let all = exchanged(&before, &now, |_| true);
+            assert_eq!(all, expected, "{before:?} {now:?}");
         }
+        // Each accuses the other; who is not judged is a witness only.
+        let found = exchanged(&[a, b], &[b, a], |which| which != 0);
+        assert_eq!(found, Some((1, 0)));
+        assert_eq!(exchanged(&[a, b], &[b, a], |_| false), None);
     }
 }

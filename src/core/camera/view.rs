@@ -59,13 +59,17 @@ impl View {
     }
 }
 
-/// The first camera that shows what another one showed before, and that other one: it shows something else than before itself,
-/// and so does the other one, if it shows anything. Both lists are of the same cameras in the same order; `None` for one of
-/// which nothing is known.
+/// The first camera of those that are `judged` that shows what another one showed before, and that other one: it shows something
+/// else than before itself, and so does the other one, if it shows anything. Both lists are of the same cameras in the same
+/// order; `None` for one of which nothing is known.
 ///
 /// One camera alone that shows something new is none: it may be on the robot's wrist.
 #[must_use]
-pub fn exchanged(before: &[Option<View>], now: &[Option<View>]) -> Option<(usize, usize)> {
+pub fn exchanged(
+    before: &[Option<View>],
+    now: &[Option<View>],
+    judged: impl Fn(usize) -> bool,
+) -> Option<(usize, usize)> {
     let is = |now: &View, before: &Option<View>, likeness: Likeness| {
         before
             .as_ref()
@@ -74,7 +78,7 @@ pub fn exchanged(before: &[Option<View>], now: &[Option<View>]) -> Option<(usize
     let cameras = || before.iter().zip(now).enumerate();
     cameras().find_map(|(a, (a_before, a_now))| {
         let a_now = a_now.as_ref()?;
-        if !is(a_now, a_before, Likeness::Unlike) {
+        if !judged(a) || !is(a_now, a_before, Likeness::Unlike) {
             return None;
         }
         let other = cameras().find(|(b, (b_before, b_now))| {

@@ -19,10 +19,10 @@ use crate::runtime::isolation::plane::{self, Near, Part, Tally, Writer};
 use crate::runtime::isolation::process::{LOADING_NS, Process, Was};
 use crate::runtime::isolation::talk::{self, Line, Take, Tell};
 use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
+use crate::runtime::places::{self, Places};
 use crate::runtime::realtime::allocations_of_this_thread;
 use crate::runtime::telemetry::Sample;
 use crate::runtime::threads::{self, Seat, Spec};
-use crate::runtime::views::Places;
 use crate::sync::heartbeat::Beat;
 use crate::sync::shared::Broken;
 use std::io;
@@ -423,7 +423,13 @@ impl Keeper {
                 camera.count(Counts::of_row(row));
             }
         }
+        let known = self.places.exchanged();
         let exchanged = self.places.found(&ends.cameras, clock::now());
+        if let (None, Some(pair)) = (known, exchanged) {
+            let when = "before the inference process was started again";
+            let words = places::words(&ends.cameras, pair, when);
+            log::error!("{words}: the robot stops");
+        }
         let required = |n: usize| {
             ends.cameras
                 .get(n)

@@ -8,7 +8,7 @@ use crate::ports::Counts;
 use crate::runtime::isolation::codec::{
     FOLLOWED_WORDS, FRAME_WORDS, INSIGHT_WORDS, MADE_WORDS, SAMPLE_WORDS, STATE_WORDS,
 };
-use crate::runtime::views;
+use crate::runtime::places;
 use crate::sync::mapping::Mapping;
 use crate::sync::shared::{self, newest_words, queue_words};
 use std::ops::{Deref, Range};
@@ -67,12 +67,12 @@ pub enum Tally {
     Fault(usize),
     /// Of camera `.0`: number `.1` of the row of [`Counts`].
     Counted(usize, usize),
-    /// Of camera `.0`: word `.1` of what it shows ([`Newest`](crate::runtime::views::Newest)).
+    /// Of camera `.0`: word `.1` of what it shows ([`Newest`](crate::runtime::places::Newest)).
     View(usize, usize),
 }
 
 const TALLIES: usize = 7;
-const TALLIES_OF_CAMERA: usize = 3 + Counts::ROW + views::WORDS;
+const TALLIES_OF_CAMERA: usize = 3 + Counts::ROW + places::WORDS;
 
 impl Tally {
     fn at(self) -> usize {
@@ -277,19 +277,19 @@ mod tests {
             Tally::Skew,
             Tally::ObeysFrom,
         ];
-        let mut places = alone.map(Tally::at).to_vec();
+        let mut found = alone.map(Tally::at).to_vec();
         for camera in 0..3 {
             let single = [
                 Tally::Newest(camera),
                 Tally::Refused(camera),
                 Tally::Fault(camera),
             ];
-            places.extend(single.map(Tally::at));
-            places.extend((0..Counts::ROW).map(|which| Tally::Counted(camera, which).at()));
-            places.extend((0..views::WORDS).map(|which| Tally::View(camera, which).at()));
+            found.extend(single.map(Tally::at));
+            found.extend((0..Counts::ROW).map(|which| Tally::Counted(camera, which).at()));
+            found.extend((0..places::WORDS).map(|which| Tally::View(camera, which).at()));
         }
-        places.sort_unstable();
+        found.sort_unstable();
         let all: Vec<usize> = (0..TALLIES + 3 * TALLIES_OF_CAMERA).collect();
-        assert_eq!(places, all);
+        assert_eq!(found, all);
     }
 }

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each camera shows, roughly, and whether cameras that begin to show something are where they were: those of an inference
+//! process that was started again, those that come after the robot was armed.
+
+use crate::core::camera::skew::Need;
+use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
+use crate::core::units::{MS, Mono};
+use crate::runtime::cameras::Watched;
+use std::array::from_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Words in which a view crosses to other threads and processes.
+pub const WORDS: usize = FIELDS / 8;
+
+/// The newest view of a camera, for other threads; told before the time of its picture is. Who reads while it is written gets a
+/// part of each of two views of one camera, which is a view of it.
+#[derive(Debug, Default)]
+pub struct Newest([AtomicU64; WORDS]);
+
+impl Newest {
+    /// Tells it.
+    pub fn set(&self, view: &View) {
+        let (eights, _) = view.0.as_chunks::<8>();
+        for (word, eight) in self.0.iter().zip(eights) {
+            word.store(u64::from_le_bytes(*eight), Ordering::Relaxed);
+        }
+    }
+
+    /// Tells it as [`Newest::words`] gave it.
+    pub fn set_words(&self, words: [u64; WORDS]) {
+        for (word, value) in self.0.iter().zip(words) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// As it crosses.
+    #[must_use]
+    pub fn words(&self) -> [u64; WORDS] {
+        from_fn(|at| self.0[at].load(Ordering::Relaxed))
+    }
+
+    /// What was told; `None` for nothing, or blackness.
+    #[must_use]
+    pub fn get(&self) -> Option<View> {
+        let words = self.words();
+        let byte = |at: usize| words[at / 8].to_le_bytes()[at % 8];
+        (words != [0; WORDS]).then(|| View(from_fn(byte)))
+    }
+}
+
+/// What each of these cameras shows, or showed last.
+#[must_use]
+pub fn newest(cameras: &[Watched]) -> Vec<Option<View>> {
+    let view = |camera: &Watched| {
+        // Before the first picture's time is told, its view may be there in part.
+        let begun = camera.newest_ns.load(Ordering::Acquire) != 0;
+        camera.view.get().filter(|_| begun)
+    };
+    cameras.iter().map(view).collect()
+}
+
+/// What is to be said of two of these cameras.
+#[must_use]
+pub fn words(cameras: &[Watched], (one, other): (usize, usize), when: &str) -> String {
+    let name = |at: usize| cameras.get(at).map_or("", |camera| camera.name.as_str());
+    format!(
+        "camera \"{}\" shows what \"{}\" showed {when}",
+        name(one),
+        name(other)
+    )
+}
+
+/// First pictures may be dim or glaring, until a camera has found its exposure: for so long they do not settle what it shows.
+const EXPOSING_NS: u64 = 2_000 * MS;
+
+/// Whether cameras that begin to show something are where they were.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// What each showed; `None` for one that shows it again, or of which nothing is known.
+    before: Vec<Option<View>>,
+    stands: Vec<Stand>,
+    exchanged: Option<(usize, usize)>,
+}
+
+/// Whether a camera is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stand {
+    /// When it shows something; since when it does, and all that are needed do.
+    Awaited(Option<Mono>),
+    /// Not any more: it shows what it showed, or something new, as one on a wrist may. What it showed before still tells where
+    /// another one was.
+    Settled,
+}
+
+impl Places {
+    /// Of cameras that showed this.
+    #[must_use]
+    pub fn new(before: Vec<Option<View>>, stands: Vec<Stand>) -> Places {
+        Places {
+            before,
+            stands,
+            exchanged: None,
+        }
+    }
+
+    /// How this one stands.
+    #[must_use]
+    pub fn stand(&self, camera: usize) -> Stand {
+        self.stands
+            .get(camera)
+            .map_or(Stand::Settled, |stand| *stand)
+    }
+
+    /// The process is gone. What its cameras showed is where those of the next one should be, if that was settled; else it stays
+    /// what it was.
+    pub fn lost(&mut self, cameras: &[Watched]) {
+        let showed = newest(cameras).into_iter().enumerate();
+        let before = showed.map(|(camera, showed)| {
+            let before = self.before.get(camera).copied().flatten();
+            match self.stand(camera) {
+                Stand::Awaited(_) => before.or(showed),
+                Stand::Settled => showed.or(before),
+            }
+        });
+        let before: Vec<_> = before.collect();
+        let stands = vec![Stand::Awaited(None); before.len()];
+        *self = Places::new(before, stands);
+        for camera in cameras {
+            // Its next picture is told after its view.
+            camera.newest_ns.store(0, Ordering::Release);
+            camera.view.set_words([0; WORDS]);
+        }
+    }
+
+    /// Two that are exchanged, as last found.
+    #[must_use]
+    pub fn exchanged(&self) -> Option<(usize, usize)> {
+        self.exchanged
+    }
+
+    /// Two cameras that were exchanged, until one of them shows again what it showed. Judged from when all that are needed have
+    /// shown something, until each shows what it showed, or for a while: one on a wrist may have moved.
+    pub fn found(&mut self, cameras: &[Watched], now: Mono) -> Option<(usize, usize)> {
+        let awaited = |(stand, before): (&Stand, &Option<View>)| {
+            matches!(stand, Stand::Awaited(_)) && before.is_some()
+        };
+        if !self.stands.iter().zip(&self.before).any(awaited) {
+            return None;
+        }
+        let shown = newest(cameras);
+        let alike = |camera: usize| {
+            let of = |views: &[Option<View>]| views.get(camera).copied().flatten();
+            let both = of(&shown).zip(of(&self.before));
+            both.is_some_and(|(shown, before)| shown.beside(&before) == Likeness::Alike)
+        };
+        if let Some((one, other)) = self.exchanged {
+            if !alike(one) && !alike(other) {
+                return self.exchanged;
+            }
+            self.exchanged = None;
+        }
+        let mut each = cameras.iter().zip(&self.before).zip(&shown);
+        if each.any(|((camera, before), shown)| {
+            camera.need == Need::Required && before.is_some() && shown.is_none()
+        }) {
+            return None;
+        }
+        let judged = |camera: usize| self.stand(camera) != Stand::Settled;
+        self.exchanged = exchanged(&self.before, &shown, judged);
+        if self.exchanged.is_some() {
+            return self.exchanged;
+        }
+        let known = self.before.iter_mut().zip(&mut self.stands);
+        for ((before, stand), shown) in known.zip(&shown) {
+            let again = before.zip(*shown);
+            if again.is_some_and(|(before, shown)| shown.beside(&before) == Likeness::Alike) {
+                (*before, *stand) = (None, Stand::Settled);
+            } else if let (Stand::Awaited(since), Some(_)) = (&mut *stand, shown) {
+                if now.since_ns(*since.get_or_insert(now)) > EXPOSING_NS {
+                    *stand = Stand::Settled;
+                }
+            } else if let Stand::Awaited(since) = stand {
+                // Gone again: its next pictures may be dim once more.
+                *since = None;
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    pub(crate) fn camera(name: &str, need: Need) -> Watched {
+        Watched {
+            name: name.to_owned(),
+            need,
+            age_max_ns: 0,
+            newest_ns: Arc::new(AtomicU64::new(1)),
+            refused: Arc::default(),
+            counted: Arc::default(),
+            fault: Arc::default(),
+            view: Arc::default(),
+        }
+    }
+
+    pub(crate) fn show<const N: usize>(cameras: &[Watched; N], views: [Option<&View>; N]) {
+        for (camera, view) in cameras.iter().zip(views) {
+            camera.view.set_words([0; WORDS]);
+            camera.newest_ns.store(1, Ordering::Relaxed);
+            if let Some(view) = view {
+                camera.view.set(view);
+            }
+        }
+    }
+
+    pub(crate) const NOW: Mono = Mono(60_000 * MS);
+
+    pub(crate) fn steep(step: usize) -> View {
+        View(from_fn(|at| (10 + at * step % 64 * 3) as u8))
+    }
+
+    #[test]
+    fn cameras_of_a_process_that_was_started_again_are_where_they_were() {
+        let (one, other, third) = (steep(1), steep(27), steep(11));
+        let cameras = [
+            camera("front", Need::Required),
+            camera("side", Need::Required),
+        ];
+        let (right, wrong) = ([Some(&one), Some(&other)], [Some(&other), Some(&one)]);
+        let mut places = Places::default();
+        show(&cameras, right);
+        assert_eq!(places.found(&cameras, NOW), None, "the first process");
+        places.lost(&cameras);
+        assert_eq!(newest(&cameras), [None, None]);
+        show(&cameras, [Some(&other), None]);
+        assert_eq!(
+            places.found(&cameras, NOW),
+            None,
+            "not all have shown something"
+        );
+        // It ends before they do; nobody has said that what it showed is right.
+        places.lost(&cameras);
+        show(&cameras, wrong);
+        assert_eq!(places.found(&cameras, NOW), Some((0, 1)));
+        show(&cameras, [Some(&other), Some(&third)]);
+        assert_eq!(places.found(&cameras, NOW), Some((0, 1)), "not right yet");
+        // That process ends: what its cameras showed is not where they should be.
+        places.lost(&cameras);
+        show(&cameras, wrong);
+        assert_eq!(places.found(&cameras, NOW), Some((0, 1)));
+        show(&cameras, [Some(&one), Some(&third)]);
+        assert_eq!(places.found(&cameras, NOW), None, "the first is back");
+        show(&cameras, wrong);
+        assert_eq!(
+            places.found(&cameras, NOW),
+            None,
+            "who judges pictures sees that"
+        );
+        places.lost(&cameras);
+        show(&cameras, wrong);
+        assert_eq!(
+            places.found(&cameras, NOW),
+            None,
+            "as the last process had them"
+        );
+    }
+
+    #[test]
+    fn cameras_that_the_robot_can_do_without_are_judged_when_they_come() {
+        let (one, other, third) = (steep(1), steep(27), steep(11));
+        let cameras = [
+            camera("front", Need::Required),
+            camera("left", Need::Optional),
+            camera("right", Need::Optional),
+        ];
+        let mut places = Places::default();
+        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
+        places.lost(&cameras);
+        show(&cameras, [Some(&one), None, None]);
+        assert_eq!(places.found(&cameras, NOW), None);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert_eq!(places.found(&cameras, NOW), Some((1, 2)));
+        // Dim first pictures settle nothing; after a while what they show is what there is.
+        for (after_ns, expected) in [(0, Some((1, 2))), (EXPOSING_NS + 1, None)] {
+            places.lost(&cameras);
+            show(&cameras, [Some(&one), Some(&View([9; FIELDS])), None]);
+            assert_eq!(places.found(&cameras, NOW), None);
+            assert_eq!(places.found(&cameras, NOW.plus_ns(after_ns)), None);
+            show(&cameras, [Some(&one), Some(&third), None]);
+            let found = places.found(&cameras, NOW.plus_ns(after_ns));
+            assert_eq!(found, expected);
+        }
+        // Each finds its exposure from when it comes, however late that is, and anew when it comes again.
+        let right = [Some(&one), Some(&other), Some(&third)];
+        places = Places::default();
+        show(&cameras, right);
+        places.lost(&cameras);
+        show(&cameras, [Some(&one), None, None]);
+        assert_eq!(places.found(&cameras, NOW), None);
+        let late = NOW.plus_ns(10 * EXPOSING_NS);
+        show(&cameras, [Some(&one), Some(&View([9; FIELDS])), None]);
+        assert_eq!(places.found(&cameras, late), None);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert_eq!(places.found(&cameras, late), Some((1, 2)));
+        // It is over when one of the two is seen to be right.
+        show(&cameras, [Some(&one), Some(&third), Some(&third)]);
+        assert_eq!(places.found(&cameras, late), None);
+        // One that has moved is not judged any more; what it showed still tells where another one was.
+        places = Places::default();
+        show(&cameras, right);
+        places.lost(&cameras);
+        let moved = steep(19);
+        show(&cameras, [Some(&one), Some(&moved), None]);
+        for after_ns in [0, EXPOSING_NS + 1] {
+            assert_eq!(places.found(&cameras, NOW.plus_ns(after_ns)), None);
+        }
+        show(&cameras, [Some(&one), Some(&third), None]);
+        assert_eq!(places.found(&cameras, late), None);
+        show(&cameras, [Some(&one), Some(&moved), Some(&other)]);
+        assert_eq!(places.found(&cameras, late), Some((2, 1)));
+        places = Places::default();
+        show(&cameras, right);
+        places.lost(&cameras);
+        // Its first picture is not told yet: what stands there may be a part of a view.
+        places.lost(&cameras);
+        show(&cameras, [Some(&one), Some(&third), None]);
+        cameras[1].newest_ns.store(0, Ordering::Relaxed);
+        assert_eq!(places.found(&cameras, NOW), None);
+    }
+}
