@@ -5,8 +5,8 @@
 //! takes every format that is decoded here, so that nothing need convert upstream. Live pipelines give pictures as they
 //! come; others (a file) at the pace of their own times.
 //!
-//! States: *gone* (started again with a growing pause) and *running*. An error on the bus, the end of the stream and
-//! silence all lead to gone. The clock is the system's monotonic one, so that a picture's time is base time plus running
+//! States: *gone* (started again with a growing pause) and *running*. An error on the bus, pictures beside it or not, the end of the
+//! stream and silence all lead to gone. The clock is the system's monotonic one, so that a picture's time is base time plus running
 //! time; what little the two readings differ is measured at each start.
 //!
 //! Pictures that stay in the memory of a Jetson's image processor are taken as they are where `nvmm` can read them; where it
@@ -15,6 +15,7 @@
 use super::decode::{self, Format};
 use super::nvmm::{self, Libraries, Nvmm, NvmmFault};
 use super::retry::Retry;
+use super::said::Said;
 use super::{Asked, Clock, OpenFault, raw};
 use crate::core::units::{MS, Mono};
 use crate::ports::{Frame, Source, SourceFault};
@@ -91,8 +92,7 @@ pub struct Camera {
     running: Option<Running>,
     counts: Counts,
     given: u32,
-    /// What was logged last, so that a camera that stays away fills no log.
-    said: String,
+    said: Said,
     /// Whether elements of NVIDIA's are part of it.
     is_nvidias: bool,
     libraries: Libraries,
@@ -149,7 +149,7 @@ impl Camera {
             running: None,
             counts: Counts::default(),
             given: 0,
-            said: String::new(),
+            said: Said::default(),
             // All of them are called so.
             is_nvidias: words
                 .split(|c: char| !c.is_alphanumeric())
@@ -256,6 +256,11 @@ impl Camera {
         }
         let (pipeline, sink) = self.parse()?;
         let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
+        // Nobody takes anything else, and a queue that nobody empties grows for as long as the pipeline runs.
+        bus.set_sync_handler(|_, message| match message.type_() {
+            gst::MessageType::Error => gst::BusSyncReply::Pass,
+            _ => gst::BusSyncReply::Drop,
+        });
         let system = gst::SystemClock::obtain();
         pipeline.use_clock(Some(&system));
         let running = Running {
@@ -296,9 +301,8 @@ impl Camera {
     }
 
     fn say(&mut self, what: &str) {
-        if self.said != what {
+        if self.said.news(what) {
             log::warn!("GStreamer pipeline \"{}\": {what}", self.words);
-            what.clone_into(&mut self.said);
         }
     }
 
@@ -318,8 +322,11 @@ impl Camera {
 }
 
 impl Running {
-    /// What the bus says went wrong, if anything.
+    /// What the bus says went wrong, if anything. While it says nothing this takes no lock and no memory: asked with each picture.
     fn trouble(&self) -> Option<String> {
+        if !self.bus.have_pending() {
+            return None;
+        }
         let message = self.bus.pop_filtered(&[gst::MessageType::Error])?;
         let gst::MessageView::Error(error) = message.view() else {
             return None;
@@ -434,8 +441,14 @@ impl Source for Camera {
             return Err(SourceFault::Gone("not started"));
         };
         let wait = gst::ClockTime::from_nseconds(deadline.since_ns(now));
-        let Some(sample) = running.sink.try_pull_sample(wait) else {
-            let trouble = running.trouble();
+        let sample = running.sink.try_pull_sample(wait);
+        // Beside a picture, too: of a camera so fast that no wait for one is in vain, the error would never be seen.
+        if let Some(found) = running.trouble() {
+            // Surfaces are let go of before the pipeline that owns them.
+            drop(sample);
+            return Err(self.lose("its pipeline failed", Some(found)));
+        }
+        let Some(sample) = sample else {
             let ended = running.sink.is_eos();
             let most_ns = if running.gave {
                 SILENT_MAX_NS
@@ -443,11 +456,12 @@ impl Source for Camera {
                 START_MAX_NS
             };
             let silent = (self.clock.now)().since_ns(running.since) > most_ns;
-            return Err(match trouble {
-                Some(found) => self.lose("its pipeline failed", Some(found)),
-                None if ended => self.lose("its pipeline ended", None),
-                None if silent => self.lose("its pipeline stands still", None),
-                None => SourceFault::Timeout,
+            return Err(if ended {
+                self.lose("its pipeline ended", None)
+            } else if silent {
+                self.lose("its pipeline stands still", None)
+            } else {
+                SourceFault::Timeout
             });
         };
         let received = (self.clock.now)();
@@ -468,7 +482,7 @@ impl Source for Camera {
         if !running.gave {
             running.gave = true;
             self.retry.worked();
-            self.said.clear();
+            self.said.forget();
         }
         if let Some(words) = broken {
             return Err(SourceFault::Broken(words));

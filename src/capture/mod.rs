@@ -8,11 +8,13 @@
 //! fixed (size, normalisation), and cameras that are reached over the link (`link`).
 //!
 //! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder, a file or a recording of JPEG pictures, in real time,
-//! [`tape`] makes such a recording; `v4l` USB and other kernel cameras, `mapped` their buffers (feature `v4l`); `gstreamer`
-//! whatever a pipeline gives, `raw` its
-//! pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`).
+//! [`tape`] makes such a recording; `v4l` USB and other kernel cameras, `mapped` their buffers, `discovery` which are plugged in
+//! (feature `v4l`); `gstreamer` whatever a pipeline gives, `raw` its pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`);
+//! [`retry`] when to look again for one that is gone, [`said`] what was told of it.
 
 pub mod decode;
+#[cfg(feature = "v4l")]
+pub mod discovery;
 #[cfg(feature = "gstreamer")]
 pub mod gstreamer;
 pub mod images;
@@ -23,6 +25,7 @@ pub mod nvmm;
 #[cfg(feature = "gstreamer")]
 mod raw;
 pub mod retry;
+pub mod said;
 pub mod tape;
 #[cfg(feature = "v4l")]
 pub mod v4l;

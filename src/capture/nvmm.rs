@@ -430,7 +430,10 @@ fn find_library(path: Option<&Path>) -> Result<(Handle, PathBuf), NvmmFault> {
         // SAFETY: opening runs the library's initialisers. It is NVIDIA's by its name, or what the environment names as that.
         match unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) } {
             Ok(handle) => return Ok((handle, path)),
-            Err(error) => looked.push(format!("{}: {}", path.display(), loader::words(&error))),
+            Err(error) => {
+                let words = loader::words(&path, &error);
+                looked.push(format!("{}: {words}", path.display()));
+            }
         }
     }
     Err(NvmmFault::NoLibrary {

@@ -4,17 +4,20 @@
 //!
 //! States: *gone* (looked for again with a growing pause) and *streaming*. Any error of the device leads to gone; so
 //! does a node that stays silent for longer than [`SILENT_MAX_NS`], because some drivers hang after a suspend and only
-//! opening the node again wakes them.
+//! opening the node again wakes them. Why it is gone is logged, once for each new reason.
+//!
+//! Not responsible for which cameras are plugged in (`discovery`).
 
 use super::decode::{self, Format};
 use super::mapped::Mapped;
 use super::retry::Retry;
+use super::said::Said;
 use super::v4l_mode::Mode;
 use super::{Asked, Clock, OpenFault};
 use crate::core::units::{MS, Mono};
 use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use v4l::buffer::Flags;
 use v4l::control::{Control, Value};
 use v4l::fraction::Fraction;
@@ -30,78 +33,41 @@ const SILENT_MAX_NS: u64 = 2_000 * MS;
 const STALE_MAX: usize = BUFFERS as usize;
 
 // Of errno(3).
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
 const EBUSY: i32 = 16;
 const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
+const ENOSPC: i32 = 28;
 
-/// What a device turned out to be, in words for the log and for `tendon cameras`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The node.
-    pub device: PathBuf,
-    /// Paths that lead to it and do not change.
-    pub stable: Vec<PathBuf>,
-    /// Model, as the driver names it.
-    pub card: String,
-    /// Where it is plugged.
-    pub bus: String,
-    /// Modes: four characters, width, height.
-    pub modes: Vec<(String, u32, u32)>,
-}
-
-/// Capture devices under `root` (`/dev`): nodes `video*` that can stream, with the stable paths that lead to them.
-#[must_use]
-pub fn discover(root: &Path) -> Vec<Found> {
-    let mut nodes: Vec<PathBuf> = listing(root)
-        .into_iter()
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.and_then(|name| name.strip_prefix("video"))
-                .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
-        })
-        .collect();
-    nodes.sort();
-    let links: Vec<PathBuf> = ["v4l/by-id", "v4l/by-path", "tendon"]
-        .iter()
-        .flat_map(|folder| listing(&root.join(folder)))
-        .collect();
-    let found = nodes
-        .into_iter()
-        .filter_map(|node| describe(node, &links).ok());
-    found.flatten().collect()
-}
-
-fn listing(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten();
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect()
-}
-
-fn describe(node: PathBuf, links: &[PathBuf]) -> io::Result<Option<Found>> {
-    let device = Device::with_path(&node)?;
-    let caps = device.query_caps()?;
-    let mut modes = Vec::new();
-    for format in device.enum_formats()? {
-        for size in device.enum_framesizes(format.fourcc).unwrap_or_default() {
-            for size in size.size.to_discrete() {
-                modes.push((format.fourcc.to_string(), size.width, size.height));
-            }
+/// What the kernel said of `node`, and what is to be done about it, where that is known.
+pub(super) fn why(node: &Path, error: &io::Error) -> String {
+    let busy;
+    let remedy: &str = match error.raw_os_error() {
+        Some(ENOENT) => {
+            "nothing is plugged in there, or by another path: `tendon cameras --list` names what is"
         }
-    }
-    // The second node of a UVC camera gives no pictures and has no formats.
-    if modes.is_empty() {
-        return Ok(None);
-    }
-    let real = node.canonicalize()?;
-    let leads = |link: &&PathBuf| link.canonicalize().is_ok_and(|to| to == real);
-    Ok(Some(Found {
-        stable: links.iter().filter(leads).cloned().collect(),
-        device: node,
-        card: caps.card,
-        bus: caps.bus,
-        modes,
-    }))
+        Some(EACCES) => {
+            "this user may not use it: usermod -aG video tendon, then start the service (or log in) again"
+        }
+        Some(EPERM) => {
+            "this service or container may not use it: in a unit DeviceAllow=char-video4linux rw, in a container --device"
+        }
+        Some(EBUSY) => {
+            busy = format!(
+                "another program uses it: end that one (fuser -v {} names it)",
+                node.display()
+            );
+            busy.as_str()
+        }
+        Some(ENODEV) => "it was unplugged, or its bus has lost it",
+        Some(ENOSPC) => {
+            "its bus has no room for it: ask for MJPG, a smaller size or a lower rate, or plug it into another controller"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error}; {remedy}")
 }
 
 /// What is agreed with the device.
@@ -131,6 +97,7 @@ pub struct Camera {
     streaming: Option<Streaming>,
     /// Model of the first device that was here: another one behind the same path is another camera.
     card: Option<String>,
+    said: Said,
     counts: Counts,
     /// What the newest stamp was of.
     stamped: Stamped,
@@ -162,6 +129,7 @@ impl Camera {
             retry: Retry::default(),
             streaming: None,
             card: None,
+            said: Said::default(),
             counts: Counts::default(),
             stamped: Stamped::Unsaid,
             given: 0,
@@ -169,7 +137,7 @@ impl Camera {
         match camera.start() {
             Ok(streaming) => camera.streaming = Some(streaming),
             // Not plugged in yet, or busy: that mends itself.
-            Err(Trouble::Io(_)) => camera.retry.failed((clock.now)()),
+            Err(Trouble::Io(error)) => drop(camera.cannot_open(&error)),
             Err(Trouble::Mode { expected, found }) => {
                 return Err(OpenFault::Wrong {
                     at: camera.mode.device.display().to_string(),
@@ -227,11 +195,27 @@ impl Camera {
             self.mode.formats.clone()
         };
         let mut refused = Vec::new();
+        // What is not the format's fault, and may pass.
+        let mut passing = None;
         for fourcc in wanted.iter().filter(|fourcc| offered.contains(fourcc)) {
             let Some(format) = Format::from_fourcc(*fourcc) else {
                 continue;
             };
-            let set = device.set_format(&Pixels::new(width, height, FourCC::new(fourcc)))?;
+            let pixels = FourCC::new(fourcc);
+            let set = match device.set_format(&Pixels::new(width, height, pixels)) {
+                Ok(set) => set,
+                // Nor could any other format be set.
+                Err(error) if matches!(error.raw_os_error(), Some(ENODEV | EBUSY)) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    refused.push(format!("{pixels} {width}x{height} ({error})"));
+                    if error.raw_os_error() != Some(EINVAL) {
+                        passing = Some(error);
+                    }
+                    continue;
+                }
+            };
             let rate = Parameters::new(self.interval());
             let interval = device.set_params(&rate).map(|set| set.interval);
             let good = (set.width, set.height, set.fourcc.repr) == (width, height, *fourcc);
@@ -247,6 +231,9 @@ impl Camera {
                 format!(" at {}/{} Hz", i.denominator, i.numerator)
             });
             refused.push(format!("{} {}x{}{rate}", set.fourcc, set.width, set.height));
+        }
+        if let Some(error) = passing {
+            return Err(error.into());
         }
         let names = |list: &[[u8; 4]]| {
             let names: Vec<_> = list
@@ -319,10 +306,20 @@ impl Camera {
         Ok(())
     }
 
-    fn lose(&mut self, why: &'static str) -> SourceFault {
+    fn cannot_open(&mut self, error: &io::Error) -> SourceFault {
+        let found = why(&self.mode.device, error);
+        self.lose("its device cannot be opened", "a camera that opens", &found)
+    }
+
+    fn lose(&mut self, gone: &'static str, expected: &str, found: &str) -> SourceFault {
+        let at = self.mode.device.display();
+        let what = format!("{at}: expected {expected}, found {found}");
+        if self.said.news(&what) {
+            log::warn!("{what}");
+        }
         self.streaming = None;
         self.retry.failed((self.clock.now)());
-        SourceFault::Gone(why)
+        SourceFault::Gone(gone)
     }
 }
 
@@ -367,24 +364,26 @@ impl Source for Camera {
                     self.streaming = Some(streaming);
                     self.retry.worked();
                 }
-                Err(Trouble::Io(error)) => {
-                    log::debug!("{}: {error}", self.mode.device.display());
-                    return Err(self.lose("its device cannot be opened"));
-                }
+                Err(Trouble::Io(error)) => return Err(self.cannot_open(&error)),
                 Err(Trouble::Mode { expected, found }) => {
-                    let at = self.mode.device.display();
-                    log::warn!("{at}: expected {expected}, found {found}");
-                    return Err(
-                        self.lose("its device is another one, or has not the mode asked for")
-                    );
+                    return Err(self.lose(
+                        "its device is another one, or has not the mode asked for",
+                        &expected,
+                        &found,
+                    ));
                 }
             }
         }
         match self.take(deadline, frame) {
-            Ok(taken) => taken,
+            Ok(taken) => {
+                if taken.is_ok() {
+                    self.said.forget();
+                }
+                taken
+            }
             Err(error) => {
-                log::debug!("{}: {error}", self.mode.device.display());
-                Err(self.lose("its device failed"))
+                let found = why(&self.mode.device, &error);
+                Err(self.lose("its device failed", "pictures", &found))
             }
         }
     }
@@ -412,7 +411,8 @@ impl Camera {
         if !streaming.ready(wait_ms)? {
             let silent = (clock.now)().since_ns(streaming.since) > SILENT_MAX_NS;
             return if silent {
-                Err(io::Error::from(io::ErrorKind::TimedOut))
+                let none = format!("none for {} ms", SILENT_MAX_NS / MS);
+                Err(io::Error::new(io::ErrorKind::TimedOut, none))
             } else {
                 Ok(Err(SourceFault::Timeout))
             };

@@ -139,7 +139,7 @@ fn print(seen: &Watch) {
 
 #[cfg(feature = "v4l")]
 fn list() -> Result<(), Failure> {
-    let found = tendon::capture::v4l::discover(std::path::Path::new("/dev"));
+    let found = tendon::capture::discovery::discover(std::path::Path::new("/dev"));
     if found.is_empty() {
         println!("no kernel camera: nothing under /dev/video* gives pictures");
     }
@@ -153,11 +153,7 @@ fn list() -> Result<(), Failure> {
         for path in camera.stable {
             println!("  device = \"{}\"", path.display());
         }
-        let modes: Vec<String> = camera
-            .modes
-            .iter()
-            .map(|(format, width, height)| format!("{format} {width}x{height}"))
-            .collect();
+        let modes: Vec<String> = camera.modes.iter().map(ToString::to_string).collect();
         println!("  {}", modes.join(", "));
     }
     Ok(())

@@ -26,6 +26,13 @@ pub enum Fault {
     SlowOpen,
     SlowControls,
     Wedged,
+    Stepwise,
+    Continuous,
+    NoStep,
+    Busy,
+    Denied,
+    RefusesUyvy,
+    TripsOnUyvy,
 }
 
 /// Access to the preloaded library.

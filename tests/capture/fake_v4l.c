@@ -26,7 +26,13 @@
 enum { DEVICES = 8, BUFFERS = 8, PAYLOADS = 8, FORMATS = 7, CONTROLS = 6, ROW_PADDING = 64 };
 enum fault {
     GOOD, UNPLUGGED, DQBUF_EIO, ERROR_FLAG, SEQUENCE_GAP, SHORT, SILENT, FOREIGN_CLOCK, NO_BANDWIDTH, OTHER_MODEL,
-    CONTROL_SPRINGS_BACK, OTHER_SIZE, SLOW, END_OF_FRAME, FEW_FORMATS, WIDE_ROWS, SLOW_OPEN, SLOW_CONTROLS, WEDGED, FAULTS
+    CONTROL_SPRINGS_BACK, OTHER_SIZE, SLOW, END_OF_FRAME, FEW_FORMATS, WIDE_ROWS, SLOW_OPEN, SLOW_CONTROLS, WEDGED,
+    // Every size between two, as v4l2loopback and image processors offer; a driver that leaves out the step.
+    STEPWISE, CONTINUOUS, NO_STEP,
+    // Another program streams from it, as uvcvideo says it; the node is not for this user.
+    BUSY, DENIED,
+    // Of the formats that it offers, UYVY is one that it does not take, or not this time.
+    REFUSES_UYVY, TRIPS_ON_UYVY, FAULTS
 };
 enum { SLOW_OPEN_MS = 2000, SLOW_CONTROL_MS = 300, MAPS = 32 };
 
@@ -370,6 +376,16 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     case VIDIOC_ENUM_FRAMESIZES: {
         struct v4l2_frmsizeenum *f = arg;
         static const uint32_t sizes[3][2] = {{640, 480}, {320, 240}, {224, 224}};
+        if (d->fault == STEPWISE || d->fault == CONTINUOUS || d->fault == NO_STEP) {
+            if (f->index > 0) return fail(EINVAL);
+            f->type = d->fault == CONTINUOUS ? V4L2_FRMSIZE_TYPE_CONTINUOUS : V4L2_FRMSIZE_TYPE_STEPWISE;
+            f->stepwise.min_width = 48;
+            f->stepwise.min_height = 32;
+            f->stepwise.max_width = f->stepwise.max_height = 8192;
+            f->stepwise.step_width = d->fault == STEPWISE ? 16 : d->fault == CONTINUOUS;
+            f->stepwise.step_height = d->fault == STEPWISE ? 8 : d->fault == CONTINUOUS;
+            return 0;
+        }
         if (f->index > 2) return fail(EINVAL);
         f->type = V4L2_FRMSIZE_TYPE_DISCRETE;
         f->discrete.width = sizes[f->index][0];
@@ -379,7 +395,10 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     case VIDIOC_TRY_FMT:
     case VIDIOC_S_FMT: {
         struct v4l2_format *f = arg;
-        if (d->buffers > 0) return fail(EBUSY);
+        if (d->buffers > 0 || d->fault == BUSY) return fail(EBUSY);
+        int uyvy = f->fmt.pix.pixelformat == V4L2_PIX_FMT_UYVY;
+        if (uyvy && d->fault == REFUSES_UYVY) return fail(EINVAL);
+        if (uyvy && d->fault == TRIPS_ON_UYVY) return fail(EIO);
         fit(d, &f->fmt.pix);
         if (request == VIDIOC_TRY_FMT) return 0;
         d->fourcc = f->fmt.pix.pixelformat;
@@ -488,6 +507,8 @@ static int opened(struct device *d) {
     int fd;
     if (d->fault == UNPLUGGED) {
         fd = fail(ENOENT);
+    } else if (d->fault == DENIED) {
+        fd = fail(EACCES);
     } else if (d->fd >= 0 || is_mapped(d)) {
         fd = fail(EBUSY);
     } else {

@@ -406,6 +406,55 @@ fn a_frame_costs_no_allocation_of_ours() {
     }
 }
 
+/// A picture every 10 ms: none of them is waited for in vain.
+fn fast(size: [usize; 2]) -> String {
+    live("RGB", size).replace("30/1", "100/1")
+}
+
+#[test]
+fn what_nobody_takes_does_not_pile_up_on_the_bus() {
+    let size = [160, 120];
+    let mut source = camera(&fast(size), size);
+    let mut frame = Frame::black(size[0], size[1]);
+    next(&mut source, &mut frame, 5_000);
+    let sink = source.sink().expect("it runs");
+    let pipeline = sink.parent().expect("in a pipeline");
+    let pipeline = pipeline.downcast::<gstreamer::Pipeline>().expect("one");
+    let bus = pipeline.bus().expect("every pipeline has one");
+    for _ in 0..10 {
+        let told = bus.post(gstreamer::message::Latency::new());
+        told.expect("it is open");
+    }
+    assert!(!bus.have_pending(), "kept for nobody");
+}
+
+/// The branch that gives no pictures reports an error after half a second, and the one that does goes on.
+#[test]
+fn an_error_beside_pictures_that_never_stop_is_noticed() {
+    let size = [160, 120];
+    let words = format!(
+        "videotestsrc is-live=true ! video/x-raw,width=16,height=16,framerate=100/1 ! identity error-after=50 ! \
+         fakesink async=false {}",
+        fast(size)
+    );
+    let mut source = camera(&words, size);
+    let mut frame = Frame::black(size[0], size[1]);
+    let mut pictures = 0;
+    let until = clock::now().plus_ns(10_000 * MS);
+    let fault = loop {
+        assert!(clock::now() < until, "unseen beside {pictures} pictures");
+        // A hundred periods: long enough that only an error ends it without a picture.
+        match source.next_frame(clock::now().plus_ns(1_000 * MS), &mut frame) {
+            Ok(()) => pictures += 1,
+            Err(SourceFault::Timeout) => {}
+            Err(fault) => break fault,
+        }
+    };
+    assert_eq!(fault, SourceFault::Gone("its pipeline failed"));
+    assert!(pictures > 0, "it never gave one");
+    assert_eq!(source.counts().losses, 1);
+}
+
 /// When each picture came to a camera's sink: its capture time, and the moment.
 type Came = Arc<Mutex<Vec<(Mono, Mono)>>>;
 

@@ -9,9 +9,10 @@ use crate::preload;
 use crate::stage::{BEYOND_NS, OFTEN_NS, Round, Stage};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tendon::capture::v4l::{Camera, discover};
+use std::sync::{Arc, Mutex};
+use tendon::capture::discovery::{Found, discover};
+use tendon::capture::v4l::Camera;
 use tendon::capture::v4l_mode::Mode;
 use tendon::capture::{Asked, Kind, OpenFault, decode};
 use tendon::core::governor::reaction::Cause;
@@ -104,6 +105,50 @@ fn tendon_cameras(library: &Path) {
     let (code, said) = looks(Fault::ErrorFlag, &[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(" marked as broken by the driver"), "{said}");
+    // Why there is none is told, and not again with each time that it is looked for.
+    for (fault, remedy) in [
+        (Fault::Denied, "usermod -aG video"),
+        (Fault::Busy, "another program uses it"),
+    ] {
+        let (code, said) = looks(fault, &[]);
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.matches(remedy).count(), 1, "{said}");
+    }
+}
+
+/// What was logged in this process: warnings.
+struct Told(Mutex<Vec<String>>);
+
+static TOLD: Told = Told(Mutex::new(Vec::new()));
+
+impl log::Log for Told {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = record.args().to_string();
+        self.0.lock().expect("no panic").push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+impl Told {
+    /// Since this was asked last.
+    fn taken(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("no panic"))
+    }
+
+    /// One line, with all of these words.
+    #[track_caller]
+    fn one(&self, words: &[&str]) {
+        let told = self.taken();
+        let [line] = told.as_slice() else {
+            panic!("wanted one line with {words:?}, found {told:?}");
+        };
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    }
 }
 
 /// Runs in the process into which the fake is preloaded; anywhere else there is nothing to test.
@@ -113,12 +158,16 @@ fn inside() {
         return;
     }
     let fake = Fake::here();
+    log::set_logger(&TOLD).expect("the only one");
+    log::set_max_level(log::LevelFilter::Warn);
     type Story = (&'static str, fn(&Fake));
-    let stories: [Story; 15] = [
+    let stories: [Story; 17] = [
         ("discovery", discovery),
+        ("sizes that are not counted", sizes),
         ("formats, times, numbers", formats),
         ("modes that a device refuses", refused_modes),
         ("controls", controls),
+        ("why it does not open", reasons),
         ("gaps, flags, short buffers", spoilt_buffers),
         ("what the times are of", stamps),
         ("unplug and replug", unplug),
@@ -236,10 +285,45 @@ fn discovery(fake: &Fake) {
         (found[0].card.as_str(), found[0].bus.as_str()),
         ("Fake camera", "usb-fake-1")
     );
+    assert!(offers(&found[0]).contains(&"YUYV 640x480".to_owned()));
+    // Not left out in silence.
+    fake.set(1, Fault::Denied);
+    TOLD.taken();
+    assert!(discover(root.path()).is_empty());
+    let told = TOLD.taken();
     assert!(
-        found[0].modes.contains(&("YUYV".into(), 640, 480)),
-        "{found:?}"
+        told.iter()
+            .any(|line| line.contains("video41") && line.contains("usermod -aG video")),
+        "{told:?}"
     );
+}
+
+/// In words, as people read them.
+fn offers(found: &Found) -> Vec<String> {
+    found.modes.iter().map(ToString::to_string).collect()
+}
+
+/// Every size up to 8192 x 8192 is 67 million sizes: two of them, and the step, are told. A step of 0 is a driver's mistake and no
+/// reason to panic.
+fn sizes(fake: &Fake) {
+    let root = tempfile::tempdir().expect("a folder");
+    std::fs::write(root.path().join("video40"), "").expect("written");
+    for (fault, words) in [
+        (Fault::Stepwise, "YUYV 48x32 to 8192x8192 in steps of 16x8"),
+        (Fault::Continuous, "YUYV 48x32 to 8192x8192"),
+        (
+            Fault::NoStep,
+            "YUYV 48x32 to 8192x8192 in steps that its driver does not say",
+        ),
+    ] {
+        fake.set(0, fault);
+        let found = discover(root.path());
+        assert_eq!(found.len(), 1, "{fault:?}");
+        let offers = offers(&found[0]);
+        // One for each of its formats.
+        assert_eq!(offers.len(), 7, "{fault:?}");
+        assert!(offers.contains(&words.to_owned()), "{offers:?}");
+    }
 }
 
 /// A picture in a format: its four characters, its bytes, those of a row, and what is to come out.
@@ -295,6 +379,11 @@ fn formats(fake: &Fake) {
     fake.set(0, Fault::FewFormats);
     assert_eq!(agreed(&[b"UYVY", b"YUYV"]), Some(decode::Format::Yuyv));
     assert_eq!(agreed(&[]), Some(decode::Format::Nv12));
+    // Offered, and then not taken: the next one.
+    for fault in [Fault::RefusesUyvy, Fault::TripsOnUyvy] {
+        fake.set(0, fault);
+        assert_eq!(agreed(&[b"UYVY", b"YUYV"]), Some(decode::Format::Yuyv));
+    }
 }
 
 /// The camera shows one picture in one format: five times it comes out as it was, with the driver's times and numbers.
@@ -353,6 +442,54 @@ fn refused_modes(fake: &Fake) {
     refused(&plain, &asked(&plain), &["640x480", "160x120"]);
     fake.set(0, Fault::Slow);
     refused(&plain, &asked(&plain), &["30.0 Hz", "1000000/200000 Hz"]);
+    let uyvy = mode(0, &[b"UYVY"]);
+    fake.set(0, Fault::RefusesUyvy);
+    refused(
+        &uyvy,
+        &asked(&uyvy),
+        &["one of UYVY", "UYVY 640x480 (Invalid argument"],
+    );
+    // What may pass is waited for.
+    fake.set(0, Fault::TripsOnUyvy);
+    fake.shows(0, &payloads(4));
+    let mut camera = opened(&uyvy);
+    assert_eq!(camera.format(), None);
+    fake.set(0, Fault::Good);
+    recovers(&mut camera, &mut Frame::black(1, 1));
+    assert_eq!(camera.format(), Some(decode::Format::Uyvy));
+}
+
+/// Why it does not open, and what is to be done, is told once for each new reason, and again after pictures came.
+fn reasons(fake: &Fake) {
+    let mut frame = Frame::black(1, 1);
+    fake.shows(0, &payloads(4));
+    fake.set(0, Fault::Unplugged);
+    TOLD.taken();
+    let mut camera = opened(&mode(0, &[b"YUYV"]));
+    let nothing = ["/dev/video40", "No such file", "tendon cameras --list"];
+    for (fault, words) in [
+        (Fault::Unplugged, nothing),
+        (
+            Fault::Denied,
+            ["/dev/video40", "Permission denied", "usermod -aG video"],
+        ),
+        (Fault::Busy, ["/dev/video40", "busy", "another program"]),
+    ] {
+        fake.set(0, fault);
+        for _ in 0..2 {
+            wait_for(&mut camera, &mut frame, CLOSED);
+        }
+        TOLD.one(&words);
+    }
+    fake.set(0, Fault::Good);
+    recovers(&mut camera, &mut frame);
+    let told = TOLD.taken();
+    assert!(told.is_empty(), "{told:?}");
+    fake.set(0, Fault::Unplugged);
+    assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
+    TOLD.one(&["/dev/video40", "No such device", "unplugged"]);
+    wait_for(&mut camera, &mut frame, CLOSED);
+    TOLD.one(&nothing);
 }
 
 const AUTO_WHITE_BALANCE: u32 = 0x0098_090c;

@@ -212,7 +212,7 @@ fn library(tree: &Tree, check: &'static str, name: &str) -> Finding {
 
 fn cameras(tree: &Tree, who: &Who) -> Finding {
     const CHECK: &str = "cameras";
-    let mut cameras = Vec::new();
+    let mut found = Vec::new();
     for device in tree.with_prefix("/sys/class/video4linux", "video") {
         // A UVC camera has a second node, for metadata, with index 1.
         if tree.number(&format!("{device}/index")).unwrap_or(0) != 0 {
@@ -227,16 +227,20 @@ fn cameras(tree: &Tree, who: &Who) -> Finding {
             );
         }
         let name = tree.read(&format!("{device}/name")).unwrap_or_default();
-        cameras.push(format!("{node} \"{name}\"{}", modes(tree, &node)));
+        found.push((node, name));
     }
     let stable = tree.with_prefix("/dev/tendon", "camera-").len();
-    if cameras.is_empty() {
+    if found.is_empty() {
         return Finding::absent(
             CHECK,
             "none at this machine; one that is reached over the link needs none",
         );
     }
-    let list = cameras.join(", ");
+    let modes = modes(tree);
+    let named = found
+        .iter()
+        .map(|(node, name)| format!("{node} \"{name}\"{}", modes(node)));
+    let list = named.collect::<Vec<_>>().join(", ");
     if stable == 0 {
         return Finding::warning(
             CHECK,
@@ -250,35 +254,34 @@ fn cameras(tree: &Tree, who: &Who) -> Finding {
     )
 }
 
-/// What the camera at `node` can give, asked of its driver; empty for a recorded tree.
+/// What the camera at a node can give, in words. The drivers are asked once, all of them; those of a recorded tree cannot be.
 #[cfg(feature = "v4l")]
-fn modes(tree: &Tree, node: &str) -> String {
-    if !tree.is_machine() {
-        return String::new();
-    }
-    let found = crate::capture::v4l::discover(std::path::Path::new("/dev"));
-    let camera = found
-        .iter()
-        .find(|found| found.device == std::path::Path::new(node));
-    camera.map_or_else(String::new, |camera| {
-        let modes: Vec<String> = camera
-            .modes
+fn modes(tree: &Tree) -> impl Fn(&str) -> String {
+    let found = if tree.is_machine() {
+        crate::capture::discovery::discover(std::path::Path::new("/dev"))
+    } else {
+        Vec::new()
+    };
+    move |node| {
+        let camera = found
             .iter()
-            .map(|(format, width, height)| format!("{format} {width}x{height}"))
-            .collect();
-        format!(" ({})", modes.join(", "))
-    })
+            .find(|found| found.device == std::path::Path::new(node));
+        camera.map_or_else(String::new, |camera| {
+            let modes: Vec<String> = camera.modes.iter().map(ToString::to_string).collect();
+            format!(" ({})", modes.join(", "))
+        })
+    }
 }
 
 /// A build without kernel cameras cannot ask.
 #[cfg(not(feature = "v4l"))]
-fn modes(tree: &Tree, _: &str) -> String {
+fn modes(tree: &Tree) -> impl Fn(&str) -> String {
     let words = if tree.is_machine() {
         " (modes: a build with --features v4l, or v4l2-ctl --list-formats-ext)"
     } else {
         ""
     };
-    words.to_owned()
+    move |_| words.to_owned()
 }
 
 fn nodes(tree: &Tree, who: &Who, check: &'static str, folder: &str, prefixes: &[&str]) -> Finding {
