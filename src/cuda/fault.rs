@@ -14,12 +14,23 @@ pub struct CudaFault {
 }
 
 impl CudaFault {
-    /// Whether the context is lost: every later call fails with the same, and only a new process mends it. The codes
-    /// are those of which `cuda.h` says "the context cannot be used".
+    /// Whether the context is lost: every later call fails with the same, and only a new process mends it.
     #[must_use]
     pub fn sticky(&self) -> bool {
-        matches!(self.code, 700 | 702 | 709 | 710 | 714..=719)
+        sticks(self.code)
     }
+}
+
+/// Whether a code of CUDA's, of the driver or of the runtime above it, means that only a new process mends it: those of which `cuda.h`
+/// (of 12.8) says that the process must be relaunched, and the two of a context that is destroyed (709) or must be (710). Not those of
+/// which it does not say what follows: of a device that is unavailable (46), memory (214) or a bus (220) that failed, an unknown
+/// error (999).
+#[must_use]
+pub fn sticks(code: i32) -> bool {
+    matches!(
+        code,
+        226 | 700 | 702 | 709 | 710 | 714..=719 | 721 | 810 | 911
+    )
 }
 
 /// Why there is no device to work on. Each says what was looked for, and what to do.
@@ -59,4 +70,18 @@ pub enum KernelFault {
     /// What the driver refuses.
     #[error(transparent)]
     Cuda(#[from] CudaFault),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sticks;
+
+    #[test]
+    fn what_only_a_new_process_mends_sticks() {
+        let all: Vec<i32> = (0..1000).filter(|code| sticks(*code)).collect();
+        let header = [
+            226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911,
+        ];
+        assert_eq!(all, header);
+    }
 }

@@ -17,7 +17,7 @@ pub mod surface;
 pub mod turns;
 
 use crate::loader;
-pub use fault::{CudaFault, KernelFault, OpenFault};
+pub use fault::{CudaFault, KernelFault, OpenFault, sticks};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{CStr, c_char, c_void};
 use std::path::{Path, PathBuf};
@@ -150,7 +150,7 @@ impl Driver {
         // names as the driver; whoever can write that can run code here anyway.
         let opened = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
         let handle = opened.map_err(|error| OpenFault::NoDriver {
-            looked: format!("{}: {}", path.display(), loader::words(&error)),
+            looked: format!("{}: {}", path.display(), loader::words(&path, &error)),
         })?;
         let functions = Functions::find(&handle).map_err(|symbol| OpenFault::OldDriver {
             at: path.display().to_string(),

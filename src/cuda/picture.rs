@@ -40,11 +40,7 @@ impl PictureStage {
         let image = CString::new(PTX)
             .map_err(|_| KernelFault::Contradiction("picture.ptx: a zero in its text".into()))?;
         let kernel = Kernel::load(context, &image, c"picture")?;
-        let mut from = PinnedBuffer::new(context, words.len() * 4)?;
-        from.bytes().copy_from_slice(bytemuck::cast_slice(&words));
-        let table = DeviceBuffer::new(context, words.len() * 4)?;
-        stream.copy_in(&table, &from)?;
-        stream.wait()?;
+        let table = stream.upload(bytemuck::cast_slice(&words))?;
         let bytes = way.source[0] * way.source[1] * 3;
         let pinned = PinnedBuffer::new(context, bytes)?;
         let device = if mapped && pinned.address() != 0 {

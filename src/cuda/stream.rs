@@ -129,6 +129,22 @@ impl Stream {
         self.context.done("cuMemcpyDtoHAsync", code)
     }
 
+    /// Memory on the device with these bytes in it.
+    ///
+    /// # Errors
+    /// [`CudaFault`].
+    pub fn upload(&self, bytes: &[u8]) -> Result<DeviceBuffer, CudaFault> {
+        let mut from = PinnedBuffer::new(&self.context, bytes.len())?;
+        from.bytes().copy_from_slice(bytes);
+        let to = DeviceBuffer::new(&self.context, bytes.len())?;
+        let copied = self.copy_in(&to, &from).and_then(|()| self.wait());
+        if copied.is_err() {
+            // Both go now, and the copy may still be on the stream.
+            self.settle(u64::MAX);
+        }
+        copied.map(|()| to)
+    }
+
     /// Copies what is behind the first `skip` bytes to another place on the device, as much as fits there, when the stream comes
     /// to it.
     ///

@@ -3,7 +3,7 @@
 //! loaded from `step.ptx`, which `make_ptx.py` made of `step.cu`. The bits are those of the processor's steps; the tests compile
 //! the same source for the processor.
 
-use super::memory::{DeviceBuffer, Kernel, PinnedBuffer};
+use super::memory::{DeviceBuffer, Kernel};
 use super::{Context, CudaFault, KernelFault, Stream};
 use crate::ports::{Dtype, LoopStep, Says, Update};
 use std::ffi::CString;
@@ -48,14 +48,6 @@ impl LoopStage {
         };
         let image = CString::new(PTX)
             .map_err(|_| KernelFault::Contradiction("step.ptx: a zero in its text".into()))?;
-        let upload = |bytes: &[u8]| -> Result<DeviceBuffer, CudaFault> {
-            let mut from = PinnedBuffer::new(context, bytes.len())?;
-            from.bytes().copy_from_slice(bytes);
-            let to = DeviceBuffer::new(context, bytes.len())?;
-            stream.copy_in(&to, &from)?;
-            stream.wait()?;
-            Ok(to)
-        };
         let tables: Vec<i32> = steps.iter().flat_map(|step| table(step, words)).collect();
         let times = time.map(|(dtype, numbers)| {
             let each = steps.iter().flat_map(|step| match dtype {
@@ -63,11 +55,11 @@ impl LoopStage {
                 Dtype::I32 => (step.time as i32).to_ne_bytes().repeat(numbers),
                 Dtype::I64 => i64::from(step.time as i32).to_ne_bytes().repeat(numbers),
             });
-            upload(&each.collect::<Vec<u8>>())
+            stream.upload(&each.collect::<Vec<u8>>())
         });
         Ok(LoopStage {
             kernel: Kernel::load(context, &image, c"step")?,
-            tables: upload(bytemuck::cast_slice(&tables))?,
+            tables: stream.upload(bytemuck::cast_slice(&tables))?,
             times: times.transpose()?,
             steps: steps.len(),
             values: words as u32,

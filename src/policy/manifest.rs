@@ -183,12 +183,16 @@ impl OnnxFile {
         }
     }
 
-    /// The file of a precision, or of 32 bits where a block was not worth another, with its precision.
+    /// The file of a precision; where a block was not worth it, those that may stand for it, the nearest first: of eight bits that of
+    /// 16, if there is one, and that of 32 for an engine that takes no 16. With their precisions; never empty.
     #[must_use]
-    pub fn nearest(&self, precision: Precision) -> (Precision, &String) {
+    pub fn nearest(&self, precision: Precision) -> Vec<(Precision, &String)> {
+        let others = [Precision::Fp16, Precision::Fp32].into_iter();
         match self.of(precision) {
-            Some(name) => (precision, name),
-            None => (Precision::Fp32, &self.fp32),
+            Some(name) => vec![(precision, name)],
+            None => others
+                .filter_map(|other| Some((other, self.of(other)?)))
+                .collect(),
         }
     }
 
@@ -581,4 +585,44 @@ fn kind_of(value: &Value) -> String {
         Value::Object(_) => "an object",
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_for_a_precision_has_as_many_bits_or_more_and_the_fewest_first() {
+        use crate::config::Precision::{Fp16, Fp32, Int8};
+        let nearest = |fp16: bool, int8: bool, asked: Precision| -> Vec<Precision> {
+            let file = |there: bool, name: &str| there.then(|| name.to_owned());
+            let files = OnnxFile {
+                fp32: "32".into(),
+                fp16: file(fp16, "16"),
+                int8: file(int8, "8"),
+            };
+            let found = files.nearest(asked);
+            assert!(
+                found
+                    .iter()
+                    .all(|(precision, name)| files.of(*precision) == Some(*name))
+            );
+            found.into_iter().map(|(precision, _)| precision).collect()
+        };
+        for (fp16, int8, asked, expected) in [
+            (true, true, Int8, &[Int8][..]),
+            (true, false, Int8, &[Fp16, Fp32][..]),
+            (false, false, Int8, &[Fp32][..]),
+            (true, true, Fp16, &[Fp16][..]),
+            // Not eight bits: they are fewer.
+            (false, true, Fp16, &[Fp32][..]),
+            (true, true, Fp32, &[Fp32][..]),
+        ] {
+            assert_eq!(
+                nearest(fp16, int8, asked),
+                expected,
+                "{fp16} {int8} {asked:?}"
+            );
+        }
+    }
 }

@@ -149,6 +149,7 @@ fn ort_engine<'a>(
         let mut words = vec![format!("{library:?} on {}", took.join(", "))];
         let refused = engine.refused().iter();
         words.extend(refused.map(|(provider, why)| format!("not on {}: {why}", provider.word())));
+        words.extend(engine.remarks().iter().cloned());
         let mut remarks = remarks.borrow_mut();
         for word in words {
             if !remarks.contains(&word) {
@@ -385,19 +386,30 @@ fn in_lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Each stage of a bundle of either kind, with the file of the graph that the configuration asks for.
+/// Each stage of a bundle of either kind, with the file of the graph that the configuration asks for, or of the nearest to it.
 pub(crate) fn stages(
     dir: &Path,
     precision: Precision,
 ) -> Result<Vec<(StageSpec, PathBuf)>, Vec<Problem>> {
+    let all = choices(dir, precision)?.into_iter();
+    let nearest = all.filter_map(|(spec, paths)| Some((spec, paths.into_iter().next()?)));
+    Ok(nearest.collect())
+}
+
+/// The same with all that may stand for it, as [`OnnxFile::nearest`] has them.
+pub(crate) fn choices(
+    dir: &Path,
+    precision: Precision,
+) -> Result<Vec<(StageSpec, Vec<PathBuf>)>, Vec<Problem>> {
     let at = |index: usize| format!("manifest.json: tendon.stages[{index}].onnx");
     if is_staged(dir) {
         let opened = Opened::open(dir)?;
         let stages = opened.plan.stages.iter().zip(&opened.file.stages);
         let located = stages.enumerate().map(|(index, (planned, stage))| {
-            let (_, name) = stage.onnx.nearest(precision);
-            let path = opened.folder.locate_graph(&at(index), name)?;
-            Ok((planned.spec.clone(), path))
+            let nearest = stage.onnx.nearest(precision).into_iter();
+            let paths = nearest.map(|(_, name)| opened.folder.locate_graph(&at(index), name));
+            let paths = paths.collect::<Result<Vec<PathBuf>, Problem>>()?;
+            Ok((planned.spec.clone(), paths))
         });
         return located
             .collect::<Result<_, Problem>>()
@@ -413,7 +425,7 @@ pub(crate) fn stages(
             found: "none".into(),
         }),
     };
-    path.map(|path| vec![(stage.spec.clone(), path)])
+    path.map(|path| vec![(stage.spec.clone(), vec![path])])
         .map_err(|problem| vec![problem])
 }
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ONNX Runtime as an engine, under the real library: PyPI's wheel, fetched once, or what TENDON_ONNXRUNTIME_LIB names.
-//! Without either the tests that need it say so and pass (`TENDON_ORT=required`: fail).
+//! Without either the tests that need it say so and pass (`TENDON_ORT=required`: fail). What it does with a GPU a fake does (`gpu.rs`).
 
+#[path = "../tensorrt/compile.rs"]
+mod compile;
+mod gpu;
 mod halves;
 
 use serde_json::{Value, json};

@@ -119,6 +119,7 @@ fn a_plan_is_built_once_kept_with_its_label_and_loaded() {
     );
     for argument in [
         "--stronglyTyped",
+        "--noTF32",
         "--skipInference",
         "--timingCacheFile=",
         "--memPoolSize=workspace:256",
@@ -160,6 +161,68 @@ fn a_plan_is_built_once_kept_with_its_label_and_loaded() {
         .expect("readable")
         .read(&bench.cache())
         .expect_err("without a label it is nobody's");
+}
+
+/// Floats of 32 bits are multiplied as such, unless somebody says otherwise; and `trtexec` refuses what it does not know, or is told
+/// twice.
+#[test]
+fn thirty_two_bits_are_not_tf32_unless_a_deployment_says_so() {
+    let told = |flags: &[&str]| -> (Vec<String>, String) {
+        let bench = Bench::new(GOOD);
+        let job = Job {
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            ..bench.job()
+        };
+        let built = job.run(now, &mut |_| {}).expect("builds");
+        let label = read_label(&built.path).expect("a label");
+        let about = |line: &&str| ["--noTF32", "--tf32"].contains(line);
+        let said = bench.arguments();
+        let said = said.lines().filter(about).map(str::to_owned).collect();
+        (said, label.flags.join(" "))
+    };
+    let (off, label) = told(&["--memPoolSize=workspace:256"]);
+    assert_eq!(off, ["--noTF32"]);
+    assert!(label.contains("--noTF32"), "{label}");
+    let (on, label) = told(&["--tf32", "--memPoolSize=workspace:256"]);
+    assert_eq!(on, [""; 0]);
+    assert!(!label.to_lowercase().contains("tf32"), "{label}");
+    assert!(label.contains("workspace:256"), "{label}");
+    let (twice, _) = told(&["--noTF32"]);
+    assert_eq!(twice, ["--noTF32"]);
+}
+
+/// What the builder measured on one GPU, or with one TensorRT, is not another's.
+#[test]
+fn a_timing_cache_is_of_one_target() {
+    let bench = Bench::new(GOOD);
+    let used = |target: Target| -> PathBuf {
+        drop(std::fs::remove_file(bench.folder.path().join("arguments")));
+        drop(std::fs::remove_dir_all(bench.cache()));
+        let job = Job {
+            target,
+            ..bench.job()
+        };
+        job.run(now, &mut |_| {}).expect("builds");
+        let said = bench.arguments();
+        let file = said
+            .lines()
+            .find_map(|line| line.strip_prefix("--timingCacheFile="));
+        let file = PathBuf::from(file.expect("it has one"));
+        assert_eq!(file.parent(), Some(bench.cache().as_path()));
+        file
+    };
+    let own = used(target());
+    assert_eq!(used(target()), own);
+    let newer = Target {
+        tensorrt: "10.16.2".into(),
+        ..target()
+    };
+    let larger = Target {
+        multiprocessors: 16,
+        ..target()
+    };
+    let (newer, larger) = (used(newer), used(larger));
+    assert!(own != newer && own != larger && newer != larger);
 }
 
 #[track_caller]

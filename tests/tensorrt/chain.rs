@@ -3,8 +3,13 @@
 //! engines compute what the processor computes, so that every fixture must hold and every bit must be the same.
 
 use crate::fake::{BOTH, Fakes, Moved, Tables, machine, plan_of};
+use crate::path::sweep;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use tendon::config::Precision;
 use tendon::engine::cpu::{CpuEngine, CpuOptions};
 use tendon::engine::tensorrt::{Memory, Platform, Settings, TensorRt};
 use tendon::policy::LoadOptions;
@@ -295,6 +300,80 @@ fn copy(family: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
     dir
 }
 
+/// Of a stage that was not worth eight bits runs what has 16, where the engine takes them; the processor's does not.
+#[test]
+fn a_stage_without_eight_bits_runs_in_sixteen_and_where_those_are_refused_in_thirty_two() {
+    let fakes = machine();
+    let root = folder("smolvla");
+    // The graphs of the two stages once more, each by another name and with other bytes.
+    let added = [
+        (0_usize, "fp16", "prefix.onnx", "half.onnx"),
+        (1, "int8", "expert.onnx", "eight.onnx"),
+    ];
+    let bundle = copy("smolvla", |file| {
+        for (stage, precision, own, name) in added {
+            let onnx = &mut file["stages"][stage]["onnx"];
+            assert_eq!(onnx["fp32"], own);
+            onnx[precision] = json!(name);
+            file["sha256"][name] = json!(hash(&renamed(&root.join(own))));
+        }
+    });
+    for (_, _, own, name) in added {
+        std::fs::write(bundle.path().join(name), renamed(&root.join(own))).expect("written");
+    }
+    let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("the fakes");
+    let options = LoadOptions {
+        precision: Precision::Int8,
+        ..LoadOptions::default()
+    };
+    // Which graph each stage was loaded from, by an engine that refuses some.
+    let loaded = |refused: &[&str]| -> Result<Vec<String>, String> {
+        let taken = RefCell::new(Vec::new());
+        let engine = |path: &Path, spec: &StageSpec| -> Result<Box<dyn Engine>, EngineFault> {
+            let name = path.file_name().expect("a file").to_string_lossy();
+            if refused.contains(&&*name) {
+                return Err(EngineFault(format!("no {name} here")));
+            }
+            let plan = plan_of(spec, cpu(path, spec)?, "");
+            let engine = TensorRt::load(&platform, &plan, spec);
+            let engine = engine.map_err(|fault| EngineFault(fault.to_string()))?;
+            taken.borrow_mut().push(name.into_owned());
+            Ok(Box::new(engine))
+        };
+        let policy = Staged::load(bundle.path(), options, &engine);
+        policy.map_err(|problems| format!("{problems:?}"))?;
+        Ok(taken.into_inner())
+    };
+    let graphs =
+        |names: [&str; 2]| -> Result<Vec<String>, String> { Ok(names.map(str::to_owned).to_vec()) };
+    assert_eq!(loaded(&[]), graphs(["half.onnx", "eight.onnx"]));
+    assert_eq!(
+        loaded(&["half.onnx"]),
+        graphs(["prefix.onnx", "eight.onnx"])
+    );
+    // Where nothing stands for it, what spoke against the first is said; what is there as asked for is not passed over.
+    for (refused, words) in [
+        (&["half.onnx", "prefix.onnx"][..], "no half.onnx here"),
+        (&["eight.onnx"][..], "no eight.onnx here"),
+    ] {
+        let said = loaded(refused).expect_err("refused");
+        assert!(said.contains(words), "{said}");
+        assert_eq!(said.matches(" here").count(), 1, "{said}");
+    }
+}
+
+/// A graph's bytes with another producer.
+fn renamed(graph: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(graph).expect("a graph");
+    bytes.extend_from_slice(b"\x12\x05other");
+    bytes
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn a_loop_that_somebody_looks_into_goes_step_by_step_and_one_that_is_run_again_does_not() {
     let fakes = machine();
@@ -386,6 +465,43 @@ fn a_failure_in_the_middle_costs_one_inference_and_no_kept_tensor() {
             }
         }
     }
+}
+
+/// The same of all that comes before: two stages loaded, chained and recorded, a loop that runs whole, a picture made on the device,
+/// the fixture, an answer, and all given back.
+#[test]
+fn every_refusal_while_a_chain_is_made_is_told_and_leaks_nothing() {
+    let fakes = machine();
+    // What computes for a stage is made once: the device is what is tried here.
+    let plans: RefCell<HashMap<String, Vec<u8>>> = RefCell::default();
+    let told = sweep(&fakes, |fakes| {
+        let settings = fakes.settings(Tables::Eleven);
+        let platform = Platform::find(&settings).map_err(|fault| fault.to_string())?;
+        let engine = |path: &Path, spec: &StageSpec| -> Result<Box<dyn Engine>, EngineFault> {
+            let known = plans.borrow().get(&spec.id).cloned();
+            let plan = match known {
+                Some(plan) => plan,
+                None => {
+                    let plan = plan_of(spec, cpu(path, spec)?, "");
+                    plans.borrow_mut().insert(spec.id.clone(), plan.clone());
+                    plan
+                }
+            };
+            let engine = TensorRt::load(&platform, &plan, spec);
+            let engine = engine.map_err(|fault| EngineFault(fault.to_string()))?;
+            Ok(Box::new(engine))
+        };
+        let policy = Staged::load(&folder("pi0"), LoadOptions::default(), &engine);
+        let mut policy = policy.map_err(|problems| {
+            let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            words.join("; ")
+        })?;
+        instruct(&mut policy);
+        ask(&mut policy, 0).map_err(|fault| fault.to_string())?;
+        assert!(policy.chained() == 5 && policy.loops_whole());
+        Ok(None)
+    });
+    assert!(told > 80, "{told}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Makes a library or a program of a C file of the tests. Two suites have this file.
+//! Makes a library or a program of a C file of the tests. Several suites have this file.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

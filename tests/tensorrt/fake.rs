@@ -133,6 +133,7 @@ struct Knobs {
     fail: Symbol<unsafe extern "C" fn(*const c_char, i32, i32)>,
     devices: Symbol<unsafe extern "C" fn(i32)>,
     shares: Symbol<unsafe extern "C" fn(i32)>,
+    compute: Symbol<unsafe extern "C" fn(i32, i32)>,
     slow: Symbol<unsafe extern "C" fn(i32, i32)>,
     log: Symbol<unsafe extern "C" fn() -> *const c_char>,
     forget: Symbol<unsafe extern "C" fn()>,
@@ -192,6 +193,7 @@ impl Fakes {
                 fail: cuda.get(b"fake_cuda_fail\0").expect("there"),
                 devices: cuda.get(b"fake_cuda_devices\0").expect("there"),
                 shares: cuda.get(b"fake_cuda_shares\0").expect("there"),
+                compute: cuda.get(b"fake_cuda_compute\0").expect("there"),
                 slow: cuda.get(b"fake_cuda_slow\0").expect("there"),
                 log: cuda.get(b"fake_cuda_log\0").expect("there"),
                 forget: cuda.get(b"fake_cuda_forget\0").expect("there"),
@@ -219,6 +221,7 @@ impl Fakes {
         self.fail("", 0, 0);
         self.devices(1);
         self.shares(true);
+        self.compute(8, 7);
         self.slow(0, 0);
         self.forget();
         self.moved();
@@ -246,7 +249,8 @@ impl Fakes {
         }
     }
 
-    /// The call of `symbol` after `after` more fails with `code`, and every one after it. The empty name: none does.
+    /// The call of `symbol` after `after` more fails with `code`, and every one after it. The empty name: none does. `enqueueV3` is
+    /// TensorRT's; refused with a code of 700 or more, the context is lost for the driver too.
     pub fn fail(&self, symbol: &str, after: i32, code: i32) {
         let symbol = CString::new(symbol).expect("a name");
         // SAFETY: the fake copies the name before it returns.
@@ -262,6 +266,12 @@ impl Fakes {
     pub fn shares(&self, shares: bool) {
         // SAFETY: a plain number.
         unsafe { (self.knobs.shares)(i32::from(shares)) }
+    }
+
+    /// The device's compute capability.
+    pub fn compute(&self, major: i32, minor: i32) {
+        // SAFETY: plain numbers.
+        unsafe { (self.knobs.compute)(major, minor) }
     }
 
     /// How long each copy between host and device takes, and each tensor that the device reads or writes in the host's memory,

@@ -169,18 +169,22 @@ int fake_cuda_is_host(const void *address) { return is_in(address, 1, HOST); }
 void fake_cuda_touch(const void *address) { if (fake_cuda_is_host(address)) spend(touch_us); }
 void fake_cuda_spend(int us) { spend(us); }
 
-static int devices = 1, live, integrated = 1;
+static int devices = 1, live, integrated = 1, compute[2] = {8, 7};
 static char failing[64];
 static int failing_after, failing_code;
+// What every call says once the context is lost.
+static int lost;
 static char calls[1 << 16];
 
 void fake_cuda_fail(const char *symbol, int after, int code) {
     snprintf(failing, sizeof failing, "%s", symbol);
     failing_after = after;
     failing_code = code;
+    lost = 0;
 }
 void fake_cuda_devices(int count) { devices = count; }
 void fake_cuda_shares(int shares) { integrated = shares; }
+void fake_cuda_compute(int major, int minor) { compute[0] = major; compute[1] = minor; }
 const char *fake_cuda_log(void) { return calls; }
 void fake_cuda_forget(void) { calls[0] = 0; }
 int fake_cuda_live(void) { return live; }
@@ -191,8 +195,16 @@ void fake_cuda_moved(uint64_t *into) {
 
 static CUresult called(const char *symbol) {
     if (strlen(calls) + strlen(symbol) + 2 < sizeof calls) { strcat(calls, symbol); strcat(calls, " "); }
+    if (lost) return lost;
     if (strcmp(symbol, failing) == 0 && failing_after-- <= 0) return failing_code;
     return 0;
+}
+// For the fake TensorRT: whether a method of its own is to be refused, as fake_cuda_fail has it. With a code of a context that is lost
+// the context is, for the driver too.
+int fake_cuda_refuses(const char *method) {
+    if (strcmp(method, failing) != 0 || failing_after-- > 0) return 0;
+    if (failing_code >= 700) lost = failing_code;
+    return failing_code;
 }
 #define CALLED(symbol) do { CUresult code = called(symbol); if (code) return code; } while (0)
 
@@ -214,7 +226,7 @@ CUresult cuDeviceGetAttribute(int *value, int which, int device) {
     CALLED("cuDeviceGetAttribute");
     (void)device;
     // 16: multiprocessors, 18: integrated, 19: maps the host's memory, 75 and 76: compute capability.
-    *value = which == 75 ? 8 : which == 76 ? 7 : which == 16 ? 8 : which == 18 ? integrated : 1;
+    *value = which == 75 ? compute[0] : which == 76 ? compute[1] : which == 16 ? 8 : which == 18 ? integrated : 1;
     return 0;
 }
 CUresult cuDeviceTotalMem_v2(size_t *bytes, int device) { CALLED("cuDeviceTotalMem_v2"); (void)device; *bytes = ((size_t)16 << 30) - ((size_t)700 << 20); return 0; }

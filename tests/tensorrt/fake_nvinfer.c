@@ -34,6 +34,7 @@ int fake_cuda_reaches(const void *, size_t);
 void fake_cuda_touch(const void *);
 int fake_cuda_is_host(const void *);
 void fake_cuda_spend(int);
+int fake_cuda_refuses(const char *);
 
 typedef void (*function)(void);
 struct callback { function *table; };
@@ -244,6 +245,8 @@ static _Bool enqueue(struct implementation *i, struct stream *stream) {
     struct state *s = i->state;
     if (is(s, "broken")) { report(s, 7, "enqueueV3: Error Code 7: Internal Error (cask convolution)"); return 0; }
     if (is(s, "restless") && fake_cuda_recording(stream)) { report(s, 7, "enqueueV3: data-dependent shapes cannot be captured"); return 0; }
+    // What it says of a context that is lost has no code.
+    if (fake_cuda_refuses("enqueueV3")) { report(s, 1, "enqueueV3: Error Code 1: Cuda Runtime (an illegal memory access was encountered)"); return 0; }
     for (int k = 0; k < s->len; k++) if (!s->address[k]) return 0;
     if (s->profiler) {
         void (*time)(struct callback *, const char *, float) = (void (*)(struct callback *, const char *, float))s->profiler->table[LAYER_TIME];

@@ -192,6 +192,76 @@ fn what_is_missing_is_said_with_where_it_was_looked_for_and_what_to_do() {
     refused(&good, PLAN, &["cuInit", "CUDA_ERROR_NO_DEVICE"]);
 }
 
+/// The C library says of such a file that there is none.
+#[test]
+fn a_library_of_another_machine_is_told_from_one_that_is_missing() {
+    let fakes = machine();
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = |library: PathBuf| {
+        let mut bytes = std::fs::read(library).expect("a library");
+        // e_machine in the head of an ELF file: RISC-V, which is none of ours.
+        bytes[18..20].copy_from_slice(&243_u16.to_le_bytes());
+        let path = folder.path().join("other.so");
+        std::fs::write(&path, bytes).expect("written");
+        Some(path)
+    };
+    let good = fakes.settings(Tables::Ten);
+    let ours = match std::env::consts::ARCH {
+        "x86_64" => "for x86-64 with 64 bits",
+        "aarch64" => "for AArch64 with 64 bits",
+        other => panic!("{other}"),
+    };
+    let told = ["other.so", "is there", ours, "for RISC-V with 64 bits"];
+    let settings = Settings {
+        driver: other(fakes.driver.clone()),
+        ..good.clone()
+    };
+    let words = [&["no CUDA driver"][..], &told].concat();
+    refused(&settings, PLAN, &words);
+    let settings = Settings {
+        tensorrt: other(fakes.tensorrt(Tables::Ten)),
+        ..good.clone()
+    };
+    let words = [&["no TensorRT"][..], &told].concat();
+    refused(&settings, PLAN, &words);
+    // Where there is none, nothing is added.
+    let settings = Settings {
+        tensorrt: Some(folder.path().join("none.so")),
+        ..good
+    };
+    let fault = load(&settings, PLAN).expect_err("refused").to_string();
+    assert!(!fault.contains("is there"), "{fault}");
+}
+
+#[test]
+fn a_gpu_that_is_older_than_tensorrt_goes_back_is_refused() {
+    let fakes = machine();
+    let rows = [
+        (Tables::Ten, 100_300, (6, 2), Some("7.0")),
+        (Tables::Ten, 100_300, (7, 0), None),
+        (Tables::Ten, 101_600, (7, 2), Some("7.5")),
+        (Tables::Ten, 101_600, (7, 5), None),
+        (Tables::Eleven, 110_400, (7, 0), Some("7.5")),
+        (Tables::Eleven, 110_400, (12, 0), None),
+    ];
+    for (tables, version, (major, minor), least) in rows {
+        fakes.version(tables, version);
+        fakes.compute(major, minor);
+        let settings = fakes.settings(tables);
+        let Some(least) = least else {
+            load(&settings, PLAN).expect("loads");
+            continue;
+        };
+        let words = [
+            format!("compute capability {least} or more"),
+            format!("found {major}.{minor}"),
+            format!("TensorRT {}", version_words(version)),
+            "policy.engines".to_owned(),
+        ];
+        refused(&settings, PLAN, &words.each_ref().map(String::as_str));
+    }
+}
+
 #[test]
 fn a_version_that_nobody_compared_is_refused() {
     let fakes = machine();
@@ -292,30 +362,25 @@ fn a_plan_that_is_garbage_or_does_not_fit_is_refused_in_words() {
     }
 }
 
-/// Every call of a whole load and run, failed once: an error that names it, and nothing kept.
-#[test]
-fn every_refusal_of_the_driver_comes_out_as_an_error_and_leaks_nothing() {
-    let fakes = machine();
-    let whole = |fakes: &Fakes| {
-        let mut engine =
-            load(&fakes.settings(Tables::Ten), PLAN).map_err(|fault| fault.to_string())?;
-        let mut found = outputs();
-        engine
-            .run(&inputs(0.0), &mut found)
-            .map_err(|fault| fault.to_string())?;
-        Ok::<_, String>(engine.plain().map(str::to_owned))
-    };
-    fakes.forget();
-    assert_eq!(whole(&fakes), Ok(None));
-    let calls = fakes.calls();
-    assert!(calls.len() > 35, "{calls:?}");
+/// Fails each of the driver's calls that `whole` makes once, one after the other, with every later one of its kind: an error that names
+/// it, and nothing kept. What `whole` gives is why it runs without a recording. How many calls were told.
+#[track_caller]
+pub fn sweep(fakes: &Fakes, whole: impl Fn(&Fakes) -> Result<Option<String>, String>) -> usize {
     let before = fakes.live();
+    fakes.forget();
+    assert_eq!(whole(fakes), Ok(None));
+    let calls = fakes.calls();
+    let last = "cuDevicePrimaryCtxRelease_v2";
+    let is_whole = calls.len() > 35 && calls.last().is_some_and(|call| call == last);
+    assert!(is_whole, "{} calls: {calls:?}", calls.len());
+    assert_eq!(fakes.live(), before);
     let mut told = 0;
     for (index, symbol) in calls.iter().enumerate() {
         let earlier = calls[..index].iter().filter(|call| *call == symbol).count();
         fakes.fail(symbol, earlier as i32, 2);
-        let outcome = whole(&fakes);
+        let outcome = whole(fakes);
         fakes.fail("", 0, 0);
+        fakes.forget();
         let name = symbol
             .trim_end_matches("_v2")
             .trim_end_matches("WithFlags")
@@ -344,7 +409,91 @@ fn every_refusal_of_the_driver_comes_out_as_an_error_and_leaks_nothing() {
         }
         assert_eq!(fakes.live(), before, "{symbol}, call {earlier}");
     }
-    assert!(told > 20, "{told} of {}", calls.len());
+    told
+}
+
+/// Of a load and a run of one stage.
+#[test]
+fn every_refusal_of_the_driver_comes_out_as_an_error_and_leaks_nothing() {
+    let fakes = machine();
+    for tables in BOTH {
+        let told = sweep(&fakes, |fakes| {
+            let mut engine =
+                load(&fakes.settings(tables), PLAN).map_err(|fault| fault.to_string())?;
+            let mut found = outputs();
+            engine
+                .run(&inputs(0.0), &mut found)
+                .map_err(|fault| fault.to_string())?;
+            Ok(engine.plain().map(str::to_owned))
+        });
+        assert!(told > 20, "{tables:?}: {told}");
+    }
+}
+
+/// Runs it so often while this call of driver or library is refused; what it says last.
+#[track_caller]
+fn failing(fakes: &Fakes, engine: &mut TensorRt, (call, code): (&str, i32), runs: usize) -> String {
+    let mut said = String::new();
+    fakes.fail(call, 0, code);
+    for _ in 0..runs {
+        let fault = engine.run(&inputs(0.0), &mut outputs());
+        said = fault.expect_err("refused").to_string();
+    }
+    fakes.fail("", 0, 0);
+    said
+}
+
+/// Whatever is said of them: a GPU that fails every run is of no use to this process.
+#[test]
+fn three_failed_runs_in_a_row_end_the_engine_and_two_do_not() {
+    let fakes = machine();
+    for tables in BOTH {
+        let recorded = (PLAN, ("cuEventSynchronize", 999), "unknown error (999)");
+        let plain: &[u8] = b"FAKEPLAN restless";
+        let plain = (plain, ("enqueueV3", 2), "enqueueV3 failed");
+        for (plan, refused, words) in [recorded, plain] {
+            let before = fakes.live();
+            let mut engine = load(&fakes.settings(tables), plan).expect("loads");
+            let mut found = outputs();
+            for seed in [1.0, 2.0] {
+                failing(&fakes, &mut engine, refused, 2);
+                assert!(!engine.lost());
+                engine.run(&inputs(seed), &mut found).expect("runs again");
+                right(&found, seed);
+            }
+            // What does not fit is the caller's fault, and counts for nothing.
+            for _ in 0..4 {
+                let wrong = [Tensor::F32(vec![0.0; 11]), inputs(0.0)[1].clone()];
+                engine.run(&wrong, &mut found).expect_err("refused");
+            }
+            assert!(!engine.lost());
+            let said = failing(&fakes, &mut engine, refused, 3);
+            assert!(said.contains(words) && engine.lost(), "{said}");
+            let said = engine.run(&inputs(0.0), &mut found);
+            let said = said.expect_err("lost for good").to_string();
+            for words in [words, "3 runs in a row", "started again"] {
+                assert!(said.contains(words), "{words}: {said}");
+            }
+            drop(engine);
+            assert_eq!(fakes.live(), before);
+        }
+    }
+}
+
+/// TensorRT refuses without a code, where no recorded graph is that the driver would refuse: the driver is asked.
+#[test]
+fn a_context_that_is_lost_in_tensorrts_own_call_ends_the_engine_at_once() {
+    let fakes = machine();
+    for tables in BOTH {
+        let mut engine = load(&fakes.settings(tables), b"FAKEPLAN restless").expect("loads");
+        assert!(engine.plain().is_some());
+        let said = failing(&fakes, &mut engine, ("enqueueV3", 700), 1);
+        assert!(said.contains("ILLEGAL_ADDRESS (700)"), "{said}");
+        assert!(engine.lost());
+        let said = engine.run(&inputs(0.0), &mut outputs());
+        let said = said.expect_err("lost for good").to_string();
+        assert!(said.contains("started again"), "{said}");
+    }
 }
 
 #[test]

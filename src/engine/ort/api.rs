@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// Version of the interface that is asked for: that of ONNX Runtime 1.17.
 const VERSION: u32 = 17;
 
+/// "0" switches TF32 off in all of NVIDIA's libraries.
+const TF32_VARIABLE: &str = "NVIDIA_TF32_OVERRIDE";
+
 /// A folder that is not there: weights outside the file, which no hash covers, are not found.
 const NO_FOLDER: &CStr = c"/dev/null/none";
 
@@ -69,7 +72,10 @@ impl Library {
             // such; whoever can write that can run code here anyway.
             match unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) } {
                 Ok(handle) => return Library::of(handle, path).map(Arc::new),
-                Err(error) => looked.push(format!("{}: {}", path.display(), loader::words(&error))),
+                Err(error) => {
+                    let words = loader::words(&path, &error);
+                    looked.push(format!("{}: {words}", path.display()));
+                }
             }
         }
         Err(OrtFault::Missing {
@@ -260,11 +266,13 @@ impl Options {
         Ok(made)
     }
 
-    /// Asks for a GPU's provider. It is the first that is asked that takes each node.
+    /// Asks for a GPU's provider. It is the first that is asked that takes each node. What is to be said of it, if it is granted.
+    ///
+    /// Left to itself it multiplies floats of 32 bits as TF32, with 10 bits of mantissa, where the GPU can: 32 bits are asked for.
     ///
     /// # Errors
     /// [`OrtFault`]: the library was built without it, or what it needs is not here.
-    pub fn ask(&mut self, provider: OrtProvider) -> Result<(), OrtFault> {
+    pub fn ask(&mut self, provider: OrtProvider) -> Result<Option<String>, OrtFault> {
         let api = self.library.api;
         match provider {
             OrtProvider::Cuda => {
@@ -272,6 +280,11 @@ impl Options {
                 // SAFETY: writes a pointer that is given back below.
                 let status = unsafe { (api.CreateCUDAProviderOptions)(&mut wanted) };
                 self.library.done("CreateCUDAProviderOptions", status)?;
+                let (key, value) = (c"use_tf32".as_ptr(), c"0".as_ptr());
+                // SAFETY: the wishes are live; one key and one value, both texts with an end, which are copied.
+                let status = unsafe { (api.UpdateCUDAProviderOptions)(wanted, &key, &value, 1) };
+                // Known since 1.18; and where the provider itself is not to be had, this fails first.
+                let switched = self.library.done("UpdateCUDAProviderOptions", status);
                 // SAFETY: options and wishes are live; the wishes are copied.
                 let asked = unsafe {
                     let status =
@@ -279,7 +292,9 @@ impl Options {
                     (api.ReleaseCUDAProviderOptions)(wanted);
                     status
                 };
-                self.library.done("AppendExecutionProvider_CUDA", asked)
+                self.library.done("AppendExecutionProvider_CUDA", asked)?;
+                let remark = |why: OrtFault| format!("cuda keeps TF32 for 32-bit products: {why}");
+                Ok(switched.err().map(remark))
             }
             OrtProvider::TensorRt => {
                 let mut wanted = null_mut();
@@ -295,7 +310,14 @@ impl Options {
                     (api.ReleaseTensorRTProviderOptions)(wanted);
                     status
                 };
-                self.library.done("AppendExecutionProvider_TensorRT", asked)
+                self.library
+                    .done("AppendExecutionProvider_TensorRT", asked)?;
+                // It has no option for it, but NVIDIA's libraries read this.
+                let off = std::env::var_os(TF32_VARIABLE).is_some_and(|value| value == "0");
+                let remark = format!(
+                    "tensorrt keeps TF32 for 32-bit products: {TF32_VARIABLE}=0 in the environment switches it off"
+                );
+                Ok((!off).then_some(remark))
             }
         }
     }

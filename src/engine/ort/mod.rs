@@ -16,7 +16,9 @@ mod session;
 pub use api::Library;
 
 use crate::config::OrtProvider;
+use crate::cuda::sticks;
 use crate::engine::cpu::read_capped;
+use crate::engine::lost::Standing;
 use crate::onnx;
 use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use api::Options;
@@ -73,6 +75,24 @@ pub enum OrtFault {
         /// Every difference.
         found: String,
     },
+    /// A run's tensor that is not the graph's.
+    #[error("{found}")]
+    Tensor {
+        /// Which, and what is wrong with it.
+        found: String,
+    },
+}
+
+impl OrtFault {
+    /// CUDA's code in what ONNX Runtime says of a call of it, "CUDA failure 700: an illegal memory access was encountered ; GPU=0 ...",
+    /// if it says it.
+    fn cuda_code(&self) -> Option<i32> {
+        let OrtFault::Call { said, .. } = self else {
+            return None;
+        };
+        let (_, behind) = said.split_once("CUDA failure ")?;
+        behind.split(':').next()?.parse().ok()
+    }
 }
 
 /// As ONNX Runtime names it.
@@ -107,6 +127,9 @@ pub struct OrtEngine {
     spec: StageSpec,
     granted: Vec<OrtProvider>,
     refused: Vec<(OrtProvider, String)>,
+    remarks: Vec<String>,
+    /// Of the GPU, if a provider of one takes part.
+    standing: Standing,
 }
 
 impl std::fmt::Debug for OrtEngine {
@@ -160,7 +183,7 @@ impl OrtEngine {
         let threads = wanted.threads.clamp(1, THREADS_MAX);
         let mut options = Options::new(library, threads, weights)?;
         let built_with = library.providers()?;
-        let (mut granted, mut refused) = (Vec::new(), Vec::new());
+        let (mut granted, mut refused, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
         for provider in &wanted.providers {
             if !built_with.iter().any(|name| name == theirs(*provider)) {
                 let has = built_with.join(", ");
@@ -169,7 +192,10 @@ impl OrtEngine {
                 continue;
             }
             match options.ask(*provider) {
-                Ok(()) => granted.push(*provider),
+                Ok(remark) => {
+                    granted.push(*provider);
+                    remarks.extend(remark);
+                }
                 Err(why) => refused.push((*provider, why.to_string())),
             }
         }
@@ -179,6 +205,8 @@ impl OrtEngine {
             spec: spec.clone(),
             granted,
             refused,
+            remarks,
+            standing: Standing::default(),
         })
     }
 
@@ -193,6 +221,12 @@ impl OrtEngine {
     pub fn refused(&self) -> &[(OrtProvider, String)] {
         &self.refused
     }
+
+    /// What is to be known of those that take part.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
 }
 
 impl Engine for OrtEngine {
@@ -205,6 +239,22 @@ impl Engine for OrtEngine {
     }
 
     fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
-        self.session.run(inputs, outputs)
+        self.standing.check()?;
+        let Err(fault) = self.session.run(inputs, outputs) else {
+            self.standing.worked();
+            return Ok(());
+        };
+        // The processor's failures, and a tensor that does not fit, say nothing of a GPU.
+        if matches!(fault, OrtFault::Call { .. }) && !self.granted.is_empty() {
+            if fault.cuda_code().is_some_and(sticks) {
+                self.standing.stuck(&fault);
+            }
+            self.standing.failed(&fault);
+        }
+        Err(EngineFault(fault.to_string()))
+    }
+
+    fn lost(&self) -> bool {
+        self.standing.is_lost()
     }
 }

@@ -6,7 +6,7 @@
 use crate::engine::ort::OrtFault;
 use crate::engine::ort::api::{Library, Options, done};
 use crate::engine::ort::crew::Crew;
-use crate::ports::{Dtype, EngineFault, StageSpec, Tensor, TensorSpec};
+use crate::ports::{Dtype, StageSpec, Tensor, TensorSpec};
 use ort_sys::{
     ONNXTensorElementDataType as Element, OrtAllocatorType, OrtApi, OrtIoBinding, OrtMemType,
     OrtMemoryInfo, OrtSession, OrtTypeInfo, OrtValue,
@@ -286,17 +286,18 @@ impl Session {
     /// One run on the caller's memory.
     ///
     /// # Errors
-    /// [`EngineFault`].
-    pub fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
+    /// [`OrtFault`]: a tensor that does not fit, or what the library refused.
+    pub fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), OrtFault> {
         let api = self.library.api;
         if inputs.len() != self.inputs.len() || outputs.len() != self.outputs.len() {
-            return Err(EngineFault(format!(
+            let found = format!(
                 "expected {} inputs and {} outputs, found {} and {}",
                 self.inputs.len(),
                 self.outputs.len(),
                 inputs.len(),
                 outputs.len()
-            )));
+            );
+            return Err(OrtFault::Tensor { found });
         }
         self.crew.follow();
         for (slot, tensor) in self.inputs.iter_mut().zip(inputs) {
@@ -315,13 +316,13 @@ impl Session {
                     slot.wide.as_mut_ptr().cast()
                 }
             };
-            let fresh = point(api, self.memory, slot, memory).map_err(said)?;
+            let fresh = point(api, self.memory, slot, memory)?;
             if fresh || self.binds_always {
                 let name = slot.name.as_ptr();
                 // SAFETY: binding, name and value are live; the value is shared, and its memory is the caller's or the
                 // slot's: it is read between here and the end of this call only, as every later run is shown memory anew.
                 let status = unsafe { (api.BindInput)(self.binding, name, slot.value) };
-                done(api, "BindInput", status).map_err(said)?;
+                done(api, "BindInput", status)?;
             }
         }
         for (slot, tensor) in self.outputs.iter_mut().zip(outputs.iter_mut()) {
@@ -333,22 +334,22 @@ impl Session {
                 Tensor::I32(values) if slot.wide.is_empty() => values.as_mut_ptr().cast(),
                 Tensor::I32(_) => slot.wide.as_mut_ptr().cast(),
             };
-            if point(api, self.memory, slot, memory).map_err(said)? {
+            if point(api, self.memory, slot, memory)? {
                 let name = slot.name.as_ptr();
                 // SAFETY: as for inputs; the memory is lent mutably for this call.
                 let status = unsafe { (api.BindOutput)(self.binding, name, slot.value) };
-                done(api, "BindOutput", status).map_err(said)?;
+                done(api, "BindOutput", status)?;
             }
         }
         // SAFETY: session and binding are live, and everything bound is memory that was shown in this very call; no
         // options means the default ones.
         let status = unsafe { (api.RunWithBinding)(self.session, null(), self.binding) };
-        done(api, "Run", status).map_err(said)?;
+        done(api, "Run", status)?;
         for (slot, tensor) in self.outputs.iter().zip(outputs) {
             if let (Tensor::I32(values), false) = (tensor, slot.wide.is_empty()) {
                 for (value, wide) in values.iter_mut().zip(&slot.wide) {
-                    *value = i32::try_from(*wide).map_err(|_| {
-                        EngineFault(format!("{:?}: {wide} does not fit into 32 bits", slot.name))
+                    *value = i32::try_from(*wide).map_err(|_| OrtFault::Tensor {
+                        found: format!("{:?}: {wide} does not fit into 32 bits", slot.name),
                     })?;
                 }
             }
@@ -357,15 +358,11 @@ impl Session {
     }
 }
 
-fn said(fault: OrtFault) -> EngineFault {
-    EngineFault(fault.to_string())
-}
-
-fn misfit(kind: &str, slot: &Slot) -> EngineFault {
-    EngineFault(format!(
-        "{kind} {:?}: expected {} {:?}, found another tensor",
-        slot.name, slot.dtype, slot.shape
-    ))
+fn misfit(kind: &str, slot: &Slot) -> OrtFault {
+    let (name, dtype, shape) = (&slot.name, slot.dtype, &slot.shape);
+    OrtFault::Tensor {
+        found: format!("{kind} {name:?}: expected {dtype} {shape:?}, found another tensor"),
+    }
 }
 
 /// Makes the slot's value stand for this memory; whether it is another value than before.

@@ -26,11 +26,17 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Lines of the builder that are kept for a message.
 const TAIL: usize = 12;
 /// What `trtexec` is told, the same for every stage. `--stronglyTyped` is the only way in 11, where it is ignored.
-const FLAGS: [&str; 3] = [
+const FLAGS: [&str; 4] = [
     "--stronglyTyped",
+    NO_TF32,
     "--skipInference",
     "--profilingVerbosity=detailed",
 ];
+/// Left to itself TensorRT multiplies floats of 32 bits with 10 of their 23 bits of mantissa (TF32) where the GPU can. What a graph
+/// has in 32 bits, its exporter or quantiser left there because it needs them.
+const NO_TF32: &str = "--noTF32";
+/// Among a deployment's flags: TF32 all the same. `trtexec` has no such word, and is not told it.
+const TF32: &str = "--tf32";
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -45,7 +51,7 @@ pub struct Job {
     pub target: Target,
     /// `trtexec`; absent: looked for.
     pub trtexec: Option<PathBuf>,
-    /// More for `trtexec`, e.g. `--memPoolSize=workspace:2048`.
+    /// More for `trtexec`, e.g. `--memPoolSize=workspace:2048`; `--tf32` lets it multiply floats of 32 bits as TF32.
     pub flags: Vec<String>,
     /// The builder may not take more, bytes; where the GPU shares the machine's memory, what went from that counts.
     pub memory_max_bytes: Option<u64>,
@@ -160,11 +166,13 @@ pub enum BuildFault {
 
 impl Job {
     fn flags(&self) -> Vec<String> {
-        FLAGS
-            .iter()
-            .map(|flag| (*flag).to_owned())
-            .chain(self.flags.iter().cloned())
-            .collect()
+        let asked = |word: &str| self.flags.iter().any(|flag| flag == word);
+        // `trtexec` refuses a word that it is told twice.
+        let ours = FLAGS
+            .into_iter()
+            .filter(|flag| !(asked(flag) || *flag == NO_TF32 && asked(TF32)));
+        let theirs = self.flags.iter().filter(|flag| *flag != TF32);
+        ours.map(str::to_owned).chain(theirs.cloned()).collect()
     }
 
     /// What the plan must be, by the ONNX file as it is now.
@@ -207,7 +215,8 @@ impl Job {
         let made = self
             .cache
             .join(format!(".{}-{}.making", self.stage, std::process::id()));
-        let timing = self.cache.join("timing.cache");
+        // What was measured on another GPU, or by another TensorRT, is neither to be read nor to be written over.
+        let timing = self.target.timing(&self.cache);
         let mut command = Command::new(&builder);
         command
             .arg(format!("--onnx={}", self.onnx.display()))

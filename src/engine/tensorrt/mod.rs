@@ -63,6 +63,12 @@ impl Layout {
     }
 }
 
+/// The least compute capability that a version, as above, goes back to: NVIDIA's release notes of 10.3, and of 10.5, which ends 7.0.
+#[must_use]
+pub const fn least_compute(version: i32) -> (i32, i32) {
+    if version < 100_500 { (7, 0) } else { (7, 5) }
+}
+
 /// A version in words. TensorRT 8 and older counted with another base.
 #[must_use]
 pub fn version_words(version: i32) -> String {
@@ -104,6 +110,20 @@ pub enum LoadFault {
         at: String,
         /// As it tells it.
         version: i32,
+    },
+    /// A device that is older than TensorRT goes back.
+    #[error(
+        "\"{device}\": expected a GPU of compute capability {least} or more, which TensorRT {tensorrt} needs, found {found}; run on the CPU (policy.engines)"
+    )]
+    Compute {
+        /// Its name.
+        device: String,
+        /// TensorRT's version.
+        tensorrt: String,
+        /// What that needs.
+        least: String,
+        /// What there is.
+        found: String,
     },
     /// TensorRT gave no object.
     #[error("{what} failed ({library}): TensorRT says: {said}")]
@@ -216,6 +236,16 @@ impl Platform {
             .device(settings.device)
             .map_err(OpenFault::NoDevice)?;
         let library = Arc::new(Library::open(settings.tensorrt.as_deref())?);
+        let least = least_compute(library.version());
+        if device.compute < least {
+            let words = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+            return Err(LoadFault::Compute {
+                tensorrt: library.words(),
+                least: words(least),
+                found: words(device.compute),
+                device: device.name,
+            });
+        }
         let context = driver.context(&device)?;
         let line = Line::new(Stream::new(&context)?);
         let line = SharedLine(Arc::new(Mutex::new(line)));

@@ -82,7 +82,7 @@ impl Library {
                 Err(error) => reasons.push(format!(
                     "{}: {}",
                     candidate.display(),
-                    loader::words(&error)
+                    loader::words(&candidate, &error)
                 )),
             }
         }

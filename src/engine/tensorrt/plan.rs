@@ -53,6 +53,47 @@ impl fmt::Display for Target {
     }
 }
 
+impl Target {
+    /// All of it, each part in words.
+    fn parts(&self) -> [String; 7] {
+        let Target {
+            tensorrt,
+            device,
+            compute,
+            multiprocessors,
+            memory_gib,
+            cuda,
+            jetson_linux,
+        } = self;
+        [
+            tensorrt.clone(),
+            device.clone(),
+            compute.clone(),
+            multiprocessors.to_string(),
+            memory_gib.to_string(),
+            cuda.to_string(),
+            jetson_linux.clone().unwrap_or_default(),
+        ]
+    }
+
+    /// Where the builder keeps what it measured here, in the cache.
+    #[must_use]
+    pub fn timing(&self, cache: &Path) -> PathBuf {
+        let mut key = hashed(self.parts().iter());
+        key.truncate(16);
+        cache.join(format!("timing-{key}.cache"))
+    }
+}
+
+/// The hash of a list of parts. Each with its length, so that no two lists are written the same.
+fn hashed<'a>(parts: impl Iterator<Item = &'a String>) -> String {
+    let mut text = String::new();
+    for part in parts {
+        let _ = write!(text, "{}:{part};", part.len());
+    }
+    sha256(text.as_bytes())
+}
+
 /// The release in /etc/nv_tegra_release: R36.4.3 of `# R36 (release), REVISION: 4.3, GCID: ...`. What is written otherwise is
 /// taken as it is.
 #[must_use]
@@ -146,37 +187,12 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 impl Wanted {
-    /// The key under which it is kept: all that it depends on, hashed. Each part with its length, so that no two lists
-    /// of parts are written the same.
+    /// The key under which it is kept: all that it depends on, hashed.
     #[must_use]
     pub fn key(&self) -> String {
-        let Target {
-            tensorrt,
-            device,
-            compute,
-            multiprocessors,
-            memory_gib,
-            cuda,
-            jetson_linux,
-        } = &self.target;
-        let jetson_linux = jetson_linux.as_deref().unwrap_or_default();
-        let parts: [&dyn fmt::Display; 9] = [
-            &self.stage,
-            &self.onnx_sha256,
-            tensorrt,
-            device,
-            compute,
-            multiprocessors,
-            memory_gib,
-            cuda,
-            &jetson_linux,
-        ];
-        let parts = parts.map(|part| part.to_string());
-        let mut text = String::new();
-        for part in parts.iter().chain(&self.flags) {
-            let _ = write!(text, "{}:{part};", part.len());
-        }
-        sha256(text.as_bytes())
+        let target = self.target.parts();
+        let own = [&self.stage, &self.onnx_sha256];
+        hashed(own.into_iter().chain(&target).chain(&self.flags))
     }
 
     /// Its path in the cache.
@@ -377,6 +393,33 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), len);
+    }
+
+    #[test]
+    fn every_part_of_the_target_makes_another_timing_cache_and_nothing_else_does() {
+        let cache = Path::new("/cache");
+        let file = |change: fn(&mut Wanted)| {
+            let mut wanted = wanted();
+            change(&mut wanted);
+            wanted.target.timing(cache)
+        };
+        let own = file(|_| ());
+        assert_eq!(own.parent(), Some(cache));
+        assert_eq!(own, file(|w| w.onnx_sha256 = sha256(b"other")));
+        let mut all = vec![
+            own,
+            file(|w| w.target.tensorrt = "10.16.2".into()),
+            file(|w| w.target.device = "Orin Nano".into()),
+            file(|w| w.target.compute = "8.9".into()),
+            file(|w| w.target.multiprocessors = 16),
+            file(|w| w.target.memory_gib = 8),
+            file(|w| w.target.cuda = 13_000),
+            file(|w| w.target.jetson_linux = None),
+        ];
+        let len = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), len);
     }
 
     #[test]

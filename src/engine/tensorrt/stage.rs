@@ -12,7 +12,8 @@ use crate::cuda::joint::{Done, Joint, Line};
 use crate::cuda::memory::DeviceBuffer;
 use crate::cuda::picture::PictureStage;
 use crate::cuda::turns::LoopStage;
-use crate::cuda::{Context, Graph, Stream};
+use crate::cuda::{Context, CudaFault, Graph, Stream};
+use crate::engine::lost::Standing;
 use crate::ports::{
     Dtype, Engine, EngineFault, Lent, LoopWay, PictureWay, StageSpec, Tensor, TensorSpec,
 };
@@ -34,8 +35,8 @@ pub struct TensorRt {
     changed: bool,
     /// The thread for which the context was made current.
     thread: Option<std::thread::ThreadId>,
-    /// Why every further run is refused.
-    lost: Option<String>,
+    /// Whether further runs are refused.
+    standing: Standing,
     /// What went wrong where nobody could be told; the next run does.
     untold: Option<LoadFault>,
     /// Why there is no graph.
@@ -211,7 +212,7 @@ impl TensorRt {
             mark: 0,
             changed: true,
             thread: None,
-            lost: None,
+            standing: Standing::default(),
             untold: None,
             plain: None,
             memory: platform.memory,
@@ -262,7 +263,14 @@ impl TensorRt {
             _ => {
                 line.flush()?;
                 line.tell(Done::Unrecorded);
-                self.work.put(&line.stream)?;
+                if let Err(fault) = self.work.put(&line.stream) {
+                    // TensorRT refuses without a code of CUDA's; the driver has it, if it is a context that is lost.
+                    let lost = line.wait().err().filter(CudaFault::sticky);
+                    return Err(match (fault, lost) {
+                        (LoadFault::Engine(_), Some(cuda)) => LoadFault::Cuda(cuda),
+                        (fault, _) => fault,
+                    });
+                }
             }
         }
         if is_read || self.changed {
@@ -311,11 +319,16 @@ impl TensorRt {
         if let LoadFault::Cuda(cuda) = &fault
             && cuda.sticky()
         {
-            self.lost = Some(format!(
-                "the GPU's context is lost since {cuda}: the process must be started again"
-            ));
+            self.standing.stuck(cuda);
         }
         EngineFault(fault.to_string())
+    }
+
+    /// The same of a run, whatever the fault: some in a row end the engine too.
+    fn failed(&mut self, fault: LoadFault) -> EngineFault {
+        let told = self.told(fault);
+        self.standing.failed(&told);
+        told
     }
 
     fn take(&mut self, input: usize, way: &PictureWay) -> Result<bool, LoadFault> {
@@ -444,16 +457,6 @@ impl TensorRt {
         self.changed = true;
         Ok(true)
     }
-
-    fn infer(&mut self, inputs: &[Tensor]) -> Result<(), LoadFault> {
-        self.enter()?;
-        for (binding, tensor) in self.work.inputs.iter_mut().zip(inputs) {
-            binding
-                .write(tensor)
-                .map_err(|EngineFault(words)| LoadFault::Engine(words))?;
-        }
-        self.go()
-    }
 }
 
 impl Drop for TensorRt {
@@ -479,13 +482,11 @@ impl Engine for TensorRt {
     }
 
     fn lost(&self) -> bool {
-        self.lost.is_some()
+        self.standing.is_lost()
     }
 
     fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
-        if let Some(why) = &self.lost {
-            return Err(EngineFault(why.clone()));
-        }
+        self.standing.check()?;
         let (wanted, found) = (&self.work.inputs, &self.work.outputs);
         if inputs.len() != wanted.len() || outputs.len() != found.len() {
             return Err(EngineFault(format!(
@@ -496,9 +497,17 @@ impl Engine for TensorRt {
                 outputs.len()
             )));
         }
-        let untold = self.untold.take().map_or(Ok(()), Err);
-        let done = untold.and_then(|()| self.infer(inputs));
-        done.map_err(|fault| self.told(fault))?;
+        let ready = match self.untold.take() {
+            Some(fault) => Err(fault),
+            None => self.enter(),
+        };
+        ready.map_err(|fault| self.failed(fault))?;
+        for (binding, tensor) in self.work.inputs.iter_mut().zip(inputs) {
+            // Not the GPU's failure, if it does not fit.
+            binding.write(tensor)?;
+        }
+        self.go().map_err(|fault| self.failed(fault))?;
+        self.standing.worked();
         for (binding, tensor) in self.work.outputs.iter_mut().zip(outputs) {
             binding.read(tensor)?;
         }

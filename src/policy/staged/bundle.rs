@@ -28,7 +28,7 @@ use crate::policy::staged::words::{Speech, Words};
 use crate::policy::staged::{Staged, stats};
 use crate::policy::tensors::TensorFile;
 use crate::policy::{EngineLoader, LoadOptions, ParityMiss};
-use crate::ports::{Engine, EngineFault, Tensor, TensorSpec};
+use crate::ports::{Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
@@ -321,42 +321,29 @@ fn assemble(
     };
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
     for (index, (stage, planned)) in file.stages.iter().zip(&plan.stages).enumerate() {
-        // A block that was not worth another precision has one graph.
-        let (precision, graph) = stage.onnx.nearest(precision);
-        let key = precision.word();
-        let path = at(&format!("tendon.stages[{index}].onnx.{key}"));
-        let wrong = |found: String| {
-            vec![Problem {
-                at: path.clone(),
-                expected:
-                    "a graph that the engine loads, with the manifest's tensors in their order"
-                        .into(),
-                found,
-            }]
-        };
-        let list = |tensors: &[TensorSpec]| {
-            let words: Vec<String> = tensors.iter().map(ToString::to_string).collect();
-            words.join(", ")
-        };
-        let loaded = folder
-            .locate_graph(&path, graph)
-            .map_err(|problem| vec![problem])
-            .and_then(|file| {
-                engine(&file, &planned.spec).map_err(|fault| wrong(fault.to_string()))
-            });
-        match loaded {
-            Ok(engine)
-                if engine.inputs() == planned.spec.inputs
-                    && engine.outputs() == planned.spec.outputs =>
-            {
-                engines.push(engine);
+        // A block that was not worth another precision has none of it. What stands for it an engine may refuse, as the processor's does
+        // 16 bits: then the next does. That is told, and if none does, what spoke against the first.
+        let mut refused: Option<Vec<Problem>> = None;
+        let mut stands = None;
+        for (precision, graph) in stage.onnx.nearest(precision) {
+            let word = precision.word();
+            let path = at(&format!("tendon.stages[{index}].onnx.{word}"));
+            match load_stage(&folder, &path, graph, &planned.spec, engine) {
+                Ok(loaded) => {
+                    for problem in refused.iter().flatten() {
+                        log::warn!("{problem}: {word} runs instead");
+                    }
+                    stands = Some(loaded);
+                    break;
+                }
+                Err(found) => {
+                    refused.get_or_insert(found);
+                }
             }
-            Ok(engine) => keep(wrong(format!(
-                "in {}; out {}",
-                list(engine.inputs()),
-                list(engine.outputs())
-            ))),
-            Err(found) => keep(found),
+        }
+        match stands {
+            Some(engine) => engines.push(engine),
+            None => keep(refused.unwrap_or_default()),
         }
     }
     let constants: Vec<f32> = file
@@ -448,6 +435,36 @@ fn assemble(
         file,
     };
     Ok((staged, folder))
+}
+
+/// The engine of a stage's graph, `path` in the manifest.
+fn load_stage(
+    folder: &Folder,
+    path: &str,
+    graph: &str,
+    spec: &StageSpec,
+    engine: &EngineLoader<'_>,
+) -> Result<Box<dyn Engine>, Vec<Problem>> {
+    let wrong = |found: String| {
+        let expected = "a graph that the engine loads, with the manifest's tensors in their order";
+        Problem::one(path, expected, found)
+    };
+    let list = |tensors: &[TensorSpec]| {
+        let words: Vec<String> = tensors.iter().map(ToString::to_string).collect();
+        words.join(", ")
+    };
+    let file = folder
+        .locate_graph(path, graph)
+        .map_err(|problem| vec![problem])?;
+    let loaded = engine(&file, spec).map_err(|fault| wrong(fault.to_string()))?;
+    if loaded.inputs() == spec.inputs && loaded.outputs() == spec.outputs {
+        return Ok(loaded);
+    }
+    Err(wrong(format!(
+        "in {}; out {}",
+        list(loaded.inputs()),
+        list(loaded.outputs())
+    )))
 }
 
 /// Lets the engines make what they can of the cameras' pictures themselves: of one frame, which is always there.

@@ -9,10 +9,10 @@ use crate::config::{EngineKind, PolicyConfig};
 use crate::link::session::{self, LinkError};
 use crate::ports::{Engine, StageSpec, Tensor};
 use crate::runtime::clock;
-use crate::runtime::engines::{Wanted, stages};
+use crate::runtime::engines::{Wanted, choices};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use zenoh::Wait;
@@ -65,12 +65,12 @@ impl Server {
     pub fn load(config: &PolicyConfig) -> Result<Server, Vec<Problem>> {
         let random = std::collections::hash_map::RandomState::new();
         let mut served = HashMap::new();
-        for (spec, onnx) in stages(&config.bundle, config.precision)? {
-            let key = key(&onnx, &spec).map_err(|error| {
+        for (spec, graphs) in choices(&config.bundle, config.precision)? {
+            let (onnx, (mut engine, words)) = nearest(config, &graphs, &spec)?;
+            let key = key(onnx, &spec).map_err(|error| {
                 let at = onnx.display().to_string();
                 Problem::one(&at, "a graph that can be read", error.to_string())
             })?;
-            let (mut engine, words) = first(config, &onnx, &spec)?;
             let zeros = |specs: &[_]| -> Vec<Tensor> { specs.iter().map(Tensor::zeros).collect() };
             let (inputs, mut outputs) = (zeros(engine.inputs()), zeros(engine.outputs()));
             // A first run may take many times as long as those after it. Zeros may be no good input; that is told then.
@@ -165,12 +165,29 @@ impl Server {
     }
 }
 
-/// The first engine of the ladder that takes the stage, and what is to be said of it.
-fn first(
+/// An engine, and what is to be said of it.
+type Taken = (Box<dyn Engine>, String);
+
+/// The first of these graphs that an engine takes, with that engine and what is to be said of it. Who asks goes through them too.
+fn nearest<'a>(
     config: &PolicyConfig,
-    onnx: &Path,
+    graphs: &'a [PathBuf],
     spec: &StageSpec,
-) -> Result<(Box<dyn Engine>, String), Vec<Problem>> {
+) -> Result<(&'a Path, Taken), Vec<Problem>> {
+    let mut refused: Option<Vec<Problem>> = None;
+    for onnx in graphs {
+        match first(config, onnx, spec) {
+            Ok(taken) => return Ok((onnx, taken)),
+            Err(problems) => {
+                refused.get_or_insert(problems);
+            }
+        }
+    }
+    Err(refused.unwrap_or_default())
+}
+
+/// The first engine of the ladder that takes the stage, and what is to be said of it.
+fn first(config: &PolicyConfig, onnx: &Path, spec: &StageSpec) -> Result<Taken, Vec<Problem>> {
     let mut all: Vec<Problem> = Vec::new();
     for kind in config
         .engines
