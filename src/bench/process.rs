@@ -99,6 +99,17 @@ pub struct Answer {
     pub limit_violations: u32,
     /// Whether it follows commands.
     pub following: bool,
+    /// Its last stop for silence, if there was one.
+    pub silenced: Option<Silenced>,
+}
+
+/// A stop for silence, by the clock of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silenced {
+    /// From the last command that it took.
+    pub after_ns: u64,
+    /// How much of that the loop was woken late, which a motor controller's timer is not.
+    pub late_ns: u64,
 }
 
 struct World {
@@ -107,6 +118,7 @@ struct World {
     bus: Bus,
     /// One more for each scene, so that the camera notices.
     scene: u64,
+    silenced: Option<Silenced>,
 }
 
 impl World {
@@ -117,6 +129,7 @@ impl World {
             rejected: self.motor.rejected(),
             limit_violations: self.motor.limit_violations(),
             following: self.motor.mode() == MotorMode::Following,
+            silenced: self.silenced,
         }
     }
 
@@ -201,6 +214,7 @@ fn new_world(settings: &Settings) -> World {
         motor,
         bus: Bus::new(settings.servos),
         scene: 1,
+        silenced: None,
     }
 }
 
@@ -217,7 +231,8 @@ fn drive(world: &Mutex<World>, end: &RobotEnd, period_ns: u64, clock: Clock, end
     let mut next_report = at;
     let mut buffer = [0; STATE_LEN_MAX];
     while !ending.load(Ordering::Relaxed) {
-        (clock.sleep_until)(at.plus_ns(LOOP_NS));
+        let due = at.plus_ns(LOOP_NS);
+        (clock.sleep_until)(due);
         let now = (clock.now)();
         at = at.max(now.minus_ns(CATCH_UP_MAX_NS));
         let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,6 +240,7 @@ fn drive(world: &Mutex<World>, end: &RobotEnd, period_ns: u64, clock: Clock, end
             episode,
             motor,
             bus,
+            silenced,
             ..
         } = &mut *world;
         while let Ok(frame) = end.commands.try_recv() {
@@ -240,6 +256,12 @@ fn drive(world: &Mutex<World>, end: &RobotEnd, period_ns: u64, clock: Clock, end
             let mode = motor.mode();
             let target = motor.step(at, STEP_NS);
             move_on(episode, bus.carry(target, STEP_NS as f64 * 1e-9), mode);
+            if mode == MotorMode::Following && motor.mode() == MotorMode::Stopped {
+                *silenced = Some(Silenced {
+                    after_ns: now.since_ns(motor.heard()),
+                    late_ns: now.since_ns(due),
+                });
+            }
         }
         if now >= next_report {
             next_report = next_report.plus_ns(period_ns).max(now.minus_ns(period_ns));

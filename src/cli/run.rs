@@ -44,9 +44,10 @@ pub struct Options {
 }
 
 /// Threads that are given no cores of their own, but may fail as any other.
-const ROLELESS: [&str; 3] = [
+const ROLELESS: [&str; 4] = [
     threads::HEALTH.name,
     threads::MEMORY.name,
+    threads::OPENER.name,
     threads::SERVICE.name,
 ];
 
@@ -195,6 +196,7 @@ fn drive(
     if let Some(page) = &page {
         println!("Watch and instruct: {}", page.url);
     }
+    running.ready();
     println!("standby; arm with: tendon mode active");
     // The flag is set before this wakes: its handlers are older.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::failed)?;

@@ -7,6 +7,7 @@ pub mod camera;
 pub mod derate;
 mod engines;
 pub mod file;
+pub mod files;
 pub mod governor;
 pub mod lines;
 pub mod link;
@@ -26,6 +27,7 @@ pub use engines::{EngineKind, OrtProvider, RemoteConfig};
 
 use crate::config::camera::{CameraConfig, CameraSource};
 use crate::config::file::{Located, PolicyTable, RobotFile, TendonFile};
+use crate::config::files::AsRead;
 use crate::config::link::LinkConfig;
 use crate::config::problem::Problem;
 use crate::config::schedule::ScheduleConfig;
@@ -191,6 +193,8 @@ pub struct Config {
     pub watchdog: Option<watchdog::WatchdogConfig>,
     /// How the machine's health slows the robot.
     pub derate: derate::DerateConfig,
+    /// The files that it was read from.
+    pub files: AsRead,
 }
 
 impl Config {
@@ -208,7 +212,8 @@ impl Config {
         } = Files::read(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let robot_folder = robot_path.parent().unwrap_or(Path::new("."));
-        Config::check(
+        let files = AsRead::of((path, &text), (&robot_path, &robot_text));
+        let read = Config::check(
             &name,
             &text,
             &written,
@@ -216,7 +221,8 @@ impl Config {
             &robot_path.display().to_string(),
             &robot_text,
             Source::Folder(robot_folder),
-        )
+        )?;
+        Ok(Config { files, ..read })
     }
 
     /// Checks texts that were read already: the deployment that the program carries.
@@ -336,6 +342,7 @@ impl Config {
                 lines,
                 derate,
                 watchdog,
+                files: AsRead::default(),
             }),
             Some(_) | None => Err(problems),
         }

@@ -45,6 +45,9 @@ pub struct Shape {
     pub tool: Option<usize>,
 }
 
+/// Largest drawing of a robot.
+pub(super) const URDF_BYTES_MAX: u64 = 8 << 20;
+
 /// The shape, if the robot has one. Poses that are named are checked against it and against the limits.
 pub fn check(
     written: &RobotFile,
@@ -57,7 +60,7 @@ pub fn check(
         (Some(table), Source::Text(text)) => build(table, joints, text, at),
         (Some(table), Source::Folder(folder)) => {
             let path = folder.join(table.urdf.get_ref());
-            match super::read(&path, 8 << 20) {
+            match super::read(&path, URDF_BYTES_MAX) {
                 Ok(text) => build(table, joints, &text, at),
                 Err(problems) => {
                     let found = problems.into_iter().map(|problem| problem.found).collect();

@@ -226,6 +226,12 @@ impl Motor {
         }
     }
 
+    /// When it took the last command.
+    #[must_use]
+    pub fn heard(&self) -> Mono {
+        self.heard
+    }
+
     /// Moves the target on by `dt_ns` and returns it. Call it at least once a millisecond or two. `now` decides
     /// about silence, `dt_ns` how far it moves: after a gap, the shell passes one step's worth and nothing is made up
     /// for.

@@ -10,11 +10,13 @@ use crate::core::wire::picture;
 use crate::core::wire::reject::Reject;
 use crate::ports::{Counts, Frame, Source, SourceFault};
 use crate::sync::mailbox;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
 use zenoh::bytes::ZBytes;
 use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority};
-use zenoh::query::Queryable;
+use zenoh::query::{Query, Queryable};
 use zenoh::{Session, Wait};
 use zenoh_buffers::{ZBuf, ZSlice};
 
@@ -243,7 +245,11 @@ impl Source for LinkCamera {
     }
 }
 
-/// Answers requests under `key`: `answer` gets the text and returns the answer or a refusal.
+/// Requests that may wait for one clerk; more are turned away.
+const WAITING: usize = 16;
+
+/// Answers requests under `key`: `answer` gets the text and returns the answer or a refusal. In a thread of its own, one after the
+/// other: an answer may wait for a disk, and what else comes over the link must not.
 ///
 /// # Errors
 /// [`LinkError`].
@@ -252,30 +258,95 @@ pub fn answer_requests(
     key: String,
     answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
 ) -> Result<Queryable<()>, LinkError> {
-    let own = key.clone();
+    answer_by(session, key, None, answer)
+}
+
+/// The same, where those that are `urgent` are answered by another thread: they wait for none of the others.
+///
+/// # Errors
+/// [`LinkError`].
+pub fn answer_urgent_requests(
+    session: &Session,
+    key: String,
+    urgent: fn(&str) -> bool,
+    answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
+) -> Result<Queryable<()>, LinkError> {
+    answer_by(session, key, Some(urgent), answer)
+}
+
+fn answer_by(
+    session: &Session,
+    key: String,
+    urgent: Option<fn(&str) -> bool>,
+    answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
+) -> Result<Queryable<()>, LinkError> {
+    let answer = Arc::new(answer);
+    let patient = clerk(&key, Arc::clone(&answer))?;
+    let hurried = urgent.map(|urgent| clerk(&key, answer).map(|to| (urgent, to)));
+    let hurried = hurried.transpose()?;
     let queryable = session
         .declare_queryable(&key)
         .callback(move |query| {
-            let bytes = query
-                .payload()
-                .map(|payload| payload.to_bytes())
-                .unwrap_or_default();
-            let said = match std::str::from_utf8(&bytes) {
-                Ok(text) if bytes.len() <= TEXT_MAX => answer(text),
-                Ok(_) => Err(format!(
-                    "expected at most {TEXT_MAX} bytes, found {}",
-                    bytes.len()
-                )),
-                Err(_) => Err("expected UTF-8 text".to_owned()),
+            let text = match text_of(&query) {
+                Ok(text) => text,
+                Err(why) => return refuse(&query, why),
             };
-            // The one who asked may be gone; then nobody misses the answer.
-            let _ = match said {
-                Ok(text) => query.reply(&own, text).wait(),
-                Err(text) => query.reply_err(text).wait(),
-            };
+            match &hurried {
+                // Never turned away: it may be a stop. Their clerk waits for nothing that lasts.
+                Some((urgent, hurried)) if urgent(&text) => drop(hurried.send((query, text))),
+                _ => {
+                    if let Err(TrySendError::Full((query, _))) = patient.try_send((query, text)) {
+                        let why = format!("{WAITING} requests wait already: ask again");
+                        refuse(&query, why);
+                    }
+                }
+            }
         })
         .wait();
     declare(&key, queryable)
+}
+
+/// A thread that answers until nobody can ask any more.
+fn clerk(
+    key: &str,
+    answer: Arc<impl Fn(&str) -> Result<String, String> + Send + Sync + 'static>,
+) -> Result<SyncSender<(Query, String)>, LinkError> {
+    let (asked, asks) = mpsc::sync_channel::<(Query, String)>(WAITING);
+    let own = key.to_owned();
+    let body = move || {
+        for (query, text) in asks {
+            let said = catch_unwind(AssertUnwindSafe(|| answer(&text)));
+            let broken = |_| Err("the program failed over this request: see its log".to_owned());
+            match said.unwrap_or_else(broken) {
+                // The one who asked may be gone; then nobody misses the answer.
+                Ok(text) => drop(query.reply(&own, text).wait()),
+                Err(why) => refuse(&query, why),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("clerk".to_owned());
+    thread.spawn(body).map_err(|error| LinkError::Declare {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(asked)
+}
+
+fn text_of(query: &Query) -> Result<String, String> {
+    let bytes = query.payload().map(|payload| payload.to_bytes());
+    let bytes = bytes.unwrap_or_default();
+    if bytes.len() > TEXT_MAX {
+        return Err(format!(
+            "expected at most {TEXT_MAX} bytes, found {}",
+            bytes.len()
+        ));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| "expected UTF-8 text".to_owned())?;
+    Ok(text.to_owned())
+}
+
+fn refuse(query: &Query, why: String) {
+    drop(query.reply_err(why).wait());
 }
 
 #[cfg(test)]

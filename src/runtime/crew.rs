@@ -43,6 +43,7 @@ pub struct Crew {
     pub beats: Vec<(Spec, Beat)>,
     /// What each was granted.
     pub granted: Vec<Granted>,
+    reported: usize,
     /// Set when a thread has panicked.
     pub failed: Arc<AtomicBool>,
 }
@@ -62,6 +63,7 @@ impl Crew {
             recorder,
             beats: Vec::new(),
             granted: Vec::new(),
+            reported: 0,
         }
     }
 
@@ -121,49 +123,17 @@ impl Crew {
     /// What was asked for and not granted, a line each with what to do; empty if all was.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let denied: Vec<String> = self
-            .granted
-            .iter()
-            .filter(|seat| seat.has.fifo != seat.asked.fifo)
-            .map(|seat| format!("{} {}", seat.name, seat.asked.fifo))
-            .collect();
-        if !denied.is_empty() {
-            lines.push(format!(
-                "SCHED_FIFO priorities were not granted to {} (RLIMIT_RTPRIO is {}): start as a service with \
-                 LimitRTPRIO=85, or give the user \"- rtprio 85\" in /etc/security/limits.conf and log in again",
-                denied.join(", "),
-                realtime::priority_limit(),
-            ));
-        }
-        for seat in &self.granted {
-            if !seat.asked.cores.is_empty() && seat.has.cores != seat.asked.cores {
-                lines.push(format!(
-                    "realtime.cores.{}: asked for {:?}, the kernel gives {:?}: name cores that exist (see nproc --all) \
-                     and that the service may use (AllowedCPUs=, cpuset)",
-                    seat.name, seat.asked.cores, seat.has.cores,
-                ));
-            }
-        }
-        if let Some(memory) = &self.memory
-            && memory.locked_kib == 0
-        {
-            lines.push(format!(
-                "memory could not be locked (VmLck 0 kB, RLIMIT_MEMLOCK {} bytes): start as a service with \
-                 LimitMEMLOCK=infinity, or give the user \"- memlock unlimited\" in /etc/security/limits.conf and log \
-                 in again; without swap, realtime.lock_memory = false is no loss",
-                memory.limit_bytes,
-            ));
-        }
-        lines
+        missing(&self.granted, self.memory.as_ref())
     }
 
-    /// Tells what is missing; an error if all of it is required.
+    /// Tells what is missing of the threads that were started since this was last asked; an error if all of it is required.
     ///
     /// # Errors
     /// The lines of [`Crew::missing`], if `realtime.mode` is "require".
-    pub fn report(&self) -> Result<(), String> {
-        for seat in &self.granted {
+    pub fn report(&mut self) -> Result<(), String> {
+        let from = std::mem::replace(&mut self.reported, self.granted.len());
+        let new = self.granted.get(from..).unwrap_or_default();
+        for seat in new {
             log::info!(
                 "thread {}: SCHED_FIFO {}, cores {:?}",
                 seat.name,
@@ -171,12 +141,13 @@ impl Crew {
                 seat.has.cores
             );
         }
-        if let Some(memory) = &self.memory {
+        let memory = self.memory.as_ref().filter(|_| from == 0);
+        if let Some(memory) = memory {
             log::info!("memory: {} kB locked", memory.locked_kib);
         }
-        let mut missing = self.missing();
+        let mut missing = missing(new, memory);
         // Granted, and yet not cores of its own.
-        let asked = self.granted.iter();
+        let asked = new.iter();
         let asked = asked.map(|seat| (seat.name, seat.asked.cores.as_slice()));
         missing.extend(cores::shared(asked, &Tree::seen()));
         if self.realtime.mode == RealtimeMode::Require && !missing.is_empty() {
@@ -185,6 +156,43 @@ impl Crew {
         missing.iter().for_each(|line| log::warn!("{line}"));
         Ok(())
     }
+}
+
+fn missing(granted: &[Granted], memory: Option<&MemoryLock>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let denied: Vec<String> = granted
+        .iter()
+        .filter(|seat| seat.has.fifo != seat.asked.fifo)
+        .map(|seat| format!("{} {}", seat.name, seat.asked.fifo))
+        .collect();
+    if !denied.is_empty() {
+        lines.push(format!(
+            "SCHED_FIFO priorities were not granted to {} (RLIMIT_RTPRIO is {}): start as a service with \
+             LimitRTPRIO=85, or give the user \"- rtprio 85\" in /etc/security/limits.conf and log in again",
+            denied.join(", "),
+            realtime::priority_limit(),
+        ));
+    }
+    for seat in granted {
+        if !seat.asked.cores.is_empty() && seat.has.cores != seat.asked.cores {
+            lines.push(format!(
+                "realtime.cores.{}: asked for {:?}, the kernel gives {:?}: name cores that exist (see nproc --all) \
+                 and that the service may use (AllowedCPUs=, cpuset)",
+                seat.name, seat.asked.cores, seat.has.cores,
+            ));
+        }
+    }
+    if let Some(memory) = memory
+        && memory.locked_kib == 0
+    {
+        lines.push(format!(
+            "memory could not be locked (VmLck 0 kB, RLIMIT_MEMLOCK {} bytes): start as a service with \
+             LimitMEMLOCK=infinity, or give the user \"- memlock unlimited\" in /etc/security/limits.conf and log \
+             in again; without swap, realtime.lock_memory = false is no loss",
+            memory.limit_bytes,
+        ));
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! the hot path; the pipeline never waits for it.
 
 use crate::config::Config;
+use crate::config::files::AsRead;
 use crate::core::action::{JointKind, Setpoint};
 use crate::core::governor::Output;
 use crate::core::governor::reaction::Cause;
@@ -99,6 +100,7 @@ pub struct Desk {
     view: Mutex<View>,
     measures: Mutex<Measures>,
     recorder: Option<Arc<Recorder>>,
+    files: AsRead,
 }
 
 /// What the desk moves.
@@ -170,6 +172,7 @@ impl Desk {
             view: Mutex::new(view),
             measures: Mutex::new(Measures::default()),
             recorder,
+            files: config.files.clone(),
         }
     }
 
@@ -205,6 +208,8 @@ impl Desk {
     /// # Errors
     /// The refusal, in words.
     pub fn request_mode(&self, word: &str) -> Result<String, String> {
+        // Before anything that a disk may keep.
+        let made = clock::now();
         let request = match word.trim() {
             "active" => Request::Activate,
             "takeover" => {
@@ -231,7 +236,7 @@ impl Desk {
             }
             Some(_) | None => false,
         };
-        let answer = self.request(request);
+        let answer = self.request_of(request, made);
         if let (Request::Reset, Some(Ok(_)) | None, Some(recorder)) =
             (request, &answer, &self.recorder)
         {
@@ -253,11 +258,15 @@ impl Desk {
         }
     }
 
-    /// In words, with which cameras it is.
+    /// In words, with which cameras or file it is.
     fn refusal(&self, refused: Refused) -> String {
         let views = self.recorder.as_ref().map(|recorder| &recorder.views);
-        let which = views.and_then(|views| views.refused());
-        match which.filter(|_| refused == Refused::CamerasExchanged) {
+        let which = match refused {
+            Refused::CamerasExchanged => views.and_then(|views| views.refused()),
+            Refused::FilesChanged => self.files.changed().map(|path| path.display().to_string()),
+            _ => None,
+        };
+        match which {
             Some(which) => format!("{refused} ({which})"),
             None => refused.to_string(),
         }
@@ -265,18 +274,16 @@ impl Desk {
 
     /// Lets somebody else than the policy propose, armed for a person.
     fn drive(&self, driver: Driver) -> Result<String, String> {
-        let before = self.wheel.driver();
-        self.wheel.give(clock::now(), driver);
-        match self.ask(Request::TakeOver) {
-            Some(Ok(mode)) => Ok(mode.word().to_owned()),
-            answer => {
-                self.wheel.give(clock::now(), before);
-                Err(answer.map_or_else(
-                    || "the watchdog does not answer".to_owned(),
-                    |answer| answer.map_or_else(|refused| refused.to_string(), |_| String::new()),
-                ))
-            }
-        }
+        let (made, before) = (clock::now(), self.wheel.driver());
+        self.wheel.give(made, driver);
+        let answer = self.ask(Request::TakeOver, made);
+        let refused = match answer {
+            Some(Ok(mode)) => return Ok(mode.word().to_owned()),
+            Some(Err(refused)) => self.refusal(refused),
+            None => "the watchdog does not answer".to_owned(),
+        };
+        self.wheel.give(clock::now(), before);
+        Err(refused)
     }
 
     /// Takes the robot to a pose of `robot.toml`, as if a person drove it there; grippers keep what they hold. It stays
@@ -335,6 +342,13 @@ impl Desk {
         ))
     }
 
+    /// Of cameras that first showed something after the last arming: which are exchanged, in words.
+    #[must_use]
+    pub fn exchanged(&self) -> Option<String> {
+        let recorder = self.recorder.as_ref()?;
+        recorder.views.stopped(&self.counters.cameras)
+    }
+
     /// A frame of a person's device.
     pub fn hear_device(&self, frame: &[u8]) {
         let output = self.view().output;
@@ -353,7 +367,10 @@ impl Desk {
         let Some(cause) = decision.cause else {
             return decision.mode.word().to_owned();
         };
-        let names = cameras::names_of(&self.counters.cameras, cause);
+        let names = match self.exchanged().filter(|_| cause == Cause::CameraSwapped) {
+            Some(words) => format!(" ({words})"),
+            None => cameras::names_of(&self.counters.cameras, cause),
+        };
         let offered = self.fallbacks.iter().find(|(of, _)| *of == cause);
         let offered = offered.map_or_else(String::new, |(_, pose)| {
             format!("; offered: tendon park {pose}")
@@ -368,17 +385,21 @@ impl Desk {
     /// Asks the supervisor; `None` if the watchdog does not answer. An emergency stop reaches the governor at once, and
     /// the policy proposes only once it was armed.
     pub fn request(&self, request: Request) -> Option<Result<Mode, Refused>> {
+        self.request_of(request, clock::now())
+    }
+
+    fn request_of(&self, request: Request, made: Mono) -> Option<Result<Mode, Refused>> {
         if request == Request::EmergencyStop {
             self.counters.emergency_stop.store(true, Ordering::Release);
         }
         if request != Request::Activate {
-            return self.ask(request);
+            return self.ask(request, made);
         }
         let before = self.wheel.driver();
         if !matches!(before, Driver::Policy) {
             self.wheel.give(clock::now(), Driver::Nobody);
         }
-        let answer = self.ask(request);
+        let answer = self.ask(request, made);
         let armed = matches!(answer, Some(Ok(_)));
         let driver = if armed { Driver::Policy } else { before };
         self.wheel.give(clock::now(), driver);
@@ -387,17 +408,25 @@ impl Desk {
 
     /// What arms the robot is noted for the next start before it is asked for. Not while an earlier end is unacknowledged: that
     /// is refused, and the note that may tell of that end must stay.
-    fn ask(&self, request: Request) -> Option<Result<Mode, Refused>> {
-        let arms = matches!(request, Request::Activate | Request::TakeOver);
-        let Some(recorder) = self.recorder.as_ref().filter(|_| arms) else {
-            return self.put(request);
+    fn ask(&self, request: Request, made: Mono) -> Option<Result<Mode, Refused>> {
+        let asked = Asked { request, made };
+        if !matches!(request, Request::Activate | Request::TakeOver) {
+            return self.put(asked);
+        }
+        // Hands change without asking the files: a person who takes over must not wait for who wrote them.
+        let armed = self.mode().is_some_and(Mode::armed);
+        if !armed && self.files.changed().is_some() {
+            return Some(Err(Refused::FilesChanged));
+        }
+        let Some(recorder) = &self.recorder else {
+            return self.put(asked);
         };
         if recorder.unacknowledged() {
             return Some(Err(Refused::Crashed));
         }
         let put = || match request {
-            Request::Activate => self.put_after_a_look(&recorder.views),
-            _ => self.put(request),
+            Request::Activate => self.put_after_a_look(asked, &recorder.views),
+            _ => self.put(asked),
         };
         let granted = |answer: &Option<Result<Mode, Refused>>| !matches!(answer, Some(Err(_)));
         recorder.armed.note(put, granted).unwrap_or_else(|fault| {
@@ -406,26 +435,32 @@ impl Desk {
         })
     }
 
+    /// As the watchdog has just decided.
+    fn mode(&self) -> Option<Mode> {
+        Mode::from_code(self.counters.mode.load(Ordering::Relaxed))
+    }
+
     /// The policy is not armed while cameras look exchanged.
-    fn put_after_a_look(&self, views: &Views) -> Option<Result<Mode, Refused>> {
+    fn put_after_a_look(&self, asked: Asked, views: &Views) -> Option<Result<Mode, Refused>> {
         let cameras = &self.counters.cameras;
         let look = match views.look(cameras) {
             Ok(look) => look,
-            Err(refused) => return Some(Err(refused)),
+            Err(refused) => {
+                // A reset is for the stop first, as long as there is one.
+                let latched = self.mode().filter(|mode| mode.latched());
+                return Some(Err(latched.map_or(refused, Refused::Latched)));
+            }
         };
-        let answer = self.put(Request::Activate);
-        if matches!(answer, Some(Ok(_))) {
+        let answer = self.put(asked);
+        // Without an answer it may have been armed all the same.
+        if !matches!(answer, Some(Err(_))) {
             views.armed(cameras, &look);
         }
         answer
     }
 
-    fn put(&self, request: Request) -> Option<Result<Mode, Refused>> {
+    fn put(&self, asked: Asked) -> Option<Result<Mode, Refused>> {
         let (answer, answered) = mpsc::sync_channel(1);
-        let asked = Asked {
-            request,
-            made: clock::now(),
-        };
         self.requests.try_send((asked, answer)).ok()?;
         if let Some(watchdog) = self.watchdog.get() {
             watchdog.unpark();

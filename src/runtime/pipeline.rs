@@ -14,7 +14,9 @@ use crate::core::supervisor::{Permission, Supervisor};
 use crate::core::wire::command::CommandReceiver;
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
-use crate::link::runtime_end::{Announcer, CommandSender, answer_requests, subscribe};
+use crate::link::runtime_end::{
+    Announcer, CommandSender, answer_requests, answer_urgent_requests, subscribe,
+};
 use crate::link::session::LinkError;
 use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Reach, Watched};
@@ -80,9 +82,17 @@ pub struct Running {
     pub desk: Arc<Desk>,
     /// Its threads: what they were granted, and whether they come round.
     pub crew: Crew,
+    ready: Arc<AtomicBool>,
     ending: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     _link: Vec<Box<dyn std::any::Any>>,
+}
+
+impl Running {
+    /// Whatever else the program needs is there too: the service manager may be told.
+    pub fn ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
 }
 
 impl Drop for Running {
@@ -251,7 +261,9 @@ pub fn start_recorded(
     let instruct = answer_requests(session, keys::instruction(robot), move |text| {
         asked.instruct(text)
     })?;
-    let mode = answer_requests(session, keys::mode(robot), move |word| {
+    // Whoever wants a stop waits for no disk that an arming is to be noted on.
+    let urgent = |word: &str| !matches!(word.trim(), "active" | "takeover" | "reset");
+    let mode = answer_urgent_requests(session, keys::mode(robot), urgent, move |word| {
         moded.request_mode(word)
     })?;
     let speed = answer_requests(session, keys::speed(robot), move |word| {
@@ -277,9 +289,13 @@ pub fn start_recorded(
     let now = clock::now();
     let mut threads = Vec::new();
     if config.lines.emergency.is_some() || config.lines.deadman.is_some() {
-        let (lines, ending) = (config.lines.clone(), Arc::clone(&ending));
-        let told = Arc::clone(&wired);
-        let body = move |seat: Seat| lines::run(&lines, &told, &ending, &seat);
+        let (reader, opener) = lines::parts(&config.lines, &wired);
+        let until = Arc::clone(&ending);
+        let body = move |seat: Seat| opener.run(&until, &seat);
+        // It ends with the others, but is not waited for: a driver may keep it.
+        drop(crew.spawn(threads::OPENER, now, Beat::new(), body)?);
+        let until = Arc::clone(&ending);
+        let body = move |seat: Seat| reader.run(&until, &seat);
         threads.push(crew.spawn(threads::LINES, now, Beat::new(), body)?);
         // Before its first word an emergency stop counts as pressed, and that would latch.
         wired.settle(&config.lines);
@@ -430,38 +446,10 @@ pub fn start_recorded(
     };
     let body = move |seat: Seat| derate::run(&health_io, &seat);
     threads.push(crew.spawn(threads::HEALTH, now, Beat::new(), body)?);
-    let hardware = config.watchdog.as_ref().map(|watchdog| {
-        WatchdogDevice::open(&watchdog.device, watchdog.timeout_s).map_err(StartError::Watchdog)
-    });
-    let hardware = hardware.transpose()?;
-    if hardware.is_some() || (recorder.is_some() && service::listens()) {
-        let mut pinged_for = crew.beats.clone();
-        pinged_for.retain(|(spec, _)| spec.name != threads::MEMORY.name);
-        if config.derate.is_empty() {
-            // It only looks, and a disk that does not answer must not end a robot at work.
-            pinged_for.retain(|(spec, _)| spec.name != threads::HEALTH.name);
-        }
-        let io = ServiceIo {
-            device: hardware,
-            beats: pinged_for,
-            mode: Arc::clone(&counters.mode),
-            recorder,
-            ending: Arc::clone(&ending),
-        };
-        let beat = Beat::new();
-        threads.push(crew.spawn(threads::SERVICE, now, beat, move |seat| {
-            service::run(io, &seat)
-        })?);
-    }
-
-    debug_assert_eq!(
-        NO_DECISION.permission,
-        Permission::None,
-        "nothing may move before the watchdog's first word"
-    );
-    let running = Running {
+    let mut running = Running {
         desk,
         crew,
+        ready: Arc::default(),
         ending,
         threads,
         _link: vec![
@@ -474,6 +462,39 @@ pub fn start_recorded(
             Box::new(far),
         ],
     };
+    // Before a hardware watchdog is awake, which a start that is refused would leave behind.
     running.crew.report().map_err(StartError::Realtime)?;
+    let hardware = config.watchdog.as_ref().map(|watchdog| {
+        WatchdogDevice::open(&watchdog.device, watchdog.timeout_s).map_err(StartError::Watchdog)
+    });
+    let hardware = hardware.transpose()?;
+    if hardware.is_some() || (recorder.is_some() && service::listens()) {
+        let mut pinged_for = running.crew.beats.clone();
+        // A disk or a driver that does not answer must not end a robot at work.
+        let patient = [threads::MEMORY.name, threads::OPENER.name];
+        pinged_for.retain(|(spec, _)| !patient.contains(&spec.name));
+        if config.derate.is_empty() {
+            // It only looks, and a disk that does not answer must not end a robot at work.
+            pinged_for.retain(|(spec, _)| spec.name != threads::HEALTH.name);
+        }
+        let io = ServiceIo {
+            device: hardware,
+            beats: pinged_for,
+            mode: Arc::clone(&counters.mode),
+            recorder,
+            ready: Arc::clone(&running.ready),
+            ending: Arc::clone(&running.ending),
+        };
+        let beat = Beat::new();
+        let body = move |seat: Seat| service::run(io, &seat);
+        let service = running.crew.spawn(threads::SERVICE, now, beat, body)?;
+        running.threads.push(service);
+        running.crew.report().map_err(StartError::Realtime)?;
+    }
+    debug_assert_eq!(
+        NO_DECISION.permission,
+        Permission::None,
+        "nothing may move before the watchdog's first word"
+    );
     Ok(running)
 }

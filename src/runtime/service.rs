@@ -31,6 +31,8 @@ pub struct ServiceIo {
     pub recorder: Option<Arc<Recorder>>,
     /// The machine's own watchdog, pinged beside.
     pub device: Option<WatchdogDevice>,
+    /// Set when all that could refuse the start has been done.
+    pub ready: Arc<AtomicBool>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
 }
@@ -73,12 +75,14 @@ pub fn run(mut io: ServiceIo, seat: &Seat) {
             None => {
                 silent_since = None;
                 let word = word(io.mode.load(Ordering::Relaxed));
-                if told.is_none() {
+                if told.is_some() {
+                    if told.replace(word) != Some(word) {
+                        tell(&[NotifyState::Status(word)]);
+                    }
+                } else if io.ready.load(Ordering::Acquire) {
                     tell(&[NotifyState::Ready, NotifyState::Status(word)]);
-                } else if told != Some(word) {
-                    tell(&[NotifyState::Status(word)]);
+                    told = Some(word);
                 }
-                told = Some(word);
                 if watchdog.is_some() {
                     tell(&[NotifyState::Watchdog]);
                 }

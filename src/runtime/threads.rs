@@ -21,6 +21,13 @@ pub const LINES: Spec = Spec {
     fifo: 82,
     beat_age_max_ns: 100 * MS,
 };
+/// Opens and closes the devices of contacts; there only with `[lines]`. Late as a driver that does not answer: the contacts
+/// that are open meanwhile are read all the same.
+pub const OPENER: Spec = Spec {
+    name: "opener",
+    fifo: 0,
+    beat_age_max_ns: 60_000 * MS,
+};
 /// Camera to newest frame.
 ///
 /// The bound is that of opening and closing a camera, which happen inside a call of its source and take what drivers,

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tendon::core::units::MS;
+use tendon::core::wire::state::MotorMode;
 use tendon::link::keys;
 use tendon::runtime::{clock, demo};
 
@@ -204,7 +205,7 @@ fn a_full_disk_costs_the_record_and_not_the_stop() {
 /// and what could not be noted is not armed.
 #[test]
 fn a_disk_that_does_not_answer_ends_no_robot_at_work() {
-    told(|| {
+    over_again(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let (library, slow) = (folder.path().join("disk.so"), folder.path().join("slow"));
         let built = Command::new("cc")
@@ -220,13 +221,17 @@ fn a_disk_that_does_not_answer_ends_no_robot_at_work() {
         let mut stage = Stage::new(&setting);
         takes(5);
         // A stop that latches is to be kept: five seconds for the file, and five for its folder.
-        stage.until_granted(keys::mode, "e-stop");
         let from = clock::now();
+        stage.until_granted(keys::mode, "e-stop");
         until("it is told", || stage.log().contains("does not answer"));
+        let told_at = clock::now();
+        let (took_ns, stall_ns) = (told_at.since_ns(from), stage.canary.stall_ns(from, told_at));
         println!(
-            "a disk that takes 5 s: told after {:.1} s",
-            ms(clock::now().since_ns(from)) / 1e3
+            "a disk that takes 5 s: told after {:.1} ms (bound 1000 ms, machine stood still {:.1} ms)",
+            ms(took_ns),
+            ms(stall_ns)
         );
+        assert!(took_ns <= 1_000 * MS + stall_ns, "told too late");
         demo::pause(4_000);
         let pings = service::times(&heard, "WATCHDOG=1");
         let gap_ns = pings.windows(2).map(|pair| pair[1].since_ns(pair[0])).max();
@@ -244,6 +249,37 @@ fn a_disk_that_does_not_answer_ends_no_robot_at_work() {
         // Once the disk has answered what it was asked before.
         let armed = stage.state.join("armed-bench");
         until("unarmed", || !armed.exists());
+        // An arming that the disk keeps: whoever wants a stop waits for nothing, and when the disk answers it is too late to arm.
+        takes(3);
+        let seen = locked(&stage.reports, Vec::len);
+        let (asked, standby) = std::thread::scope(|scope| {
+            let arming = scope.spawn(|| stage.ask(keys::mode, "active"));
+            until("it is being noted", || armed.exists());
+            let from = clock::now();
+            let standby = stage.ask(keys::mode, "standby");
+            let took_ns = clock::now().since_ns(from);
+            let stall_ns = stage.canary.stall_ns(from, clock::now());
+            println!(
+                "a stop beside an arming that waits for the disk: {:.1} ms",
+                ms(took_ns)
+            );
+            assert!(took_ns <= 500 * MS + stall_ns, "it waited for the disk");
+            (arming.join().expect("asked"), standby)
+        });
+        assert!(asked.is_err() && standby.is_ok(), "{asked:?}, {standby:?}");
+        takes(0);
+        until("refused", || !armed.exists());
+        demo::pause(200);
+        locked(&stage.reports, |reports| {
+            let after = reports.get(seen..).unwrap_or_default();
+            let followed = after
+                .iter()
+                .any(|report| report.mode == MotorMode::Following);
+            assert!(
+                !followed && !after.is_empty(),
+                "armed long after it was asked for"
+            );
+        });
         // Every write an error.
         takes(255);
         let answer = stage.ask(keys::mode, "active");

@@ -197,9 +197,18 @@ fn files_that_change_under_an_armed_robot_change_nothing_before_the_next_start()
             for hz in [begun, torn, changed] {
                 assert!((150.0..250.0).contains(&hz), "{hz}: {}", stage.log());
             }
-            // Armed anew, it is still what was read at the start.
+            // It is not armed anew before they are what was read at the start.
             drop(stage.ask(keys::mode, "standby"));
             drop(stage.ask(keys::mode, "reset"));
+            for word in ["active", "takeover"] {
+                let refused = stage.ask(keys::mode, word).expect_err("files have changed");
+                assert!(
+                    refused.contains("another one than at the start"),
+                    "{refused}"
+                );
+                assert!(refused.contains("tendon.toml"), "{refused}");
+            }
+            write(&whole, &joints);
             stage.arm();
             stage.within_limits();
             signal(&stage.runtime, "TERM");

@@ -4,6 +4,7 @@
 //!
 //! What needs privileges (tmpfs, network namespaces) says so and is skipped without them.
 
+mod camera;
 mod canary;
 mod crew;
 mod ends;
@@ -16,19 +17,21 @@ mod machine;
 mod memory;
 mod network;
 mod remote;
+mod second;
 mod service;
 mod soak;
 mod stage;
 mod syscalls;
 
 use canary::told;
-use stage::{Setting, Stage, ended, locked, over_again, patient, repeats, signal};
+use stage::{Setting, Stage, ended, locked, over_again, patient, repeats, signal, until};
 use std::process::Command;
 use std::time::Duration;
 use tendon::bench::arm::JOINTS;
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::state::MotorMode;
 use tendon::link::{keys, motor};
+use tendon::runtime::threads::{self as table, Spec};
 use tendon::runtime::{clock, demo};
 
 /// The motor controller's patience, and the step of its own loop.
@@ -379,13 +382,8 @@ fn a_panic_of_governor_or_egress_is_stopped_at_the_motor() {
 #[test]
 fn an_engine_that_hangs_is_held_when_its_last_chunk_ends() {
     told(|| {
-        let text = std::fs::read_to_string(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/engines/bench-vla/manifest.json"
-        ));
         // Its last action is held for as long as any other.
-        let plan_ms =
-            horizon_ms(&serde_json::from_str(&text.expect("the manifest")).expect("JSON"));
+        let plan_ms = plan_ms();
         let bound_ms = plan_ms + ACTION_MS + 2 * TICK_MS;
         for _ in 0..repeats() {
             let stage = Stage::new(&drill("hang:inference"));
@@ -415,6 +413,15 @@ fn an_engine_that_hangs_is_held_when_its_last_chunk_ends() {
 /// Between two actions of the shipped policy.
 const ACTION_MS: u64 = 50;
 
+/// Time from a picture to the last action of the plan that the shipped policy makes of it.
+fn plan_ms() -> u64 {
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/engines/bench-vla/manifest.json"
+    ));
+    horizon_ms(&serde_json::from_str(&text.expect("the manifest")).expect("JSON"))
+}
+
 /// Time from a chunk's observation to its last action.
 fn horizon_ms(manifest: &serde_json::Value) -> u64 {
     let action = &manifest["tendon"]["action"];
@@ -443,9 +450,12 @@ fn a_hang_of_control_or_the_watchdog_is_a_held_robot() {
     });
 }
 
-/// Name, policy, priority and niceness of each thread, as the kernel has them: fields 2, 41, 40 and 19 of
+/// A thread's name, policy, priority and niceness.
+type Thread = (String, u32, i32, i32);
+
+/// Each thread, as the kernel has it: fields 2, 41, 40 and 19 of
 /// /proc/PID/task/TID/stat.
-fn threads_of(pid: u32) -> Vec<(String, u32, i32, i32)> {
+fn threads_of(pid: u32) -> Vec<Thread> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let stats =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
@@ -463,15 +473,93 @@ fn threads_of(pid: u32) -> Vec<(String, u32, i32, i32)> {
     stats.filter_map(thread).collect()
 }
 
+/// Checks that of all threads of a process those named have what the table says, where it can be had, and no other has any
+/// priority. Returns the others.
+#[track_caller]
+fn seated_as_the_table_says(pid: u32, specs: &[Spec]) -> Vec<Thread> {
+    const FIFO: u32 = 1;
+    let may = std::thread::spawn(|| tendon::runtime::realtime::take_seat(80, &[]).fifo == 80);
+    let may = may.join().expect("no panic");
+    let (named, others): (Vec<Thread>, Vec<Thread>) = threads_of(pid)
+        .into_iter()
+        .partition(|(name, ..)| specs.iter().any(|spec| spec.name == name));
+    for spec in specs {
+        let found = named.iter().filter(|(name, ..)| name == spec.name);
+        let seats: Vec<(u32, i32)> = found
+            .map(|(_, policy, priority, _)| (*policy, *priority))
+            .collect();
+        assert!(!seats.is_empty(), "no thread {}: {others:?}", spec.name);
+        if may {
+            let right = seats.iter().all(|seat| *seat == (FIFO, spec.fifo));
+            assert!(right, "{}: {seats:?}", spec.name);
+        } else {
+            println!(
+                "SKIPPED: priority of {}: not granted to this user",
+                spec.name
+            );
+        }
+    }
+    for (name, policy, priority, _) in &others {
+        assert_eq!((*policy, *priority), (0, 0), "{name} inherited a priority");
+    }
+    others
+}
+
+/// Every thread that a deployment may have, and a process that a thread with a priority has started: the ferry starts an inference
+/// process again.
+#[test]
+fn only_the_threads_of_the_table_have_real_time_priority_in_both_processes() {
+    told(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (service, _heard) = service::setting(folder.path(), "notify", None);
+        let panel = lines::Panel::new();
+        let lines = panel.emergency();
+        let stage = Stage::new(&Setting {
+            edits: lines
+                .edits
+                .into_iter()
+                .chain([isolation::apart()])
+                .collect(),
+            env: lines.env,
+            ..service
+        });
+        let ours = [
+            table::CAPTURE,
+            table::FERRY,
+            table::SERVICE,
+            table::LINES,
+            table::CONTROL,
+            table::GOVERNOR,
+            table::EGRESS,
+            table::WATCHDOG,
+        ];
+        let others = seated_as_the_table_says(stage.runtime.id(), &ours);
+        for spec in [
+            table::TELEMETRY,
+            table::MEMORY,
+            table::HEALTH,
+            table::OPENER,
+        ] {
+            let there = others.iter().any(|(name, ..)| name == spec.name);
+            assert!(there, "no thread {}: {others:?}", spec.name);
+        }
+        let theirs = [table::CAPTURE, table::FERRY, table::INFERENCE];
+        let first = isolation::child_of(&stage);
+        seated_as_the_table_says(first, &theirs);
+        isolation::strike(first, rustix::process::Signal::KILL);
+        until("another inference process", || {
+            stage.log().contains("the inference process runs again")
+        });
+        let second = isolation::child_of(&stage);
+        assert_ne!(first, second);
+        seated_as_the_table_says(second, &theirs);
+    });
+}
+
 #[test]
 fn only_the_threads_of_the_table_have_real_time_priority() {
     told(|| {
         let stage = Stage::new(&Setting::default());
-        let threads = threads_of(stage.runtime.id());
-        let may = std::thread::spawn(|| tendon::runtime::realtime::take_seat(80, &[]).fifo == 80);
-        let may = may.join().expect("no panic");
-        const FIFO: u32 = 1;
-        use tendon::runtime::threads as table;
         let specs = [
             table::CAPTURE,
             table::INFERENCE,
@@ -480,27 +568,8 @@ fn only_the_threads_of_the_table_have_real_time_priority() {
             table::EGRESS,
             table::WATCHDOG,
         ];
-        for spec in specs {
-            let found = threads.iter().find(|(name, ..)| name == spec.name);
-            let (_, policy, priority, _) =
-                found.unwrap_or_else(|| panic!("no thread {}: {threads:?}", spec.name));
-            if may {
-                assert_eq!((*policy, *priority), (FIFO, spec.fifo), "{}", spec.name);
-            } else {
-                println!(
-                    "SKIPPED: priority of {}: not granted to this user",
-                    spec.name
-                );
-            }
-        }
-        let others: Vec<_> = threads
-            .iter()
-            .filter(|(name, ..)| specs.iter().all(|spec| spec.name != name))
-            .collect();
-        assert!(others.len() > 3, "zenoh and tokio run too: {threads:?}");
-        for (name, policy, priority, _) in &others {
-            assert_eq!((*policy, *priority), (0, 0), "{name} inherited a priority");
-        }
+        let others = seated_as_the_table_says(stage.runtime.id(), &specs);
+        assert!(others.len() > 3, "zenoh and tokio run too: {others:?}");
         // Those of the link run ahead of the others, and only they.
         let ahead = others
             .iter()
@@ -510,30 +579,44 @@ fn only_the_threads_of_the_table_have_real_time_priority() {
             println!("SKIPPED: niceness of the link's threads: not granted to this user");
         } else {
             let carries = |name: &str| ahead.iter().any(|thread| thread.starts_with(name));
-            assert!(carries("rx-") && carries("tx-"), "{threads:?}");
+            assert!(carries("rx-") && carries("tx-"), "{others:?}");
         }
         for others_work in ["telemetry", "tendon"] {
-            assert!(!ahead.contains(&others_work), "{threads:?}");
+            assert!(!ahead.contains(&others_work), "{others:?}");
         }
     });
 }
 
 #[test]
-fn require_refuses_to_start_with_the_reason_and_the_fix() {
+fn a_start_that_is_refused_says_why_and_is_never_ready() {
     told(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let toml = "[realtime]\nmode = \"require\"\n[realtime.cores]\ncontrol = [1000]\n";
-        let config = stage::deploy(folder.path(), "tcp/127.0.0.1:0", toml);
-        let mut runtime =
-            stage::runtime(&config, &folder.path().join("state"), &Setting::default())
-                .spawn()
-                .expect("starts");
-        let code = runtime.wait().expect("ends").code();
-        let said = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
-        assert_eq!(code, Some(1), "{said}");
-        assert!(
-            said.contains("realtime.cores.control: asked for [1000]") && said.contains("nproc"),
-            "{said}"
-        );
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let page = taken.local_addr().expect("an address");
+        for (name, toml, wants) in [
+            (
+                "require",
+                toml.to_owned(),
+                ["realtime.cores.control: asked for [1000]", "nproc"],
+            ),
+            (
+                "page",
+                format!("[page]\nlisten = \"{page}\"\n"),
+                ["in use", "127.0.0.1"],
+            ),
+        ] {
+            let config = stage::deploy(folder.path(), "tcp/127.0.0.1:0", &toml);
+            let (setting, heard) = service::setting(folder.path(), name, None);
+            let state = folder.path().join("state");
+            let mut runtime = stage::runtime(&config, &state, &setting).spawn();
+            let runtime = runtime.as_mut().expect("starts");
+            let code = runtime.wait().expect("ends").code();
+            let said = std::fs::read_to_string(folder.path().join("runtime.log")).expect("a log");
+            assert_eq!(code, Some(1), "{said}");
+            assert!(wants.iter().all(|word| said.contains(word)), "{said}");
+            let told = service::times(&heard, "READY=1");
+            assert!(told.is_empty(), "a start that was refused was never ready");
+        }
     });
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tendon::bench::process::Request;
+use tendon::bench::process::{Answer, Request, Silenced};
 use tendon::config::Config;
 use tendon::config::link::LinkConfig;
 use tendon::core::units::{MS, Mono};
@@ -337,19 +337,28 @@ impl Stage {
             demo::pause(20);
         }
         self.until_granted(keys::mode, "active");
-        until("the motor controller reports motion", || {
+        let deadline = clock::now().plus_ns(10_000 * MS);
+        let moves = |reports: &Vec<Report>| {
+            reports.last().is_some_and(|report| {
+                report.mode == MotorMode::Following
+                    && report.state.velocity.iter().any(|v| v.abs() > 0.05)
+            })
+        };
+        while !locked(&self.reports, moves) {
             if self.jumped() {
                 // Either may be refused, as nothing is latched any more or the motor controller has not let go yet.
                 drop(self.ask(keys::mode, "reset"));
                 drop(self.ask(keys::mode, "active"));
             }
-            locked(&self.reports, |reports| {
-                reports.last().is_some_and(|report| {
-                    report.mode == MotorMode::Following
-                        && report.state.velocity.iter().any(|v| v.abs() > 0.05)
-                })
-            })
-        });
+            assert!(
+                clock::now() < deadline,
+                "armed, and no motion within 10 s: {:?}; the bench: {:?}; {}",
+                self.ask(keys::mode, "status"),
+                self.ask_bench(&Request::Report),
+                self.log()
+            );
+            demo::pause(2);
+        }
         demo::pause(150);
     }
 
@@ -434,6 +443,22 @@ impl Stage {
             })
         });
         demo::pause(100);
+        // Its reports leave an interval; it knows better itself, if it can be asked: the cable may be cut.
+        let report = self.ask_bench(&Request::Report).ok();
+        let answer = report.and_then(|text| serde_json::from_str::<Answer>(&text).ok());
+        if let Some(Silenced { after_ns, late_ns }) = answer.and_then(|answer| answer.silenced) {
+            println!(
+                "{fault}: by its own word after {:.1} ms, {:.1} ms of it for want of a processor (bound {bound_ms} ms)",
+                ms(after_ns),
+                ms(late_ns)
+            );
+            assert!(
+                after_ns.saturating_sub(late_ns) <= bound_ms * MS,
+                "{fault}: stopped after {:.1} ms, woken {:.1} ms late",
+                ms(after_ns),
+                ms(late_ns)
+            );
+        }
         locked(&self.reports, |reports| {
             let first = reports
                 .iter()
@@ -457,7 +482,19 @@ impl Stage {
     /// one that was seen. The bound must not be passed by the lower end. Returns the upper one.
     #[track_caller]
     pub fn held_within(&self, fault: &str, from: Mono, bound_ms: u64) -> f64 {
-        let held = |sent: &&Sent| sent.at > from && sent.held;
+        self.held_as_within(fault, from, bound_ms, |_| true)
+    }
+
+    /// The same, where a held command counts only with such a verdict.
+    #[track_caller]
+    pub fn held_as_within(
+        &self,
+        fault: &str,
+        from: Mono,
+        bound_ms: u64,
+        counts: impl Fn(u8) -> bool,
+    ) -> f64 {
+        let held = |sent: &&Sent| sent.at > from && sent.held && counts(sent.verdict);
         until("a held command", || {
             locked(&self.commands, |commands| {
                 commands.iter().any(|sent| held(&sent))

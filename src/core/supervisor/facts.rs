@@ -105,6 +105,9 @@ pub enum Refused {
     /// The request is old.
     #[error("the request is too old to be meant for now: ask again")]
     TooOld,
+    /// A stop was asked for meanwhile.
+    #[error("a stop was asked for after this request: ask again")]
+    Overruled,
     /// No or stale joint state.
     #[error("no fresh joint state from the motor controller: is it running and connected?")]
     State,
@@ -144,6 +147,11 @@ pub enum Refused {
         "a camera shows what another one showed when the robot was last armed: put them right and start the runtime again, or, if they are right, \"tendon mode reset\""
     )]
     CamerasExchanged,
+    /// The files are others than those that the runtime was started with.
+    #[error(
+        "a file of the deployment is another one than at the start: start the runtime again to use it, or put it back as it was"
+    )]
+    FilesChanged,
     /// The arming could not be noted for the next start.
     #[error(
         "the arming could not be noted in the state directory, or another program has this robot armed: see the log"

@@ -150,6 +150,8 @@ pub struct Supervisor {
     latch: Option<Latch>,
     /// What ended the last arming, for the reader of standby.
     ended: Option<Cause>,
+    /// When a stop was last asked for: what was asked before that is not meant any more, however long it was on its way.
+    stop_asked: Option<Mono>,
     grip: Grip,
     timers: Timers,
 }
@@ -169,6 +171,7 @@ impl Supervisor {
                 struck: Mono(0),
             }),
             ended: None,
+            stop_asked: None,
             grip: Grip::Unproven,
             timers: Timers::default(),
         }
@@ -386,12 +389,18 @@ impl Supervisor {
 
     fn answer(&mut self, now: Mono, asked: Asked, facts: &Facts) -> Result<Mode, Refused> {
         let fresh = asked.made <= now && now.since_ns(asked.made) <= Deadline::Request.ns();
+        if matches!(asked.request, Request::Stop | Request::EmergencyStop) {
+            self.stop_asked = self.stop_asked.max(Some(asked.made.min(now)));
+        }
         match asked.request {
             // Whatever its age: stopping is never wrong.
             Request::EmergencyStop => self.strike(Mode::EStop, Cause::EmergencyStop, now),
             Request::Stop => self.end(Cause::StopRequested),
             Request::Reset | Request::Activate | Request::TakeOver if !fresh => {
                 return Err(Refused::TooOld);
+            }
+            Request::Activate | Request::TakeOver if Some(asked.made) < self.stop_asked => {
+                return Err(Refused::Overruled);
             }
             Request::Reset => self.reset(asked.made, facts)?,
             Request::Activate => self.arm(Hands::Policy, facts)?,

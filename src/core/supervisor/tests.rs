@@ -382,6 +382,37 @@ fn old_requests_to_move_are_refused_and_old_requests_to_stop_are_not() {
     assert_eq!(story.step(old(Request::EmergencyStop)).mode, Mode::EStop);
 }
 
+/// One that a disk, or a thread, kept for a while.
+#[test]
+fn what_was_asked_before_a_stop_arms_nothing_after_it() {
+    for stop in [Request::Stop, Request::EmergencyStop] {
+        for request in [Request::Activate, Request::TakeOver] {
+            let mut story = Story::standby();
+            let made = story.now;
+            story.ask(stop, GOOD);
+            let latched = story.ask(Request::Reset, GOOD).answer;
+            assert_eq!(
+                latched.is_some_and(|answer| answer.is_ok()),
+                stop == Request::EmergencyStop
+            );
+            let decision = story.step(Facts {
+                asked: Some(Asked { request, made }),
+                ..GOOD
+            });
+            assert_eq!(
+                (decision.mode, decision.answer),
+                (Mode::Standby, Some(Err(Refused::Overruled)))
+            );
+            assert!(
+                story
+                    .ask(request, GOOD)
+                    .answer
+                    .is_some_and(|answer| answer.is_ok())
+            );
+        }
+    }
+}
+
 /// I14.
 #[test]
 fn a_latch_survives_a_restart() {

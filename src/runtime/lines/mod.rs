@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Contacts that a person presses or holds, wired to this machine or told over the link: a thread reads them each 2 ms and
-//! tells governor and watchdog. What cannot be read is open, and so is what this thread has not read lately.
+//! tells governor and watchdog. What cannot be read is open, and so is what this thread has not read lately. So it waits for
+//! nothing: another thread opens what is to be read ([`Opener`]).
 //!
 //! A mirror, not a safety function: the robot's own emergency circuit must cut its power without this machine.
 
 mod evdev;
 mod gpio;
 mod link;
+mod opener;
+#[cfg(test)]
+mod tests;
 
 use crate::config::lines::{ContactConfig, LinesConfig, Wire};
 use crate::core::governor::{Deadman, EmergencyLine, Lines};
@@ -17,6 +21,8 @@ use crate::core::wire::reject::Reject;
 use crate::runtime::clock::{self, Ticks};
 use crate::runtime::threads::Seat;
 use link::Switch;
+pub use opener::Opener;
+use opener::{Device, Supply};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -24,10 +30,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const PERIOD_NS: u64 = 2 * MS;
 /// What was read longer ago is not believed: ten readings.
 const AGE_MAX_NS: u64 = 20 * MS;
-/// The thread's start and a device's opening.
+/// The thread's start.
 const STARTING_NS: u64 = 100 * MS;
-/// A device that went away is looked for this often.
-const AGAIN_NS: u64 = 500 * MS;
+/// So long the devices' first opening is waited for.
+const OPENING_NS: u64 = 2_000 * MS;
 
 /// Reads the channels of one contact.
 trait Channels: Send {
@@ -38,7 +44,7 @@ trait Channels: Send {
 }
 
 /// `switch`: where one that is told over the link is read.
-fn open(wire: &Wire, switch: &Arc<Switch>) -> Result<Box<dyn Channels>, String> {
+fn open(wire: &Wire, switch: &Arc<Switch>) -> Result<Device, String> {
     match wire {
         Wire::Link { silence_ns } => Ok(Box::new(link::Far::new(switch, *silence_ns))),
         Wire::Gpio {
@@ -58,6 +64,8 @@ pub struct Wired {
     switch: Arc<Switch>,
     emergency: bool,
     deadman: bool,
+    /// Each was tried to be opened, and read since.
+    tried: AtomicBool,
     /// When each was last read closed; 0: it is open.
     emergency_closed: AtomicU64,
     deadman_held: AtomicU64,
@@ -71,6 +79,7 @@ impl Wired {
             switch: Arc::default(),
             emergency: config.emergency.is_some(),
             deadman: config.deadman.is_some(),
+            tried: AtomicBool::new(false),
             emergency_closed: AtomicU64::new(0),
             deadman_held: AtomicU64::new(0),
         }
@@ -93,9 +102,14 @@ impl Wired {
     pub fn settle(&self, config: &LinesConfig) {
         let all = config.emergency.iter().chain(&config.deadman);
         let longest_ns = all.map(|contact| contact.wiring.settles_within_ns()).max();
-        let deadline = clock::now().plus_ns(longest_ns.unwrap_or(0) + STARTING_NS);
+        let mut deadline = clock::now().plus_ns(OPENING_NS);
+        let mut tried = false;
         loop {
             let now = clock::now();
+            if !tried && self.tried.load(Ordering::Acquire) {
+                tried = true;
+                deadline = now.plus_ns(longest_ns.unwrap_or(0) + STARTING_NS);
+            }
             let lines = self.lines(now);
             let open = lines.emergency == EmergencyLine::Open || lines.deadman == Deadman::Released;
             if !open || now >= deadline {
@@ -126,61 +140,44 @@ impl Wired {
     }
 }
 
-/// One contact and its wires.
+/// One contact and its device.
 struct Watched {
-    name: &'static str,
-    wire: Wire,
-    switch: Arc<Switch>,
     contact: Contact,
-    channels: Option<Box<dyn Channels>>,
-    again: Mono,
-    /// What was last said of it in the log.
+    supply: Supply,
+    device: Option<Device>,
+    /// Somebody was told that it is.
     faulty: bool,
 }
 
 impl Watched {
-    fn new(name: &'static str, config: &ContactConfig, switch: &Arc<Switch>) -> Watched {
+    fn new(name: &'static str, config: &ContactConfig, opener: &mut Opener) -> Watched {
         Watched {
-            name,
-            wire: config.wire.clone(),
-            switch: Arc::clone(switch),
             contact: Contact::new(config.wiring),
-            channels: None,
-            again: Mono(0),
+            supply: opener.supply(name, &config.wire),
+            device: None,
             faulty: false,
         }
     }
 
     fn read(&mut self, now: Mono) -> bool {
-        let levels = self.levels(now);
-        self.judge(now, levels)
+        let tried = self.supply.tried();
+        let levels = self.levels();
+        // A device that nobody has looked for yet is none that went away: a switch that is held all along is told as that.
+        (tried || self.device.is_some()) && self.judge(now, levels)
     }
 
-    fn levels(&mut self, now: Mono) -> [Option<bool>; CHANNELS_MAX] {
-        if self.channels.is_none() && now >= self.again {
-            match open(&self.wire, &self.switch) {
-                Ok(channels) => {
-                    log::info!("lines.{}: read", self.name);
-                    self.channels = Some(channels);
-                }
-                Err(why) => {
-                    log::error!("lines.{}: {why}: it counts as open", self.name);
-                    self.again = now.plus_ns(AGAIN_NS);
-                }
-            }
+    fn levels(&mut self) -> [Option<bool>; CHANNELS_MAX] {
+        if self.device.is_none() {
+            self.device = self.supply.take();
         }
-        let levels = match &mut self.channels {
-            Some(channels) => channels.levels(),
-            None => [None; CHANNELS_MAX],
+        let Some(device) = &mut self.device else {
+            return [None; CHANNELS_MAX];
         };
-        if self
-            .channels
-            .as_ref()
-            .is_some_and(|channels| channels.gone())
+        let levels = device.levels();
+        if device.gone()
+            && let Some(device) = self.device.take()
         {
-            log::error!("lines.{}: gone: it counts as open", self.name);
-            self.channels = None;
-            self.again = now.plus_ns(AGAIN_NS);
+            self.supply.give_back(device);
         }
         levels
     }
@@ -188,10 +185,7 @@ impl Watched {
     fn judge(&mut self, now: Mono, levels: [Option<bool>; CHANNELS_MAX]) -> bool {
         let closed = self.contact.read(now, levels);
         if self.contact.faulty() && !self.faulty {
-            log::error!(
-                "lines.{}: its two channels disagree: a broken wire or a contact that sticks; open it wholly once",
-                self.name
-            );
+            self.supply.disagree();
         }
         self.faulty = self.contact.faulty();
         closed
@@ -228,28 +222,59 @@ pub fn unreadable(config: &LinesConfig) -> Vec<String> {
         .collect()
 }
 
-/// The thread.
-pub fn run(config: &LinesConfig, wired: &Arc<Wired>, ending: &AtomicBool, seat: &Seat) {
-    let watched = |name, contact: &Option<ContactConfig>| {
-        let new = |contact| Watched::new(name, contact, &wired.switch);
-        contact.as_ref().map(new)
-    };
-    let mut emergency = watched("emergency", &config.emergency);
-    let mut deadman = watched("deadman", &config.deadman);
-    let mut ticks = Ticks::new(clock::now(), PERIOD_NS);
-    while !ending.load(Ordering::Relaxed) {
-        let now = ticks.wait().woke;
-        seat.beat.mark(now);
+/// The thread that reads.
+pub struct Reader {
+    emergency: Option<Watched>,
+    deadman: Option<Watched>,
+    wired: Arc<Wired>,
+}
+
+impl Reader {
+    fn new(config: &LinesConfig, wired: &Arc<Wired>, opener: &mut Opener) -> Reader {
+        let mut watched = |name: &'static str, contact: Option<&ContactConfig>| {
+            contact.map(|contact| Watched::new(name, contact, opener))
+        };
+        Reader {
+            emergency: watched("emergency", config.emergency.as_ref()),
+            deadman: watched("deadman", config.deadman.as_ref()),
+            wired: Arc::clone(wired),
+        }
+    }
+
+    fn round(&mut self, now: Mono) {
+        let mut tried = true;
         for (contact, cell) in [
-            (&mut emergency, &wired.emergency_closed),
-            (&mut deadman, &wired.deadman_held),
+            (&mut self.emergency, &self.wired.emergency_closed),
+            (&mut self.deadman, &self.wired.deadman_held),
         ] {
             if let Some(contact) = contact {
+                tried &= contact.supply.tried();
                 let closed = contact.read(now);
                 cell.store(if closed { now.0 } else { 0 }, Ordering::Release);
             }
         }
+        // After what was read: who sees this sees that.
+        self.wired.tried.store(tried, Ordering::Release);
     }
+
+    /// The thread.
+    pub fn run(mut self, ending: &AtomicBool, seat: &Seat) {
+        let mut ticks = Ticks::new(clock::now(), PERIOD_NS);
+        while !ending.load(Ordering::Relaxed) {
+            let now = ticks.wait().woke;
+            seat.beat.mark(now);
+            self.round(now);
+        }
+    }
+}
+
+/// The two threads of a deployment's contacts: who reads them, and who opens what is read.
+#[must_use]
+pub fn parts(config: &LinesConfig, wired: &Arc<Wired>) -> (Reader, Opener) {
+    let switch = Arc::clone(&wired.switch);
+    let mut opener = Opener::new(move |wire| open(wire, &switch));
+    let reader = Reader::new(config, wired, &mut opener);
+    (reader, opener)
 }
 
 /// Reads a contact of this machine each `period_ns` until `ending`, and says of each reading whether it is closed: not where that
@@ -262,12 +287,15 @@ pub fn tell(
     ending: &AtomicBool,
     mut say: impl FnMut(Mono, bool),
 ) {
-    let mut watched = Watched::new(name, config, &Arc::default());
+    let mut opener = Opener::new(|wire| open(wire, &Arc::default()));
+    let mut watched = Watched::new(name, config, &mut opener);
     let mut ticks = Ticks::new(clock::now(), period_ns);
     let mut touched = false;
     while !ending.load(Ordering::Relaxed) {
         let now = ticks.wait().woke;
-        let levels = watched.levels(now);
+        // Only this contact waits for its device here, and whoever hears nothing of it takes it for open.
+        opener.round(now);
+        let levels = watched.levels();
         let closed = watched.judge(now, levels);
         let wired = &levels[..config.wiring.channels.clamp(1, CHANNELS_MAX)];
         touched |= wired.iter().all(|level| *level == Some(false));
