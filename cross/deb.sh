@@ -18,7 +18,7 @@ put "$binary" usr/bin/tendon 755
 programs=("$root/usr/bin/tendon" ${inference:+"$root/usr/lib/tendon/tendon-inference"})
 if command -v "$strip" >/dev/null; then "$strip" --strip-debug "${programs[@]}"; fi
 # What moves the robot has no camera's code mapped into it where another program can have it.
-if [ -n "$inference" ] && cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "${programs[0]}" | grep -q gstreamer; then
+if [ -n "$inference" ] && cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "${programs[0]}" | grep gstreamer >/dev/null; then
   echo "$binary is linked to GStreamer; with an inference program of its own it should not be" >&2; exit 1
 fi
 depends=$(cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "${programs[@]}")

@@ -28,10 +28,23 @@ shim dpkg <<'END'
 package=${@: -1}; grep -q broken "$package" && exit 1
 echo "dpkg $(cat "$package")" >> "$THERE/log"; cp "$package" "$THERE/installed"
 END
+# A package's text is its version as well.
+shim dpkg-deb <<'END'
+#!/usr/bin/env bash
+cat "$2"
+END
+shim dpkg-query <<'END'
+#!/usr/bin/env bash
+[ -e "$THERE/installed" ] && echo "installed $(cat "$THERE/installed")"
+END
 shim systemctl <<'END'
 #!/usr/bin/env bash
 echo "systemctl $*" >> "$THERE/log"
-case $1 in is-active) [ -e "$THERE/installed" ] && ! grep -q dies "$THERE/installed" ;; esac
+case $1 in
+  is-active) [ -e "$THERE/runs" ] && ! grep -q dies "$THERE/installed" ;;
+  restart) touch "$THERE/runs" ;;
+  stop) rm -f "$THERE/runs" ;;
+esac
 END
 shim tendon <<'END'
 #!/usr/bin/env bash
@@ -53,6 +66,7 @@ hasnt() { ! grep -q -- "$1" "$2" || { echo "\"$1\" in:"; cat "$2"; exit 1; }; }
 fails deploy sick-first
 has "systemctl stop tendon" "$THERE/log"; hasnt "restart" "$THERE/log"; has "none before" "$work/out"
 # A service that runs and does not say its mode is left alone.
+touch "$THERE/runs"
 fails deploy good-0
 has 'in mode "unknown"' "$work/out"; hasnt dpkg "$THERE/log"
 mkdir -p "$THERE/run"; echo standby > "$THERE/run/mode"
@@ -73,4 +87,20 @@ fails deploy good-5
 has 'in mode "active"' "$work/out"; hasnt dpkg "$THERE/log"; [ "$(cat "$THERE/installed")" = good-1 ]
 TENDON_FORCE=1 deploy good-5
 [ "$(cat "$THERE/current.deb")" = good-5 ]
+# Installed by another hand: what could not be put back is not replaced.
+echo standby > "$THERE/run/mode"; echo by-hand > "$THERE/installed"; rm "$THERE/current.deb" "$THERE/runs"
+fails deploy good-6
+has "TENDON_BEFORE=DEB" "$work/out"; hasnt "dpkg good-6" "$THERE/log"; [ "$(cat "$THERE/installed")" = by-hand ]
+# Nor for a package that is not the one that is installed.
+echo another > "$work/another.deb"
+TENDON_BEFORE="$work/another.deb" fails deploy good-6
+has "found another" "$work/out"; hasnt "dpkg good-6" "$THERE/log"; [ "$(cat "$THERE/installed")" = by-hand ]
+# With its package at hand it is put back; a service that did not run is not started.
+echo by-hand > "$work/by-hand.deb"
+TENDON_BEFORE="$work/by-hand.deb" fails deploy dies-7
+has "did not run, and is not started" "$work/out"; [ "$(cat "$THERE/installed")" = by-hand ]
+[ ! -e "$THERE/runs" ] || { echo "a service that did not run was left running"; cat "$THERE/log"; exit 1; }
+# It is known now, and needs no name any more.
+deploy good-8
+[ "$(cat "$THERE/current.deb")" = good-8 ]; [ -e "$THERE/runs" ]
 echo "deploy.sh: good"

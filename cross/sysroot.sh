@@ -22,7 +22,7 @@ if ! whole 2>/dev/null; then
   for need in apt-get dpkg-deb pkg-config; do
     command -v $need >/dev/null || { echo "skipped: no $need" >&2; exit 77; }
   done
-  dpkg --print-foreign-architectures | grep -qx arm64 || { echo "skipped: apt knows no arm64 here (cross/toolchain.sh)" >&2; exit 77; }
+  dpkg --print-foreign-architectures | grep -x arm64 >/dev/null || { echo "skipped: apt knows no arm64 here (cross/toolchain.sh)" >&2; exit 77; }
   work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
   # Fetching as root, apt would drop to a user who may write here.
   chmod 777 "$work"

@@ -2,19 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # Are the units good? `systemd-analyze verify`, and `security --threshold=20` (an exposure of 2.0) offline: neither needs
 # a running systemd. Also: the two runtime units say the same, every shipped drop-in fits, the CA script's certificates
-# verify. Takes some seconds. Without systemd-analyze (Debian package systemd) it says so and exits 77, as "skipped".
+# verify. Takes some seconds. What this machine has no tool for is named at the end, and it then exits 77, as "skipped".
 set -euo pipefail
 cd "$(dirname "$0")"
 command -v systemd-analyze >/dev/null || { echo "skipped: no systemd-analyze (apt install systemd)"; exit 77; }
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 threshold=20
+left=
 
 # What the unit starts need not be installed here; `verify` would stop at that.
 unit() { sed 's|^ExecStart=/usr/bin/[a-z]*|ExecStart=/bin/true|' "$1"; }
 
 # The template is the single unit with %i; a sed of those lines must give it back.
-diff <(sed -e 's|/%i||; s| of %i$||; s|of the robot %i\.|of one robot.|' -e '/drift apart/d' -e '/^# Folders/d' tendon@.service) \
-     <(sed -e '/drift apart/d' -e '/^# Folders/d' tendon.service) \
+diff <(sed -e 's|/%i||; s| of %i$||; s|of the robot %i\.|of one robot.|' -e '/drift apart/d' -e '/^# Folders/,/^StateDirectory=/{/^#/d}' tendon@.service) \
+     <(sed -e '/drift apart/d' -e '/^# Folders/,/^StateDirectory=/{/^#/d}' tendon.service) \
   || { echo "tendon@.service and tendon.service differ in more than %i"; exit 1; }
 
 check() { # file, name of the unit, drop-in or nothing
@@ -44,8 +45,15 @@ if command -v systemd-sysusers >/dev/null; then
   systemd-tmpfiles --root="$work/root" --create tendon.conf
   [ "$(stat -c %a "$work/root/var/lib/tendon")" = 700 ]
   echo "sysusers, tmpfiles: good"
+else
+  left="$left; users and folders (no systemd-sysusers)"
 fi
 if command -v udevadm >/dev/null && udevadm verify --help >/dev/null 2>&1; then
-  udevadm verify --no-style udev.rules && echo "udev rules: good"
+  udevadm verify --no-style udev.rules
+  echo "udev rules: good"
+else
+  left="$left; udev rules (no udevadm that has verify: systemd 254), of which tests/install.rs reads each line"
 fi
-zenoh/make-test-ca.sh "$work/tls" >/dev/null && echo "test CA: good"
+zenoh/make-test-ca.sh "$work/tls" >/dev/null
+echo "test CA: good"
+[ -z "$left" ] || { echo "SKIPPED: not checked here: ${left#; }"; exit 77; }

@@ -8,6 +8,7 @@
 # Needs root, systemd-nspawn (Debian: systemd-container), overlayfs and cgroup2. Exit code 77, with the reason, where these
 # are not. TENDON_PATIENCE_S: after so long (300) it is ended, and has failed.
 set -Eeuo pipefail
+# Nowhere `| grep -q`: who writes into a pipe that closes early has failed.
 here=$(realpath "$(dirname "$0")"); stage=/opt/tendon-live
 skip() { echo "skipped: $*"; exit 77; }
 
@@ -98,7 +99,7 @@ inside() {
   ask "tendon mode status" standby
   said "Watch and instruct"
   local page; page=$(journal | sed -n 's|^Watch and instruct: http://[^/]*||p')
-  page "$page" | grep -q ' 200 '; page / | grep -q ' 40'
+  page "$page" | grep ' 200 ' >/dev/null; page / | grep ' 40' >/dev/null
   good "the link answers (tendon mode status: $(tendon mode status)), and the page, to whom the journal told its address"
   if [ -x $inference ]; then apart_from_cameras; fi
   granted
@@ -108,7 +109,10 @@ inside() {
   local from; from=$(ms)
   systemctl stop tendon
   local took=$(($(ms) - from))
-  [ "$(property Result)" = success ] && [ "$(property ExecMainStatus)" = 0 ] && [ "$took" -lt 10000 ]
+  # One a line: what fails before an && ends nothing.
+  [ "$(property Result)" = success ]
+  [ "$(property ExecMainStatus)" = 0 ]
+  [ "$took" -lt 10000 ]
   said "at rest"
   good "SIGTERM while it is armed: at rest and ended in $took ms, of the 10,000 of TimeoutStopSec"
 
@@ -123,7 +127,7 @@ inside() {
   local ended=$(($(ms) - from))
   until_true 300 "it is back" '[ "$(property NRestarts)/$(property SubState)" = 1/running ]'
   local back=$(($(ms) - from))
-  journalctl --quiet --no-pager -u tendon | grep -q 'Watchdog timeout (limit 500ms)'
+  journalctl --quiet --no-pager -u tendon | grep 'Watchdog timeout (limit 500ms)' >/dev/null
   # Deadline of the thread, then WatchdogSec; RestartSec is a second, and a start takes its time.
   [ "$ended" -le 1500 ]
   good "hang of governor: systemd's watchdog ended it $ended ms after the signal, started again after $back ms"
@@ -132,10 +136,11 @@ inside() {
   until_true 50 "the status line follows the mode" '[ "$(property StatusText)" = stopped ]'
   local answer; if answer=$(tendon mode active 2>&1); then echo "armed after that: $answer"; false; fi
   good "nothing moves before a person has seen it: tendon mode active: ${answer#tendon: }"
-  ls /var/lib/tendon | grep -q crash
+  ls /var/lib/tendon | grep crash >/dev/null
   tendon mode reset > /dev/null
   systemctl stop tendon
   drop_in ''
+  side_by_side
 
   # A kill of the service manager's own: restarted as well.
   systemctl start tendon; first=$(property MainPID)
@@ -157,8 +162,8 @@ good() { checks=$((checks + 1)); echo "good  $*"; }
 ms() { echo $(($(date +%s%N) / 1000000)); }
 property() { systemctl show tendon --property="$1" --value; }
 journal() { journalctl --namespace=tendon --quiet --no-pager --output=cat "$@"; }
-said() { journalctl --namespace=tendon --sync 2>/dev/null || true; until_true 50 "the journal has: $1" "journal | grep -q '$1'"; }
-ask() { $1 | grep -q "$2" || { echo "$1: $($1)"; return 1; }; }
+said() { journalctl --namespace=tendon --sync 2>/dev/null || true; until_true 50 "the journal has: $1" "journal | grep '$1' >/dev/null"; }
+ask() { $1 | grep "$2" >/dev/null || { echo "$1: $($1)"; return 1; }; }
 until_true() { # tenths of a second, what for, condition
   local n
   for ((n = 0; n < $1; n++)); do if eval "$3"; then return; fi; sleep 0.1; done
@@ -167,7 +172,7 @@ until_true() { # tenths of a second, what for, condition
 failed() {
   echo "FAILED at line $1"
   tail -3 $stage/dpkg
-  systemctl --no-pager --full status tendon bench | head -40
+  systemctl --no-pager --full status tendon bench 'tendon@*' | head -60
   journalctl --namespace=tendon --sync 2>/dev/null || true
   journal | tail -30
   journalctl --quiet --no-pager -u tendon | tail -15
@@ -197,6 +202,31 @@ apart_from_cameras() {
   good "policy and cameras in a process of their own: $(readlink "/proc/$child/exe"), with GStreamer; the control process without"
 }
 
+# Two robots on this machine: the end of one takes nothing from the other.
+side_by_side() {
+  local name port=7451 of
+  for name in one two; do
+    of=/etc/tendon/$name
+    mkdir "$of"
+    cp /usr/share/tendon/deploy/bench/* "$of/"
+    sed -i "s|^name = \"bench\"|name = \"$name\"|" "$of/robot.toml"
+    sed -e "s|:7447|:$port|; s|:8765\"|:$((port + 1000))\"\ntoken_file = \"/run/tendon/$name/page.token\"|" \
+      /etc/tendon/tendon.toml > "$of/tendon.toml"
+    port=$((port + 1))
+  done
+  systemctl start tendon@one tendon@two
+  for name in one two; do
+    [ "$(stat -c '%U %a' /run/tendon/$name)" = "tendon 750" ]
+    [ -s /run/tendon/$name/page.token ]
+  done
+  systemctl stop tendon@one
+  systemctl is-active --quiet tendon@two
+  [ -s /run/tendon/two/page.token ]
+  if [ -e /run/tendon/one ]; then echo "/run/tendon/one stays"; false; fi
+  systemctl stop tendon@two
+  good "two robots: tendon@one stopped and its /run/tendon/one went; tendon@two runs on with its own"
+}
+
 # What the unit grants and what it takes away, asked of the kernel.
 granted() {
   local pid; pid=$(property MainPID)
@@ -204,9 +234,11 @@ granted() {
   [ "$(stat -c %U "/proc/$pid")" = tendon ]
   grep -q '^NoNewPrivs:.1$' $status; grep -q '^Seccomp:.2$' $status; grep -q '^CapEff:.0*$' $status; grep -q '^CapBnd:.0*$' $status
   good "user tendon, no capability, no new one, system calls filtered"
-  [ "$(stat -c '%U %a' /var/lib/tendon)" = "tendon 700" ] && [ "$(stat -c '%U %a' /run/tendon)" = "tendon 750" ]
+  [ "$(stat -c '%U %a' /var/lib/tendon)" = "tendon 700" ]
+  [ "$(stat -c '%U %a' /run/tendon)" = "tendon 750" ]
   local inside="nsenter --target $pid --mount setpriv --reuid tendon --regid tendon --init-groups"
-  $inside touch /var/lib/tendon/try && rm /var/lib/tendon/try
+  $inside touch /var/lib/tendon/try
+  rm /var/lib/tendon/try
   for place in /usr/lib/tendon-try /etc/tendon/try /home/try /sys/kernel/try /run/try; do
     if $inside touch $place 2>/dev/null; then echo "it may write $place"; false; fi
   done
@@ -243,9 +275,9 @@ drop_in() {
 
 realtime() { # by what
   local pid fifo; pid=$(property MainPID)
-  until_true 30 "the highest priority of the table" 'ps -L -o class=,rtprio= -p '"$pid"' | grep -q "FF *85"'
+  until_true 30 "the highest priority of the table" 'ps -L -o class=,rtprio= -p '"$pid"' | grep "FF *85" >/dev/null'
   fifo=$(ps -L -o class=,rtprio=,comm= -p "$pid" | awk '$1 == "FF" { print $3 " " $2 }' | sort | paste -sd, | sed 's/,/, /g')
-  until_true 30 "locked memory" 'grep "^VmLck:" /proc/'"$pid"'/status | grep -qv " 0 kB"'
+  until_true 30 "locked memory" 'grep "^VmLck:" /proc/'"$pid"'/status | grep -v " 0 kB" >/dev/null'
   good "granted $1: $fifo; locked memory: $(sed -n 's/^VmLck:\s*//p' "/proc/$pid/status")"
 }
 

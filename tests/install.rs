@@ -179,6 +179,180 @@ fn the_unit_grants_the_highest_priority_of_the_table() {
     assert!(!unit.contains("RestrictRealtime=yes"));
 }
 
+/// Keys of udev that ask, with `{}` if something stands in braces behind them.
+const UDEV_ASKS: [&str; 12] = [
+    "ACTION",
+    "DEVPATH",
+    "KERNEL",
+    "KERNELS",
+    "SUBSYSTEM",
+    "SUBSYSTEMS",
+    "DRIVER",
+    "DRIVERS",
+    "ATTRS{}",
+    "TAGS",
+    "TEST",
+    "TEST{}",
+];
+/// Keys of udev that set.
+const UDEV_SETS: [&str; 8] = [
+    "OWNER", "GROUP", "MODE", "RUN", "RUN{}", "LABEL", "GOTO", "OPTIONS",
+];
+/// Keys of udev that do either.
+const UDEV_BOTH: [&str; 6] = ["ATTR{}", "SYSCTL{}", "ENV{}", "TAG", "NAME", "SYMLINK"];
+
+/// What is wrong with a line of udev's rules. `udevadm verify` knows more, and came with systemd 254.
+fn wrong_with(line: &str) -> Option<String> {
+    let mut rest = line.trim();
+    if rest.is_empty() || rest.starts_with('#') {
+        return None;
+    }
+    loop {
+        let length = rest
+            .find(|c: char| !c.is_ascii_uppercase())
+            .unwrap_or(rest.len());
+        let (name, behind) = rest.split_at(length);
+        let (key, behind) = match behind.strip_prefix('{').map(|inner| inner.split_once('}')) {
+            Some(Some((inner, behind))) if !inner.is_empty() => (format!("{name}{{}}"), behind),
+            Some(_) => return Some(format!("{name}: nothing in braces")),
+            None => (name.to_owned(), behind),
+        };
+        let operators = ["==", "!=", "+=", "-=", ":=", "="];
+        let Some(operator) = operators.iter().find(|each| behind.starts_with(**each)) else {
+            return Some(format!("{key}: no operator"));
+        };
+        let asks = matches!(*operator, "==" | "!=");
+        let known: &[&str] = if asks { &UDEV_ASKS } else { &UDEV_SETS };
+        if !known.contains(&key.as_str()) && !UDEV_BOTH.contains(&key.as_str()) {
+            return Some(format!("no key {key} before {operator}"));
+        }
+        let value = behind[operator.len()..].strip_prefix('"');
+        let Some((_, behind)) = value.and_then(|value| value.split_once('"')) else {
+            return Some(format!("{key}: no value in quotes"));
+        };
+        let behind = behind.trim_start();
+        if behind.is_empty() {
+            return None;
+        }
+        let Some(next) = behind.strip_prefix(',') else {
+            return Some(format!("{key}: no comma behind its value"));
+        };
+        rest = next.trim_start();
+    }
+}
+
+#[test]
+fn each_line_of_udevs_rules_is_one() {
+    let rules = read("systemd/udev.rules");
+    assert!(rules.lines().any(|line| line.starts_with("SUBSYSTEM==")));
+    for (at, line) in rules.lines().enumerate() {
+        assert_eq!(wrong_with(line), None, "systemd/udev.rules:{}", at + 1);
+    }
+    for (line, wrong) in [
+        ("# a comment, with \"", None),
+        ("", None),
+        (
+            r#"ACTION=="add", TEST=="power/control", ATTR{power/control}="on""#,
+            None,
+        ),
+        (
+            r#"SUBSYSTEM=="tty" GROUP="dialout""#,
+            Some("SUBSYSTEM: no comma"),
+        ),
+        (
+            r#"SUBSYSTEM="tty", GROUP="dialout""#,
+            Some("no key SUBSYSTEM before ="),
+        ),
+        (
+            r#"SUBSYSTEM=="tty", GROUP=="dialout""#,
+            Some("no key GROUP before =="),
+        ),
+        (
+            r#"SUBSYSTEM=="tty", SYMLNK+="tendon/bus""#,
+            Some("no key SYMLNK before +="),
+        ),
+        (
+            r#"SUBSYSTEM=="tty", ENV=="usb""#,
+            Some("no key ENV before =="),
+        ),
+        (
+            r#"SUBSYSTEM=="tty", ENV{=="usb""#,
+            Some("ENV: nothing in braces"),
+        ),
+        (
+            r#"SUBSYSTEM=="tty", GROUP=dialout"#,
+            Some("GROUP: no value in quotes"),
+        ),
+        (
+            r#"SUBSYSTEM=="tty", GROUP="dialout"#,
+            Some("GROUP: no value in quotes"),
+        ),
+        (r#"SUBSYSTEM=="tty","#, Some(": no operator")),
+        ("tty is for us", Some(": no operator")),
+    ] {
+        let found = wrong_with(line);
+        match wrong {
+            None => assert_eq!(found, None, "{line}"),
+            Some(wrong) => assert!(
+                found.as_ref().is_some_and(|found| found.starts_with(wrong)),
+                "{line}: {found:?}"
+            ),
+        }
+    }
+}
+
+/// What the kernel's loader would fetch of the libraries that are not for the process that moves the robot.
+fn not_for_control(dynamic: &str) -> Vec<&str> {
+    const FOREIGN: [&str; 6] = [
+        "libcuda",
+        "libnvinfer",
+        "libonnxruntime",
+        "libgst",
+        "libstdc++",
+        "libc++",
+    ];
+    let needed = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
+    let names = needed.filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0));
+    names
+        .filter(|name| FOREIGN.iter().any(|foreign| name.starts_with(foreign)))
+        .collect()
+}
+
+/// The control process links no CUDA, no GStreamer and no C++: what of these it needs, another process has, or it is found at
+/// run time.
+#[test]
+fn the_binary_links_no_gpu_no_gstreamer_and_no_cxx() {
+    if cfg!(feature = "gstreamer") {
+        return println!("skipped: this build has GStreamer linked in, as was asked for");
+    }
+    let read = Command::new("readelf")
+        .env("LC_ALL", "C")
+        .args(["--dynamic", "--wide", env!("CARGO_BIN_EXE_tendon")])
+        .output();
+    let output = match read {
+        Ok(output) => output,
+        Err(error) => return println!("skipped: no readelf here (apt install binutils): {error}"),
+    };
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let dynamic = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        dynamic.contains("(NEEDED)") && dynamic.contains("[libc.so.6]"),
+        "{dynamic}"
+    );
+    assert_eq!(not_for_control(&dynamic), [""; 0]);
+    let line =
+        |name: &str| format!(" 0x0000000000000001 (NEEDED)             Shared library: [{name}]\n");
+    let planted = line("libstdc++.so.6") + &line("libc.so.6") + &line("libgstreamer-1.0.so.0");
+    assert_eq!(
+        not_for_control(&planted),
+        ["libstdc++.so.6", "libgstreamer-1.0.so.0"]
+    );
+}
+
 /// A program that is newer than the target, or whose libraries nobody knows, is not packed.
 #[test]
 fn what_a_package_needs_is_what_its_programs_ask_for() {

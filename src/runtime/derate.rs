@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The machine's health, once a second: kept for who looks at the metrics, told when something is on its way to fail, and
-//! with `[derate]` made a share of the speed limits: see [`core::derate`](crate::core::derate).
+//! with `[derate]` made a share of the speed limits: see [`core::derate`](crate::core::derate). Whether the disk answers, ten
+//! times a second.
 
 use crate::config::derate::DerateConfig;
 use crate::core::derate::Derate;
@@ -14,10 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const PERIOD_NS: u64 = 1_000 * MS;
-/// The thread looks this often whether the pipeline ends.
+/// The thread looks this often whether the pipeline ends, and whether the disk answers.
 const LOOK_NS: u64 = 100 * MS;
 /// A disk answers sooner.
-const UNANSWERED_NS: u64 = 1_000 * MS;
+const UNANSWERED_NS: u64 = 700 * MS;
+/// A disk that does not answer is told within a second; the rest is for who writes the line.
+const _: () = assert!(UNANSWERED_NS + LOOK_NS <= 800 * MS);
 const UNANSWERED: &str = "the disk of the state directory does not answer: a stop that latches now is not kept, and nothing is armed";
 /// A complaint that was gone for so long is told again.
 const QUIET_NS: u64 = 60_000 * MS;
@@ -90,6 +93,10 @@ pub fn run(io: &HealthIo, seat: &Seat) {
     while !io.ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
+        // First: what is read below may take its time.
+        if unanswered(io.memory.as_ref().and_then(Beat::last), now) {
+            tell(&mut told, now, vec![UNANSWERED]);
+        }
         if now >= due {
             due = now.plus_ns(PERIOD_NS);
             let health = Health::read(&tree, io.state.as_deref());
@@ -103,17 +110,21 @@ pub fn run(io: &HealthIo, seat: &Seat) {
                     share * 100.0
                 );
             }
-            let mut complaints = health.complaints();
-            let last = io.memory.as_ref().and_then(Beat::last);
-            if last.is_some_and(|last| now.since_ns(last) > UNANSWERED_NS) {
-                complaints.push(UNANSWERED);
-            }
-            for words in begun(&mut told, now, complaints) {
-                log::warn!("{words}");
-            }
+            tell(&mut told, now, health.complaints());
             *io.newest.lock().unwrap_or_else(PoisonError::into_inner) = health;
         }
         clock::sleep_until(now.plus_ns(LOOK_NS));
+    }
+}
+
+/// Whether who writes to the disk has waited for it too long.
+fn unanswered(last: Option<Mono>, now: Mono) -> bool {
+    last.is_some_and(|last| now.since_ns(last) > UNANSWERED_NS)
+}
+
+fn tell(told: &mut Vec<(&'static str, Mono)>, now: Mono, complaints: Vec<&'static str>) {
+    for words in begun(told, now, complaints) {
+        log::warn!("{words}");
     }
 }
 
@@ -211,6 +222,16 @@ mod tests {
         assert_eq!(begun(160, vec!["disk"]), [""; 0], "to and fro");
         assert_eq!(begun(219, vec!["memory"]), ["memory"], "anew");
         assert_eq!(begun(219, vec!["disk"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_disk_is_complained_of_in_time_for_the_second_and_not_before() {
+        let at = |ms: u64| Mono(5_000 * MS + ms * MS);
+        assert!(!unanswered(None, at(0)), "nobody writes");
+        assert!(!unanswered(Some(at(0)), at(700)));
+        // As late as this thread may look for the first time after that.
+        assert!(unanswered(Some(at(0)), at(801)));
+        assert!(!unanswered(Some(at(801)), at(802)), "it has answered");
     }
 
     #[test]

@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn across_threads_no_value_is_torn_and_none_of_a_queue_is_lost() {
-        const N: u64 = 200_000;
+        const N: u64 = if cfg!(miri) { 100 } else { 200_000 };
         let cell = words(newest_words(8));
         let line = words(queue_words(3, 16));
         let (their_cell, their_line) = (cell.clone(), line.clone());

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was found: a line each as it is found, and at the end a report for machines, a page for people and a signature.
+//!
+//! It passes only what is complete: a claim that was left out is not one that holds.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -12,7 +14,10 @@ use std::process::{Command, Stdio};
 pub enum Outcome {
     Passed,
     Failed,
+    /// Left out, though there was something to try.
     NotRun,
+    /// There is nothing to try: a contact that the deployment does not name.
+    Absent,
 }
 
 impl Outcome {
@@ -21,6 +26,7 @@ impl Outcome {
             Outcome::Passed => "passed",
             Outcome::Failed => "FAILED",
             Outcome::NotRun => "not run",
+            Outcome::Absent => "absent",
         }
     }
 }
@@ -75,6 +81,17 @@ impl Ledger {
                 format!(" (bound: {bound})")
             }
         );
+        self.add(stage, claim, outcome, measured, bound);
+    }
+
+    fn add(
+        &mut self,
+        stage: &'static str,
+        claim: &str,
+        outcome: Outcome,
+        measured: String,
+        bound: &str,
+    ) {
         self.findings.push(Finding {
             stage,
             claim: claim.to_owned(),
@@ -89,9 +106,46 @@ impl Ledger {
         self.findings.iter().filter(same).count()
     }
 
-    /// Writes `report.json`, `report.html` and, with a key, `report.json.sig` into `folder`.
-    pub fn write(&self, folder: &Path, about: &Value, key: Option<&Path>) -> std::io::Result<()> {
-        std::fs::create_dir_all(folder)?;
+    /// Stages of which something was left out, each once.
+    fn left_out(&self) -> Vec<&'static str> {
+        let not_run = |finding: &&Finding| finding.outcome == Outcome::NotRun;
+        let found = self.findings.iter().filter(not_run);
+        let mut stages: Vec<&'static str> = found.map(|finding| finding.stage).collect();
+        stages.dedup();
+        stages
+    }
+
+    /// Whether nothing was left out.
+    pub fn complete(&self) -> bool {
+        !self.findings.is_empty() && self.left_out().is_empty()
+    }
+
+    /// Whether it is complete, and nothing failed.
+    pub fn passed(&self) -> bool {
+        self.complete() && self.count(Outcome::Failed) == 0
+    }
+
+    /// What it comes to, for people.
+    pub fn verdict(&self) -> String {
+        if self.passed() {
+            return "passed: everything was tried, and nothing failed".to_owned();
+        }
+        let mut why = Vec::new();
+        if self.findings.is_empty() {
+            why.push("INCOMPLETE, nothing was tried".to_owned());
+        }
+        match self.count(Outcome::Failed) {
+            0 => {}
+            failed => why.push(format!("{failed} failed")),
+        }
+        let left_out = self.left_out();
+        if !left_out.is_empty() {
+            why.push(format!("INCOMPLETE, left out: {}", left_out.join(", ")));
+        }
+        format!("NOT PASSED: {}", why.join("; "))
+    }
+
+    fn report(&self, about: &Value) -> Value {
         let findings: Vec<Value> = self
             .findings
             .iter()
@@ -105,26 +159,48 @@ impl Ledger {
                 })
             })
             .collect();
-        let report = json!({
+        json!({
             "about": about,
-            "passed": self.count(Outcome::Failed) == 0,
+            "complete": self.complete(),
+            "passed": self.passed(),
             "findings": findings,
             "figures": self.figures,
-        });
+        })
+    }
+
+    /// Writes `report.json`, `report.html` and, with a key, `report.json.sig` into `folder`; whether it is signed.
+    pub fn write(&self, folder: &Path, about: &Value, key: Option<&Path>) -> std::io::Result<bool> {
+        std::fs::create_dir_all(folder)?;
         let path = folder.join("report.json");
-        std::fs::write(&path, format!("{report:#}\n"))?;
+        std::fs::write(&path, format!("{:#}\n", self.report(about)))?;
         let signed = match key {
-            None => "not signed: TENDON_HIL_KEY names no key".to_owned(),
             Some(key) => sign(&path, key),
+            None => Err("there is no key".to_owned()),
         };
-        println!("{}: {signed}", path.display());
-        std::fs::write(folder.join("report.html"), self.page(about, &signed))
+        let words = match &signed {
+            Ok(check) => format!("signed: {check}"),
+            Err(why) => format!("NOT SIGNED: {why}"),
+        };
+        println!("{}: {words}", path.display());
+        std::fs::write(folder.join("report.html"), self.page(about, &words))?;
+        Ok(signed.is_ok())
     }
 
     fn page(&self, about: &Value, signed: &str) -> String {
         let mut page = String::from(
-            "<!doctype html><meta charset=utf-8><title>Tendon: hardware in the loop</title>\n<style>body{font:15px sans-serif;max-width:60em;margin:2em auto}td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid #ccc;vertical-align:top}.failed{color:#b00;font-weight:bold}.not{color:#777}</style>\n<h1>Hardware in the loop</h1>\n<table>\n",
+            "<!doctype html><meta charset=utf-8><title>Tendon: hardware in the loop</title>\n<style>body{font:15px sans-serif;max-width:60em;margin:2em auto}td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid #ccc;vertical-align:top}.failed{color:#b00;font-weight:bold}.not{color:#777}</style>\n<h1>Hardware in the loop</h1>\n",
         );
+        let verdict = self.verdict();
+        for words in [verdict.as_str(), signed] {
+            let class = if words.starts_with("NOT") {
+                "failed"
+            } else {
+                ""
+            };
+            // Writing into a string cannot fail.
+            let _ = writeln!(page, "<p class=\"{class}\">{}</p>", escaped(words));
+        }
+        page.push_str("<table>\n");
         for (name, value) in about.as_object().into_iter().flatten() {
             let text = value
                 .as_str()
@@ -136,7 +212,7 @@ impl Ledger {
             let class = match finding.outcome {
                 Outcome::Passed => "",
                 Outcome::Failed => "failed",
-                Outcome::NotRun => "not",
+                Outcome::NotRun | Outcome::Absent => "not",
             };
             let cells = [
                 finding.stage,
@@ -151,9 +227,7 @@ impl Ledger {
         for (name, value) in &self.figures {
             row(&mut page, "", &[name, &format!("{value:.4}")]);
         }
-        page.push_str("</table>\n<p>");
-        page.push_str(&escaped(signed));
-        page.push_str("</p>\n");
+        page.push_str("</table>\n");
         page
     }
 }
@@ -173,8 +247,8 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// Signs with OpenSSH, whose keys engineers have; in words, what came of it.
-fn sign(report: &Path, key: &Path) -> String {
+/// Signs with OpenSSH, whose keys engineers have: how to check it, or why there is none.
+pub fn sign(report: &Path, key: &Path) -> Result<String, String> {
     // It asks before it writes over an older signature, and nobody is there to answer.
     let signature = PathBuf::from(format!("{}.sig", report.display()));
     let _ = std::fs::remove_file(&signature);
@@ -185,14 +259,45 @@ fn sign(report: &Path, key: &Path) -> String {
         .stdin(Stdio::null())
         .output();
     match made {
-        Ok(made) if made.status.success() && signature.exists() => format!(
-            "signed: ssh-keygen -Y check-novalidate -n tendon-hil -s {0}.sig < {0}",
+        Ok(made) if made.status.success() && signature.exists() => Ok(format!(
+            "ssh-keygen -Y check-novalidate -n tendon-hil -s {0}.sig < {0}",
             report.display()
-        ),
-        Ok(made) => format!(
-            "not signed: {}",
-            String::from_utf8_lossy(&made.stderr).trim()
-        ),
-        Err(error) => format!("not signed: ssh-keygen: {error}"),
+        )),
+        Ok(made) => Err(String::from_utf8_lossy(&made.stderr).trim().to_owned()),
+        Err(error) => Err(format!("ssh-keygen: {error}")),
     }
+}
+
+/// What is made of which outcomes, before it is trusted with a robot.
+pub fn check_yourself() -> Result<(), String> {
+    use Outcome::{Absent, Failed, NotRun, Passed};
+    let rows: [(&[Outcome], bool, bool, &str); 6] = [
+        (&[], false, false, "INCOMPLETE, nothing was tried"),
+        (&[Passed, Passed], true, true, "passed: everything"),
+        (&[Passed, Absent], true, true, "passed: everything"),
+        (&[Passed, NotRun], false, false, "INCOMPLETE, left out: a"),
+        (&[Passed, Failed], true, false, "NOT PASSED: 1 failed"),
+        (
+            &[Failed, NotRun, NotRun],
+            false,
+            false,
+            "NOT PASSED: 1 failed; INCOMPLETE, left out: a",
+        ),
+    ];
+    for (outcomes, complete, passed, words) in rows {
+        let mut ledger = Ledger::default();
+        for outcome in outcomes {
+            ledger.add("a", "of a trial", *outcome, String::new(), "");
+        }
+        let report = ledger.report(&Value::Null);
+        let page = ledger.page(&Value::Null, "NOT SIGNED");
+        let good = report["complete"] == complete
+            && report["passed"] == passed
+            && page.contains(words)
+            && page.contains("NOT SIGNED");
+        if !good {
+            return Err(format!("{outcomes:?} were made {report}, {page}"));
+        }
+    }
+    Ok(())
 }

@@ -10,10 +10,11 @@
 //!         TENDON_HIL_KEY=~/.ssh/id_ed25519 cargo test --release --test hil
 //!
 //! `TENDON_HIL` is where the controller listens; `listen`: the suite listens where tendon.toml says, and the controller
-//! connects. `TENDON_HIL_JOINT` names the joint that is moved (the first that turns), `TENDON_HIL_REPORT` the report's folder,
-//! `TENDON_HIL_FIRMWARE` is noted in it, `TENDON_HIL_WRITE=1` writes the measured delays into robot.toml and
-//! tendon.toml. Before each stage that may move the robot it asks, moves one joint at 0.2 rad/s at most, and ends at the first
-//! stage that fails.
+//! connects. `TENDON_HIL_KEY` signs the report. `TENDON_HIL_JOINT` names the joint that is moved (the first that turns),
+//! `TENDON_HIL_REPORT` the report's folder, `TENDON_HIL_FIRMWARE` is noted in it, `TENDON_HIL_WRITE=1` writes the measured
+//! delays into robot.toml and tendon.toml. Before each stage that may move the robot it asks, moves one joint at 0.2 rad/s at
+//! most, and ends at the first stage that fails. It exits with 0 if all of it was tried, nothing failed and the report is
+//! signed.
 
 #[path = "../../chaos/canary.rs"]
 mod canary;
@@ -31,10 +32,11 @@ use delays::Delays;
 use hands::Hands;
 use ledger::{Ledger, Outcome};
 use rig::Rig;
-use serde_json::json;
+use serde_json::{Value, json};
 use stages::{BUS, Bench, STAGES};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::Mutex;
 use tendon::config::Config;
 use tendon::config::link::LinkConfig;
@@ -195,9 +197,15 @@ fn free_endpoint() -> Result<String, String> {
     Ok(format!("tcp/{}", socket.local_addr().map_err(said)?))
 }
 
-/// Everything; whether all that was run passed.
+/// Everything; whether all of it was tried and passed, and somebody vouches for it.
 fn run() -> Result<bool, String> {
+    ledger::check_yourself()?;
+    let temporary = tempfile::tempdir().map_err(said)?;
+    let key = signing_key(temporary.path())?;
     let lab = Lab::open()?;
+    if !lab.on_bench {
+        say_what_counts();
+    }
     let hands = lab.hands(&[])?;
     // Commands must come in time; what is not granted shows in what is measured.
     let _ = realtime::take_seat(70, &[]);
@@ -221,6 +229,10 @@ fn run() -> Result<bool, String> {
     drop(hands);
     if lab.on_bench {
         finds_out_servos_that_run_on(&mut ledger)?;
+        finds_out_what_nobody_vouches_for(&mut ledger)?;
+        if let Some(key) = &key {
+            finds_out_what_is_left_out(&mut ledger, key)?;
+        }
     }
     let about = json!({
         "robot": lab.config.robot.name,
@@ -231,28 +243,67 @@ fn run() -> Result<bool, String> {
         "tendon": env!("CARGO_PKG_VERSION"),
         "unix time": std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     });
-    let temporary = tempfile::tempdir().map_err(said)?;
     let folder = asked("TENDON_HIL_REPORT").map_or_else(
         || Path::new(env!("CARGO_TARGET_TMPDIR")).join("hil"),
         PathBuf::from,
     );
-    let key = match (asked("TENDON_HIL_KEY"), lab.on_bench) {
-        (Some(key), _) => Some(PathBuf::from(key)),
-        // The bench's own, so that signing is tried as well.
-        (None, true) => throwaway_key(temporary.path()),
-        (None, false) => None,
-    };
-    ledger
+    let signed = ledger
         .write(&folder, &about, key.as_deref())
         .map_err(said)?;
     write_delays(&lab, &found)?;
-    let (passed, failed, not_run) = (
-        ledger.count(Outcome::Passed),
-        ledger.count(Outcome::Failed),
-        ledger.count(Outcome::NotRun),
+    let outcomes = [
+        ("passed", Outcome::Passed),
+        ("failed", Outcome::Failed),
+        ("not run", Outcome::NotRun),
+        ("absent", Outcome::Absent),
+    ];
+    let counts = outcomes.map(|(word, outcome)| format!("{} {word}", ledger.count(outcome)));
+    println!("{}", counts.join(", "));
+    println!("{}", ledger.verdict());
+    if !signed && !lab.on_bench {
+        println!("NOT SIGNED: nobody vouches for this report");
+    }
+    Ok(ledger.passed() && (signed || lab.on_bench))
+}
+
+/// The key that signs the report, tried before anything moves. `None` on the bench alone, where there is no ssh-keygen.
+fn signing_key(folder: &Path) -> Result<Option<PathBuf>, String> {
+    let on_bench = asked("TENDON_HIL").is_none();
+    let key = match asked("TENDON_HIL_KEY") {
+        Some(key) => PathBuf::from(key),
+        None if on_bench => match throwaway_key(folder) {
+            // The bench's own, so that signing is tried as well.
+            Some(key) => key,
+            None => {
+                println!("skipped: no ssh-keygen here: the report is not signed");
+                return Ok(None);
+            }
+        },
+        None => {
+            return Err("TENDON_HIL_KEY: expected an OpenSSH key that signs the report, found nothing: nothing is moved for a report that nobody vouches for; name yours, or make one: ssh-keygen -t ed25519 -f hil-key".into());
+        }
+    };
+    let trial = folder.join("trial");
+    std::fs::write(&trial, "whether this key signs\n").map_err(said)?;
+    match ledger::sign(&trial, &key) {
+        Ok(_) => Ok(Some(key)),
+        Err(why) => Err(format!(
+            "TENDON_HIL_KEY: expected an OpenSSH key that signs, found {}: {why}",
+            key.display()
+        )),
+    }
+}
+
+/// What a person beside a robot must know before the first question.
+fn say_what_counts() {
+    println!(
+        ">> A stage that you leave out makes the report incomplete: it does not pass then, and the exit code is 1. A contact that [lines] does not name is none."
     );
-    println!("{passed} passed, {failed} failed, {not_run} not run");
-    Ok(failed == 0)
+    if !std::io::stdin().is_terminal() {
+        println!(
+            ">> There is no terminal here, so nobody can say yes: every stage that may move the robot will be left out."
+        );
+    }
 }
 
 /// One stage, if nothing failed before it and whoever stands there allows it.
@@ -318,6 +369,88 @@ fn finds_out_servos_that_run_on(ledger: &mut Ledger) -> Result<(), String> {
         "servos that keep turning are found out",
         trial.count(Outcome::Failed) == 1 && way > 0.1,
         format!("{} failed, {way:.3} further", trial.count(Outcome::Failed)),
+        "",
+    );
+    Ok(())
+}
+
+/// The suite itself, as of a robot, with nobody at a terminal.
+fn of_a_robot(folder: &Path, endpoint: &str, key: Option<&Path>) -> Result<Output, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bench = root.join("deploy/bench");
+    for name in ["tendon.toml", "robot.toml", "robot.urdf"] {
+        let text = std::fs::read_to_string(bench.join(name)).map_err(said)?;
+        let engines = root.join("engines").display().to_string();
+        let text = text
+            .replace("../../engines", &engines)
+            .replace("tcp/127.0.0.1:7447", endpoint);
+        std::fs::write(folder.join(name), text).map_err(said)?;
+    }
+    let mut suite = Command::new(std::env::current_exe().map_err(said)?);
+    suite
+        .env("TENDON_HIL", "listen")
+        .env("TENDON_HIL_CONFIG", folder.join("tendon.toml"))
+        .env("TENDON_HIL_REPORT", folder.join("report"))
+        .stdin(Stdio::null());
+    for name in ["TENDON_HIL_KEY", "TENDON_HIL_JOINT", "TENDON_HIL_WRITE"] {
+        suite.env_remove(name);
+    }
+    if let Some(key) = key {
+        suite.env("TENDON_HIL_KEY", key);
+    }
+    suite.output().map_err(said)
+}
+
+/// A robot is not so much as listened to for a report that will not be signed.
+fn finds_out_what_nobody_vouches_for(ledger: &mut Ledger) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(said)?;
+    let none = folder.path().join("no-such-key");
+    for (claim, key) in [
+        ("without a key nothing begins", None),
+        (
+            "with a key that does not sign nothing begins",
+            Some(none.as_path()),
+        ),
+    ] {
+        let output = of_a_robot(folder.path(), &free_endpoint()?, key)?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        let refused = output.status.code() == Some(1)
+            && words.contains("TENDON_HIL_KEY: expected")
+            && !folder.path().join("report").exists();
+        let measured = format!("{}, {}", output.status, words.trim());
+        ledger.judge("report", claim, refused, measured, "");
+    }
+    Ok(())
+}
+
+/// Where nobody says yes, what came of the rest is no pass.
+fn finds_out_what_is_left_out(ledger: &mut Ledger, key: &Path) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(said)?;
+    let endpoint = free_endpoint()?;
+    let robot = BenchRobot::start(&endpoint, &[])?;
+    let output = of_a_robot(folder.path(), &endpoint, Some(key))?;
+    drop(robot);
+    let read = |name: &str| {
+        let path = folder.path().join("report").join(name);
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap_or_default();
+    // Not for anything that failed.
+    let said_so = String::from_utf8_lossy(&output.stdout).contains("nobody can say yes")
+        && read("report.html").contains("NOT PASSED: INCOMPLETE, left out: first command, ");
+    let found_out = output.status.code() == Some(1)
+        && report["complete"] == false
+        && report["passed"] == false
+        && said_so
+        && !read("report.json.sig").is_empty();
+    ledger.judge(
+        "report",
+        "stages that nobody allowed are no pass",
+        found_out,
+        format!(
+            "{}, complete: {}, passed: {}",
+            output.status, report["complete"], report["passed"]
+        ),
         "",
     );
     Ok(())
