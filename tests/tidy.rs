@@ -5,6 +5,7 @@
 //! pass. It reads text, not types: a macro could cheat it, a person will not by accident. Test code, that is modules
 //! under `#[cfg(test)]` and files named `tests.rs` or in a folder `tests`, may use other rooms and a clock.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -88,6 +89,45 @@ const UNSAFE_ROOMS: [&str; 18] = [
 /// What the core does not have: a lock, an atomic, a heap, a thread, an operating system.
 const NOT_IN_CORE: [&str; 9] = [
     "std::", "alloc::", "::sync", "Atomic", "Mutex", "Cell", "Box", "Rc<", "String",
+];
+/// What waits for somebody else, or makes text.
+const WAITS: [&str; 8] = [
+    "Mutex", "RwLock", "Condvar", ".lock(", ".recv(", "log::", "format!", "println!",
+];
+/// Which functions of a file are meant.
+enum Part {
+    All,
+    /// All but these, which are called at the start, by other threads, for people, or in a drill.
+    AllBut(&'static [&'static str]),
+    Only(&'static [&'static str]),
+}
+use Part::{All, AllBut, Only};
+/// What the threads that move the robot run each tick outside the core: their own files, and what these call. All cells between
+/// threads are among it. What the link does with a command is not: zenoh locks.
+const TICKED: [(&str, Part); 20] = [
+    ("src/runtime/control.rs", All),
+    ("src/runtime/governor.rs", All),
+    ("src/runtime/egress.rs", All),
+    ("src/runtime/watchdog.rs", All),
+    ("src/runtime/lines/mod.rs", AllBut(&["unreadable"])),
+    ("src/runtime/lines/evdev.rs", AllBut(&["open"])),
+    ("src/runtime/lines/gpio.rs", AllBut(&["open", "request"])),
+    ("src/runtime/lines/link.rs", All),
+    ("src/runtime/clock.rs", All),
+    ("src/runtime/phase.rs", All),
+    ("src/runtime/realtime.rs", All),
+    ("src/runtime/telemetry.rs", Only(&["record"])),
+    (
+        "src/runtime/wheel.rs",
+        AllBut(&["new", "driver", "give", "hear"]),
+    ),
+    ("src/link/runtime_end.rs", Only(&["holding", "send"])),
+    ("src/sync/heartbeat.rs", AllBut(&["fail"])),
+    ("src/sync/hold.rs", All),
+    ("src/sync/mailbox.rs", All),
+    ("src/sync/mapping.rs", AllBut(&["open"])),
+    ("src/sync/mod.rs", All),
+    ("src/sync/shared.rs", All),
 ];
 /// Words that do not stay in code.
 const BANNED: [&str; 5] = ["todo!", "unimplemented!", "dbg!", ".unwrap()", "#[ignore]"];
@@ -324,6 +364,79 @@ fn core_is_alone(file: &File<'_>) -> Vec<String> {
     }
 }
 
+/// Name of each function that has a body, the line where that begins, and the body. A function inside another one is in both.
+fn bodies(code: &str) -> Vec<(&str, usize, &str)> {
+    let mut found = Vec::new();
+    for (at, word) in code.match_indices("fn ") {
+        let from = at + word.len();
+        let rest = &code[from..];
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let name = rest.split(|c: char| !is_name(c)).next();
+        // A type may hold a semicolon inside its brackets.
+        let mut depth = 0_usize;
+        let start = rest.find(|c: char| {
+            match c {
+                '(' | '[' => depth += 1,
+                ')' | ']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && (c == '{' || c == ';')
+        });
+        let body = start
+            .map(|start| &rest[start..])
+            .filter(|body| body.starts_with('{'));
+        if let (Some(start), Some(body), true) = (start, body, starts_word(code, at)) {
+            let line = code[..from + start].matches('\n').count();
+            found.push((name.unwrap_or_default(), line, &body[..braces_len(body)]));
+        }
+    }
+    found
+}
+
+fn ticks_wait_for_nobody(file: &File<'_>) -> Vec<String> {
+    let Some((_, part)) = TICKED.iter().find(|(path, _)| *path == file.path) else {
+        return match file.room() {
+            Some("sync") => vec![file.complaint(0, "a cell that is not in the table of ticks")],
+            Some(_) | None => Vec::new(),
+        };
+    };
+    let code = file.code();
+    let bodies = bodies(&code);
+    let named: &[&str] = match part {
+        All => &[],
+        AllBut(names) | Only(names) => names,
+    };
+    let gone = named
+        .iter()
+        .filter(|name| bodies.iter().all(|(each, ..)| each != *name));
+    let mut complaints: Vec<String> = gone
+        .map(|name| {
+            file.complaint(
+                0,
+                &format!("the table of ticks names a `{name}` that is not here"),
+            )
+        })
+        .collect();
+    let meant = bodies.iter().filter(|(name, ..)| match part {
+        All => true,
+        AllBut(names) => !names.contains(name),
+        Only(names) => names.contains(name),
+    });
+    let mut hits = BTreeSet::new();
+    for (_, from, body) in meant {
+        for (at, line) in body.lines().enumerate() {
+            let words = WAITS.iter().filter(|word| line.contains(**word));
+            hits.extend(words.map(|word| (from + at, *word)));
+        }
+    }
+    complaints.extend(
+        hits.into_iter().map(|(at, word)| {
+            file.complaint(at, &format!("`{word}` is not for what runs each tick"))
+        }),
+    );
+    complaints
+}
+
 fn words(file: &File<'_>, banned: &[&str], why: &str) -> Vec<String> {
     let code = file.code();
     let hits = code.lines().enumerate().flat_map(|(at, line)| {
@@ -500,6 +613,7 @@ mod the_repository {
     #[test] fn has_one_home_for_a_name() { holds(no_borrowed_names) }
     #[test] fn has_one_clock() { holds(one_clock) }
     #[test] fn has_a_core_that_is_alone() { holds(core_is_alone) }
+    #[test] fn has_ticks_that_wait_for_nobody() { holds(ticks_wait_for_nobody) }
     #[test] fn has_no_banned_words() { holds(no_banned_words) }
     #[test] fn keeps_unsafe_in_its_rooms() { holds(unsafe_in_its_rooms) }
     #[test] fn has_short_files() { holds(short) }
@@ -514,6 +628,13 @@ fn no_code_is_swallowed() {
             let [open, close] = pair.map(|c| code.matches(c).count());
             assert_eq!(open, close, "{path}: {pair:?}");
         }
+    }
+}
+
+#[test]
+fn what_runs_each_tick_is_there() {
+    for (path, _) in &TICKED {
+        assert!(root().join(path).is_file(), "{path}");
     }
 }
 
@@ -580,6 +701,18 @@ fn planted_breaches_are_found() {
     check(core_is_alone, "src/core/mod.rs", "use core::sync::Exclusive;", "mod.rs:1: `::sync`");
     check(core_is_alone, "src/core/mod.rs", "let x = Box::new(1);", "`Box`");
     check(core_is_alone, "src/sync/mod.rs", "use std::sync::Mutex;", "");
+    check(ticks_wait_for_nobody, "src/runtime/control.rs", "fn f() {\n    let x = cell.lock();\n}", "control.rs:2: `.lock(` is not for");
+    check(ticks_wait_for_nobody, "src/runtime/control.rs", "fn f() {\n    fn g() { log::warn!(\"late\") }\n}", "control.rs:2: `log::` is not for");
+    check(ticks_wait_for_nobody, "src/runtime/egress.rs", "impl X { fn f(&self, a: [u8; 2]) -> [u8; 2] { eprintln!(); a } }", "`println!`");
+    check(ticks_wait_for_nobody, "src/runtime/governor.rs", "fn f(x: &Receiver<u8>) { x.try_recv().ok(); }\nfn g(x: &Receiver<u8>) { x.recv().ok(); }", "governor.rs:2: `.recv(`");
+    check(ticks_wait_for_nobody, "src/runtime/control.rs", "use std::sync::Mutex;\nstruct X(Mutex<u8>);\n// fn f() { log::warn!() }\n#[cfg(test)]\nmod tests { fn f() { format!(\"\"); } }", "");
+    check(ticks_wait_for_nobody, "src/sync/heartbeat.rs", "fn fail() { log::error!(\"drill\") }\nfn mark() {}", "");
+    check(ticks_wait_for_nobody, "src/sync/heartbeat.rs", "fn fail() {}\nfn mark() { let x: RwLock<u8>; }", "heartbeat.rs:2: `RwLock`");
+    check(ticks_wait_for_nobody, "src/sync/heartbeat.rs", "fn mark() {}", "names a `fail` that is not here");
+    check(ticks_wait_for_nobody, "src/runtime/telemetry.rs", "trait T { fn record(&self); }\nfn record() {}\nfn run() { format!(\"\"); }", "");
+    check(ticks_wait_for_nobody, "src/runtime/telemetry.rs", "fn record() { format!(\"\"); }\nfn run() {}", "`format!`");
+    check(ticks_wait_for_nobody, "src/sync/novel.rs", "fn f() {}", "not in the table of ticks");
+    check(ticks_wait_for_nobody, "src/runtime/page.rs", "fn f() { format!(\"\"); }", "");
     check(no_banned_words, "src/core/mod.rs", "fn f() { todo!() }", "`todo!`");
     check(no_banned_words, "src/core/mod.rs", "let x = dbg!(1);", "`dbg!`");
     check(no_banned_words, "src/core/mod.rs", "let x = y.unwrap();", "`.unwrap()`");

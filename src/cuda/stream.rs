@@ -97,13 +97,11 @@ impl Stream {
         Ok(())
     }
 
-    /// For who lets go of what the run of this number uses: that it has ended, well or not.
-    pub fn settle(&self, mark: u64) {
-        if self.waited.get() < mark {
-            // SAFETY: the stream is live. What the driver says belongs to a run that nobody waits for any more.
-            unsafe { (self.context.f().stream_wait)(self.stream) };
-            self.waited.set(self.put.get());
-        }
+    /// For who lets go of memory: all that was put on it has ended, well or not.
+    pub fn settle(&self) {
+        // SAFETY: the stream is live. What the driver says belongs to a run that nobody waits for any more.
+        unsafe { (self.context.f().stream_wait)(self.stream) };
+        self.waited.set(self.put.get());
     }
 
     /// Copies a pinned buffer to the device, when the stream comes to it.
@@ -140,7 +138,7 @@ impl Stream {
         let copied = self.copy_in(&to, &from).and_then(|()| self.wait());
         if copied.is_err() {
             // Both go now, and the copy may still be on the stream.
-            self.settle(u64::MAX);
+            self.settle();
         }
         copied.map(|()| to)
     }

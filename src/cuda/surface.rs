@@ -133,7 +133,7 @@ impl SurfaceStage {
         // Also when it was refused: what is on the stream uses our memory and the surface's.
         let ended = stream.wait();
         if ended.is_err() {
-            stream.settle(u64::MAX);
+            stream.settle();
         }
         copied?;
         ended?;

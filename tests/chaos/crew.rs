@@ -16,7 +16,15 @@ use tendon::runtime::{clock, demo, realtime, threads};
 #[test]
 fn a_panic_of_any_other_thread_is_a_latched_stop_and_the_process_stays_up() {
     told(|| {
-        let others = ["telemetry", "ferry", "lines", "health", "memory", "service"];
+        let others = [
+            "telemetry",
+            "ferry",
+            "lines",
+            "opener",
+            "health",
+            "memory",
+            "service",
+        ];
         for thread in (0..repeats()).flat_map(|_| others) {
             let folder = tempfile::tempdir().expect("a folder");
             // They play what they play until the stage ends.
@@ -26,7 +34,7 @@ fn a_panic_of_any_other_thread_is_a_latched_stop_and_the_process_stays_up() {
                     edits: vec![apart()],
                     ..Setting::default()
                 },
-                "lines" => Setting {
+                "lines" | "opener" => Setting {
                     no_arming: false,
                     ..panel.insert(Panel::new()).emergency()
                 },

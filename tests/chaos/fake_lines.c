@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for the kernel's GPIO character device (uAPI v2), input devices and hardware watchdog, by LD_PRELOAD: any file is
 // a chip or a device, and its bytes are the levels: '1' closed, '0' open, anything else gone; any file is a watchdog that
-// takes timeouts of whole 2 s, and keeps what it is pinged with. No other ioctl is touched.
+// takes timeouts of whole 2 s, and keeps what it is pinged with. No other ioctl is touched. An input device, a file whose name begins with
+// "event", is opened as slowly as the file beside it says whose name ends with ".slow": a number of ms. A dot is added there for each
+// opening that has been.
 #define _GNU_SOURCE
+#undef _FORTIFY_SOURCE // It makes functions of our own of open.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +14,10 @@
 #include <linux/watchdog.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static unsigned offsets[1024];
@@ -87,4 +92,38 @@ int ioctl(int fd, unsigned long request, ...) {
     if (_IOC_TYPE(request) == 'E') return input(fd, request, argument);
     if (!next) *(void **)&next = dlsym(RTLD_NEXT, "ioctl");
     return next(fd, request, argument);
+}
+
+static int opens(const char *path, int flags, mode_t mode) {
+    char name[4096], ms[16] = "";
+    int slow = -1;
+    if (strstr(path, "/event") && snprintf(name, sizeof name, "%s.slow", path) < (int)sizeof name)
+        slow = (int)syscall(SYS_openat, AT_FDCWD, name, O_RDWR | O_APPEND | O_CLOEXEC, 0);
+    if (slow >= 0 && read(slow, ms, sizeof ms - 1) > 0) {
+        usleep((useconds_t)strtoul(ms, NULL, 10) * 1000);
+        if (write(slow, ".", 1) != 1) abort();
+    }
+    if (slow >= 0) close(slow);
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+static mode_t mode_of(int flags, va_list list) {
+    int made = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+    return made ? va_arg(list, mode_t) : 0;
+}
+
+int open(const char *path, int flags, ...) {
+    va_list list;
+    va_start(list, flags);
+    mode_t mode = mode_of(flags, list);
+    va_end(list);
+    return opens(path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...) {
+    va_list list;
+    va_start(list, flags);
+    mode_t mode = mode_of(flags, list);
+    va_end(list);
+    return opens(path, flags, mode);
 }

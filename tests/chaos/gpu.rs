@@ -5,6 +5,7 @@
 use crate::canary::told;
 use crate::isolation::{PLAN_MS, child_of, goes_on, undisturbed};
 use crate::stage::{Setting, Stage, deploy, patient};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -91,6 +92,45 @@ impl Gpu {
     }
 }
 
+/// The files that a process has mapped.
+fn mapped(pid: u32) -> BTreeSet<PathBuf> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("a running process");
+    let files = maps.lines().filter_map(|line| {
+        let at = line.find('/')?;
+        Some(PathBuf::from(&line[at..]))
+    });
+    files.collect()
+}
+
+/// What moves the robot has nothing of a GPU, of an engine or of C++ in its memory; the inference process has the libraries.
+#[track_caller]
+fn libraries_are_apart(stage: &Stage, gpu: &Gpu, child: u32) {
+    let ours = mapped(stage.runtime.id());
+    assert!(ours.iter().any(|file| file.ends_with("tendon")), "{ours:?}");
+    let mut foreign = vec!["libcuda", "libnvinfer", "libonnxruntime", "libstdc++"];
+    // A build with GStreamer has it in every process (docs/operating.md).
+    if cfg!(not(feature = "gstreamer")) {
+        foreign.push("libgst");
+    }
+    for name in foreign {
+        let found = ours.iter().find(|file| {
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            file.starts_with(name)
+        });
+        assert_eq!(found, None, "mapped where the robot is moved from");
+    }
+    let theirs = mapped(child);
+    for name in ["libcuda.so", "libnvinfer.so"] {
+        let library = gpu.folder.path().join(name).canonicalize();
+        let library = library.expect("compiled");
+        assert!(
+            theirs.contains(&library),
+            "{}: not in {theirs:?}",
+            library.display()
+        );
+    }
+}
+
 #[test]
 fn a_gpu_that_is_lost_for_its_process_costs_at_most_a_hold() {
     told(|| {
@@ -98,11 +138,14 @@ fn a_gpu_that_is_lost_for_its_process_costs_at_most_a_hold() {
             let gpu = Gpu::new();
             let mut stage = Stage::new(&gpu.setting());
             let child = child_of(&stage);
+            libraries_are_apart(&stage, &gpu, child);
             let from = gpu.lose();
             stage.held_within("a GPU that is lost", from, PLAN_MS);
             if !goes_on(&mut stage, "a GPU that is lost", from, child) {
                 return false;
             }
+            // Nor has it looked at the next one's engine itself.
+            libraries_are_apart(&stage, &gpu, child_of(&stage));
             let log = stage.log();
             for words in ["ILLEGAL_ADDRESS", "lost for this process", "runs again"] {
                 assert!(log.contains(words), "{words}: {log}");

@@ -72,7 +72,7 @@ fn send(pid: u32, signal: Signal) -> bool {
 
 /// Sends a signal; returns the time just before.
 #[track_caller]
-fn strike(pid: u32, signal: Signal) -> Mono {
+pub fn strike(pid: u32, signal: Signal) -> Mono {
     let before = clock::now();
     assert!(send(pid, signal), "{signal:?} to {pid}");
     before

@@ -4,10 +4,12 @@
 
 use crate::TICK_MS;
 use crate::canary::told;
-use crate::stage::{Setting, Stage, ended, locked, over_again, repeats, signal, until};
+use crate::stage::{Sent, Setting, Stage, ended, locked, over_again, repeats, signal, until};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use tendon::core::governor::Verdict;
+use tendon::core::governor::reaction::Cause;
 use tendon::core::units::Mono;
 use tendon::core::wire::state::MotorMode;
 use tendon::link::keys;
@@ -20,6 +22,9 @@ const SEEN_MS: u64 = 2 * 2 + 2 * TICK_MS;
 const SILENCE_MS: u64 = 100;
 /// What a switch elsewhere takes more: two of its readings, and its way.
 const FAR_MS: u64 = 2 * 10 + 4;
+
+/// A driver may take so long to open a device: longer than what is not read counts as closed.
+const OPENING_MS: u64 = 200;
 
 const SENTENCE: &str = "put the red block in the left bin";
 
@@ -60,19 +65,43 @@ impl Panel {
         }
     }
 
+    fn emergency_table(&self) -> String {
+        let chip = self.chip.display();
+        format!("[lines.emergency]\ngpio = [\"{chip}:2\", \"{chip}:3\"]")
+    }
+
+    fn deadman_table(&self) -> String {
+        let switch = self.switch.display();
+        format!("[lines.deadman]\nevdev = \"{switch}\"\nkeys = [\"BTN_TR\"]")
+    }
+
     /// Two wires.
     pub fn emergency(&self) -> Setting {
-        let chip = self.chip.display();
-        self.setting(format!(
-            "[lines.emergency]\ngpio = [\"{chip}:2\", \"{chip}:3\"]"
-        ))
+        self.setting(self.emergency_table())
     }
 
     fn deadman(&self) -> Setting {
-        let switch = self.switch.display();
-        self.setting(format!(
-            "[lines.deadman]\nevdev = \"{switch}\"\nkeys = [\"BTN_TR\"]"
-        ))
+        self.setting(self.deadman_table())
+    }
+
+    fn both(&self) -> Setting {
+        let (emergency, deadman) = (self.emergency_table(), self.deadman_table());
+        self.setting(format!("{emergency}\n\n{deadman}"))
+    }
+
+    fn slow(&self) -> PathBuf {
+        self.switch.with_extension("slow")
+    }
+
+    /// From now on the switch takes so long to open.
+    fn opens_in(&self, ms: u64) {
+        std::fs::write(self.slow(), ms.to_string()).expect("written");
+    }
+
+    /// How often it was opened since.
+    fn openings(&self) -> usize {
+        let noted = std::fs::read_to_string(self.slow()).expect("there");
+        noted.matches('.').count()
     }
 }
 
@@ -299,6 +328,60 @@ fn an_emergency_stop_latches_whichever_wire_opens_and_a_broken_one_must_be_opene
         // The chip is gone.
         let from = set(&panel.chip, 2, "xx");
         stage.held_within("GPIO chip gone", from, SEEN_MS);
+        refused(&stage, "latched");
+        stage.within_limits();
+    });
+}
+
+/// A driver may sleep in `open`, and one that was gone is opened while the robot is armed. Nobody pressed the emergency stop
+/// meanwhile, and its contact was read all the time.
+#[test]
+fn a_deadman_switch_that_comes_back_and_takes_its_time_to_open_is_no_emergency_stop() {
+    told(|| {
+        let panel = Panel::new();
+        panel.opens_in(OPENING_MS);
+        // Already at the start.
+        let mut stage = Stage::new(&panel.both());
+        until("it is opened", || panel.openings() > 0);
+        stage.until_granted(keys::instruction, SENTENCE);
+        set(&panel.switch, 0, "0");
+        demo::pause(100);
+        set(&panel.switch, 0, "1");
+        stage.arm();
+        let armed = clock::now();
+        for _ in 0..repeats() {
+            panel.opens_in(OPENING_MS);
+            let from = set(&panel.switch, 0, "x");
+            stage.held_within("deadman unplugged beside an emergency stop", from, SEEN_MS);
+            // It is tried in vain, then plugged in again.
+            until("it is looked for", || panel.openings() > 0);
+            demo::pause(100);
+            panel.opens_in(OPENING_MS);
+            set(&panel.switch, 0, "1");
+            until("it is opened", || panel.openings() > 0);
+            demo::pause(1_000);
+            holds_on(&stage, "found held");
+            let said = stage.ask(keys::mode, "status");
+            assert!(
+                said.as_ref().is_ok_and(|said| said.starts_with("standby")),
+                "away for a second, it ends the arming and nothing more: {said:?}: {}",
+                stage.log()
+            );
+            set(&panel.switch, 0, "0");
+            demo::pause(50);
+            set(&panel.switch, 0, "1");
+            // Without a reset: nothing is latched.
+            stage.arm();
+            follows(&stage);
+        }
+        let pressed = Verdict::Held(Cause::EmergencyLine).code();
+        locked(&stage.commands, |commands| {
+            let stopped = |sent: &&Sent| sent.at > armed && sent.verdict == pressed;
+            assert_eq!(commands.iter().find(stopped).map(|sent| sent.at), None);
+        });
+        // It was not for want of looking.
+        let from = set(&panel.chip, 2, "00");
+        stage.held_within("emergency stop pressed beside a deadman", from, SEEN_MS);
         refused(&stage, "latched");
         stage.within_limits();
     });

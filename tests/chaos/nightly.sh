@@ -13,7 +13,7 @@ export TENDON_CHAOS_REPEATS="${1:-20}"
 } | tee "$work/log"
 echo
 echo "fault: how often; at least (what is judged), at most, bound in ms: the worst of all"
-awk '{ sub(/^test [^ ]+ \.\.\. /, "") }
+LC_ALL=C awk '{ sub(/^test [^ ]+ \.\.\. /, "") }
     match($0, /: (held|stopped) [0-9]/) {
         name = substr($0, 1, RSTART - 1)
         split(substr($0, RSTART + 2), word, " ")

@@ -110,7 +110,7 @@ fn begin_anew(stage: &Stage, seed: u64) {
 }
 
 /// The motor controller's own stops among the reports after `judged`.
-fn stops(reports: &[Report], judged: Mono) -> Vec<Silence> {
+pub fn stops(reports: &[Report], judged: Mono) -> Vec<Silence> {
     let pairs = reports.windows(2).enumerate().filter(|(_, pair)| {
         let stops = pair[0].mode == MotorMode::Following && pair[1].mode == MotorMode::Stopped;
         stops && pair[1].state.measured > judged

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the threads that move the robot ask the kernel for: a sleep until a time, a sleep until somebody wakes them, and to
-//! wake the next one. No lock that anybody else holds: waiting for one would show.
+//! wake the next one. No lock that anybody else holds: waiting for one would show. And no page of memory: all that they use
+//! is there.
 
+use crate::TICK_MS;
 use crate::canary::told;
 use crate::stage::{Setting, Stage, signal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,4 +163,88 @@ fn control_and_governor_sleep_wake_and_ask_the_kernel_for_nothing_else() {
         );
         stage.until_granted(keys::mode, "standby");
     });
+}
+
+/// Page faults of a thread since it began, without a read from a disk and with one, as its line in /proc/PID/task/TID/stat has them:
+/// fields 10 and 12.
+fn page_faults(stat: &str) -> [u64; 2] {
+    // Behind the name, which may hold anything, comes the third field.
+    let (_, rest) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    [10, 12].map(|field| fields[field - 3].parse().expect("a count"))
+}
+
+#[test]
+fn a_thread_that_touches_new_memory_has_page_faults() {
+    let stat = "4711 (a b) S (c) R 1 2 3 4 -1 4194368 101 102 103 104 0 0";
+    assert_eq!(page_faults(stat), [101, 103]);
+    let own = || {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat");
+        page_faults(&stat.expect("this thread"))
+    };
+    const BYTES: usize = 32 << 20;
+    let [before, _] = own();
+    std::hint::black_box(vec![1_u8; BYTES]);
+    let [after, _] = own();
+    // Not one a page where the kernel gives large ones.
+    assert!(after > before, "{BYTES} bytes cost {before} to {after}");
+}
+
+/// Until every queue between the threads has been filled once all round: telemetry's are the longest, 1,024 samples, one a tick.
+const WARM_MS: u64 = 1_024 * TICK_MS + 3_000;
+
+/// Stacks are touched before the loops begin, and memory is locked page by page as it is touched: what was there once stays, and
+/// a robot at work needs nothing new.
+#[test]
+fn what_moves_the_robot_takes_no_page_fault() {
+    // A crowded machine disturbs it now and then; a thread that waits for memory does not depend on that.
+    told(|| {
+        assert!(
+            (0..3).any(|_| takes_no_page_fault()),
+            "disturbed three times"
+        )
+    });
+}
+
+/// Whether the robot was at work all the time.
+fn takes_no_page_fault() -> bool {
+    let stage = Stage::new(&Setting::default());
+    let pid = stage.runtime.id();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let locked_kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmLck:"))
+        .and_then(|kib| kib.split_whitespace().next()?.parse::<u64>().ok());
+    if locked_kib.expect("VmLck of its status") == 0 {
+        println!("SKIPPED: page faults: memory may not be locked by this user");
+        return true;
+    }
+    let tids = tids(pid);
+    let moving = ["control", "governor", "egress", "watchdog"];
+    let look = || {
+        moving.map(|name| {
+            let tid = tids.get(name).unwrap_or_else(|| panic!("no thread {name}"));
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"));
+            page_faults(&stat.expect("it runs"))
+        })
+    };
+    let armed = look();
+    demo::pause(WARM_MS);
+    let warm = look();
+    demo::pause(TRACED_MS);
+    let after = look();
+    let said = stage.ask(keys::mode, "status").unwrap_or_default();
+    if !said.starts_with("active") {
+        println!("page faults: {said}");
+        return false;
+    }
+    for (thread, name) in moving.into_iter().enumerate() {
+        let [armed, warm, after] = [armed[thread], warm[thread], after[thread]];
+        println!(
+            "{name}: page faults without and with a read from a disk: {armed:?} when it was armed, {warm:?} after {WARM_MS} ms, {after:?} after {TRACED_MS} ms more"
+        );
+        assert_eq!(armed[1], after[1], "{name}: a page was read from a disk");
+        assert_eq!(warm[0], after[0], "{name}: a page was not there");
+    }
+    true
 }

@@ -1,26 +1,33 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# What only a machine with an NVIDIA GPU can show, in one call of less than ten minutes; figures as JSON in $OUT (target/gpu/out).
-#   tests/gpu/run.sh          there: driver, memory, the kernels of pictures and of denoising loops and their graphs against the
-#                             processor; TensorRT's library; with onnxruntime-gpu the families, the bench policy and a chunk of
-#                             SmolVLA's size on its CUDA provider; with trtexec and the full TensorRT also engines of the bench
-#                             policy in every precision that it has, and of four families whose stages are chained on the device:
-#                             built, proven by their fixtures, timed beside a bare loop on the same engines.
-#                             Each part passes, fails, or is skipped with a reason; all are listed at the end and in summary.txt.
-#                             Ends with 1 if one failed, was not done in its time or found none left (TENDON_GPU_SECONDS, 570, for all
-#                             parts together, building the programs aside); with 77 without a GPU.
-#   tests/gpu/run.sh pack     here, for a machine there without Rust: the programs, stripped, and the lean TensorRT of PyPI, in
-#                             target/gpu, less than 64 MiB. Take the working tree and that folder along.
+# What only a machine with an NVIDIA GPU can show, in one call of less than ten minutes.
+#   tests/gpu/run.sh            there: driver, memory, the kernels of pictures and of denoising loops and their graphs against the
+#                               processor; TensorRT's library; with onnxruntime-gpu the families, the bench policy and a chunk of
+#                               SmolVLA's size on its CUDA provider; with trtexec and the full TensorRT also engines of the bench
+#                               policy in every precision that it has, and of four families whose stages are chained on the device:
+#                               built, proven by their fixtures, timed beside a bare loop on the same engines.
+#                               Each part passes, fails, or is skipped with a reason; all are listed at the end.
+#                               Ends with 1 if one failed, was not done in its time or found none left (TENDON_GPU_SECONDS, 570, for all
+#                               parts together, building the programs aside); with 77 without a GPU. In $OUT (target/gpu-out) it
+#                               leaves five files: summary.txt, log.txt, and as JSON gpu.json, ort.json, figures.json (all others).
+#   tests/gpu/run.sh pack [MIB] here, for a machine there without Rust that takes at most so many MiB a call (64), the working tree among
+#                               them: the programs in target/gpu, the lean TensorRT of PyPI in target/gpu-lean (for CUDA 13, or what
+#                               TENDON_GPU_CUDA says). Then it says what to take along in which call; ends with 1 if that cannot be.
 # TENDON_TENSORRT_LIB names another library, e.g. the full one of a tar or a wheel (trtexec is then looked for beside it too); one whose
 # name has neither lean nor dispatch is taken for full. TENDON_ONNXRUNTIME_LIB names that of onnxruntime-gpu, whose wheel is too large
-# to be packed: without the variable, the one of python3, else pip is asked for it, with the CUDA libraries that it needs.
-# tests/gpu/run_try.sh tries this script out.
+# to be packed. What python3 there does not have, pip is asked for: onnxruntime-gpu with the CUDA libraries that it needs, the lean
+# TensorRT, onnx and numpy. tests/gpu/run_try.sh tries this script out.
 set -euo pipefail
+export LC_ALL=C
 cd "$(dirname "$0")/../.."
 root=${TENDON_SYSROOT:-}   # where /dev is, for trying this script out
 here=${TENDON_GPU_FOLDER:-$PWD/target/gpu}
-wheel=tensorrt-lean-cu13-libs==11.4.0.106
-say() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+lean=$here-lean
+made=$here-work            # what is made or fetched there
+log=/dev/null
+say() { printf '\n== %s (%ss)\n' "$1" "$SECONDS" | tee -a "$log"; }
+# The lean TensorRT for a CUDA's major, as PyPI has it.
+wheel() { echo "tensorrt-lean-cu$1-libs==11.4.0.106"; }
 
 # The program of a test, as cargo tells where it is.
 program() {
@@ -32,25 +39,27 @@ for line in sys.stdin:
 }
 
 if [ "${1:-}" = pack ]; then
-  mkdir -p "$here"
+  mkdir -p "$here" "$lean"
+  rm -f "$here"/{gpu-test,ort-test,tendon}{,.gz} "$here"/*.whl "$lean"/*.whl
   say "programs"
   cp "$(program gpu)" "$here/gpu-test"
   cp "$(program ort)" "$here/ort-test"
   cargo build --release
   cp "${CARGO_TARGET_DIR:-target}/release/tendon" "$here/tendon"
   strip "$here/gpu-test" "$here/ort-test" "$here/tendon"
-  gzip -f -9 "$here/tendon" "$here/ort-test"
+  gzip -f -9 "$here/gpu-test" "$here/ort-test" "$here/tendon"
   say "lean TensorRT"
-  python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --dest "$here" "$wheel" ||
+  python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --dest "$lean" "$(wheel "${TENDON_GPU_CUDA:-13}")" ||
     echo "skipped: the lean TensorRT could not be fetched"
-  say "done"
-  du -sm "$here" | cut -f1 | { read -r mib; echo "$mib MiB in $here"; [ "$mib" -lt 64 ]; }
+  say "what to take along"
+  python3 tests/gpu/calls.py "${2:-64}" "$here" "$lean"
   exit
 fi
 
-OUT=${OUT:-$here/out}
+OUT=${OUT:-$here-out}
 export OUT
-mkdir -p "$OUT"
+mkdir -p "$OUT" "$made"
+rm -rf "$OUT"/{summary.txt,log.txt,gpu.json,ort.json,figures.json} "$made/engines"
 devices=("$root/dev/nvidiactl" "$root/dev/nvgpu" "$root/dev/nvhost-gpu")
 there() { local each; for each in "${devices[@]}"; do [ -e "$each" ] && return; done; return 1; }
 if ! there; then
@@ -59,32 +68,48 @@ if ! there; then
   exit 77
 fi
 
+log=$OUT/log.txt
 say "machine"
-{ timeout 20 nvidia-smi 2>/dev/null || cat /proc/driver/nvidia/version 2>/dev/null || cat /etc/nv_tegra_release; } | tee "$OUT/machine.txt" || true
+{ timeout 20 nvidia-smi 2>/dev/null || cat /proc/driver/nvidia/version 2>/dev/null || cat /etc/nv_tegra_release; } | tee "$made/machine.txt" || true
+cat "$made/machine.txt" >>"$log"
+# The newest CUDA that the driver runs. A Jetson's says none: 12.
+cuda=$(sed -n '/CUDA [A-Z ]*Version: *[0-9]/{s/.*CUDA [A-Z ]*Version: *\([0-9]*\).*/\1/p;q;}' "$made/machine.txt")
+cuda=${cuda:-12}
 
 say "programs"
 test=$here/gpu-test
 ort=$here/ort-test
 tendon=$here/tendon
-if [ ! -x "$test" ]; then
+if [ -f "$test" ] || [ -f "$test.gz" ]; then
+  for each in "$test" "$ort" "$tendon"; do
+    [ ! -f "$each.gz" ] || gunzip -kf "$each.gz"
+    chmod +x "$each"
+  done
+else
   test=$(program gpu)
   ort=$(program ort)
   cargo build --release
   tendon=${CARGO_TARGET_DIR:-target}/release/tendon
-elif [ -f "$tendon.gz" ]; then
-  gunzip -kf "$tendon.gz" "$ort.gz"
-  chmod +x "$tendon" "$ort"
 fi
 
 # From here on time counts.
 end=$((SECONDS + ${TENDON_GPU_SECONDS:-570}))
 passed=() skipped=() failed=()
-skip() { skipped+=("$1: $2"); printf '\n== %s (%ss)\nskipped: %s\n' "$1" "$SECONDS" "$2"; }
-fail() { failed+=("$1: $2"); echo "FAILED: $1: $2"; }
-# part NAME SECONDS FILE COMMAND...: what it says goes into FILE, or, where that is JSON, its standard output alone. No longer than it
-# may take, nor than is left of the whole. True if it passed.
+skip() { skipped+=("$1: $2"); printf '\n== %s (%ss)\nskipped: %s\n' "$1" "$SECONDS" "$2" | tee -a "$log"; }
+fail() { failed+=("$1: $2"); echo "FAILED: $1: $2" | tee -a "$log"; }
+# Keeps a report beside the others, by the name of its part.
+figure() { # NAME FILE
+  python3 -c 'import json, pathlib, sys
+all, text = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[3]).read_text()
+figures = json.loads(all.read_text()) if all.exists() else {}
+try: figures[sys.argv[2]] = json.loads(text)
+except ValueError: figures[sys.argv[2]] = text
+all.write_text(json.dumps(figures, indent=1) + "\n")' "$OUT/figures.json" "$1" "$2" || fail "$1: its figures" "could not be kept in $OUT/figures.json"
+}
+# part NAME SECONDS FILE COMMAND...: what it says goes into the log; its standard output into FILE, as JSON that is kept, unless that is
+# "-". No longer than it may take, nor than is left of the whole. True if it passed.
 part() {
-  local name=$1 may=$2 file=$3 words=$3 code=0
+  local name=$1 may=$2 file=$3 code=0 before
   shift 3
   say "$name"
   [ "$may" -le $((end - SECONDS)) ] || may=$((end - SECONDS))
@@ -92,13 +117,17 @@ part() {
     fail "$name" "not begun: no time was left"
     return 1
   fi
-  if [ "${file%.json}" != "$file" ]; then
-    words=${file%.json}.txt
-    timeout -k 5 "$may" "$@" >"$file" 2>"$words" || code=$?
+  before=$(wc -c <"$log")
+  if [ "$file" = - ]; then
+    timeout -k 5 "$may" "$@" >>"$log" 2>&1 || code=$?
   else
-    timeout -k 5 "$may" "$@" >"$file" 2>&1 || code=$?
+    timeout -k 5 "$may" "$@" >"$file" 2>>"$log" || code=$?
   fi
-  cat "$words"
+  tail -c "+$((before + 1))" "$log"
+  if [ "$file" != - ] && [ -s "$file" ]; then
+    cat "$file"
+    figure "$name" "$file"
+  fi
   case $code in
     0) passed+=("$name") ;;
     124 | 137) fail "$name" "did not end within $may s" ;;
@@ -106,9 +135,20 @@ part() {
   esac
   return "$code"
 }
+# fetch VERB WORDS...: asks pip, no longer than 100 s, nor than is left. Where there is no network it soon says so.
+fetch() {
+  local verb=$1 left=$((end - SECONDS))
+  shift
+  if [ "$left" -le 0 ]; then
+    echo "no time was left to ask" >"$made/pip.txt"
+    return 1
+  fi
+  timeout $((left < 100 ? left : 100)) python3 -m pip --disable-pip-version-check --timeout 10 --retries 0 "$verb" --quiet "$@" >"$made/pip.txt" 2>&1
+}
+pip_said() { tail -1 "$made/pip.txt" 2>/dev/null || true; }
 
 say "TensorRT's library"
-full=
+full= why=
 if [ -n "${TENDON_TENSORRT_LIB:-}" ]; then
   # What is named is what runs, whatever else is installed.
   case ${TENDON_TENSORRT_LIB##*/} in *lean* | *dispatch*) ;; *) full=$TENDON_TENSORRT_LIB ;; esac
@@ -119,22 +159,32 @@ else
   done
 fi
 if [ -z "${TENDON_TENSORRT_LIB:-}" ] && [ -z "$full" ]; then
-  lean=$(ls "$here"/tensorrt_lean_cu*_libs-*.whl 2>/dev/null | head -1 || true)
-  if [ -n "$lean" ]; then
-    python3 -m zipfile -e "$lean" "$here/lean"
-    TENDON_TENSORRT_LIB=$(find "$here/lean" -name 'libnvinfer_lean.so.*' | head -1)
+  # Packed, in whichever of the two folders, or fetched here; of another CUDA's major it would not start.
+  packed() { ls "$lean"/tensorrt_lean_cu"$cuda"_libs-*.whl "$here"/tensorrt_lean_cu"$cuda"_libs-*.whl "$made"/tensorrt_lean_cu"$cuda"_libs-*.whl 2>/dev/null | head -1 || true; }
+  found=$(packed)
+  if [ -z "$found" ]; then
+    fetch download --no-deps --only-binary=:all: --dest "$made" "$(wheel "$cuda")" || true
+    found=$(packed)
+  fi
+  why="no libnvinfer.so.10 or .so.11, no lean wheel for CUDA $cuda in $lean or $here (tests/gpu/run.sh pack), no TENDON_TENSORRT_LIB, and pip gave none: $(pip_said)"
+  if [ -n "$found" ]; then
+    rm -rf "$made/lean"
+    python3 -m zipfile -e "$found" "$made/lean" || true
+    TENDON_TENSORRT_LIB=$(find "$made/lean" -name 'libnvinfer_lean.so.*' 2>/dev/null | head -1 || true)
     export TENDON_TENSORRT_LIB
+    why="no libnvinfer_lean.so in $found"
   fi
 fi
 library=${TENDON_TENSORRT_LIB:-$full}
 if [ -n "$library" ]; then
-  echo "$library"
+  echo "$library" | tee -a "$log"
   export TENDON_GPU_TENSORRT=required
 else
-  skip "TensorRT: load, logger, error recorder, garbage refused" "no libnvinfer.so.10 or .so.11, no lean wheel in $here (tests/gpu/run.sh pack), no TENDON_TENSORRT_LIB"
+  unset TENDON_TENSORRT_LIB
+  skip "TensorRT: load, logger, error recorder, garbage refused" "$why"
 fi
 export TENDON_GPU=required
-part "driver, memory, kernels, graphs${library:+, TensorRT as far as it goes without a plan}" 200 "$OUT/gpu.txt" "$test" --nocapture || true
+part "driver, memory, kernels, graphs${library:+, TensorRT as far as it goes without a plan}" 200 - "$test" --nocapture || true
 
 # Of a wheel: its folder, if the CUDA provider is in it.
 capi() { python3 - "$1" <<'END'
@@ -146,41 +196,42 @@ print(folder if folder and (folder / "libonnxruntime_providers_cuda.so").exists(
 END
 }
 # Where CUDA's own libraries lie, as NVIDIA's wheels have them.
-cuda_libraries() { python3 - "$here/ort" <<'END'
+cuda_libraries() { python3 - "$made/ort" <<'END'
 import glob, sys
 roots = sys.path + sys.argv[1:]
 print(":".join(sorted({f for r in roots if r for p in ("nvidia/*/lib", "nvidia/*/lib64") for f in glob.glob(f"{r}/{p}")})))
 END
 }
 onnxruntime="ONNX Runtime with CUDA"
-major=$(grep -o 'CUDA Version: [0-9]*' "$OUT/machine.txt" | grep -o '[0-9]*$' || echo 12)
 # With a driver alone there is no CUDA runtime, cuFFT, cuBLAS or cuDNN: the wheel's extras bring them. From 1.26 on they are CUDA 13's.
 wheels="onnxruntime-gpu[cuda,cudnn]"
-[ "$major" -ge 13 ] || wheels="$wheels<1.26"
+[ "$cuda" -ge 13 ] || wheels="$wheels<1.26"
 library=${TENDON_ONNXRUNTIME_LIB:-$(capi "" || true)}
 if [ -z "$library" ]; then
-  timeout 100 python3 -m pip --disable-pip-version-check --timeout 10 --retries 0 install --quiet --target "$here/ort" "$wheels" >"$OUT/pip.txt" 2>&1 &&
-    library=$(capi "$here/ort") || true
+  fetch install --target "$made/ort" "$wheels" && library=$(capi "$made/ort") || true
 fi
 if [ -z "$library" ]; then
-  skip "$onnxruntime" "no onnxruntime-gpu in python3, and pip gave none: $(tail -1 "$OUT/pip.txt" 2>/dev/null || true)"
+  skip "$onnxruntime" "no onnxruntime-gpu in python3, and pip gave none: $(pip_said)"
 else
   LD_LIBRARY_PATH=$(cuda_libraries):${LD_LIBRARY_PATH:-}
   export LD_LIBRARY_PATH TENDON_ONNXRUNTIME_LIB=$library TENDON_ORT=required TENDON_ORT_CUDA=required
-  part "$onnxruntime: the families keep their fixtures" 90 "$OUT/ort.txt" "$ort" --nocapture keep_their_fixture provider || true
-  name="$onnxruntime: the bench policy"
-  if part "$name" 40 "$OUT/ort-bench.json" "$tendon" policy bench engines/bench-vla --engine ort --runs 1000 --json; then
-    cat "$OUT/ort-bench.json"
+  part "$onnxruntime: the families keep their fixtures" 90 - "$ort" --nocapture keep_their_fixture provider || true
+  name="$onnxruntime: the bench policy" report=$made/ort-bench.json
+  if part "$name" 40 "$report" "$tendon" policy bench engines/bench-vla --engine ort --runs 1000 --json; then
     # A provider that refuses leaves the nodes to the processor: figures of that are not the GPU's.
-    grep -q 'on cuda, the processor' "$OUT/ort-bench.json" || fail "$name: on its CUDA provider" "$(grep -A3 '"remarks"' "$OUT/ort-bench.json" | tr -d '\n')"
+    grep -q 'on cuda, the processor' "$report" || fail "$name: on its CUDA provider" "$(grep -A3 '"remarks"' "$report" | tr -d '\n')"
   fi
   name="$onnxruntime: a chunk of SmolVLA's size"
-  if ! python3 -c 'import numpy, onnx' 2>"$OUT/graphs.txt"; then
-    skip "$name" "its graphs need numpy and onnx in python3: $(tail -1 "$OUT/graphs.txt")"
-  elif part "$name: graphs" 90 "$OUT/graphs.txt" python3 tests/gpu/smolvla_sized.py "$here/graphs"; then
-    export TENDON_ORT_GRAPHS=$here/graphs
-    part "$name" 100 "$OUT/ort-smolvla.txt" "$ort" --nocapture a_chunk_of_smolvlas_size || true
-    rm -rf "$here/graphs"
+  python=(python3)
+  if ! python3 -c 'import numpy, onnx' 2>/dev/null && fetch install --target "$made/python" onnx numpy; then
+    python=(env "PYTHONPATH=$made/python${PYTHONPATH:+:$PYTHONPATH}" python3)
+  fi
+  if ! "${python[@]}" -c 'import numpy, onnx' 2>"$made/import.txt"; then
+    skip "$name" "its graphs need numpy and onnx in python3: $(tail -1 "$made/import.txt"); of pip: $(pip_said)"
+  elif part "$name: graphs" 90 - "${python[@]}" tests/gpu/smolvla_sized.py "$made/graphs"; then
+    export TENDON_ORT_GRAPHS=$made/graphs
+    part "$name" 100 - "$ort" --nocapture a_chunk_of_smolvlas_size || true
+    rm -rf "$made/graphs"
   fi
 fi
 
@@ -194,7 +245,6 @@ deployment() { # FOLDER BUNDLE PRECISION
 # From frame to chunk, the bare loop, and what lies between: the verdict is the tool's.
 bench() { # NAME FOLDER BUNDLE
   part "$1: beside a bare loop" 40 "$2/bench.json" "$tendon" policy bench "$3" --engine tensorrt --config "$2/tendon.toml" --runs 1000 --bare-loop --json || true
-  [ ! -s "$2/bench.json" ] || cat "$2/bench.json"
 }
 # A tar has it in bin beside lib, and what it links beside the library.
 beside=
@@ -213,25 +263,25 @@ else
   export TENDON_TRTEXEC=$builder
   precisions=$(python3 -c 'import json; print(*json.load(open("engines/bench-vla/manifest.json"))["tendon"]["stages"][0]["onnx"])')
   for precision in fp32 fp16 int8; do
-    name="the bench policy in $precision" folder=$OUT/$precision
+    name="the bench policy in $precision" folder=$made/engines/$precision
     case " $precisions " in *" $precision "*) ;; *) skip "$name" "the bundle has no such graph, it has $precisions"; continue ;; esac
     deployment "$folder" "$PWD/engines/bench-vla" "$precision"
-    part "$name: engine, proven by its fixture" 120 "$folder/build.txt" "$tendon" engine build --config "$folder/tendon.toml" || continue
-    part "$name: loads again" 60 "$folder/check.txt" "$tendon" check --config "$folder/tendon.toml" || true
-    part "$name: layers" 30 "$folder/layers.txt" "$tendon" engine inspect --layers --config "$folder/tendon.toml" || true
+    part "$name: engine, proven by its fixture" 120 - "$tendon" engine build --config "$folder/tendon.toml" || continue
+    part "$name: loads again" 60 - "$tendon" check --config "$folder/tendon.toml" || true
+    part "$name: layers" 30 - "$tendon" engine inspect --layers --config "$folder/tendon.toml" || true
     bench "$name" "$folder" engines/bench-vla
   done
   # Which of them a deployment would run that asks for the best. Their plans are there.
-  folder=$OUT/best
+  folder=$made/engines/best
   deployment "$folder" "$PWD/engines/bench-vla" best
   mkdir -p "$folder/cache"
-  cp "$OUT"/{fp32,fp16,int8}/cache/* "$folder/cache" 2>/dev/null || true
-  part "the bench policy: the best precision" 90 "$folder/build.txt" "$tendon" engine build --config "$folder/tendon.toml" || true
+  cp "$made"/engines/{fp32,fp16,int8}/cache/* "$folder/cache" 2>/dev/null || true
+  part "the bench policy: the best precision" 90 - "$tendon" engine build --config "$folder/tendon.toml" || true
   # Stages chained on the device: a prefix and a loop in one graph (flow, DDIM), a cache from token to token, a stage an instruction.
   for family in smolvla diffusion openvla clip; do
-    folder=$OUT/$family
+    folder=$made/engines/$family
     deployment "$folder" "$PWD/tests/families/$family" fp32
-    part "$family: engines, proven by its fixture" 90 "$folder/build.txt" "$tendon" engine build --config "$folder/tendon.toml" || continue
+    part "$family: engines, proven by its fixture" 90 - "$tendon" engine build --config "$folder/tendon.toml" || continue
     bench "$family" "$folder" "tests/families/$family"
   done
 fi
@@ -243,5 +293,5 @@ say "done"
   [ ${#skipped[@]} = 0 ] || printf 'skipped: %s\n' "${skipped[@]}"
   [ ${#failed[@]} = 0 ] || printf 'FAILED: %s\n' "${failed[@]}"
 } | tee "$OUT/summary.txt"
-echo "figures: $OUT"
+echo "figures: $OUT; engines and what was fetched: $made"
 [ ${#failed[@]} = 0 ]

@@ -3,10 +3,11 @@
 # Tries run.sh where there is no GPU: what it says and how it ends when parts pass, fail, hang, find no time or are not there. Its
 # programs are stand-ins that keep how they were called.
 set -euo pipefail
+shopt -s extglob
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-root=$work/root bin=$work/bin here=$work/gpu
+root=$work/root bin=$work/bin here=$work/gpu made=$work/gpu-work
 mkdir -p "$root/dev" "$bin" "$here"
 python=$(command -v python3)
 fail() { echo "FAILED: $1"; cat "$work/said"; exit 1; }
@@ -20,10 +21,14 @@ tries() {
   local wanted=$1 code=0
   shift
   : >"$work/calls"
-  rm -rf "$work/out"
+  rm -rf "$work/out" "$here-work"
   env -u TENDON_TENSORRT_LIB -u TENDON_ONNXRUNTIME_LIB -u TENDON_TRTEXEC "PATH=$bin:$PATH" "OUT=$work/out" "TENDON_SYSROOT=$root" \
     "TENDON_GPU_FOLDER=$here" "$@" tests/gpu/run.sh >"$work/said" 2>&1 || code=$?
   [ "$code" = "$wanted" ] || fail "expected to end with $wanted, found $code"
+  # What brings the outputs back may take few files, and no folders: there are five at most.
+  local left
+  left=$(find "$work/out" -mindepth 1 | sed "s|^$work/out/||" | sort | tr '\n' ' ')
+  [ -z "${left//@(figures.json|gpu.json|log.txt|ort.json|summary.txt) /}" ] || fail "expected five files at most in \$OUT, found $left"
 }
 told() { grep -q -- "$1" "$work/out/summary.txt" || fail "expected \"$1\" in the summary"; }
 called() { grep -q -- "$1" "$work/calls" || { cat "$work/calls" >>"$work/said"; fail "expected a call \"$1\""; }; }
@@ -31,8 +36,8 @@ not_called() { ! grep -q -- "$1" "$work/calls" || fail "expected no call \"$1\""
 
 # A machine with everything.
 everything() {
-  shim "$here" gpu-test 'exit 0'
-  shim "$here" ort-test 'exit 0'
+  shim "$here" gpu-test 'echo "a kernel is the same"; echo "{}" >"$OUT/gpu.json"'
+  shim "$here" ort-test 'echo "{}" >"$OUT/ort.json"'
   shim "$here" tendon '[ "$1 $2" = "policy bench" ] && echo "{\"remarks\": [\"ONNX Runtime on cuda, the processor\"]}"; exit 0'
   shim "$bin" nvidia-smi 'echo "CUDA Version: 13.0"'
   shim "$bin" ldconfig 'echo "libnvinfer.so.10 (libc6,x86-64) => /lib/libnvinfer.so.10"; head -c 300000 /dev/zero | tr "\0" "\n"'
@@ -54,15 +59,23 @@ touch "$root/dev/nvidiactl"
 tries 0 $with
 told " 0 failed, 0 skipped"
 for words in "gpu-test --nocapture" "ort-test --nocapture keep_their_fixture provider" "ort-test --nocapture a_chunk_of_smolvlas_size" \
-  "tendon policy bench engines/bench-vla --engine ort --runs 1000 --json" "smolvla_sized.py $here/graphs" \
-  "tendon engine build --config $work/out/fp32/tendon.toml" "tendon engine build --config $work/out/best/tendon.toml" "tendon engine inspect --layers --config $work/out/int8/tendon.toml" \
-  "bench engines/bench-vla --engine tensorrt --config $work/out/fp32/tendon.toml --runs 1000 --bare-loop --json" \
-  "bench engines/bench-vla --engine tensorrt --config $work/out/fp16/tendon.toml --runs 1000 --bare-loop --json" \
-  "bench engines/bench-vla --engine tensorrt --config $work/out/int8/tendon.toml --runs 1000 --bare-loop --json" \
-  "bench tests/families/smolvla --engine tensorrt --config $work/out/smolvla/tendon.toml --runs 1000 --bare-loop --json"; do
+  "tendon policy bench engines/bench-vla --engine ort --runs 1000 --json" "smolvla_sized.py $made/graphs" \
+  "tendon engine build --config $made/engines/fp32/tendon.toml" "tendon engine build --config $made/engines/best/tendon.toml" "tendon engine inspect --layers --config $made/engines/int8/tendon.toml" \
+  "bench engines/bench-vla --engine tensorrt --config $made/engines/fp32/tendon.toml --runs 1000 --bare-loop --json" \
+  "bench engines/bench-vla --engine tensorrt --config $made/engines/fp16/tendon.toml --runs 1000 --bare-loop --json" \
+  "bench engines/bench-vla --engine tensorrt --config $made/engines/int8/tendon.toml --runs 1000 --bare-loop --json" \
+  "bench tests/families/smolvla --engine tensorrt --config $made/engines/smolvla/tendon.toml --runs 1000 --bare-loop --json"; do
   called "$words"
 done
-grep -q 'precision = "int8"' "$work/out/int8/tendon.toml" && grep -q 'precision = "best"' "$work/out/best/tendon.toml" && grep -q "^bundle = \"$PWD/engines/bench-vla\"" "$work/out/int8/tendon.toml" || fail "the deployment"
+grep -q 'precision = "int8"' "$made/engines/int8/tendon.toml" && grep -q 'precision = "best"' "$made/engines/best/tendon.toml" && grep -q "^bundle = \"$PWD/engines/bench-vla\"" "$made/engines/int8/tendon.toml" || fail "the deployment"
+
+# All figures in one file, by part; all words in another.
+python3 -c 'import json, sys
+parts = json.load(open(sys.argv[1]))
+assert set(parts) == {"ONNX Runtime with CUDA: the bench policy"} | {f"{name}: beside a bare loop" for name in
+    ("the bench policy in fp32", "the bench policy in fp16", "the bench policy in int8", "smolvla", "diffusion", "openvla", "clip")}, set(parts)
+assert all("remarks" in part for part in parts.values()), parts' "$work/out/figures.json" >"$work/said" 2>&1 || fail "figures.json"
+grep -q "^a kernel is the same" "$work/out/log.txt" && grep -q "CUDA Version: 13.0" "$work/out/log.txt" || fail "expected the words of all parts in log.txt"
 
 # What fails fails the whole, and the rest is done all the same.
 shim "$here" gpu-test 'echo "a kernel differs"; exit 101'
@@ -96,7 +109,8 @@ told "skipped: ONNX Runtime with CUDA: no onnxruntime-gpu in python3"
 not_called ort-test
 shim "$bin" ldconfig 'exit 0'
 tries 0 $with
-told "skipped: TensorRT: load, logger"
+told "skipped: TensorRT: load, logger.*no lean wheel for CUDA 13 .*pip gave none"
+called "python3 -m pip .*download .*tensorrt-lean-cu13-libs==[0-9.]*$"
 told "skipped: engines of TensorRT: needs trtexec (found: $bin/trtexec) and the full TensorRT (found: none)"
 # A full TensorRT that only the variable names, as a tar or a wheel has it: with its own trtexec, found beside it, and its libraries.
 full=$work/TensorRT
@@ -120,10 +134,76 @@ shim "$bin" nvidia-smi 'echo "CUDA Version: 12.4"'
 tries 0
 called "python3 -m pip .* onnxruntime-gpu\[cuda,cudnn\]<1.26$"
 
+# Without numpy and onnx, pip is asked for them; what it gives is used, what it does not give is said.
 everything
-shim "$bin" python3 "case \"\$*\" in *'numpy, onnx'*) echo no numpy >&2; exit 1 ;; esac; exec $python \"\$@\""
+shim "$bin" python3 "case \"\$*\" in *'numpy, onnx'*) echo no numpy >&2; exit 1 ;; '-m pip '*) echo no network; exit 1 ;; esac; exec $python \"\$@\""
 tries 0 $with
-told "skipped: ONNX Runtime with CUDA: a chunk of SmolVLA's size: its graphs need numpy and onnx in python3: no numpy"
+told "skipped: ONNX Runtime with CUDA: a chunk of SmolVLA's size: its graphs need numpy and onnx in python3: no numpy; of pip: no network"
+called "python3 -m pip .*install .*--target $made/python onnx numpy$"
+shim "$bin" python3 "case \"\$*\" in *'numpy, onnx'*) [ -n \"\${PYTHONPATH:-}\" ]; exit ;; '-m pip '*) exit 0 ;; *smolvla_sized.py*) echo \"with \$PYTHONPATH\" >>'$work/calls'; exit 0 ;; esac; exec $python \"\$@\""
+tries 0 $with
+told "passed: ONNX Runtime with CUDA: a chunk of SmolVLA's size"
+called "^with $made/python$"
+
+# The lean TensorRT, which goes as far as it can without a plan: packed in either folder, or given by pip; of the driver's CUDA.
+lean() { # FOLDER MAJOR
+  mkdir -p "$1" "$work/wheel/tensorrt_lean"
+  touch "$work/wheel/tensorrt_lean/libnvinfer_lean.so.11"
+  (cd "$work/wheel" && "$python" -m zipfile -c "$1/tensorrt_lean_cu$2_libs-11.4.0.106-py3-none-any.whl" tensorrt_lean)
+}
+everything
+shim "$bin" ldconfig 'exit 0'
+shim "$here" gpu-test "echo \"with \$TENDON_TENSORRT_LIB \$TENDON_GPU_TENSORRT\" >>'$work/calls'"
+for folder in "$here" "$here-lean"; do
+  lean "$folder" 12
+  tries 0 $with
+  told "skipped: TensorRT: load, logger.*no lean wheel for CUDA 13"
+  lean "$folder" 13
+  tries 0 $with
+  called "^with $made/lean/tensorrt_lean/libnvinfer_lean.so.11 required$"
+  not_called "tensorrt-lean"
+  rm "$folder"/*.whl
+done
+lean "$work/given" 12
+shim "$bin" nvidia-smi 'echo "CUDA Version: 12.6"'
+shim "$bin" python3 "case \"\$*\" in '-m pip '*download*cu12-libs*) cp '$work/given/'*.whl '$made/'; exit ;; '-m pip '*) exit 1 ;; *'numpy, onnx'* | *smolvla_sized.py*) exit 0 ;; '- '*) cat >/dev/null; exit 0 ;; esac; exec $python \"\$@\""
+tries 0 $with
+called "^with $made/lean/tensorrt_lean/libnvinfer_lean.so.11 required$"
+
+# Packed for a machine that takes so many MiB a call, the working tree (here of 2 MiB) among them.
+mkdir -p "$work/tree/target"
+truncate -s 2M "$work/tree/big"
+shim "$bin" git "printf '%s\0' '$work/tree/big' '$work/tree/removed'"
+shim "$bin" cargo "case \"\$*\" in *'--test '*) for name in gpu ort; do truncate -s 3M '$work/tree/'\$name; echo '{\"executable\": \"$work/tree/'\$name'\", \"target\": {\"name\": \"'\$name'\"}}'; done ;;
+  *) mkdir -p '$work/tree/target/release'; truncate -s 3M '$work/tree/target/release/tendon' ;; esac"
+shim "$bin" strip 'exit 0'
+# Stand-ins are mostly zeros; the programs that they stand for shrink less.
+shim "$bin" gzip 'shift 2; for file; do mv "$file" "$file.gz"; done'
+shim "$bin" python3 "case \"\$*\" in '-m pip '*) [ -z \"\${LEAN_MIB:-}\" ] && exit 1; truncate -s \${LEAN_MIB}M '$here-lean/lean.whl'; exit ;; esac; exec $python \"\$@\""
+packs() { # CODE MIB [VARIABLE=VALUE...]
+  local wanted=$1 most=$2 code=0
+  shift 2
+  env "PATH=$bin:$PATH" "TENDON_GPU_FOLDER=$here" "CARGO_TARGET_DIR=$work/tree/target" "$@" tests/gpu/run.sh pack "$most" >"$work/said" 2>&1 || code=$?
+  [ "$code" = "$wanted" ] || fail "expected pack to end with $wanted, found $code"
+}
+said() { grep -q -- "$1" "$work/said" || fail "expected \"$1\""; }
+rm -rf "$here" "$here-lean"
+packs 0 64 LEAN_MIB=42
+said "^call 1: take along $here $here-lean; run: tests/gpu/run.sh (53.0 MiB)$"
+packs 0 52 LEAN_MIB=42
+said "at most 52.0 MiB a call, of them the working tree 2.0 MiB"
+said "^call 1: take along $here-lean; run: true (44.0 MiB)$"
+said "^call 2: take along $here; run: tests/gpu/run.sh (11.0 MiB)$"
+packs 1 43 LEAN_MIB=42
+said "^call 1: .*(44.0 MiB: TOO MUCH)$"
+packs 0 52
+said "skipped: the lean TensorRT could not be fetched"
+said "^call 1: take along $here; run: tests/gpu/run.sh (11.0 MiB)$"
+packs 1 many
+said "expected whole MiB a call, found 'many'"
+rm -rf "$here"
+mkdir -p "$here"
+rm "$bin/gzip" "$bin/cargo" "$bin/strip" "$bin/git"
 
 # What hangs is ended, and what is then left without time fails.
 everything

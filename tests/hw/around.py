@@ -45,18 +45,31 @@ def of(times, *keys):
 
 
 def deployments():
-    names = sorted(path.name.removesuffix(".bare.json") for path in out.glob("*.bare.json"))
+    names = sorted(path.name.removesuffix(".row.json") for path in out.glob("*.row.json"))
     if not names:
         raise Missing("no deployment was measured")
     return names
 
 
+def each(measure):
+    """Of each deployment; one that has no figure takes none from the others."""
+    said, missing = [], []
+    for name in deployments():
+        try:
+            said.append(f"{name} {measure(name)}")
+        except Missing as why:
+            missing.append(f"{name} not measured: {why}")
+    if not said:
+        raise Missing("; ".join(missing))
+    return "; ".join(said + missing)
+
+
 def overhead():
-    return "; ".join(f"{name} {told(f'{name}.json')['outside_engine']['p99_us'] / 1000:.3f} ms p99" for name in deployments())
+    return each(lambda name: f"{told(f'{name}.json')['outside_engine']['p99_us'] / 1000:.3f} ms p99")
 
 
 def beyond():
-    return "; ".join(f"{name} {told(f'{name}.bare.json')['bare_loop']['overhead_us'] / 1000:+.3f} ms p50" for name in deployments())
+    return each(lambda name: f"{told(f'{name}.bare.json')['bare_loop']['overhead_us'] / 1000:+.3f} ms p50")
 
 
 def hand_over():
@@ -130,7 +143,7 @@ def halt():
 
 
 def cold_start():
-    return "; ".join(f"{name} {text(f'{name}.cold.txt').strip()} s" for name in deployments())
+    return each(lambda name: f"{text(f'{name}.cold.txt').strip()} s")
 
 
 ROWS = [
@@ -157,6 +170,7 @@ for name, best, measure in ROWS:
         here = f"not measured: {why}"
     except (KeyError, TypeError) as error:
         here = f"not measured: what should say it says it in another way: {error!r}"
+    here = " ".join(here.split()).replace("|", "/")
     lines.append(f"| {name} | {best} | {here} |")
 (out / "around.md").write_text("\n".join(lines) + "\n")
 print("\n".join(lines))

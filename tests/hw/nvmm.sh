@@ -4,11 +4,16 @@
 # what each way costs. Needs no camera: nvvidconv fills the surfaces. Needs JetPack's multimedia and CUDA, GStreamer's development
 # files and Rust.
 #   tests/hw/nvmm.sh
-# Ends with 77 on anything else.
+# Ends with 77, and says why, on anything else.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-if ! ldconfig -p | grep -q libnvbufsurface || ! gst-inspect-1.0 nvvidconv >/dev/null 2>&1; then
+# Not grep -q: who writes into a pipe that closes early has failed.
+if ! ldconfig -p | grep libnvbufsurface >/dev/null || ! gst-inspect-1.0 nvvidconv >/dev/null 2>&1; then
   echo "skipped: expected a Jetson with nvidia-l4t-multimedia and nvidia-l4t-gstreamer, found no libnvbufsurface or no nvvidconv"
+  exit 77
+fi
+if ! command -v cargo >/dev/null; then
+  echo "skipped: expected cargo in PATH, which builds what shows it, found none"
   exit 77
 fi
 # EGL must not look for a display.

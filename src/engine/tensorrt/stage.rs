@@ -461,14 +461,14 @@ impl TensorRt {
 
 impl Drop for TensorRt {
     fn drop(&mut self) {
-        // Its last run may still use what is freed next.
+        // Its last run may still use what is freed next, and so may one of a stage that goes on from it.
         let mut line = self.line.hold();
         if let Some(graph) = &self.graph {
             line.forget(graph);
         }
         // Those of other stages are not lost; a fault of theirs is told by their next wait.
         let _ = line.flush();
-        line.stream.settle(self.mark);
+        line.stream.settle();
     }
 }
 
