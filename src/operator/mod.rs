@@ -142,7 +142,9 @@ pub enum PageError {
     )]
     NotLoopback(SocketAddr),
     /// The address could not be had.
-    #[error("cannot listen on {at}")]
+    #[error(
+        "cannot listen on {at}: {source}: if another program is there, give page.listen another port"
+    )]
     Listen {
         /// The address asked for.
         at: SocketAddr,

@@ -83,7 +83,7 @@ pub fn run(mut io: ServiceIo, seat: &Seat) {
                     tell(&[NotifyState::Ready, NotifyState::Status(word)]);
                     told = Some(word);
                 }
-                if watchdog.is_some() {
+                if watchdog.is_some() && told.is_some() {
                     tell(&[NotifyState::Watchdog]);
                 }
                 if let Some(device) = &mut io.device {

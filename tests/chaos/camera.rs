@@ -50,8 +50,11 @@ fn a_camera_that_is_silent_or_stuck_is_a_hold_when_the_last_plan_ends() {
             stage.held_as_within(&called, struck, ends_ms + NAMED_MS, |as_is| {
                 as_is == verdict
             });
-            let said = stage.ask(keys::mode, "status").unwrap_or_default();
-            assert!(said.ends_with(cause.words()), "{name}: {said}");
+            // Told by who looks fifty times a second.
+            until("the status says so", || {
+                let said = stage.ask(keys::mode, "status");
+                said.is_ok_and(|said| said.ends_with(cause.words()))
+            });
             locked(&stage.commands, |commands| {
                 let later = commands.iter().filter(|sent| sent.captured > struck);
                 assert_eq!(

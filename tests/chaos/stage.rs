@@ -111,6 +111,8 @@ pub struct Stage {
     pub state: PathBuf,
     /// Where the runtime listens.
     pub endpoint: String,
+    /// Where the bench robot listens.
+    pub tap: String,
     /// From its start to its first answer.
     pub ready_ms: f64,
     at_runtime: Session,
@@ -313,6 +315,7 @@ impl Stage {
             commands,
             state,
             endpoint,
+            tap,
             at_runtime,
             at_bench,
             ready_ms: 0.0,
