@@ -44,6 +44,7 @@ pub mod rtbench;
 pub mod schedule_plot;
 pub mod schedule_sim;
 pub mod service;
+pub mod strangers;
 pub mod telemetry;
 pub mod threads;
 pub mod views;

@@ -35,6 +35,7 @@ use crate::runtime::memory::{self, Memory};
 use crate::runtime::mind::{Ends, Mind};
 use crate::runtime::operations::{Desk, DeskEnds, Levers, View};
 use crate::runtime::service::{self, ServiceIo};
+use crate::runtime::strangers::Strangers;
 use crate::runtime::telemetry::{self, tap};
 use crate::runtime::threads::{self, Seat};
 use crate::runtime::watchdog::{self, Watch, WatchIo};
@@ -420,7 +421,12 @@ pub fn start_recorded(
         telemetry_beat.clone(),
         move |seat| {
             let mut events = Events::new(identities.events, help_after, &parity);
+            let mut strangers = Strangers::default();
             let tell = |now, view: &View| {
+                let report = view.report.as_ref();
+                if let Some(words) = report.and_then(|report| strangers.see(now, report)) {
+                    log::error!("{words}");
+                }
                 if let Some(frame) = events.next(now, view) {
                     announcer.tell(&frame);
                 }

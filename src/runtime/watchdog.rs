@@ -29,10 +29,6 @@ use std::thread::Thread;
 
 /// A motor controller that has refused this many commands and accepted none meanwhile refuses us, not a frame.
 const REFUSED_COMMANDS: u32 = 2;
-/// A motor controller that refuses so many commands within a second while it follows ours hears another commander too: a second
-/// runtime of the same robot sends twice as many at the slowest rate. A frame that the link damages or repeats is one among them.
-const STRANGE_COMMANDS: u32 = 20;
-const STRANGE_WITHIN_NS: u64 = 1_000 * MS;
 /// Sleep of the machine that is no rounding of two clocks.
 const SUSPENDED_NS: u64 = 10 * MS;
 
@@ -83,24 +79,6 @@ struct Echo {
     /// Commands that it refused since it started, and since the echo last moved on.
     rejected: u32,
     refusals: u32,
-    /// Commands that it refused in the last whole second, and since when it has refused how many.
-    strange_before: u32,
-    strange: (Mono, u32),
-}
-
-impl Echo {
-    fn refuses(&self) -> bool {
-        let strange = self.strange_before.max(self.strange.1);
-        self.refusals >= REFUSED_COMMANDS || strange >= STRANGE_COMMANDS
-    }
-
-    fn refused(&mut self, now: Mono, more: u32) {
-        if now.since_ns(self.strange.0) > STRANGE_WITHIN_NS {
-            self.strange_before = self.strange.1;
-            self.strange = (now, 0);
-        }
-        self.strange.1 = self.strange.1.saturating_add(more);
-    }
 }
 
 /// An echo that stands still for longer has a gap.
@@ -169,7 +147,9 @@ impl Watch {
             instructed: gathered.instructed,
             // Chunks made before the robot is armed are dropped: the first command is the measured pose.
             first_setpoint: FirstSetpoint::None,
-            commands_refused: self.echo.is_some_and(|echo| echo.refuses()),
+            commands_refused: self
+                .echo
+                .is_some_and(|echo| echo.refusals >= REFUSED_COMMANDS),
             motor_restarted: self.motor_restarted,
             suspended: slept_ns > SUSPENDED_NS,
             emergency_line: gathered.lines.emergency,
@@ -196,11 +176,7 @@ impl Watch {
         let ours = report.epoch == 0 || report.epoch == self.epoch;
         match &mut self.echo {
             Some(echo) if echo.boot_id == report.boot_id => {
-                let more = report.rejected.wrapping_sub(echo.rejected);
-                let moved = ours && echo.counter != report.echo_counter;
-                // Those that it refuses while it takes ours are not ours.
-                echo.refused(now, if moved { more } else { 0 });
-                if moved {
+                if ours && echo.counter != report.echo_counter {
                     if now.since_ns(echo.changed) > ECHO_GAP_NS {
                         echo.flowing_since = now;
                     }
@@ -208,6 +184,7 @@ impl Watch {
                     echo.changed = now;
                     echo.refusals = 0;
                 } else {
+                    let more = report.rejected.wrapping_sub(echo.rejected);
                     echo.refusals = echo.refusals.saturating_add(more);
                 }
                 echo.rejected = report.rejected;
@@ -221,8 +198,6 @@ impl Watch {
                     changed: now,
                     rejected: report.rejected,
                     refusals: 0,
-                    strange_before: 0,
-                    strange: (now, 0),
                 });
             }
         }

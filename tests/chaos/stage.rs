@@ -365,10 +365,12 @@ impl Stage {
         demo::pause(150);
     }
 
-    /// Whether it was armed before the state came that has the arm at home, and stopped over that, as it must.
+    /// Whether it was armed before the state came that has the arm at home, and stopped over that, as it must: over the jump, or over
+    /// first commands that were where the arm had been.
     pub fn jumped(&self) -> bool {
+        let over = ["a measured joint jumped", "refuses our commands"];
         let said = self.ask(keys::mode, "status");
-        said.is_ok_and(|said| said.contains("a measured joint jumped"))
+        said.is_ok_and(|said| over.iter().any(|over| said.contains(over)))
     }
 
     /// Asks the runtime.
