@@ -196,10 +196,10 @@ fn drive(
     if let Some(page) = &page {
         println!("Watch and instruct: {}", page.url);
     }
-    running.ready();
     println!("standby; arm with: tendon mode active");
     // The flag is set before this wakes: its handlers are older.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::failed)?;
+    running.ready();
     while !ending.load(Ordering::Relaxed) {
         signals.wait();
     }

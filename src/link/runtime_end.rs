@@ -2,7 +2,7 @@
 //! The pipeline's end of the link: commands out, states and pictures in, requests answered.
 
 use super::keys;
-use super::session::{LinkError, TEXT_MAX, declare};
+use super::session::{LinkError, NICE, TEXT_MAX, declare};
 use crate::core::units::Mono;
 use crate::core::wire::Identity;
 use crate::core::wire::command::COMMAND_LEN_MAX;
@@ -248,58 +248,55 @@ impl Source for LinkCamera {
 /// Requests that may wait for one clerk; more are turned away.
 const WAITING: usize = 16;
 
-/// Answers requests under `key`: `answer` gets the text and returns the answer or a refusal. In a thread of its own, one after the
-/// other: an answer may wait for a disk, and what else comes over the link must not.
+/// Which clerk answers a request: each answers one after the other, and waits for none of the others'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// A stop: never turned away, and ahead of other normal threads, as far as the kernel grants it.
+    Stop,
+    /// A question.
+    Look,
+    /// What may wait, for a disk.
+    Patient,
+}
+
+/// What a request is: its text, and when it came.
+type Asked = (Query, String, Mono);
+
+/// Answers requests under `key`: `answer` gets the text, and when by `clock` it came, and returns the answer or a refusal. In threads of
+/// their own, one for each lane that `lane` names of a text: an answer may wait for a disk, and what else comes over the link must not.
 ///
 /// # Errors
 /// [`LinkError`].
 pub fn answer_requests(
     session: &Session,
     key: String,
-    answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
-) -> Result<Queryable<()>, LinkError> {
-    answer_by(session, key, None, answer)
-}
-
-/// The same, where those that are `urgent` are answered by another thread: they wait for none of the others.
-///
-/// # Errors
-/// [`LinkError`].
-pub fn answer_urgent_requests(
-    session: &Session,
-    key: String,
-    urgent: fn(&str) -> bool,
-    answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
-) -> Result<Queryable<()>, LinkError> {
-    answer_by(session, key, Some(urgent), answer)
-}
-
-fn answer_by(
-    session: &Session,
-    key: String,
-    urgent: Option<fn(&str) -> bool>,
-    answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
+    clock: fn() -> Mono,
+    lane: fn(&str) -> Lane,
+    answer: impl Fn(&str, Mono) -> Result<String, String> + Send + Sync + 'static,
 ) -> Result<Queryable<()>, LinkError> {
     let answer = Arc::new(answer);
-    let patient = clerk(&key, Arc::clone(&answer))?;
-    let hurried = urgent.map(|urgent| clerk(&key, answer).map(|to| (urgent, to)));
-    let hurried = hurried.transpose()?;
+    let clerk = |lane| seat_clerk(&key, lane, Arc::clone(&answer));
+    let [stop, look, patient] = [
+        clerk(Lane::Stop)?,
+        clerk(Lane::Look)?,
+        clerk(Lane::Patient)?,
+    ];
     let queryable = session
         .declare_queryable(&key)
         .callback(move |query| {
+            let came = clock();
             let text = match text_of(&query) {
                 Ok(text) => text,
                 Err(why) => return refuse(&query, why),
             };
-            match &hurried {
-                // Never turned away: it may be a stop. Their clerk waits for nothing that lasts.
-                Some((urgent, hurried)) if urgent(&text) => drop(hurried.send((query, text))),
-                _ => {
-                    if let Err(TrySendError::Full((query, _))) = patient.try_send((query, text)) {
-                        let why = format!("{WAITING} requests wait already: ask again");
-                        refuse(&query, why);
-                    }
-                }
+            let to = match lane(&text) {
+                Lane::Stop => return drop(stop.send((query, text, came))),
+                Lane::Look => &look,
+                Lane::Patient => &patient,
+            };
+            if let Err(TrySendError::Full((query, ..))) = to.try_send((query, text, came)) {
+                let why = format!("{WAITING} requests wait already: ask again");
+                refuse(&query, why);
             }
         })
         .wait();
@@ -307,15 +304,20 @@ fn answer_by(
 }
 
 /// A thread that answers until nobody can ask any more.
-fn clerk(
+fn seat_clerk(
     key: &str,
-    answer: Arc<impl Fn(&str) -> Result<String, String> + Send + Sync + 'static>,
-) -> Result<SyncSender<(Query, String)>, LinkError> {
-    let (asked, asks) = mpsc::sync_channel::<(Query, String)>(WAITING);
+    lane: Lane,
+    answer: Arc<impl Fn(&str, Mono) -> Result<String, String> + Send + Sync + 'static>,
+) -> Result<SyncSender<Asked>, LinkError> {
+    let (asked, asks) = mpsc::sync_channel::<Asked>(WAITING);
     let own = key.to_owned();
     let body = move || {
-        for (query, text) in asks {
-            let said = catch_unwind(AssertUnwindSafe(|| answer(&text)));
+        if lane == Lane::Stop {
+            // Refused, it answers as soon as other normal threads let it.
+            let _ = rustix::process::setpriority_process(None, NICE);
+        }
+        for (query, text, came) in asks {
+            let said = catch_unwind(AssertUnwindSafe(|| answer(&text, came)));
             let broken = |_| Err("the program failed over this request: see its log".to_owned());
             match said.unwrap_or_else(broken) {
                 // The one who asked may be gone; then nobody misses the answer.

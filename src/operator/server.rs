@@ -279,7 +279,11 @@ async fn instruct(State(site): State<Arc<Site>>, body: String) -> Response {
 async fn mode(State(site): State<Arc<Site>>, body: String) -> Response {
     match body.trim() {
         mode @ ("active" | "standby" | "stop" | "reset" | "e-stop") => {
-            told(site.operator.request_mode(mode))
+            // In a thread of its own: an arming may wait for a disk, and whoever wants a stop must not.
+            let mode = mode.to_owned();
+            let asked = tokio::task::spawn_blocking(move || site.operator.request_mode(&mode));
+            let broken = |error| Err(format!("the request failed: {error}; see the log"));
+            told(asked.await.unwrap_or_else(broken))
         }
         _ => (
             StatusCode::BAD_REQUEST,

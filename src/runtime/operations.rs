@@ -8,6 +8,7 @@ use crate::core::action::{JointKind, Setpoint};
 use crate::core::governor::Output;
 use crate::core::governor::reaction::Cause;
 use crate::core::observation::StateHistory;
+use crate::core::supervisor::deadlines::Deadline;
 use crate::core::supervisor::{Asked, Decision, Mode, Refused, Request};
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::Report;
@@ -25,7 +26,7 @@ use crate::runtime::views::Views;
 use crate::runtime::wheel::{Driver, Wheel};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -101,6 +102,7 @@ pub struct Desk {
     measures: Mutex<Measures>,
     recorder: Option<Arc<Recorder>>,
     files: AsRead,
+    hands: Mutex<()>,
 }
 
 /// What the desk moves.
@@ -173,6 +175,7 @@ impl Desk {
             measures: Mutex::new(Measures::default()),
             recorder,
             files: config.files.clone(),
+            hands: Mutex::new(()),
         }
     }
 
@@ -207,14 +210,11 @@ impl Desk {
     ///
     /// # Errors
     /// The refusal, in words.
-    pub fn request_mode(&self, word: &str) -> Result<String, String> {
-        // Before anything that a disk may keep.
-        let made = clock::now();
+    pub fn request_mode(&self, word: &str, made: Mono) -> Result<String, String> {
         let request = match word.trim() {
             "active" => Request::Activate,
             "takeover" => {
-                let mode = self.drive(Driver::Nobody)?;
-                self.wheel.give(clock::now(), Driver::Device(None));
+                let mode = self.drive(Driver::Nobody, Driver::Device(None), made)?;
                 return Ok(format!(
                     "{mode}: bring the device to where the robot is; it drives from there"
                 ));
@@ -229,6 +229,11 @@ impl Desk {
                 ));
             }
         };
+        let stops = matches!(request, Request::Stop | Request::EmergencyStop);
+        // It waited for somebody's disk, and nobody asks any more.
+        if !stops && clock::now().since_ns(made) > Deadline::Request.ns() {
+            return Err(Refused::TooOld.to_string());
+        }
         // The record first: it is a person who says "reset", and may have no other latch to reset.
         let acknowledged = match &self.recorder {
             Some(recorder) if request == Request::Reset => {
@@ -264,6 +269,10 @@ impl Desk {
         let which = match refused {
             Refused::CamerasExchanged => views.and_then(|views| views.refused()),
             Refused::FilesChanged => self.files.changed().map(|path| path.display().to_string()),
+            // Theirs is a cause that a reset alone does not end.
+            Refused::CauseRemains(Cause::CameraSwapped) => self.exchanged().map(|words| {
+                words + ": put them right and start the runtime again; if they are right, that and then a reset"
+            }),
             _ => None,
         };
         match which {
@@ -272,13 +281,17 @@ impl Desk {
         }
     }
 
-    /// Lets somebody else than the policy propose, armed for a person.
-    fn drive(&self, driver: Driver) -> Result<String, String> {
-        let (made, before) = (clock::now(), self.wheel.driver());
-        self.wheel.give(made, driver);
+    /// Lets somebody else than the policy propose, armed for a person: one until that is granted, the other from then on.
+    fn drive(&self, until: Driver, driver: Driver, made: Mono) -> Result<String, String> {
+        let _hands = self.hands();
+        let before = self.wheel.driver();
+        self.wheel.give(clock::now(), until);
         let answer = self.ask(Request::TakeOver, made);
         let refused = match answer {
-            Some(Ok(mode)) => return Ok(mode.word().to_owned()),
+            Some(Ok(mode)) => {
+                self.wheel.give(clock::now(), driver);
+                return Ok(mode.word().to_owned());
+            }
             Some(Err(refused)) => self.refusal(refused),
             None => "the watchdog does not answer".to_owned(),
         };
@@ -291,7 +304,7 @@ impl Desk {
     ///
     /// # Errors
     /// The refusal, in words.
-    pub fn park(&self, name: &str) -> Result<String, String> {
+    pub fn park(&self, name: &str, made: Mono) -> Result<String, String> {
         let name = name.trim();
         let Some((_, positions)) = self.poses.iter().find(|(pose, _)| pose == name) else {
             let names: Vec<&str> = self.poses.iter().map(|(name, _)| name.as_str()).collect();
@@ -309,7 +322,7 @@ impl Desk {
                 }
             }
         }
-        let mode = self.drive(Driver::Pose(pose))?;
+        let mode = self.drive(Driver::Pose(pose), Driver::Pose(pose), made)?;
         Ok(format!("{mode}: on the way to \"{name}\""))
     }
 
@@ -395,6 +408,7 @@ impl Desk {
         if request != Request::Activate {
             return self.ask(request, made);
         }
+        let _hands = self.hands();
         let before = self.wheel.driver();
         if !matches!(before, Driver::Policy) {
             self.wheel.give(clock::now(), Driver::Nobody);
@@ -406,6 +420,19 @@ impl Desk {
         answer
     }
 
+    /// To be held by who changes hands, until it is known whether that was granted: two at a time could leave the robot in the hands
+    /// of one, armed for the other. Who stops it holds nothing.
+    fn hands(&self) -> MutexGuard<'_, ()> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this arming must wait for files that are others than at the start. Not a change of hands: a person who takes over must not
+    /// wait for who wrote them.
+    fn forbids(&self, request: Request) -> bool {
+        let takes_over = request == Request::TakeOver && self.mode().is_some_and(Mode::armed);
+        !takes_over && self.files.changed().is_some()
+    }
+
     /// What arms the robot is noted for the next start before it is asked for. Not while an earlier end is unacknowledged: that
     /// is refused, and the note that may tell of that end must stay.
     fn ask(&self, request: Request, made: Mono) -> Option<Result<Mode, Refused>> {
@@ -413,9 +440,7 @@ impl Desk {
         if !matches!(request, Request::Activate | Request::TakeOver) {
             return self.put(asked);
         }
-        // Hands change without asking the files: a person who takes over must not wait for who wrote them.
-        let armed = self.mode().is_some_and(Mode::armed);
-        if !armed && self.files.changed().is_some() {
+        if self.forbids(request) {
             return Some(Err(Refused::FilesChanged));
         }
         let Some(recorder) = &self.recorder else {
@@ -425,6 +450,8 @@ impl Desk {
             return Some(Err(Refused::Crashed));
         }
         let put = || match request {
+            // The disk took its time.
+            _ if self.forbids(request) => Some(Err(Refused::FilesChanged)),
             Request::Activate => self.put_after_a_look(asked, &recorder.views),
             _ => self.put(asked),
         };

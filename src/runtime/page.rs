@@ -2,6 +2,7 @@
 //! The desk as the operator's page sees it.
 
 use crate::operator::{Gauge, JointView, Operator, Picture, Snapshot};
+use crate::runtime::clock;
 use crate::runtime::health::{Clock, Health};
 use crate::runtime::operations::Desk;
 use crate::runtime::telemetry::{Figures, Spread};
@@ -207,7 +208,7 @@ impl Operator for Desk {
     }
 
     fn request_mode(&self, mode: &str) -> Result<String, String> {
-        Desk::request_mode(self, mode)
+        Desk::request_mode(self, mode, clock::now())
     }
 }
 

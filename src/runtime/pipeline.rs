@@ -14,9 +14,7 @@ use crate::core::supervisor::{Permission, Supervisor};
 use crate::core::wire::command::CommandReceiver;
 use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
-use crate::link::runtime_end::{
-    Announcer, CommandSender, answer_requests, answer_urgent_requests, subscribe,
-};
+use crate::link::runtime_end::{Announcer, CommandSender, Lane, answer_requests, subscribe};
 use crate::link::session::LinkError;
 use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Reach, Watched};
@@ -259,18 +257,28 @@ pub fn start_recorded(
         }
     })?;
     let [asked, moded, paced, parked, heard] = std::array::from_fn(|_| Arc::clone(&desk));
-    let instruct = answer_requests(session, keys::instruction(robot), move |text| {
+    let patient = |_: &str| Lane::Patient;
+    let instruction = keys::instruction(robot);
+    let instruct = answer_requests(session, instruction, clock::now, patient, move |text, _| {
         asked.instruct(text)
     })?;
-    // Whoever wants a stop waits for no disk that an arming is to be noted on.
-    let urgent = |word: &str| !matches!(word.trim(), "active" | "takeover" | "reset");
-    let mode = answer_urgent_requests(session, keys::mode(robot), urgent, move |word| {
-        moded.request_mode(word)
+    let lane = |word: &str| match word.trim() {
+        "standby" | "stop" | "e-stop" => Lane::Stop,
+        "active" | "takeover" | "reset" => Lane::Patient,
+        _ => Lane::Look,
+    };
+    let modes = keys::mode(robot);
+    let mode = answer_requests(session, modes, clock::now, lane, move |word, came| {
+        moded.request_mode(word, came)
     })?;
-    let speed = answer_requests(session, keys::speed(robot), move |word| {
+    let speeds = keys::speed(robot);
+    let speed = answer_requests(session, speeds, clock::now, patient, move |word, _| {
         paced.request_speed(word)
     })?;
-    let park = answer_requests(session, keys::park(robot), move |name| parked.park(name))?;
+    let poses = keys::park(robot);
+    let park = answer_requests(session, poses, clock::now, patient, move |name, came| {
+        parked.park(name, came)
+    })?;
     let device = subscribe(session, keys::takeover(robot), move |frame| {
         heard.hear_device(frame)
     })?;

@@ -4,6 +4,7 @@
 
 use crate::core::camera::skew::Need;
 use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
+use crate::core::limits::CAMERAS_MAX;
 use crate::core::units::{MS, Mono};
 use crate::runtime::cameras::Watched;
 use std::array::from_fn;
@@ -48,15 +49,15 @@ impl Newest {
     }
 }
 
-/// What each of these cameras shows, or showed last.
+/// What each of these cameras shows, or showed last; nothing for those that there are not. Allocates nothing.
 #[must_use]
-pub fn newest(cameras: &[Watched]) -> Vec<Option<View>> {
-    let view = |camera: &Watched| {
+pub fn newest(cameras: &[Watched]) -> [Option<View>; CAMERAS_MAX] {
+    from_fn(|which| {
+        let camera = cameras.get(which)?;
         // Before the first picture's time is told, its view may be there in part.
         let begun = camera.newest_ns.load(Ordering::Acquire) != 0;
         camera.view.get().filter(|_| begun)
-    };
-    cameras.iter().map(view).collect()
+    })
 }
 
 /// What is to be said of two of these cameras.
@@ -114,7 +115,7 @@ impl Places {
     /// The process is gone. What its cameras showed is where those of the next one should be, if that was settled; else it stays
     /// what it was.
     pub fn lost(&mut self, cameras: &[Watched]) {
-        let showed = newest(cameras).into_iter().enumerate();
+        let showed = newest(cameras).into_iter().take(cameras.len()).enumerate();
         let before = showed.map(|(camera, showed)| {
             let before = self.before.get(camera).copied().flatten();
             match self.stand(camera) {
@@ -234,7 +235,7 @@ pub(crate) mod tests {
         show(&cameras, right);
         assert_eq!(places.found(&cameras, NOW), None, "the first process");
         places.lost(&cameras);
-        assert_eq!(newest(&cameras), [None, None]);
+        assert_eq!(newest(&cameras), [None; CAMERAS_MAX]);
         show(&cameras, [Some(&other), None]);
         assert_eq!(
             places.found(&cameras, NOW),

@@ -26,7 +26,7 @@ impl Strangers {
         if now.since_ns(began.0) < SECOND_NS && began.1.boot_id == report.boot_id {
             return None;
         }
-        let (_, before) = std::mem::replace(began, (now, *report));
+        let (since, before) = std::mem::replace(began, (now, *report));
         let taken = report.accepted.wrapping_sub(before.accepted);
         let refused = report.rejected.wrapping_sub(before.rejected);
         let strange = before.boot_id == report.boot_id && taken > 0 && refused >= REFUSED_MIN;
@@ -35,8 +35,9 @@ impl Strangers {
         (strange && !known).then(|| {
             let last = last.map_or_else(String::new, |last| format!(", the last for: {last}"));
             format!(
-                "the motor controller took {taken} commands within a second and refused {refused}{last}: if a second runtime, or another \
-                 program, commands this robot, end it"
+                "the motor controller took {taken} commands in {} ms and refused {refused}{last}: if a second runtime, or another program, \
+                 commands this robot, end it",
+                now.since_ns(since) / MS
             )
         })
     }

@@ -8,6 +8,7 @@
 
 use crate::core::camera::skew::Need;
 use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
+use crate::core::limits::CAMERAS_MAX;
 use crate::core::supervisor::Refused;
 use crate::core::units::Mono;
 use crate::runtime::cameras::Watched;
@@ -33,7 +34,7 @@ pub struct ViewsFault {
 
 /// What was seen in a look before an arming.
 #[derive(Debug)]
-pub struct Look(Vec<Option<View>>);
+pub struct Look([Option<View>; CAMERAS_MAX]);
 
 /// See the module's text.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::core::supervisor::{
     Asked, Decision, Facts, FirstSetpoint, Mode, Permission, Refused, Request, Supervisor,
 };
 use crate::core::units::{MS, Mono};
-use crate::core::wire::state::Report;
+use crate::core::wire::state::{MotorMode, Report};
 use crate::runtime::cameras;
 use crate::runtime::clock::{self, Ticks};
 use crate::runtime::counters::Counters;
@@ -64,6 +64,8 @@ pub struct Watch {
     echo: Option<Echo>,
     /// Of the last arming.
     epoch: u32,
+    /// Number of the command that was sent last, as far as is known.
+    sent: Option<u32>,
     motor_restarted: bool,
     stepped: Option<Mono>,
     slept_ns: Option<u64>,
@@ -81,6 +83,8 @@ struct Echo {
     refusals: u32,
 }
 
+/// An echo of a number that is further than this from what was sent last is of somebody else's command: half a second at 1 kHz.
+const ECHO_TICKS_MAX: u32 = 500;
 /// An echo that stands still for longer has a gap.
 const ECHO_GAP_NS: u64 = Deadline::EchoLost.ns();
 
@@ -94,6 +98,7 @@ impl Watch {
             joints: joints.to_vec(),
             echo: None,
             epoch: 0,
+            sent: None,
             motor_restarted: false,
             stepped: None,
             slept_ns: None,
@@ -112,6 +117,7 @@ impl Watch {
         let stepped = self.stepped.replace(now);
         let late = stepped.is_some_and(|at| now.since_ns(at) > Deadline::Permission.ns());
         self.motor_restarted = false;
+        self.sent = gathered.last.map(|output| output.tick);
         if let Some(report) = report {
             self.hear(now, report);
         }
@@ -171,9 +177,20 @@ impl Watch {
         decision
     }
 
-    /// An echo flows while it is of one boot, moves on, and speaks of no arming of somebody else.
+    /// Whether what it echoes is a command of ours: of no arming of somebody else, and of a number that was sent lately.
+    fn sent_by_us(&self, report: &Report) -> bool {
+        let armed = report.mode != MotorMode::Following || report.epoch == self.epoch;
+        // The number that was sent last may itself be a few ticks old.
+        let near = |sent: u32| {
+            let behind = sent.wrapping_sub(report.echo_counter);
+            behind.min(behind.wrapping_neg()) <= ECHO_TICKS_MAX
+        };
+        armed && self.sent.is_none_or(near)
+    }
+
+    /// An echo flows while it is of one boot, moves on, and speaks of commands of ours.
     fn hear(&mut self, now: Mono, report: &Report) {
-        let ours = report.epoch == 0 || report.epoch == self.epoch;
+        let ours = self.sent_by_us(report);
         match &mut self.echo {
             Some(echo) if echo.boot_id == report.boot_id => {
                 if ours && echo.counter != report.echo_counter {

@@ -2,7 +2,11 @@
 //! Two runtimes for one robot: started by mistake, both reach its motor controller, each has a state directory of its own, as on two
 //! machines.
 
-use crate::stage::{self, Setting, Stage, connect, free_endpoint, locked, over_again, until};
+use crate::canary::told;
+use crate::stage::{
+    self, Setting, Stage, connect, ended, free_endpoint, locked, over_again, signal, until,
+};
+use std::time::Duration;
 use tendon::core::units::MS;
 use tendon::link::{keys, operator_end};
 use tendon::runtime::{clock, demo};
@@ -77,6 +81,33 @@ fn a_second_runtime_of_the_same_robot_moves_nothing_and_is_told_of() {
                 .is_ok_and(|said| said.starts_with("standby"))
         });
         stage.arm();
+        stage.within_limits();
+    });
+}
+
+/// What the motor controller did for an earlier one, or for an arming that came to nothing, stands in nobody's way.
+#[test]
+fn a_runtime_that_is_started_anew_arms_the_motor_controller_that_the_last_one_moved() {
+    told(|| {
+        let setting = Setting::default();
+        let mut stage = Stage::new(&setting);
+        let config = stage.folder.path().join("tendon.toml");
+        for _ in 0..2 {
+            signal(&stage.runtime, "TERM");
+            assert_eq!(ended(&mut stage.runtime, Duration::from_secs(6)), Some(0));
+            let again = stage::runtime(&config, &stage.state, &setting).spawn();
+            stage.runtime = again.expect("the runtime starts");
+            until("an answer", || stage.ask(keys::mode, "status").is_ok());
+            stage.until_granted(keys::instruction, "put the red block in the left bin");
+            stage.arm();
+        }
+        for pause_ms in [0, 1, 5, 20] {
+            stage.until_granted(keys::mode, "standby");
+            until("armed", || stage.ask(keys::mode, "active").is_ok());
+            demo::pause(pause_ms);
+            drop(stage.ask(keys::mode, "standby"));
+            stage.arm();
+        }
         stage.within_limits();
     });
 }

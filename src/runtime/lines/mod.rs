@@ -66,6 +66,8 @@ pub struct Wired {
     deadman: bool,
     /// Each was tried to be opened, and read since.
     tried: AtomicBool,
+    /// Nobody waits for that any more.
+    settled: AtomicBool,
     /// When each was last read closed; 0: it is open.
     emergency_closed: AtomicU64,
     deadman_held: AtomicU64,
@@ -80,6 +82,7 @@ impl Wired {
             emergency: config.emergency.is_some(),
             deadman: config.deadman.is_some(),
             tried: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             emergency_closed: AtomicU64::new(0),
             deadman_held: AtomicU64::new(0),
         }
@@ -113,6 +116,8 @@ impl Wired {
             let lines = self.lines(now);
             let open = lines.emergency == EmergencyLine::Open || lines.deadman == Deadman::Released;
             if !open || now >= deadline {
+                // From here on what is not there is one that went away.
+                self.settled.store(true, Ordering::Release);
                 return;
             }
             clock::sleep_until(now.plus_ns(PERIOD_NS));
@@ -159,10 +164,10 @@ impl Watched {
         }
     }
 
-    fn read(&mut self, now: Mono) -> bool {
-        let tried = self.supply.tried();
+    fn read(&mut self, now: Mono, settled: bool) -> bool {
+        let tried = settled || self.supply.tried();
         let levels = self.levels();
-        // A device that nobody has looked for yet is none that went away: a switch that is held all along is told as that.
+        // At the start, a device that nobody has looked for yet is none that went away: a switch that is held all along is told as that.
         (tried || self.device.is_some()) && self.judge(now, levels)
     }
 
@@ -243,13 +248,14 @@ impl Reader {
 
     fn round(&mut self, now: Mono) {
         let mut tried = true;
+        let settled = self.wired.settled.load(Ordering::Acquire);
         for (contact, cell) in [
             (&mut self.emergency, &self.wired.emergency_closed),
             (&mut self.deadman, &self.wired.deadman_held),
         ] {
             if let Some(contact) = contact {
                 tried &= contact.supply.tried();
-                let closed = contact.read(now);
+                let closed = contact.read(now, settled);
                 cell.store(if closed { now.0 } else { 0 }, Ordering::Release);
             }
         }

@@ -149,7 +149,8 @@ fn the_thread_that_reads_opens_nothing_and_closes_nothing() {
 fn while_one_device_takes_its_time_to_open_the_other_contact_is_read() {
     let (says, hears) = mpsc::channel();
     let (lets, waits) = mpsc::channel::<()>();
-    let mut open = opens(Arc::default());
+    let desk = Arc::new(Desk::default());
+    let mut open = opens(Arc::clone(&desk));
     let mut opener = Opener::new(move |wire| {
         let opened = open(wire);
         if matches!(wire, Wire::Evdev { device, .. } if device.ends_with(DEADMAN)) {
@@ -162,6 +163,8 @@ fn while_one_device_takes_its_time_to_open_the_other_contact_is_read() {
     let mut reader = Reader::new(&both(), &wired, &mut opener);
     let opening = std::thread::spawn(move || opener.round(at(0)));
     hears.recv().expect("it is being opened");
+    // The start has waited long enough.
+    wired.settled.store(true, Ordering::SeqCst);
     // For ten seconds, by the time that is passed in.
     let waiting = read(&mut reader, 0, 10_000);
     let settled = waiting.get(20..).expect("readings");
@@ -177,5 +180,11 @@ fn while_one_device_takes_its_time_to_open_the_other_contact_is_read() {
     );
     lets.send(()).expect("it waits");
     opening.join().expect("no panic");
-    assert_eq!(read(&mut reader, 10_000, 10_040).last(), Some(&BOTH_CLOSED));
+    // Taped down, for all that is known: it must be let go once.
+    let come = read(&mut reader, 10_000, 10_100);
+    assert!(come.iter().all(|lines| lines.deadman == Deadman::Released));
+    desk.let_go.store(true, Ordering::SeqCst);
+    read(&mut reader, 10_100, 10_110);
+    desk.let_go.store(false, Ordering::SeqCst);
+    assert_eq!(read(&mut reader, 10_110, 10_150).last(), Some(&BOTH_CLOSED));
 }
