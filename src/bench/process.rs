@@ -23,7 +23,7 @@ use crate::core::wire::{Identity, picture};
 use crate::link::keys;
 use crate::link::motor::{self, Motor};
 use crate::link::robot_end::{PictureSender, RobotEnd};
-use crate::link::runtime_end::{Lane, answer_requests};
+use crate::link::runtime_end::answer_requests;
 use crate::link::session::{self, LinkError};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -164,9 +164,8 @@ pub fn run(
     let world = Arc::new(Mutex::new(new_world(settings)));
     let asked = Arc::clone(&world);
     let meddled = Arc::clone(camera_fault);
-    let patient = |_: &str| Lane::Patient;
     let key = keys::bench(&settings.robot);
-    let _answers = answer_requests(&session, key, clock.now, patient, move |text, _| {
+    let _answers = answer_requests(&session, key, clock.now, None, move |text, _| {
         let request: Request = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let mut world = asked.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = match request {

@@ -263,7 +263,7 @@ pub enum Lane {
 type Asked = (Query, String, Mono);
 
 /// Answers requests under `key`: `answer` gets the text, and when by `clock` it came, and returns the answer or a refusal. In threads of
-/// their own, one for each lane that `lane` names of a text: an answer may wait for a disk, and what else comes over the link must not.
+/// their own, one for each lane that `lane` names of a text, or one for all: an answer may wait for a disk, and what else comes over the link must not.
 ///
 /// # Errors
 /// [`LinkError`].
@@ -271,16 +271,14 @@ pub fn answer_requests(
     session: &Session,
     key: String,
     clock: fn() -> Mono,
-    lane: fn(&str) -> Lane,
+    lane: Option<fn(&str) -> Lane>,
     answer: impl Fn(&str, Mono) -> Result<String, String> + Send + Sync + 'static,
 ) -> Result<Queryable<()>, LinkError> {
     let answer = Arc::new(answer);
     let clerk = |lane| seat_clerk(&key, lane, Arc::clone(&answer));
-    let [stop, look, patient] = [
-        clerk(Lane::Stop)?,
-        clerk(Lane::Look)?,
-        clerk(Lane::Patient)?,
-    ];
+    let patient = clerk(Lane::Patient)?;
+    let lanes = lane.map(|lane| Ok::<_, LinkError>((lane, clerk(Lane::Stop)?, clerk(Lane::Look)?)));
+    let lanes = lanes.transpose()?;
     let queryable = session
         .declare_queryable(&key)
         .callback(move |query| {
@@ -289,10 +287,13 @@ pub fn answer_requests(
                 Ok(text) => text,
                 Err(why) => return refuse(&query, why),
             };
-            let to = match lane(&text) {
-                Lane::Stop => return drop(stop.send((query, text, came))),
-                Lane::Look => &look,
-                Lane::Patient => &patient,
+            let to = match &lanes {
+                None => &patient,
+                Some((lane, stop, look)) => match lane(&text) {
+                    Lane::Stop => return drop(stop.send((query, text, came))),
+                    Lane::Look => look,
+                    Lane::Patient => &patient,
+                },
             };
             if let Err(TrySendError::Full((query, ..))) = to.try_send((query, text, came)) {
                 let why = format!("{WAITING} requests wait already: ask again");

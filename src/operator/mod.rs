@@ -15,6 +15,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use crate::core::units::Mono;
 use std::net::SocketAddr;
 
 pub use server::{Running, serve};
@@ -129,8 +130,11 @@ pub trait Operator: Send + Sync {
     fn picture(&self, into: &mut Picture);
     /// Asks for another instruction. `Ok` is the answer to show, `Err` the refusal.
     fn instruct(&self, text: &str) -> Result<String, String>;
-    /// Asks for `active`, `standby`, `stop`, `reset` or `e-stop`; never called with another word.
-    fn request_mode(&self, mode: &str) -> Result<String, String>;
+    /// The time by which requests are stamped.
+    fn now(&self) -> Mono;
+    /// Asks for `active`, `standby`, `stop`, `reset` or `e-stop`, never for another word, as somebody did at this time. The first and
+    /// `reset` may wait for a disk: they are asked for on threads of their own.
+    fn request_mode(&self, mode: &str, made: Mono) -> Result<String, String>;
 }
 
 /// Why there is no page.

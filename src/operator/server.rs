@@ -278,10 +278,14 @@ async fn instruct(State(site): State<Arc<Site>>, body: String) -> Response {
 
 async fn mode(State(site): State<Arc<Site>>, body: String) -> Response {
     match body.trim() {
-        mode @ ("active" | "standby" | "stop" | "reset" | "e-stop") => {
-            // In a thread of its own: an arming may wait for a disk, and whoever wants a stop must not.
-            let mode = mode.to_owned();
-            let asked = tokio::task::spawn_blocking(move || site.operator.request_mode(&mode));
+        mode @ ("standby" | "stop" | "e-stop") => {
+            told(site.operator.request_mode(mode, site.operator.now()))
+        }
+        mode @ ("active" | "reset") => {
+            // Whoever wants a stop meanwhile must not wait for the disk.
+            let (mode, made) = (mode.to_owned(), site.operator.now());
+            let ask = move || site.operator.request_mode(&mode, made);
+            let asked = tokio::task::spawn_blocking(ask);
             let broken = |error| Err(format!("the request failed: {error}; see the log"));
             told(asked.await.unwrap_or_else(broken))
         }

@@ -91,7 +91,12 @@ impl Operator for Fake {
         Ok(format!("now: {text}"))
     }
 
-    fn request_mode(&self, mode: &str) -> Result<String, String> {
+    fn now(&self) -> Mono {
+        Mono(7)
+    }
+
+    fn request_mode(&self, mode: &str, made: Mono) -> Result<String, String> {
+        assert_eq!(made, Mono(7), "as it came in");
         self.asked.lock().unwrap().push(mode.into());
         Err(format!("{mode} refused: not armed"))
     }

@@ -38,6 +38,11 @@ fn slowed(percent: f64) -> u32 {
     (1000.0 - percent * 10.0).ceil() as u32
 }
 
+/// Whether nobody waits for the answer any more.
+fn too_old(made: Mono) -> bool {
+    clock::now().since_ns(made) > Deadline::Request.ns()
+}
+
 /// A request on its way to the watchdog, and where the answer goes.
 pub type Petition = (Asked, SyncSender<Result<Mode, Refused>>);
 
@@ -229,9 +234,8 @@ impl Desk {
                 ));
             }
         };
-        let stops = matches!(request, Request::Stop | Request::EmergencyStop);
         // It waited for somebody's disk, and nobody asks any more.
-        if !stops && clock::now().since_ns(made) > Deadline::Request.ns() {
+        if request == Request::Reset && too_old(made) {
             return Err(Refused::TooOld.to_string());
         }
         // The record first: it is a person who says "reset", and may have no other latch to reset.
@@ -271,7 +275,7 @@ impl Desk {
             Refused::FilesChanged => self.files.changed().map(|path| path.display().to_string()),
             // Theirs is a cause that a reset alone does not end.
             Refused::CauseRemains(Cause::CameraSwapped) => self.exchanged().map(|words| {
-                words + ": put them right and start the runtime again; if they are right, that and then a reset"
+                words + ": put them right and start the runtime again; if they are right: start it again, reset, and once more if the arming is refused"
             }),
             _ => None,
         };
@@ -284,19 +288,24 @@ impl Desk {
     /// Lets somebody else than the policy propose, armed for a person: one until that is granted, the other from then on.
     fn drive(&self, until: Driver, driver: Driver, made: Mono) -> Result<String, String> {
         let _hands = self.hands();
+        if too_old(made) {
+            return Err(Refused::TooOld.to_string());
+        }
         let before = self.wheel.driver();
         self.wheel.give(clock::now(), until);
         let answer = self.ask(Request::TakeOver, made);
-        let refused = match answer {
-            Some(Ok(mode)) => {
-                self.wheel.give(clock::now(), driver);
-                return Ok(mode.word().to_owned());
-            }
-            Some(Err(refused)) => self.refusal(refused),
-            None => "the watchdog does not answer".to_owned(),
+        // Without an answer it may be granted yet: then to nobody.
+        let (driver, answer) = match answer {
+            Some(Ok(mode)) => (driver, Ok(mode)),
+            Some(Err(refused)) => (before, Err(Some(refused))),
+            None => (Driver::Nobody, Err(None)),
         };
-        self.wheel.give(clock::now(), before);
-        Err(refused)
+        self.wheel.give(clock::now(), driver);
+        match answer {
+            Ok(mode) => Ok(mode.word().to_owned()),
+            Err(Some(refused)) => Err(self.refusal(refused)),
+            Err(None) => Err("the watchdog does not answer".to_owned()),
+        }
     }
 
     /// Takes the robot to a pose of `robot.toml`, as if a person drove it there; grippers keep what they hold. It stays
@@ -322,7 +331,7 @@ impl Desk {
                 }
             }
         }
-        let mode = self.drive(Driver::Pose(pose), Driver::Pose(pose), made)?;
+        let mode = self.drive(Driver::Nobody, Driver::Pose(pose), made)?;
         Ok(format!("{mode}: on the way to \"{name}\""))
     }
 
@@ -408,14 +417,25 @@ impl Desk {
         if request != Request::Activate {
             return self.ask(request, made);
         }
+        // Before anybody waits for this hand.
+        if self.forbids(request) {
+            return Some(Err(Refused::FilesChanged));
+        }
         let _hands = self.hands();
+        if too_old(made) {
+            return Some(Err(Refused::TooOld));
+        }
         let before = self.wheel.driver();
         if !matches!(before, Driver::Policy) {
             self.wheel.give(clock::now(), Driver::Nobody);
         }
         let answer = self.ask(request, made);
-        let armed = matches!(answer, Some(Ok(_)));
-        let driver = if armed { Driver::Policy } else { before };
+        let driver = match (&answer, before) {
+            (Some(Ok(_)), _) | (None, Driver::Policy) => Driver::Policy,
+            (Some(Err(_)), before) => before,
+            // It may be granted yet, and not to whoever drove before.
+            (None, _) => Driver::Nobody,
+        };
         self.wheel.give(clock::now(), driver);
         answer
     }
@@ -440,7 +460,7 @@ impl Desk {
         if !matches!(request, Request::Activate | Request::TakeOver) {
             return self.put(asked);
         }
-        if self.forbids(request) {
+        if request == Request::TakeOver && self.forbids(request) {
             return Some(Err(Refused::FilesChanged));
         }
         let Some(recorder) = &self.recorder else {
@@ -450,9 +470,9 @@ impl Desk {
             return Some(Err(Refused::Crashed));
         }
         let put = || match request {
-            // The disk took its time.
-            _ if self.forbids(request) => Some(Err(Refused::FilesChanged)),
             Request::Activate => self.put_after_a_look(asked, &recorder.views),
+            // The disk took its time.
+            Request::TakeOver if self.forbids(request) => Some(Err(Refused::FilesChanged)),
             _ => self.put(asked),
         };
         let granted = |answer: &Option<Result<Mode, Refused>>| !matches!(answer, Some(Err(_)));

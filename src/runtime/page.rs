@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The desk as the operator's page sees it.
 
+use crate::core::units::Mono;
 use crate::operator::{Gauge, JointView, Operator, Picture, Snapshot};
 use crate::runtime::clock;
 use crate::runtime::health::{Clock, Health};
@@ -207,8 +208,12 @@ impl Operator for Desk {
         Desk::instruct(self, text)
     }
 
-    fn request_mode(&self, mode: &str) -> Result<String, String> {
-        Desk::request_mode(self, mode, clock::now())
+    fn now(&self) -> Mono {
+        clock::now()
+    }
+
+    fn request_mode(&self, mode: &str, made: Mono) -> Result<String, String> {
+        Desk::request_mode(self, mode, made)
     }
 }
 

@@ -257,26 +257,25 @@ pub fn start_recorded(
         }
     })?;
     let [asked, moded, paced, parked, heard] = std::array::from_fn(|_| Arc::clone(&desk));
-    let patient = |_: &str| Lane::Patient;
     let instruction = keys::instruction(robot);
-    let instruct = answer_requests(session, instruction, clock::now, patient, move |text, _| {
+    let instruct = answer_requests(session, instruction, clock::now, None, move |text, _| {
         asked.instruct(text)
     })?;
-    let lane = |word: &str| match word.trim() {
+    let lane: fn(&str) -> Lane = |word| match word.trim() {
         "standby" | "stop" | "e-stop" => Lane::Stop,
         "active" | "takeover" | "reset" => Lane::Patient,
         _ => Lane::Look,
     };
     let modes = keys::mode(robot);
-    let mode = answer_requests(session, modes, clock::now, lane, move |word, came| {
+    let mode = answer_requests(session, modes, clock::now, Some(lane), move |word, came| {
         moded.request_mode(word, came)
     })?;
     let speeds = keys::speed(robot);
-    let speed = answer_requests(session, speeds, clock::now, patient, move |word, _| {
+    let speed = answer_requests(session, speeds, clock::now, None, move |word, _| {
         paced.request_speed(word)
     })?;
     let poses = keys::park(robot);
-    let park = answer_requests(session, poses, clock::now, patient, move |name, came| {
+    let park = answer_requests(session, poses, clock::now, None, move |name, came| {
         parked.park(name, came)
     })?;
     let device = subscribe(session, keys::takeover(robot), move |frame| {

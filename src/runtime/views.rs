@@ -181,7 +181,7 @@ impl Views {
             None => Stand::Awaited(None),
             Some(_) => Stand::Settled,
         };
-        let stands = now.iter().map(missing).collect();
+        let stands = now.iter().take(cameras.len()).map(missing).collect();
         for (camera, view) in cameras.iter().zip(now) {
             if let Some(view) = view {
                 known.keep(camera, view);

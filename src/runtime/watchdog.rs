@@ -4,7 +4,7 @@
 
 use crate::core::governor::limits::Joint;
 use crate::core::governor::measured::{POSE_ROOM, REST_RATE};
-use crate::core::governor::reaction::Cause;
+use crate::core::governor::reaction::{Cause, Reaction};
 use crate::core::governor::{Lines, Output};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::deadlines::Deadline;
@@ -66,6 +66,8 @@ pub struct Watch {
     epoch: u32,
     /// Number of the command that was sent last, as far as is known.
     sent: Option<u32>,
+    /// Since when nothing but commands to follow is sent.
+    following_since: Option<Mono>,
     motor_restarted: bool,
     stepped: Option<Mono>,
     slept_ns: Option<u64>,
@@ -83,8 +85,10 @@ struct Echo {
     refusals: u32,
 }
 
-/// An echo of a number that is further than this from what was sent last is of somebody else's command: half a second at 1 kHz.
-const ECHO_TICKS_MAX: u32 = 500;
+/// An echo of a number that is so many behind what was sent last is of somebody else's command: twice the echo's gap at 1 kHz.
+const ECHO_BEHIND_MAX: u32 = 200;
+/// The number that is known here is as old as a round of this thread: so many commands may have been sent since.
+const ECHO_AHEAD_MAX: u32 = 50;
 /// An echo that stands still for longer has a gap.
 const ECHO_GAP_NS: u64 = Deadline::EchoLost.ns();
 
@@ -99,6 +103,7 @@ impl Watch {
             echo: None,
             epoch: 0,
             sent: None,
+            following_since: None,
             motor_restarted: false,
             stepped: None,
             slept_ns: None,
@@ -118,6 +123,10 @@ impl Watch {
         let late = stepped.is_some_and(|at| now.since_ns(at) > Deadline::Permission.ns());
         self.motor_restarted = false;
         self.sent = gathered.last.map(|output| output.tick);
+        let follows = gathered
+            .last
+            .is_some_and(|last| last.moving && last.reaction != Reaction::TorqueOff);
+        self.following_since = follows.then(|| self.following_since.unwrap_or(now));
         if let Some(report) = report {
             self.hear(now, report);
         }
@@ -178,19 +187,21 @@ impl Watch {
     }
 
     /// Whether what it echoes is a command of ours: of no arming of somebody else, and of a number that was sent lately.
-    fn sent_by_us(&self, report: &Report) -> bool {
-        let armed = report.mode != MotorMode::Following || report.epoch == self.epoch;
-        // The number that was sent last may itself be a few ticks old.
-        let near = |sent: u32| {
-            let behind = sent.wrapping_sub(report.echo_counter);
-            behind.min(behind.wrapping_neg()) <= ECHO_TICKS_MAX
+    fn sent_by_us(&self, now: Mono, report: &Report) -> bool {
+        let mode = match report.mode {
+            MotorMode::Following => report.epoch == self.epoch,
+            // What it takes are keep-alives, and for so long we have sent none.
+            MotorMode::Idle => self
+                .following_since
+                .is_none_or(|since| now.since_ns(since) <= ECHO_GAP_NS),
+            MotorMode::Stopped | MotorMode::TorqueOff => true,
         };
-        armed && self.sent.is_none_or(near)
+        mode && self.sent.is_none_or(|sent| near(sent, report.echo_counter))
     }
 
     /// An echo flows while it is of one boot, moves on, and speaks of commands of ours.
     fn hear(&mut self, now: Mono, report: &Report) {
-        let ours = self.sent_by_us(report);
+        let ours = self.sent_by_us(now, report);
         match &mut self.echo {
             Some(echo) if echo.boot_id == report.boot_id => {
                 if ours && echo.counter != report.echo_counter {
@@ -219,6 +230,12 @@ impl Watch {
             }
         }
     }
+}
+
+/// Whether an echoed number may be of a command that was sent lately.
+fn near(sent: u32, echoed: u32) -> bool {
+    let (behind, ahead) = (sent.wrapping_sub(echoed), echoed.wrapping_sub(sent));
+    behind <= ECHO_BEHIND_MAX || ahead <= ECHO_AHEAD_MAX
 }
 
 /// What of a request reaches the supervisor: after a crash that nobody has acknowledged, no arming.
@@ -327,6 +344,27 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
                     .or(decision.answer)
                     .unwrap_or(Err(Refused::Busy)),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::near;
+
+    #[test]
+    fn an_echo_is_near_what_was_sent_a_little_ahead_and_never_far() {
+        for sent in [0, 7, 1_000, u32::MAX - 3, u32::MAX] {
+            for (by, is) in [
+                (0, true),
+                (50, true),
+                (51, false),
+                (1 << 31, false),
+                (0_u32.wrapping_sub(201), false),
+                (0_u32.wrapping_sub(200), true),
+            ] {
+                assert_eq!(near(sent, sent.wrapping_add(by)), is, "{sent} {by}");
+            }
         }
     }
 }

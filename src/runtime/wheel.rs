@@ -165,11 +165,11 @@ impl Wheel {
 
     /// Gives the wheel to somebody.
     pub fn give(&self, now: Mono, driver: Driver) {
-        let waiting = matches!(driver, Driver::Device(_));
-        let due = if waiting {
-            now.plus_ns(PATIENCE_NS).0
-        } else {
-            0
+        let due = match driver {
+            Driver::Device(None) => now.plus_ns(PATIENCE_NS).0,
+            // Given back to who had it: it has been waited for already.
+            Driver::Device(Some(hand)) => hand.heard.plus_ns(SILENCE_NS).0,
+            _ => 0,
         };
         self.device_due.store(due, Ordering::Release);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

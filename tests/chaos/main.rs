@@ -570,7 +570,7 @@ fn only_the_threads_of_the_table_have_real_time_priority() {
         ];
         let others = seated_as_the_table_says(stage.runtime.id(), &specs);
         assert!(others.len() > 3, "zenoh and tokio run too: {others:?}");
-        // Those of the link run ahead of the others, and only they.
+        // Those of the link, and who answers stops, run ahead of the others, and only they.
         let ahead = others
             .iter()
             .filter(|(.., nice)| *nice == tendon::link::session::NICE);

@@ -150,6 +150,8 @@ struct Watched {
     contact: Contact,
     supply: Supply,
     device: Option<Device>,
+    /// When it was read last.
+    closed: bool,
     /// Somebody was told that it is.
     faulty: bool,
 }
@@ -160,15 +162,21 @@ impl Watched {
             contact: Contact::new(config.wiring),
             supply: opener.supply(name, &config.wire),
             device: None,
+            closed: false,
             faulty: false,
         }
     }
 
-    fn read(&mut self, now: Mono, settled: bool) -> bool {
-        let tried = settled || self.supply.tried();
+    fn read(&mut self, now: Mono, start: Start) -> bool {
+        let tried = start == Start::Over || self.supply.tried();
         let levels = self.levels();
-        // At the start, a device that nobody has looked for yet is none that went away: a switch that is held all along is told as that.
-        (tried || self.device.is_some()) && self.judge(now, levels)
+        if start == Start::Ends && !self.closed {
+            // Told as open from now on, and closed later, it would have been pressed by nobody: it must be seen open first.
+            self.judge(now, [None; CHANNELS_MAX]);
+        }
+        // Before that, a device that nobody has looked for yet is none that went away: a switch that is held all along is told as that.
+        self.closed = (tried || self.device.is_some()) && self.judge(now, levels);
+        self.closed
     }
 
     fn levels(&mut self) -> [Option<bool>; CHANNELS_MAX] {
@@ -232,6 +240,19 @@ pub struct Reader {
     emergency: Option<Watched>,
     deadman: Option<Watched>,
     wired: Arc<Wired>,
+    /// As it was in the last round.
+    settled: bool,
+}
+
+/// The time in which devices are waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// They are.
+    Lasts,
+    /// Nobody waits any more, from this round on.
+    Ends,
+    /// Since an earlier one.
+    Over,
 }
 
 impl Reader {
@@ -243,19 +264,25 @@ impl Reader {
             emergency: watched("emergency", config.emergency.as_ref()),
             deadman: watched("deadman", config.deadman.as_ref()),
             wired: Arc::clone(wired),
+            settled: false,
         }
     }
 
     fn round(&mut self, now: Mono) {
         let mut tried = true;
         let settled = self.wired.settled.load(Ordering::Acquire);
+        let start = match (std::mem::replace(&mut self.settled, settled), settled) {
+            (false, false) => Start::Lasts,
+            (false, true) => Start::Ends,
+            (true, _) => Start::Over,
+        };
         for (contact, cell) in [
             (&mut self.emergency, &self.wired.emergency_closed),
             (&mut self.deadman, &self.wired.deadman_held),
         ] {
             if let Some(contact) = contact {
                 tried &= contact.supply.tried();
-                let closed = contact.read(now, settled);
+                let closed = contact.read(now, start);
                 cell.store(if closed { now.0 } else { 0 }, Ordering::Release);
             }
         }
