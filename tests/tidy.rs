@@ -570,7 +570,7 @@ fn walk(folder: &Path, into: &mut Vec<String>) {
             .to_string_lossy()
             .replace('\\', "/");
         // Build outputs and hidden folders are nobody's prose.
-        if name == "target" || name.starts_with('.') {
+        if name == "target" || name.ends_with("/target") || name.starts_with('.') {
             continue;
         }
         if path.is_dir() {
