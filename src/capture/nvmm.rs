@@ -414,7 +414,7 @@ impl Drop for Nvmm {
         // What is freed from here on is freed in this context, whoever opened it; if that is lost, so is what it had.
         let _ = self.context.make_current();
         // A run that failed may still read.
-        self.stream.settle(u64::MAX);
+        self.stream.settle();
         // The pipeline may outlive us.
         let mut surfaces = self.shared.hold();
         for known in surfaces.known.drain(..) {
