@@ -343,6 +343,10 @@ fn a_deadman_switch_that_comes_back_and_takes_its_time_to_open_is_no_emergency_s
         // Already at the start.
         let mut stage = Stage::new(&panel.both());
         until("it is opened", || panel.openings() > 0);
+        // A switch that is pressed while contacts are still waited for must be let go once more.
+        until("it has started", || {
+            stage.said("standby; arm with").is_some()
+        });
         stage.until_granted(keys::instruction, SENTENCE);
         set(&panel.switch, 0, "0");
         demo::pause(100);
