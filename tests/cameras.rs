@@ -692,9 +692,9 @@ fn a_bundle_of_several_graphs_and_cameras_drives_the_robot() {
         ..LinkConfig::default()
     };
     let session = session::open(&link).expect("the runtime listens");
-    let (robot, _, _) =
+    let parts =
         Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).expect("the bench's files");
-    let identities = Identities::of(&robot.name, &robot.joints);
+    let identities = Identities::of(&parts.robot.name, &parts.robot.joints);
     let (tell, told) = mpsc::channel();
     let _subscriber = subscribe(&session, keys::command("bench"), move |frame| {
         if let Ok(command) = wire::decode(frame, identities.commands) {

@@ -562,9 +562,9 @@ impl Onlooker {
             ..LinkConfig::default()
         };
         let session = session::open(&link).expect("the runtime listens");
-        let (robot, _, _) =
+        let parts =
             Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).expect("the bench's files");
-        let identities = Identities::of(&robot.name, &robot.joints);
+        let identities = Identities::of(&parts.robot.name, &parts.robot.joints);
         let newest = Arc::new(Mutex::new(None));
         let fastest_rad_s = Arc::new(Mutex::new(0.0_f64));
         let planned = Arc::new(Mutex::new((0, 0)));

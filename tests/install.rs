@@ -38,9 +38,9 @@ fn example_robots_load_and_name_their_sources() {
     assert!(robots.len() >= 6, "{robots:?}");
     for folder in robots {
         let text = fs::read_to_string(folder.join("robot.toml")).expect("a robot");
-        let (robot, _, _) = Config::bench_parts(&tendon, &text)
+        let parts = Config::bench_parts(&tendon, &text)
             .unwrap_or_else(|problems| panic!("{}: {problems:?}", folder.display()));
-        assert!(robot.joints.len() >= 6, "{}", folder.display());
+        assert!(parts.robot.joints.len() >= 6, "{}", folder.display());
         let folder_name = folder
             .file_name()
             .expect("a name")

@@ -1,33 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Mutual TLS on the link: who has a certificate of our authority is heard, nobody else is.
+//! Mutual TLS on the link, over TCP and over QUIC: who has a certificate of our authority is heard, nobody else is.
 //!
 //!     cargo test --release --features tls --test tls
 
-use std::path::Path;
-use std::process::Command;
+#[path = "chaos/authority.rs"]
+mod authority;
+
+use authority::authority;
 use std::time::Duration;
 use tendon::config::link::{LinkConfig, Tls};
 use tendon::link::robot_end::RobotEnd;
 use tendon::link::runtime_end::CommandSender;
 use tendon::link::session;
-
-/// Certificates of an authority of their own; `None`, said, without openssl.
-fn authority(folder: &Path) -> Option<Tls> {
-    let made = Command::new("systemd/zenoh/make-test-ca.sh")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .arg(folder)
-        .arg("router")
-        .output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        println!("skipped: systemd/zenoh/make-test-ca.sh makes no certificates here (openssl?)");
-        return None;
-    }
-    Some(Tls {
-        ca: folder.join("ca.pem"),
-        certificate: folder.join("router.pem"),
-        key: folder.join("router.key"),
-    })
-}
 
 /// Whether a frame that is sent again and again arrives within four seconds.
 fn hears(sender: &CommandSender, robot: &LinkConfig) -> bool {
@@ -44,6 +28,15 @@ fn hears(sender: &CommandSender, robot: &LinkConfig) -> bool {
 
 #[test]
 fn only_certificates_of_our_authority_are_heard() {
+    heard_over("tls");
+}
+
+#[test]
+fn only_certificates_of_our_authority_are_heard_over_quic() {
+    heard_over("quic");
+}
+
+fn heard_over(secure: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(ours) = authority(&folder.path().join("ours")) else {
         return;
@@ -54,7 +47,7 @@ fn only_certificates_of_our_authority_are_heard() {
         .expect("a port")
         .port();
     let runtime = LinkConfig {
-        listen: Some(format!("tls/127.0.0.1:{port}")),
+        listen: Some(format!("{secure}/127.0.0.1:{port}")),
         tls: Some(ours.clone()),
         ..LinkConfig::default()
     };
@@ -71,13 +64,13 @@ fn only_certificates_of_our_authority_are_heard() {
         ..theirs.clone()
     };
     assert!(
-        !hears(&sender, &robot("tls", Some(theirs))),
+        !hears(&sender, &robot(secure, Some(theirs))),
         "another authority"
     );
     assert!(
-        !hears(&sender, &robot("tls", Some(stranger))),
+        !hears(&sender, &robot(secure, Some(stranger))),
         "a stranger who trusts us"
     );
     assert!(!hears(&sender, &robot("tcp", None)), "no TLS");
-    assert!(hears(&sender, &robot("tls", Some(ours))), "ours");
+    assert!(hears(&sender, &robot(secure, Some(ours))), "ours");
 }

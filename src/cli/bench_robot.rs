@@ -12,7 +12,7 @@ use tendon::bench::bus::Servos;
 use tendon::bench::lens::PictureFault;
 use tendon::bench::process::{self, Clock, Settings};
 use tendon::config::link::LinkConfig;
-use tendon::config::{Config, Robot};
+use tendon::config::{BenchParts, Config, Robot};
 use tendon::core::units::Mono;
 use tendon::runtime::deployment::Identities;
 use tendon::runtime::{clock, demo};
@@ -26,7 +26,8 @@ pub struct Options {
     /// The endpoint on which the runtime listens.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp/127.0.0.1:7447")]
     connect: String,
-    /// The deployment that it stands for, so that the two agree on names, limits and rate; its own if absent.
+    /// The deployment that it stands for, so that the two agree on names, limits and rate; its own if absent. What the runtime
+    /// proves itself with (`link.user`, `link.tls_*`), the bench robot does too.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Listen here as well, for somebody who measures at the motor controller.
@@ -63,11 +64,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     // Only the robot and the streams' names are needed here; the bundle is the runtime's.
     let own = Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).map_err(super::problems)?;
-    let (robot, camera, period_ns) = match &options.config {
+    let BenchParts {
+        robot,
+        camera,
+        period_ns,
+        link,
+    } = match &options.config {
         None => own,
         Some(path) => {
             let asked = Config::load_bench_parts(path).map_err(super::problems)?;
-            fits(path, &asked.0, &own.0)?;
+            fits(path, &asked.robot, &own.robot)?;
             asked
         }
     };
@@ -91,7 +97,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let link = LinkConfig {
         listen: options.listen.clone(),
         connect: Some(options.connect.clone()),
-        ..LinkConfig::default()
+        ..link
     };
     let clock = Clock {
         now: clock::now as fn() -> Mono,

@@ -70,7 +70,7 @@ pub struct Serve {
     /// A tendon.toml with the same bundle and precision as the robot's.
     #[arg(long, value_name = "FILE", default_value = "tendon.toml")]
     config: PathBuf,
-    /// Where to listen, tcp/ADDRESS:PORT or tls/HOST:PORT.
+    /// Where to listen, tcp/ADDRESS:PORT, tls/HOST:PORT or quic/HOST:PORT.
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp/127.0.0.1:7448")]
     listen: String,
 }

@@ -21,7 +21,7 @@ pub struct Robot {
     /// File whose first line is the password.
     #[arg(long, requires = "user")]
     pub password_file: Option<std::path::PathBuf>,
-    /// Certificate of the authority, for an endpoint that starts with tls/.
+    /// Certificate of the authority, for an endpoint that starts with tls/ or quic/.
     #[arg(long, requires_all = ["tls_certificate", "tls_key"])]
     pub tls_ca: Option<std::path::PathBuf>,
     /// Our certificate.

@@ -26,7 +26,7 @@ pub struct Options {
     /// A program that takes --seconds and --hz and prints one JSON object; may be given several times.
     #[arg(long = "peer", value_name = "COMMAND")]
     peers: Vec<String>,
-    /// A folder of `systemd/zenoh/make-test-ca.sh`: measures the hop over mutual TLS as well. Needs a build with tls.
+    /// A folder of `systemd/zenoh/make-test-ca.sh`: measures the hop over mutual TLS, by TCP and by QUIC, as well. Needs a build with tls.
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
     /// Print one JSON object on standard output.
@@ -73,11 +73,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             "  command hop {:.0} {:.0} {:.0} {:.0}, nice {}",
             hop.p50, hop.p99, hop.p999, hop.max, phase.link_nice
         );
-        if let Some(hop) = phase.command_hop_tls_us {
-            println!(
-                "  over TLS    {:.0} {:.0} {:.0} {:.0}",
-                hop.p50, hop.p99, hop.p999, hop.max
-            );
+        for (name, hop) in [
+            ("over TLS", phase.command_hop_tls_us),
+            ("over QUIC", phase.command_hop_quic_us),
+        ] {
+            if let Some(hop) = hop {
+                println!(
+                    "  {name:11} {:.0} {:.0} {:.0} {:.0}",
+                    hop.p50, hop.p99, hop.p999, hop.max
+                );
+            }
         }
     }
     Ok(())

@@ -30,7 +30,7 @@ pub struct LinkTable {
 /// How the motor controller is reached.
 #[derive(Clone, Debug, Default)]
 pub struct LinkConfig {
-    /// Endpoint to listen on, e.g. `tcp/127.0.0.1:7447`.
+    /// Endpoint to listen on, e.g. `tcp/127.0.0.1:7447` or `quic/tendon.local:7448`.
     pub listen: Option<String>,
     /// Endpoint to connect to.
     pub connect: Option<String>,
@@ -121,14 +121,19 @@ pub(super) fn check_endpoint(
     }
 }
 
+/// Whether `endpoint` is one whose ends prove themselves by certificates.
+pub fn is_secure(endpoint: &str) -> bool {
+    ["tls/", "quic/"].iter().any(|of| endpoint.starts_with(of))
+}
+
 /// Whether `endpoint` may be used with these credentials and certificates.
 ///
 /// # Errors
 /// What was expected, and what was found.
 pub fn proven(endpoint: &str, link: &LinkConfig) -> Result<(), (&'static str, String)> {
     let found = format!("\"{endpoint}\"");
-    if let Some(address) = endpoint.strip_prefix("tls/") {
-        let port = address
+    if is_secure(endpoint) {
+        let port = endpoint
             .rsplit_once(':')
             .map(|(_, port)| port.parse::<u16>());
         return match (port, &link.tls) {
@@ -137,7 +142,10 @@ pub fn proven(endpoint: &str, link: &LinkConfig) -> Result<(), (&'static str, St
                 "link.tls_ca, link.tls_certificate and link.tls_key beside it",
                 "not all of them".into(),
             )),
-            _ => Err(("an endpoint such as \"tls/tendon.local:7448\"", found)),
+            _ => Err((
+                "an endpoint such as \"tls/tendon.local:7448\" or \"quic/tendon.local:7448\"",
+                found,
+            )),
         };
     }
     match endpoint.strip_prefix("tcp/").map(str::parse::<SocketAddr>) {

@@ -249,12 +249,11 @@ impl Config {
         )
     }
 
-    /// Only what a bench robot needs of the two files: robot, camera, time between two commands. The policy's bundle need
-    /// not be there.
+    /// Only what a bench robot needs of the two files. The policy's bundle need not be there.
     ///
     /// # Errors
     /// As [`Config::load`], but for the bundle.
-    pub fn load_bench_parts(path: &Path) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+    pub fn load_bench_parts(path: &Path) -> Result<BenchParts, Vec<Problem>> {
         let files = Files::read(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let robot_name = files.robot_path.display().to_string();
@@ -272,10 +271,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load_bench_parts`].
-    pub fn bench_parts(
-        tendon: &str,
-        robot: &str,
-    ) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+    pub fn bench_parts(tendon: &str, robot: &str) -> Result<BenchParts, Vec<Problem>> {
         let written: TendonFile =
             file::parse("tendon.toml", tendon).map_err(|problem| vec![problem])?;
         let mut at = Located::new("tendon.toml", tendon);
@@ -404,20 +400,39 @@ impl Files {
     }
 }
 
+/// What a bench robot needs of a deployment.
+#[derive(Debug)]
+pub struct BenchParts {
+    /// Names, limits and pose.
+    pub robot: Robot,
+    /// The first camera.
+    pub camera: CameraConfig,
+    /// From one command to the next, ns.
+    pub period_ns: u64,
+    /// The runtime's; a bench robot takes what it proves itself with.
+    pub link: LinkConfig,
+}
+
 fn bench_parts(
     written: &TendonFile,
     at: &mut Located<'_>,
     folder: &Path,
     robot_name: &str,
     robot_text: &str,
-) -> Result<(Robot, CameraConfig, u64), Vec<Problem>> {
+) -> Result<BenchParts, Vec<Problem>> {
     let control = check_control(written, at);
     let (camera, _, _) = camera::check(written, folder, at);
+    let link = link::check(&written.link, &written.robot, folder, at);
     let read = file::parse(robot_name, robot_text).map_err(|problem| vec![problem])?;
     let mut robot_at = Located::new(robot_name, robot_text);
     let robot = robot::check(&read, Source::Ignored, &mut robot_at)?;
     match camera {
-        Some(camera) if at.problems.is_empty() => Ok((robot, camera, control.period_ns)),
+        Some(camera) if at.problems.is_empty() => Ok(BenchParts {
+            robot,
+            camera,
+            period_ns: control.period_ns,
+            link,
+        }),
         Some(_) | None => Err(std::mem::take(&mut at.problems)),
     }
 }

@@ -5,7 +5,7 @@ use super::keys;
 use super::session::{LinkError, declare};
 use std::sync::mpsc;
 use zenoh::pubsub::{Publisher, Subscriber};
-use zenoh::qos::{CongestionControl, Priority};
+use zenoh::qos::{CongestionControl, Priority, Reliability};
 use zenoh::{Session, Wait};
 
 /// Commands that may wait to be taken; the robot's loop empties it each millisecond or two.
@@ -39,6 +39,7 @@ impl RobotEnd {
             .declare_publisher(key.clone())
             .congestion_control(CongestionControl::Drop)
             .priority(Priority::RealTime)
+            .reliability(Reliability::BestEffort)
             .express(true)
             .wait();
         Ok(RobotEnd {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use zenoh::bytes::ZBytes;
 use zenoh::pubsub::{Publisher, Subscriber};
-use zenoh::qos::{CongestionControl, Priority};
+use zenoh::qos::{CongestionControl, Priority, Reliability};
 use zenoh::query::{Query, Queryable};
 use zenoh::{Session, Wait};
 use zenoh_buffers::{ZBuf, ZSlice};
@@ -79,6 +79,7 @@ impl CommandSender {
             .declare_publisher(key.clone())
             .congestion_control(CongestionControl::Drop)
             .priority(Priority::RealTime)
+            .reliability(Reliability::BestEffort)
             .express(true)
             .wait();
         Ok(CommandSender {

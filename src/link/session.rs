@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens a zenoh session for commands: one explicit endpoint, no discovery, short lease, small queues.
+//!
+//! Over `quic/` what is best effort (commands, states, a deadman's frames) goes as datagrams, and everything else as streams of the
+//! same connection: a packet that is lost is one command that is lost, not a wait for all that come after it.
 
-use crate::config::link::LinkConfig;
+use crate::config::link::{LinkConfig, is_secure};
 use rustix::process::{getpriority_process, setpriority_process};
 use std::time::Duration;
 use zenoh::{Session, Wait};
@@ -82,6 +85,13 @@ pub fn open(link: &LinkConfig) -> Result<Session, LinkError> {
         .flatten()
         .map(String::as_str)
         .collect();
+    if !cfg!(feature = "tls")
+        && let Some(secure) = endpoints.iter().find(|endpoint| is_secure(endpoint))
+    {
+        return Err(LinkError::Config(format!(
+            "{secure}: needs a build with --features tls"
+        )));
+    }
     let config = configure(link)?;
     zenoh::open(config).wait().map_err(|error| LinkError::Open {
         endpoints: endpoints.join(", "),
@@ -101,22 +111,10 @@ fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
     set("mode", "peer".into())?;
     set("scouting/multicast/enabled", false.into())?;
     set("scouting/gossip/enabled", false.into())?;
-    set(
-        "listen/endpoints",
-        link.listen
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .into(),
-    )?;
-    set(
-        "connect/endpoints",
-        link.connect
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .into(),
-    )?;
+    for (key, endpoint) in [("listen", &link.listen), ("connect", &link.connect)] {
+        let endpoints: Vec<String> = endpoint.iter().map(|given| written(given)).collect();
+        set(&format!("{key}/endpoints"), endpoints.into())?;
+    }
     // A peer that is not there yet is waited for in the background.
     set("connect/timeout_ms", (-1).into())?;
     set("connect/exit_on_failure", false.into())?;
@@ -187,6 +185,14 @@ fn configure(link: &LinkConfig) -> Result<zenoh::Config, LinkError> {
         }
     }
     Ok(config)
+}
+
+/// An endpoint as zenoh is told it. Both ends must say that datagrams are wanted.
+fn written(endpoint: &str) -> String {
+    match endpoint.starts_with("quic/") {
+        true => format!("{endpoint}?mixed_rel=1"),
+        false => endpoint.to_owned(),
+    }
 }
 
 /// For the owner's eyes only.

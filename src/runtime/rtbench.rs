@@ -32,7 +32,7 @@ pub struct Settings {
     pub fifo: i32,
     /// Programs that are given `--seconds S --hz H` and print one JSON object each.
     pub peers: Vec<String>,
-    /// Certificates, good for both ends: the hop over mutual TLS is measured as well.
+    /// Certificates, good for both ends: the hop over mutual TLS and over QUIC is measured as well.
     pub tls: Option<Tls>,
 }
 
@@ -68,6 +68,8 @@ pub struct Phase {
     pub link_nice: i32,
     /// The same over mutual TLS, in the same seconds; absent without certificates.
     pub command_hop_tls_us: Option<Spread>,
+    /// The same over QUIC, whose commands are datagrams.
+    pub command_hop_quic_us: Option<Spread>,
 }
 
 /// All of it.
@@ -121,13 +123,13 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
     let peers: Vec<_> = peers.collect();
     let copy = settings.clone();
     let own = std::thread::spawn(move || tick(&copy));
-    let copy = settings.clone();
-    let secure = settings
-        .tls
-        .clone()
-        .map(|tls| std::thread::spawn(move || hops(&copy, Some(tls))));
-    let hop = hops(settings, None);
-    let secure = secure.and_then(|thread| thread.join().ok()).transpose();
+    let secure = ["tls", "quic"].map(|protocol| {
+        settings.tls.as_ref()?;
+        let copy = settings.clone();
+        Some(std::thread::spawn(move || hops(&copy, protocol)))
+    });
+    let hop = hops(settings, "tcp");
+    let [tls, quic] = secure.map(|thread| thread.and_then(|thread| thread.join().ok()).transpose());
     let tendon = own.join();
     let cyclictest = cyclic.join().ok().flatten();
     let peers = peers.into_iter().filter_map(|peer| peer.join().ok());
@@ -135,7 +137,8 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
     ending.store(true, Ordering::Relaxed);
     busy.into_iter().for_each(|thread| drop(thread.join()));
     let hop = hop?;
-    let command_hop_tls_us = secure?.map(|hop| hop.took_us);
+    let command_hop_tls_us = tls?.map(|hop| hop.took_us);
+    let command_hop_quic_us = quic?.map(|hop| hop.took_us);
     Ok(Phase {
         load_threads,
         // The loop has no way to panic; a thread that did would have said so.
@@ -151,6 +154,7 @@ fn phase(settings: &Settings, load_threads: usize) -> Result<Phase, LinkError> {
         hops: hop.arrived,
         link_nice: hop.nice,
         command_hop_tls_us,
+        command_hop_quic_us,
     })
 }
 
@@ -262,7 +266,7 @@ struct Hops {
 }
 
 /// Commands from one session to another at the control rate.
-fn hops(settings: &Settings, tls: Option<Tls>) -> Result<Hops, LinkError> {
+fn hops(settings: &Settings, protocol: &str) -> Result<Hops, LinkError> {
     const ROBOT: &str = "rt-bench";
     let identity = Identity {
         data_id: data_id(ROBOT, Kind::Command),
@@ -273,16 +277,15 @@ fn hops(settings: &Settings, tls: Option<Tls>) -> Result<Hops, LinkError> {
         endpoints: "tcp/127.0.0.1:0".into(),
         reason: error.to_string(),
     })?;
-    let protocol = if tls.is_some() { "tls" } else { "tcp" };
     let endpoint = Some(format!("{protocol}/{port}"));
     let listen = LinkConfig {
         listen: endpoint.clone(),
-        tls: tls.clone(),
+        tls: settings.tls.clone(),
         ..LinkConfig::default()
     };
     let connect = LinkConfig {
         connect: endpoint,
-        tls,
+        tls: settings.tls.clone(),
         ..LinkConfig::default()
     };
     // As the runtime opens its own. The other end stands for hardware that the load here does not reach: as far ahead.

@@ -102,6 +102,11 @@ impl Round {
         self
     }
 
+    /// Of what they took beyond decoding.
+    pub fn beyond_ms(&self, share: f64) -> f64 {
+        percentile(&self.beyond_ns, share)
+    }
+
     /// What is judged of what they took beyond decoding.
     pub fn beyond_judged_ns(&self) -> u64 {
         let at = (self.beyond_ns.len() as f64 * judged()) as usize;

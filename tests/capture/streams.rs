@@ -478,9 +478,42 @@ fn watched(source: &Camera) -> Came {
     came
 }
 
+/// The same way without Tendon, as a bare loop has it: from a sample that comes to a sink like ours until the thread that asked for
+/// it has it. Sorted, ns.
+fn bare(words: &str, size: [usize; 2], pictures: usize) -> Vec<u64> {
+    // A camera as it is made, so that its pipeline and its sink are ours; but nothing of ours takes the samples.
+    let mut source = camera(words, size);
+    let mut frame = Frame::black(size[0], size[1]);
+    next(&mut source, &mut frame, 5_000);
+    let came = watched(&source);
+    let sink = source.sink().expect("it runs").clone();
+    let patience = gstreamer::ClockTime::from_mseconds(100);
+    let mut woken_ns = Vec::with_capacity(pictures);
+    while woken_ns.len() < pictures {
+        let sample = sink.try_pull_sample(patience).expect("it is live");
+        let now = clock::now();
+        let stamp = sample.buffer().and_then(|buffer| buffer.pts());
+        let taken = stamp
+            .zip(sink.base_time())
+            .map(|(stamp, base)| base + stamp);
+        let known = came.lock().expect("no panic");
+        let its = known
+            .iter()
+            .rev()
+            .find(|(at, _)| Some(at.0) == taken.map(|t| t.nseconds()));
+        // One that waited in the sink already came unseen.
+        if let Some((_, at)) = its {
+            woken_ns.push(now.since_ns(*at));
+        }
+    }
+    woken_ns.sort_unstable();
+    woken_ns
+}
+
 /// From a sample that comes to our sink to the frame in inference's mailbox, as the capture thread takes it there: woken, judged,
 /// shown to the page, its time told. Beside each, decoding alone of the same bytes, half a period later, when caches are as cold
-/// again. Judged as kernel cameras are (see [`judged`](crate::pictures::judged)): one round of a thousand must keep to the bound.
+/// again. Judged as kernel cameras are (see [`judged`](crate::pictures::judged)): one round of a thousand must keep to the bound. And of
+/// a hundred pictures the 99th must keep to it beyond the 99th that a [`bare`] loop gets in the same round: that wait is the machine's.
 #[test]
 fn a_picture_that_has_come_is_handed_over_at_once() {
     const ROUNDS: usize = 5;
@@ -490,6 +523,7 @@ fn a_picture_that_has_come_is_handed_over_at_once() {
         // As the capture thread, where that is granted.
         let fifo = take_seat(CAPTURE.fifo, &[]).fifo;
         let words = live("RGB", size).replace("30/1", "125/1");
+        let (mut kept, mut kept_beside) = (false, false);
         let mut source = camera(&words, size);
         let mut frame = Frame::black(size[0], size[1]);
         next(&mut source, &mut frame, 5_000);
@@ -498,7 +532,7 @@ fn a_picture_that_has_come_is_handed_over_at_once() {
         next(&mut source, &mut frame, 5_000);
         let bytes = frame.rgb.clone();
         let mut stage = Stage::new(size, false);
-        let timed = |_| {
+        let mut timed = || {
             let mut times = Round::default();
             let mut tries = 0;
             while times.len() < PICTURES {
@@ -534,14 +568,29 @@ fn a_picture_that_has_come_is_handed_over_at_once() {
             }
             let times = times.sorted();
             println!("GStreamer RGB 640x480, priority {fifo}, {times}");
-            times.beyond_judged_ns() <= BEYOND_NS
+            times
         };
-        (0..ROUNDS).any(timed)
+        for _ in 0..ROUNDS {
+            let times = timed();
+            let bare_ns = bare(&words, size, PICTURES);
+            let [p50_ms, p99_ms] = [0.5, 0.99].map(|share| percentile(&bare_ns, share));
+            println!("a bare loop has it after p50 and p99 in ms: {p50_ms:.3} {p99_ms:.3}");
+            kept |= times.beyond_judged_ns() <= BEYOND_NS;
+            kept_beside |= times.beyond_ms(0.99) - p99_ms <= BEYOND_NS as f64 * 1e-6;
+            if kept && kept_beside {
+                break;
+            }
+        }
+        [kept, kept_beside]
     };
-    let kept = std::thread::spawn(measured).join().expect("no panic");
+    let [kept, beside] = std::thread::spawn(measured).join().expect("no panic");
     assert!(
         kept,
         "in none of {ROUNDS} rounds was it within {BEYOND_NS} ns"
+    );
+    assert!(
+        beside,
+        "in none of {ROUNDS} rounds was p99 within {BEYOND_NS} ns of a bare loop's"
     );
 }
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bad network on the loopback of the network namespace that it is started in: delay, jitter, loss, duplication,
-reordering and corruption of real IP packets, by a TUN device through which all TCP of the loopback is led. It needs
+reordering and corruption of real IP packets, by a TUN device through which all TCP and UDP of the loopback is led. It needs
 root and /dev/net/tun, and nothing of the kernel's packet schedulers.
 
 Reads rules from standard input, a line of JSON each, e.g. {"delay_ms": 10, "jitter_ms": 2, "loss": 0.05, "duplicate": 0.1,
@@ -35,12 +35,14 @@ SETUP = [
     ),
     f"ip route add 127.0.0.0/8 dev {NAME} src 127.0.0.1 table 100",
     "ip rule add pref 5 iif lo ipproto tcp lookup 100",
+    "ip rule add pref 6 iif lo ipproto udp lookup 100",
     "ip rule add pref 10 lookup local",
 ]
 # What the namespace came with, and what an earlier one left.
 UNDO = [
     "ip rule del pref 0",
     "ip rule del pref 5",
+    "ip rule del pref 6",
     "ip rule del pref 10",
     "ip route flush table 100",
 ]

@@ -346,11 +346,11 @@ impl Robot {
         let mut started = started;
         let child = started.spawn().expect("the runtime starts");
         let session = connect(&endpoint);
-        let (parts, _, _) = Config::bench_parts(&tendon, &robot).expect("files of ours");
+        let parts = Config::bench_parts(&tendon, &robot).expect("files of ours");
         let ending = Arc::new(AtomicBool::new(false));
         let ranges = Arc::new(Mutex::new(vec![[0.0; 2]; joints]));
         let (seen, ends) = (Arc::clone(&ranges), Arc::clone(&ending));
-        let motor = motor(&session, &parts.joints, seen, ends);
+        let motor = motor(&session, &parts.robot.joints, seen, ends);
         let ask = |key: fn(&str) -> String, text: &str| {
             operator_end::ask(&session, &key(ROBOT), text).map_err(|error| error.to_string())
         };

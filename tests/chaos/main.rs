@@ -4,6 +4,8 @@
 //!
 //! What needs privileges (tmpfs, network namespaces) says so and is skipped without them.
 
+#[cfg(feature = "tls")]
+mod authority;
 mod camera;
 mod canary;
 mod crew;

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export TENDON_CHAOS_REPEATS="${1:-20}"
 {
-    cargo test --release --test chaos -- --nocapture --test-threads=1 2>&1 || echo $? > "$work/failed"
+    cargo test --release --features tls --test chaos -- --nocapture --test-threads=1 2>&1 || echo $? > "$work/failed"
 } | tee "$work/log"
 echo
 echo "fault: how often; at least (what is judged), at most, bound in ms: the worst of all"

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tendon::bench::process::{Answer, Request, Silenced};
 use tendon::config::Config;
-use tendon::config::link::LinkConfig;
+use tendon::config::link::{LinkConfig, Tls};
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::command::{self, COMMAND_LEN_MAX};
 use tendon::core::wire::state::{self, MotorMode, Report};
@@ -99,6 +99,8 @@ pub struct Setting {
     pub deaf: bool,
     /// The camera is not waited for: no arming.
     pub no_arming: bool,
+    /// The link is QUIC, and both ends prove themselves with these.
+    pub quic: Option<Tls>,
 }
 
 pub struct Stage {
@@ -150,8 +152,13 @@ pub fn free_endpoint() -> String {
 }
 
 pub fn connect(endpoint: &str) -> Session {
+    connect_with(endpoint, None)
+}
+
+fn connect_with(endpoint: &str, tls: Option<Tls>) -> Session {
     let link = LinkConfig {
         connect: Some(endpoint.to_owned()),
+        tls,
         ..LinkConfig::default()
     };
     session::open(&link).expect("a session")
@@ -250,9 +257,25 @@ impl Stage {
     #[track_caller]
     pub fn new(setting: &Setting) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
-        let (endpoint, tap) = (free_endpoint(), free_endpoint());
+        let (mut endpoint, tap) = (free_endpoint(), free_endpoint());
+        if setting.quic.is_some() {
+            endpoint = endpoint.replace("tcp/", "quic/");
+        }
         let config = deploy(folder.path(), &endpoint, setting.toml);
         let mut text = std::fs::read_to_string(&config).expect("just written");
+        if let Some(tls) = &setting.quic {
+            let files = [
+                ("ca", &tls.ca),
+                ("certificate", &tls.certificate),
+                ("key", &tls.key),
+            ];
+            let keys = files.map(|(key, file)| format!("\ntls_{key} = {file:?}"));
+            text = text.replacen(
+                &format!("{endpoint}\""),
+                &format!("{endpoint}\"{}", keys.concat()),
+                1,
+            );
+        }
         for (from, to) in &setting.edits {
             assert!(text.contains(from), "{from}: {text}");
             text = text.replacen(from, to, 1);
@@ -269,9 +292,9 @@ impl Stage {
         let bench = bench_robot(&config, &endpoint, &tap, &setting.env);
         let loaded =
             Config::bench_parts(demo::TENDON_TOML, demo::ROBOT_TOML).expect("the bench's files");
-        let identities = Identities::of(ROBOT, &loaded.0.joints);
+        let identities = Identities::of(ROBOT, &loaded.robot.joints);
         let (reports, commands) = (Shared::default(), Shared::default());
-        let (at_runtime, at_bench) = (connect(&endpoint), connect(&tap));
+        let (at_runtime, at_bench) = (connect_with(&endpoint, setting.quic.clone()), connect(&tap));
         let into = Arc::clone(&reports);
         let subscriber = runtime_end::subscribe(&at_bench, keys::state(ROBOT), move |frame| {
             if let Ok(report) = state::decode(frame, identities.states) {

@@ -5,7 +5,7 @@
 //
 // Whatever the file, the graph takes "x" and gives "y", two floats each, as they are; with TF32 on, without the 13 bits of a mantissa that
 // TF32 has not. "runs=" in the file and what follows says what becomes of each run, the first at load: '.' right, 'x' refused, '7'
-// refused because the context is lost; right after the last. With -DOLD nothing can be asked of the CUDA provider.
+// refused because the context is lost, 'b' refused before it, when an output is bound; right after the last. With -DOLD nothing can be asked of the CUDA provider.
 #define _GNU_SOURCE // memmem
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #include <stdint.h>
@@ -17,7 +17,7 @@ struct wishes { int tf32; };
 struct options { int tf32; };
 struct session { int tf32; char runs[64]; size_t run; };
 struct value { float *data; };
-struct binding { const float *from; float *to; };
+struct binding { const float *from; float *to; struct session *session; };
 
 static void trap(void) {
     fprintf(stderr, "fake ONNX Runtime: a function was called that it does not have\n");
@@ -77,7 +77,7 @@ static void *create_session(void *env, const void *file, size_t len, const struc
     (*out)->tf32 = options->tf32;
     const char *at = memmem(file, len, "runs=", 5), *end = (const char *)file + len;
     size_t runs = 0;
-    for (at = at ? at + 5 : end; at < end && strchr(".x7", *at) && *at && runs < 63; at++) (*out)->runs[runs++] = *at;
+    for (at = at ? at + 5 : end; at < end && strchr(".x7b", *at) && *at && runs < 63; at++) (*out)->runs[runs++] = *at;
     return NULL;
 }
 static void *one(void *session, size_t *count) {
@@ -106,7 +106,11 @@ static void *side(void *info, int64_t *sides, size_t count) {
     return NULL;
 }
 
-static void *create_binding(void *session, void **out) { return make(out, sizeof(struct binding)); }
+static void *create_binding(struct session *session, struct binding **out) {
+    make((void **)out, sizeof **out);
+    (*out)->session = session;
+    return NULL;
+}
 static void *create_value(void *info, float *data, size_t len, const int64_t *shape, size_t sides, int type, struct value **out) {
     make((void **)out, sizeof **out);
     (*out)->data = data;
@@ -117,6 +121,11 @@ static void *bind_input(struct binding *binding, const char *name, const struct 
     return NULL;
 }
 static void *bind_output(struct binding *binding, const char *name, const struct value *value) {
+    struct session *session = binding->session;
+    if (session->runs[session->run] == 'b') {
+        session->run++;
+        return refuse("no room for a binding");
+    }
     binding->to = value->data;
     return NULL;
 }

@@ -140,6 +140,18 @@ fn three_failures_in_a_row_on_a_gpu_end_the_engine_and_two_do_not() {
 }
 
 #[test]
+fn memory_that_could_not_be_bound_is_bound_by_the_next_run() {
+    let mut engine = engine(&library(&FAKE), ".b.", &[]);
+    let inputs = [Tensor::F32(vec![FINE, -3.0])];
+    let [mut here, mut there] = [0; 2].map(|_| [Tensor::F32(vec![0.0; 2])]);
+    engine.run(&inputs, &mut here).expect("runs");
+    let refused = engine.run(&inputs, &mut there).expect_err("not bound");
+    assert!(refused.to_string().contains("no room"), "{refused}");
+    engine.run(&inputs, &mut there).expect("runs");
+    assert_eq!(there, inputs);
+}
+
+#[test]
 fn a_context_that_is_lost_ends_the_engine_at_once() {
     let mut engine = engine(&library(&FAKE), ".7", &[OrtProvider::Cuda]);
     run(&mut engine).expect("runs");

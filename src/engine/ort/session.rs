@@ -9,7 +9,7 @@ use crate::engine::ort::crew::Crew;
 use crate::ports::{Dtype, StageSpec, Tensor, TensorSpec};
 use ort_sys::{
     ONNXTensorElementDataType as Element, OrtAllocatorType, OrtApi, OrtIoBinding, OrtMemType,
-    OrtMemoryInfo, OrtSession, OrtTypeInfo, OrtValue,
+    OrtMemoryInfo, OrtSession, OrtStatusPtr, OrtTypeInfo, OrtValue,
 };
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{null, null_mut};
@@ -322,7 +322,7 @@ impl Session {
                 // SAFETY: binding, name and value are live; the value is shared, and its memory is the caller's or the
                 // slot's: it is read between here and the end of this call only, as every later run is shown memory anew.
                 let status = unsafe { (api.BindInput)(self.binding, name, slot.value) };
-                done(api, "BindInput", status)?;
+                taken(api, "BindInput", status, slot)?;
             }
         }
         for (slot, tensor) in self.outputs.iter_mut().zip(outputs.iter_mut()) {
@@ -338,7 +338,7 @@ impl Session {
                 let name = slot.name.as_ptr();
                 // SAFETY: as for inputs; the memory is lent mutably for this call.
                 let status = unsafe { (api.BindOutput)(self.binding, name, slot.value) };
-                done(api, "BindOutput", status)?;
+                taken(api, "BindOutput", status, slot)?;
             }
         }
         // SAFETY: session and binding are live, and everything bound is memory that was shown in this very call; no
@@ -356,6 +356,20 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What is not bound is bound anew by the next run: its value must not count as the one that is.
+fn taken(
+    api: &OrtApi,
+    call: &'static str,
+    status: OrtStatusPtr,
+    slot: &mut Slot,
+) -> Result<(), OrtFault> {
+    let result = done(api, call, status);
+    if result.is_err() {
+        slot.bound = 0;
+    }
+    result
 }
 
 fn misfit(kind: &str, slot: &Slot) -> OrtFault {
