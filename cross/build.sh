@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Makes the aarch64 binary for a Jetson on an x86-64 machine, checks which glibc it asks for, and packs it.
-#   cross/build.sh [zig|debian] [--deb] [--features tls,v4l,gstreamer]
+#   cross/build.sh [zig|debian] [--deb] [--hil] [--features tls,v4l,gstreamer]
 # zig:    cargo-zigbuild links against the glibc 2.35 of JetPack 6 (Ubuntu 22.04), whatever this machine has. JetPack 7
 #         (24.04, glibc 2.39) runs the same binary. Needs: pip install ziglang cargo-zigbuild, and the target's standard
 #         library: rustup target add aarch64-unknown-linux-gnu, or Debian's libstd-rust-web-dev:arm64.
@@ -13,18 +13,20 @@
 # tendon, without GStreamer, which moves the robot, and tendon-inference, with it, which opens the cameras (inference_program in
 # tendon.toml); it takes twice as long, as cargo gives the crates that both need other features. Exit code 77, with the reason,
 # where what cameras need is not to be had.
+# --hil also builds the suite of docs/commissioning.md, tendon-hil, for a machine without sources and toolchain; with --deb it is packed.
 # --deb also makes the man pages, from what the binary says of itself: cross/man.sh says what that needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu
 floor=${TENDON_GLIBC:-2.35}
-way=; deb=; features=
+way=; deb=; hil=; features=
 while [ $# -gt 0 ]; do
   case $1 in
     zig|debian) way=$1 ;;
     --deb) deb=1 ;;
+    --hil) hil=1 ;;
     --features) features=${2:?--features LIST}; shift ;;
-    *) sed -n '4,16s/^# //p' "$0" >&2; exit 2 ;;
+    *) sed -n '4,18s/^# //p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
@@ -51,9 +53,10 @@ fi
 # For the bindings to the kernel's header.
 export BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu="-isystem /usr/aarch64-linux-gnu/include"
 
-build() { # features
+build() { # features, what of it
+  local features=$1; shift
   case $way in
-    zig) PATH=$path cargo zigbuild --release --bin tendon --features "$1" --target "$target.$floor" ;;
+    zig) PATH=$path cargo zigbuild --release "$@" --features "$features" --target "$target.$floor" ;;
     # /usr/bin first, so that Debian's rustc runs and not rustup's, which lacks the target's standard library.
     # What GStreamer needs in its turn is the business of the machine it runs on, and not in the folder. Always the same flags:
     # others would build everything anew.
@@ -61,7 +64,7 @@ build() { # features
       CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C link-arg=-Wl,--allow-shlib-undefined" \
         PATH="/usr/bin:$PATH" CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
         CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
-        /usr/bin/cargo build --release --bin tendon --features "$1" --target "$target" ;;
+        /usr/bin/cargo build --release "$@" --features "$features" --target "$target" ;;
   esac
 }
 case $way in
@@ -81,16 +84,22 @@ case $way in
 esac
 
 made="$out/$target/release"
+rm -f "$made/tendon-inference" "$made/tendon-hil"
 if [ -n "$inference" ]; then
-  build "$inference"
+  build "$inference" --bin tendon
   mv "$made/tendon" "$made/tendon-inference"
-else
-  rm -f "$made/tendon-inference"
 fi
-build "$lean"
-for binary in "$made/tendon" ${inference:+"$made/tendon-inference"}; do
+# Before the program itself, which cargo builds with it, but with what the tests wish of crates.
+if [ -n "$hil" ]; then
+  suite=$(build "$lean" --test hil --message-format=json-render-diagnostics | sed -n 's/.*"name":"hil".*"executable":"\([^"]*\)".*/\1/p')
+  [ -x "$suite" ] || { echo "cargo named no program of the test hil: ${suite:-nothing}" >&2; exit 1; }
+  cp "$suite" "$made/tendon-hil"
+fi
+build "$lean" --bin tendon
+programs=("$made/tendon" ${inference:+"$made/tendon-inference"} ${hil:+"$made/tendon-hil"})
+for binary in "${programs[@]}"; do
   cross/glibc.sh "$binary" "$floor"
 done
 # Also which versions of other libraries.
-cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "$made/tendon" ${inference:+"$made/tendon-inference"}
-[ -z "$deb" ] || cross/deb.sh "$made/tendon" arm64 "$made" ${inference:+"$made/tendon-inference"}
+cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "${programs[@]}"
+[ -z "$deb" ] || cross/deb.sh "$made/tendon" arm64 "$made" "${inference:+$made/tendon-inference}" ${hil:+"$made/tendon-hil"}

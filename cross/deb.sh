@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Packs a binary with units, users, device names, an example deployment and the man pages. Plain dpkg-deb.
-#   cross/deb.sh BINARY [arm64|amd64] [OUT [INFERENCE]]       OUT: a folder, default the binary's
+#   cross/deb.sh BINARY [arm64|amd64] [OUT [INFERENCE [HIL]]]       OUT: a folder, default the binary's
 # INFERENCE: the program of the inference process, of the same version and with cameras (inference_program in tendon.toml), to
-# /usr/lib/tendon/tendon-inference. TENDON_SYMBOLS: the lists that cross/needs.sh asks, default this machine's.
+# /usr/lib/tendon/tendon-inference; empty: none. HIL: the suite of docs/commissioning.md, to /usr/lib/tendon/tendon-hil.
+# TENDON_SYMBOLS: the lists that cross/needs.sh asks, default this machine's.
 set -euo pipefail
-binary=$(realpath "${1:?BINARY}"); arch=${2:-arm64}; out=$(realpath "${3:-$(dirname "$binary")}"); inference=${4:+$(realpath "$4")}
+binary=$(realpath "${1:?BINARY}"); arch=${2:-arm64}; out=$(realpath "${3:-$(dirname "$binary")}")
+inference=${4:+$(realpath "$4")}; hil=${5:+$(realpath "$5")}
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 root=$(mktemp -d); trap 'rm -rf "$root"' EXIT
@@ -15,7 +17,8 @@ put() { install -D -m "${3:-644}" "$1" "$root/$2"; }
 case $arch in arm64) strip=aarch64-linux-gnu-strip ;; *) strip=strip ;; esac
 put "$binary" usr/bin/tendon 755
 [ -z "$inference" ] || put "$inference" usr/lib/tendon/tendon-inference 755
-programs=("$root/usr/bin/tendon" ${inference:+"$root/usr/lib/tendon/tendon-inference"})
+[ -z "$hil" ] || put "$hil" usr/lib/tendon/tendon-hil 755
+programs=("$root/usr/bin/tendon" ${inference:+"$root/usr/lib/tendon/tendon-inference"} ${hil:+"$root/usr/lib/tendon/tendon-hil"})
 if command -v "$strip" >/dev/null; then "$strip" --strip-debug "${programs[@]}"; fi
 # What moves the robot has no camera's code mapped into it where another program can have it.
 if [ -n "$inference" ] && cross/needs.sh ${TENDON_SYMBOLS:+--lists "$TENDON_SYMBOLS"} "${programs[0]}" | grep gstreamer >/dev/null; then
@@ -35,7 +38,7 @@ for file in systemd/system-watchdog.conf systemd/tendon.service.d/*.conf systemd
 done
 put systemd/zenoh/make-test-ca.sh "$examples/make-test-ca.sh" 755
 put LICENSE usr/share/doc/tendon/copyright
-for page in installing configuration operating wire; do put docs/$page.md usr/share/doc/tendon/$page.md; done
+for page in installing configuration operating wire commissioning; do put docs/$page.md usr/share/doc/tendon/$page.md; done
 # Deployments to start from, and the bench policy that theirs refer to: `tendon check` works before anything is written.
 (cd deploy && find . -type f) | while read -r file; do put "deploy/$file" "usr/share/tendon/deploy/$file"; done
 { git ls-files engines/bench-vla 2>/dev/null || find engines/bench-vla -type f; } | grep -v '/train/' | while read -r file; do put "$file" "usr/share/tendon/$file"; done
@@ -68,6 +71,10 @@ if [ "$1" = configure ]; then
   if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     systemctl daemon-reload || true
     udevadm control --reload 2>/dev/null || true
+    # What is plugged in already gets names and groups as well, before anybody asks for them.
+    udevadm trigger --action=change --subsystem-match=video4linux --subsystem-match=tty --subsystem-match=gpio \
+      --subsystem-match=usb-serial --subsystem-match=usb 2>/dev/null || true
+    udevadm settle --timeout=10 2>/dev/null || true
     # A runtime that drives a robot is not restarted behind its operator's back: whoever installs says when.
     echo "tendon: try it with: sudo -u tendon tendon doctor; then: systemctl enable --now tendon"
   fi

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Brings a package to a robot: copies it, installs it, asks `tendon doctor` there, restarts the service (which starts in
-# standby) and follows its log. If the doctor says that it could not arm, or the service does not come up, the package
-# that was there before is put back, and the service runs again if it ran before.
+# Brings a package to a robot: copies it, installs it, asks `tendon doctor` there, restarts the services (which start in
+# standby) and follows their log. If the doctor says that one could not arm, or one does not come up, the package that was
+# there before is put back, and the services run again that ran before.
 #   cross/deploy.sh HOST [DEB]        DEB: default the newest of target/aarch64-unknown-linux-gnu/release
-# TENDON_CONFIG: the deployment on the target (/etc/tendon/tendon.toml). TENDON_SERVICE: its unit (tendon).
-# TENDON_DOCTOR: further words for the doctor, e.g. --no-link. TENDON_ASK: further words for `tendon mode status`, e.g.
-# --robot arm-1 --connect tcp/127.0.0.1:7447. TENDON_FOLLOW=0: do not follow the log. TENDON_BEFORE: the package that is
-# installed there, where this script did not bring it: what it does not have it could not put back, and does not replace.
-# The robot must be in standby: a service that is armed is not replaced, unless TENDON_FORCE=1.
+# TENDON_SERVICE: the units on the target, default tendon; of several robots all that run there, as they share the program:
+# "tendon@one tendon@two". The deployment of tendon is /etc/tendon/tendon.toml, that of tendon@one /etc/tendon/one/tendon.toml;
+# TENDON_CONFIG: another, of a single unit. TENDON_DOCTOR: further words for the doctor, e.g. --no-link. TENDON_FOLLOW=0: do not
+# follow the log. TENDON_BEFORE: the package that is installed there, where this script did not bring it: what it does not have
+# it could not put back, and does not replace. Every robot must be in standby: one that is armed keeps its program, unless TENDON_FORCE=1.
 set -euo pipefail
 host=${1:?HOST}
 cd "$(dirname "$0")/.."
@@ -16,8 +16,9 @@ deb=${2:-$(ls -t "${CARGO_TARGET_DIR:-target}"/aarch64-unknown-linux-gnu/release
 [ -f "${deb:-}" ] || { echo "no package: cross/build.sh --deb makes one" >&2; exit 2; }
 before=${TENDON_BEFORE:-}
 [ -z "$before" ] || [ -f "$before" ] || { echo "TENDON_BEFORE: expected a package, found no file $before" >&2; exit 2; }
-config=${TENDON_CONFIG:-/etc/tendon/tendon.toml}; service=${TENDON_SERVICE:-tendon}; doctor=${TENDON_DOCTOR:-}; ask=${TENDON_ASK:-}
-case "$config$service$doctor$ask" in *[!A-Za-z0-9/_.@\ -]*) echo "odd characters in TENDON_*" >&2; exit 2 ;; esac
+config=${TENDON_CONFIG:-}; services=${TENDON_SERVICE:-tendon}; services=${services//.service/}; doctor=${TENDON_DOCTOR:-}
+case "$config$services$doctor" in *[!A-Za-z0-9/_.@\ -]*) echo "odd characters in TENDON_*" >&2; exit 2 ;; esac
+case "${config:+$services}" in *\ *) echo "TENDON_CONFIG: expected one unit in TENDON_SERVICE beside it, found \"$services\"" >&2; exit 2 ;; esac
 name=$(basename "$deb"); there=/var/cache/tendon
 remote() { ssh -o BatchMode=yes "$host" "$@"; }
 say() { printf '== %s\n' "$*"; }
@@ -27,18 +28,32 @@ copy() { # package, its name there
   remote "test \$(sha256sum < $there/$2 | cut -d' ' -f1) = $(sha256sum < "$1" | cut -d' ' -f1)"
 }
 
+deployment() { # of a unit
+  case $1 in
+    tendon@*) echo "${config:-/etc/tendon/${1#tendon@}/tendon.toml}" ;;
+    *) echo "${config:-/etc/tendon/tendon.toml}" ;;
+  esac
+}
+
 say "copy to $host"
 remote "sudo install -d -o \$(id -u) -m 755 $there"
 copy "$deb" new.deb
 
-if [ "${TENDON_FORCE:-0}" != 1 ]; then
-  # A runtime that runs and does not answer may be moving a robot.
-  mode=$(remote "if systemctl is-active --quiet $service; then tendon mode status $ask 2>/dev/null || echo unknown; else echo off; fi")
-  case ${mode%%:*} in
-    standby|stopped|off) ;;
-    *) echo "the robot is in mode \"$mode\"; bring it to standby first (tendon mode stop) and stop the service" >&2; exit 1 ;;
+# dpkg replaces the program of whatever runs there; a runtime would start its next inference process from another version.
+running=$(remote "systemctl list-units --plain --no-legend --state=active,deactivating tendon.service 'tendon@*.service' $(printf '%s.service ' $services)" \
+  | awk '{ sub(/\.service$/, "", $1); print $1 }' | paste -sd' ')
+for unit in $running; do
+  case " $services " in
+    *" $unit "*) ;;
+    *) echo "$unit runs on $host too, and the package replaces its program: name all that run there (TENDON_SERVICE=\"$running\"), or stop it first" >&2; exit 1 ;;
   esac
-fi
+  # The status line is the mode. A runtime that runs and does not say it may be moving a robot.
+  mode=$(remote "systemctl show $unit --property=StatusText --value")
+  case ${TENDON_FORCE:-0}${mode:-unknown} in
+    0standby|0stopped|1*) ;;
+    *) echo "the robot of $unit is in mode \"${mode:-unknown}\"; bring it to standby first (tendon mode stop), or stop the service" >&2; exit 1 ;;
+  esac
+done
 
 # What a roll-back puts back is current.deb, which this script brought, or TENDON_BEFORE. none: there was nothing before the
 # first package that this script brought, which may lie there yet, stopped.
@@ -58,22 +73,21 @@ case ${installed%% *} in
       exit 1
     fi ;;
 esac
-ran=$(remote "systemctl is-active --quiet $service && echo yes || echo no")
 
 back() {
   say "roll back: $1"
   if remote "test -f $there/current.deb"; then
-    remote "sudo systemctl stop $service; sudo dpkg -i --force-downgrade $there/current.deb >/dev/null" \
-      || { say "dpkg refused the package from before too; the service is stopped"; exit 1; }
-    if [ "$ran" = yes ]; then
-      remote "sudo systemctl restart $service"
-      say "the package from before is back and running"
+    remote "sudo systemctl stop $services; sudo dpkg -i --force-downgrade $there/current.deb >/dev/null" \
+      || { say "dpkg refused the package from before too; stopped: $services"; exit 1; }
+    if [ -n "$running" ]; then
+      remote "sudo systemctl restart $running"
+      say "the package from before is back and running: $running"
     else
-      say "the package from before is back; the service did not run, and is not started"
+      say "the package from before is back; nothing ran before, and nothing is started"
     fi
   else
-    remote "sudo systemctl stop $service"
-    say "there was none before; the service is stopped"
+    remote "sudo systemctl stop $services"
+    say "there was none before; stopped: $services"
   fi
   exit 1
 }
@@ -81,13 +95,21 @@ back() {
 say "install $name"
 remote "sudo dpkg -i $there/new.deb >/dev/null" || back "dpkg refused the package"
 say "doctor"
-# The old runtime holds the link: stop it, so that the doctor hears the motor controller itself. A crash of the old one
+# The old runtimes hold the links: stop them, so that the doctor hears the motor controllers itself. A crash of an old one
 # that waits for a person is no fault of the new one.
 # The program that opens the cameras, where there is one of its own, can look at them as well.
 whole=/usr/lib/tendon/tendon-inference
-remote "sudo systemctl stop $service; p=$whole; test -x \$p || p=tendon; sudo -u tendon \$p doctor --config $config --acknowledged $doctor" || back "tendon doctor says that it could not arm"
+remote "sudo systemctl stop $services" || back "not to be stopped: $services"
+for unit in $services; do
+  remote "p=$whole; test -x \$p || p=tendon; sudo -u tendon \$p doctor --config $(deployment "$unit") --acknowledged $doctor" \
+    || back "tendon doctor says that $unit could not arm"
+done
 say "restart"
-remote "sudo systemctl restart $service && sleep 2 && systemctl is-active --quiet $service" || back "$service did not come up"
+remote "sudo systemctl restart $services && sleep 2" || back "did not come up: $services"
+# One at a time: of several, is-active says yes if any of them is.
+for unit in $services; do
+  remote "systemctl is-active --quiet $unit" || back "$unit did not come up"
+done
 remote "mv $there/new.deb $there/current.deb; rm -f $there/none"
 say "running, in standby; arm it with: tendon mode active"
-[ "${TENDON_FOLLOW:-1}" = 0 ] || remote "journalctl --namespace=tendon -u $service -f -n 50"
+[ "${TENDON_FOLLOW:-1}" = 0 ] || remote "journalctl --namespace=tendon $(printf -- '-u %s ' $services)-f -n 50"

@@ -484,4 +484,14 @@ pub trait Engine: Send {
     /// Nobody reads output `output` on the host: `run` need not write it. Where that is so of every output, `run` may return
     /// before it has ended, and a failure is then told by the next `run` that ends on the same device.
     fn keep(&mut self, _output: usize) {}
+
+    /// Every offer was made, and no other will be: what the engine has left to choose by trying it, such as where its tensors lie, it
+    /// chooses now. Whether it runs otherwise than before; what proves it comes after this. Makers of lent tensors are asked
+    /// before who borrows them.
+    ///
+    /// # Errors
+    /// [`EngineFault`]: it does not run; the engine is then not to be used.
+    fn settle(&mut self) -> Result<bool, EngineFault> {
+        Ok(false)
+    }
 }

@@ -41,7 +41,7 @@ apart() {
   # Not this machine's: its identity, its running state.
   mount -t tmpfs tmpfs /run -o mode=755
   mkdir -p "$root$stage"
-  cp "$1"/tendon_*.deb "$here/live.sh" "$root$stage/"
+  cp "$1"/tendon_*.deb "$here/live.sh" "$here/tendon.service.d/jetson.conf" "$root$stage/"
   tr -d - < /proc/sys/kernel/random/uuid > "$root/etc/machine-id"
   # systemd starts what this says, and nothing of what this machine starts beside.
   local units="$root/etc/systemd/system"
@@ -80,10 +80,21 @@ inside() {
   trap 'failed $LINENO' ERR
   systemctl --version | head -1; echo "cgroup: $(stat -fc %T /sys/fs/cgroup)"
 
-  # The package, into a machine that runs.
+  # The package, into a machine that runs. There are no devices in here: what is asked of udev is noted.
+  mkdir -p /usr/local/sbin
+  printf '#!/bin/sh\necho "$*" >> %s/udev\n' $stage > /usr/local/sbin/udevadm
+  chmod 755 /usr/local/sbin/udevadm
   DEBIAN_FRONTEND=noninteractive dpkg --force-depends -i $stage/tendon_*.deb > $stage/dpkg 2>&1
   id tendon > /dev/null
   good "the package is installed, with its user: $(id -Gn tendon)"
+  [ "$(cut -d' ' -f1 $stage/udev | paste -sd' ')" = "control trigger settle" ]
+  local subsystem subsystems
+  subsystems=$(sed -n 's/.*SUBSYSTEM=="\([^"]*\)".*/\1/p' /usr/lib/udev/rules.d/72-tendon.rules | sort -u)
+  [ -n "$subsystems" ]
+  for subsystem in $subsystems; do
+    grep "^trigger --action=change .*--subsystem-match=$subsystem\( \|$\)" $stage/udev > /dev/null
+  done
+  good "devices that are plugged in already are asked for again: $(paste -sd' ' <<< "$subsystems")"
   cp /usr/share/tendon/deploy/bench/* /etc/tendon/
   sed -i 's|^bundle = .*|bundle = "/usr/share/tendon/engines/bench-vla"|' /etc/tendon/tendon.toml
   inference=/usr/lib/tendon/tendon-inference
@@ -141,6 +152,7 @@ inside() {
   systemctl stop tendon
   drop_in ''
   side_by_side
+  on_a_jetson
 
   # A kill of the service manager's own: restarted as well.
   systemctl start tendon; first=$(property MainPID)
@@ -225,6 +237,19 @@ side_by_side() {
   if [ -e /run/tendon/one ]; then echo "/run/tendon/one stays"; false; fi
   systemctl stop tendon@two
   good "two robots: tendon@one stopped and its /run/tendon/one went; tendon@two runs on with its own"
+}
+
+# With Jetson's drop-in the socket of the CSI cameras' daemon is in reach, and /tmp can be written as without.
+on_a_jetson() {
+  touch /tmp/argus_socket
+  drop_in "$(cat $stage/jetson.conf)\n"
+  systemctl start tendon
+  local inside; inside="nsenter --target $(property MainPID) --mount setpriv --reuid tendon --regid tendon --init-groups"
+  $inside test -e /tmp/argus_socket
+  $inside touch /tmp/try /var/tmp/try
+  systemctl stop tendon
+  drop_in ''
+  good "with jetson.conf it sees /tmp/argus_socket, and may write /tmp"
 }
 
 # What the unit grants and what it takes away, asked of the kernel.

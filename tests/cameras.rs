@@ -709,13 +709,13 @@ fn a_bundle_of_several_graphs_and_cameras_drives_the_robot() {
     while chunks.len() < 10 {
         let left = Duration::from_secs(60).saturating_sub(began.elapsed());
         let command = told.recv_timeout(left).expect("ten chunks within a minute");
-        let joints = robot.joints.iter().zip(command.setpoint.position);
+        let joints = parts.robot.joints.iter().zip(command.setpoint.position);
         for ((name, joint), position) in joints.take(6) {
             let limits = &joint.limits;
             let legal = limits.position_min..=limits.position_max;
             assert!(legal.contains(&position), "{name} told {position} rad");
         }
-        let speeds = robot.joints.iter().zip(command.setpoint.velocity);
+        let speeds = parts.robot.joints.iter().zip(command.setpoint.velocity);
         for ((name, joint), speed) in speeds.take(6) {
             assert!(
                 speed.abs() <= joint.limits.velocity_max + 1e-6,

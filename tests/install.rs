@@ -247,6 +247,9 @@ fn each_line_of_udevs_rules_is_one() {
     assert!(rules.lines().any(|line| line.starts_with("SUBSYSTEM==")));
     for (at, line) in rules.lines().enumerate() {
         assert_eq!(wrong_with(line), None, "systemd/udev.rules:{}", at + 1);
+        // What was plugged in before the package came is told by a "change".
+        let for_new_ones_only = line.contains("ACTION==") && !line.contains("|change\"");
+        assert!(!for_new_ones_only, "systemd/udev.rules:{}", at + 1);
     }
     for (line, wrong) in [
         ("# a comment, with \"", None),
@@ -429,9 +432,9 @@ fn the_package_installs_and_goes_again() {
     pack.args([binary, &architecture]).arg(folder.path());
     // A stand-in for the build with cameras: another program, with a library of its own.
     let apart = !cfg!(feature = "gstreamer");
-    if apart {
-        pack.arg("/bin/ls");
-    }
+    pack.arg(if apart { "/bin/ls" } else { "" });
+    // And one for the suite of the commissioning.
+    pack.arg("/bin/cat");
     let made = pack.output().expect("bash");
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
     assert!(
@@ -465,9 +468,13 @@ fn the_package_installs_and_goes_again() {
     let inference = "usr/lib/tendon/tendon-inference";
     assert!(read("docs/operating.md").contains(&format!("inference_program = \"/{inference}\"")));
     assert_eq!(at(inference).is_file(), apart);
-    if apart {
-        let mode = at(inference).metadata().expect("it is there").mode();
-        assert_eq!(mode & 0o777, 0o755);
+    let suite = "usr/lib/tendon/tendon-hil";
+    assert!(read("docs/commissioning.md").contains(&format!("/{suite}")));
+    for program in [inference, suite] {
+        if apart || program == suite {
+            let mode = at(program).metadata().expect("it is there").mode();
+            assert_eq!(mode & 0o777, 0o755, "{program}");
+        }
     }
     // Before anything is written, there is a deployment that can be looked at.
     let checked = Command::new(at("usr/bin/tendon"))

@@ -160,7 +160,12 @@ pub fn run(
 ) -> Result<(), LinkError> {
     let (session, _) = session::open_ahead(link)?;
     let end = RobotEnd::new(&session, &settings.robot)?;
-    let pictures = PictureSender::new(&session, &settings.robot, &settings.camera)?;
+    // A camera is a device of its own: what its pictures wait for, states do not.
+    let (of_camera, _) = session::open_ahead(&LinkConfig {
+        listen: None,
+        ..link.clone()
+    })?;
+    let pictures = PictureSender::new(&of_camera, &settings.robot, &settings.camera)?;
     let world = Arc::new(Mutex::new(new_world(settings)));
     let asked = Arc::clone(&world);
     let meddled = Arc::clone(camera_fault);

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pixels as cameras send them -> 8-bit RGB in the caller's buffer, which is allocated once for the agreed size.
 //!
-//! The packed and planar YUV formats are those of the kernel's V4L2 documentation; colours are BT.601 in the narrow
-//! range for them, as UVC cameras send, and full range in JPEG, as JFIF says.
+//! The packed and planar YUV formats are those of the kernel's V4L2 documentation; their colours are what the camera declares
+//! (`colours`), BT.601 in the narrow range if it declares nothing, and full range in JPEG, as JFIF says.
 
+use super::colours::Colours;
+#[cfg(any(feature = "v4l", feature = "gstreamer"))]
+use super::colours::{Matrix, Range};
+use super::huffman;
 use crate::ports::Frame;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -13,7 +17,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 /// A pixel format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// JPEG, one picture a buffer; Huffman tables may be missing, as UVC cameras leave them out.
+    /// JPEG, one picture a buffer; Huffman tables may be missing, as UVC cameras leave them out (`huffman`).
     Mjpg,
     /// 4:2:2, Y0 U Y1 V.
     Yuyv,
@@ -30,16 +34,17 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them, the cheapest for the processor first. MJPG comes last: it is what USB 2 needs for more than a
-    /// small picture, and costs the most.
+    /// All of them, the cheapest for the processor first. Of those with colours MJPG comes last: it is what USB 2 needs for more
+    /// than a small picture, and costs the most. Brightness alone is behind all: cheap as it is, a camera that has colours is to
+    /// give them.
     pub const ALL: [Format; 7] = [
         Format::Rgb3,
-        Format::Grey,
         Format::Bgr3,
         Format::Nv12,
         Format::Yuyv,
         Format::Uyvy,
         Format::Mjpg,
+        Format::Grey,
     ];
 
     /// The kernel's four characters.
@@ -90,12 +95,28 @@ impl Format {
     }
 }
 
-/// Decodes into `frame.rgb`, `width` by `height`. Rows of `bytes` are `stride` apart, if the format has rows.
+/// Decodes into `frame.rgb`, of this width and height. Rows of `bytes` are `stride` apart, if the format has rows. Colours of YUV
+/// are those of a camera that declares none.
 ///
 /// # Errors
 /// What is wrong with the bytes.
 pub fn into_rgb(
     format: Format,
+    bytes: &[u8],
+    stride: usize,
+    size: [usize; 2],
+    frame: &mut Frame,
+) -> Result<(), &'static str> {
+    declared_into_rgb(format, Colours::default(), bytes, stride, size, frame)
+}
+
+/// The same of a camera that declares how its YUV is meant.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub fn declared_into_rgb(
+    format: Format,
+    colours: Colours,
     bytes: &[u8],
     stride: usize,
     [width, height]: [usize; 2],
@@ -139,7 +160,8 @@ pub fn into_rgb(
             Ok(())
         }
         Format::Yuyv | Format::Uyvy | Format::Nv12 => {
-            yuv_to_rgb(format, bytes, stride, [width, height], &mut frame.rgb)
+            let size = [width, height];
+            yuv_to_rgb(format, colours, bytes, stride, size, &mut frame.rgb)
         }
     }
 }
@@ -162,14 +184,17 @@ pub fn jpeg(bytes: &[u8], [width, height]: [usize; 2], rgb: &mut [u8]) -> Result
     if !bytes[..end].ends_with(&[0xFF, 0xD9]) {
         return Err("JPEG without an end");
     }
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..end]), options);
-    decoder
-        .decode_headers()
-        .map_err(|_| "JPEG with a broken header, or too large")?;
-    if decoder.dimensions() != Some((width, height)) {
-        return Err("JPEG of another size than agreed");
-    }
-    decoder.decode_into(rgb).map_err(|_| "broken JPEG")
+    // A coded picture is hardly ever longer than it is in YUYV.
+    huffman::completed(&bytes[..end], width * height * 2, |whole| {
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(whole), options);
+        decoder
+            .decode_headers()
+            .map_err(|_| "JPEG with a broken header, or too large")?;
+        if decoder.dimensions() != Some((width, height)) {
+            return Err("JPEG of another size than agreed");
+        }
+        decoder.decode_into(rgb).map_err(|_| "broken JPEG")
+    })
 }
 
 /// Size of a JPEG.
@@ -187,13 +212,23 @@ pub fn jpeg_size(bytes: &[u8]) -> Result<(usize, usize), String> {
 #[cfg(any(feature = "v4l", feature = "gstreamer"))]
 fn yuv_to_rgb(
     format: Format,
+    colours: Colours,
     bytes: &[u8],
     stride: usize,
     [width, height]: [usize; 2],
     rgb: &mut [u8],
 ) -> Result<(), &'static str> {
     use yuv::{YuvBiPlanarImage, YuvConversionMode, YuvPackedImage, YuvRange, YuvStandardMatrix};
-    let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt601);
+    let range = match colours.range {
+        Range::Limited => YuvRange::Limited,
+        Range::Full => YuvRange::Full,
+    };
+    let matrix = match colours.matrix {
+        Matrix::Bt601 => YuvStandardMatrix::Bt601,
+        Matrix::Bt709 => YuvStandardMatrix::Bt709,
+        Matrix::Bt2020 => YuvStandardMatrix::Bt2020,
+        Matrix::Smpte240 => YuvStandardMatrix::Smpte240,
+    };
     let (width, height) = (width as u32, height as u32);
     let packed = YuvPackedImage {
         yuy: bytes,
@@ -224,6 +259,7 @@ fn yuv_to_rgb(
 #[cfg(not(any(feature = "v4l", feature = "gstreamer")))]
 fn yuv_to_rgb(
     _: Format,
+    _: Colours,
     _: &[u8],
     _: usize,
     _: [usize; 2],
@@ -359,6 +395,43 @@ pub(crate) mod tests {
                 close(&frame.rgb, &rgb.repeat(16 * 8), 2);
             }
         }
+    }
+
+    /// All three formats of one colour, red 200 with 40 of the others, as `y`, `u` and `v` of these colours.
+    #[cfg(any(feature = "v4l", feature = "gstreamer"))]
+    #[track_caller]
+    fn check_red(range: Range, matrix: Matrix, [y, u, v]: [u8; 3]) {
+        let mut frame = Frame::black(16, 8);
+        let yuyv: Vec<u8> = [y, u, y, v].repeat(8 * 8);
+        let uyvy: Vec<u8> = [u, y, v, y].repeat(8 * 8);
+        let nv12: Vec<u8> = [vec![y; 16 * 8], [u, v].repeat(8 * 4)].concat();
+        for (format, bytes, stride) in [
+            (Format::Yuyv, yuyv, 32),
+            (Format::Uyvy, uyvy, 32),
+            (Format::Nv12, nv12, 16),
+        ] {
+            let colours = Colours { range, matrix };
+            let done = declared_into_rgb(format, colours, &bytes, stride, [16, 8], &mut frame);
+            assert_eq!(done, Ok(()), "{format:?}");
+            close(&frame.rgb, &[200_u8, 40, 40].repeat(16 * 8), 3);
+        }
+    }
+
+    /// By the definition of each standard: brightness is `kr` R + `kg` G + `kb` B, and so on.
+    #[cfg(any(feature = "v4l", feature = "gstreamer"))]
+    #[test]
+    fn yuv_is_read_as_the_camera_declares_it() {
+        check_red(Range::Limited, Matrix::Bt601, [91, 104, 198]);
+        check_red(Range::Full, Matrix::Bt601, [88, 101, 208]);
+        check_red(Range::Limited, Matrix::Bt709, [80, 112, 198]);
+        check_red(Range::Full, Matrix::Bt709, [74, 110, 208]);
+        check_red(Range::Limited, Matrix::Bt2020, [86, 108, 198]);
+        check_red(Range::Full, Matrix::Smpte240, [74, 109, 208]);
+    }
+
+    #[test]
+    fn brightness_alone_is_the_last_choice() {
+        assert_eq!(Format::ALL.last(), Some(&Format::Grey));
     }
 
     #[test]

@@ -3,13 +3,12 @@
 //!
 //! Not responsible for opening one to take pictures (`v4l`).
 
+use super::mapped::{self, Identity, Sizes};
 use super::v4l::why;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use v4l::Device;
-use v4l::framesize::FrameSizeEnum;
-use v4l::video::Capture;
 
 /// What a device turned out to be, in words for the log and for `tendon cameras`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,23 +39,12 @@ pub struct Offer {
 }
 
 impl Offer {
-    fn new(format: &str, size: &FrameSizeEnum) -> Offer {
-        let (least, most, step) = match size {
-            FrameSizeEnum::Discrete(one) => {
-                let size = [one.width, one.height];
-                (size, size, [0, 0])
-            }
-            FrameSizeEnum::Stepwise(many) => (
-                [many.min_width, many.min_height],
-                [many.max_width, many.max_height],
-                [many.step_width, many.step_height],
-            ),
-        };
+    fn new(format: &str, sizes: Sizes) -> Offer {
         Offer {
             format: format.to_owned(),
-            least,
-            most,
-            step,
+            least: sizes.least,
+            most: sizes.most,
+            step: sizes.step,
         }
     }
 }
@@ -79,7 +67,7 @@ impl fmt::Display for Offer {
 }
 
 /// Capture devices under `root` (`/dev`): nodes `video*` that can stream, with the stable paths that lead to them. Why one
-/// cannot be opened is logged.
+/// cannot be opened, or does not say what it is, is logged.
 #[must_use]
 pub fn discover(root: &Path) -> Vec<Found> {
     let mut nodes: Vec<PathBuf> = listing(root)
@@ -95,10 +83,17 @@ pub fn discover(root: &Path) -> Vec<Found> {
         .iter()
         .flat_map(|folder| listing(&root.join(folder)))
         .collect();
-    let found = nodes
-        .into_iter()
-        .filter_map(|node| describe(node, &links).ok());
-    found.flatten().collect()
+    let found = nodes.iter().filter_map(|node| {
+        let described = describe(node, &links).inspect_err(|error| {
+            log::warn!(
+                "{}: expected a device that opens and says what it is, found {}",
+                node.display(),
+                why(node, error)
+            );
+        });
+        described.ok().flatten()
+    });
+    found.collect()
 }
 
 fn listing(folder: &Path) -> Vec<PathBuf> {
@@ -108,20 +103,14 @@ fn listing(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn describe(node: PathBuf, links: &[PathBuf]) -> io::Result<Option<Found>> {
-    let device = Device::with_path(&node).inspect_err(|error| {
-        let found = why(&node, error);
-        log::warn!(
-            "{}: expected a device that opens, found {found}",
-            node.display()
-        );
-    })?;
-    let caps = device.query_caps()?;
+fn describe(node: &Path, links: &[PathBuf]) -> io::Result<Option<Found>> {
+    let device = Device::with_path(node)?;
+    let Identity { card, bus } = mapped::identity(&device)?;
     let mut modes = Vec::new();
-    for format in device.enum_formats()? {
-        let name = format.fourcc.to_string();
-        let sizes = device.enum_framesizes(format.fourcc).unwrap_or_default();
-        modes.extend(sizes.iter().map(|size| Offer::new(&name, &size.size)));
+    for fourcc in mapped::formats(&device)? {
+        let name = String::from_utf8_lossy(&fourcc).into_owned();
+        let sizes = mapped::sizes(&device, fourcc).unwrap_or_default();
+        modes.extend(sizes.into_iter().map(|sizes| Offer::new(&name, sizes)));
     }
     // The second node of a UVC camera gives no pictures and has no formats.
     if modes.is_empty() {
@@ -131,9 +120,9 @@ fn describe(node: PathBuf, links: &[PathBuf]) -> io::Result<Option<Found>> {
     let leads = |link: &&PathBuf| link.canonicalize().is_ok_and(|to| to == real);
     Ok(Some(Found {
         stable: links.iter().filter(leads).cloned().collect(),
-        device: node,
-        card: caps.card,
-        bus: caps.bus,
+        device: node.to_owned(),
+        card,
+        bus,
         modes,
     }))
 }

@@ -3,15 +3,16 @@
 //!
 //! The sink holds one picture and drops the older (`drop`, `max-buffers` 1), so that a slow reader sees the newest. It
 //! takes every format that is decoded here, so that nothing need convert upstream. Live pipelines give pictures as they
-//! come; others (a file) at the pace of their own times.
+//! come; others (a file) at the pace of their own times. What it drops is counted (`came`).
 //!
 //! States: *gone* (started again with a growing pause) and *running*. An error on the bus, pictures beside it or not, the end of the
-//! stream and silence all lead to gone. The clock is the system's monotonic one, so that a picture's time is base time plus running
-//! time; what little the two readings differ is measured at each start.
+//! stream, silence, and nothing but broken pictures for as long, all lead to gone. The clock is the system's monotonic one, so that
+//! a picture's time is base time plus running time; what little the two readings differ is measured at each start.
 //!
 //! Pictures that stay in the memory of a Jetson's image processor are taken as they are where `nvmm` can read them; where it
 //! fails, the next start asks for ours, so that a pipeline that can convert goes on, slower.
 
+use super::came::Watch;
 use super::decode::{self, Format};
 use super::nvmm::{self, Libraries, Nvmm, NvmmFault};
 use super::retry::Retry;
@@ -26,9 +27,11 @@ use gstreamer_video::{VideoFormat, VideoInfo};
 
 /// The name of our sink; for messages.
 const SINK: &str = "tendon";
-/// A pipeline that ran and gives nothing for so long is started again.
+/// A pipeline that ran and gives no good picture for so long is started again; a slow one, for so many periods, so that one
+/// broken picture is not the end of it.
 pub const SILENT_MAX_NS: u64 = 2_000 * MS;
-/// The same before the first picture: a network camera negotiates meanwhile.
+const SILENT_MAX_PERIODS: u64 = 3;
+/// The same before the first good picture: a network camera negotiates meanwhile.
 pub const START_MAX_NS: u64 = 8_000 * MS;
 
 /// What has been counted since the start.
@@ -38,6 +41,10 @@ pub struct Counts {
     pub starts: u64,
     /// Times that it failed, ended or stood still.
     pub losses: u64,
+    /// Pictures that did not come to the sink, by the numbers that they have; 0 if they have none.
+    pub missing: u64,
+    /// Pictures that came to the sink and were passed over for a newer one.
+    pub stale: u64,
 }
 
 /// A pipeline that runs.
@@ -49,9 +56,13 @@ struct Running {
     offset_ns: i64,
     /// The last caps and what they mean.
     agreed: Option<(gst::Caps, Pixels)>,
-    /// Since when nothing has come.
+    /// The last good picture; before it, the start.
     since: Mono,
+    /// What was wrong with the last picture since then, if any came.
+    broken: Option<&'static str>,
+    /// Whether there was one.
     gave: bool,
+    watch: Watch,
 }
 
 impl Drop for Running {
@@ -87,6 +98,7 @@ impl From<&'static str> for DecodeFault {
 pub struct Camera {
     words: String,
     size: [usize; 2],
+    period_ns: u64,
     clock: Clock,
     retry: Retry,
     running: Option<Running>,
@@ -144,6 +156,7 @@ impl Camera {
         let mut camera = Camera {
             words: words.trim().trim_end_matches('!').trim().to_owned(),
             size: [asked.width, asked.height],
+            period_ns: asked.period_ns,
             clock,
             retry: Retry::default(),
             running: None,
@@ -261,6 +274,7 @@ impl Camera {
             gst::MessageType::Error => gst::BusSyncReply::Pass,
             _ => gst::BusSyncReply::Drop,
         });
+        let watch = Watch::new(&sink).ok_or("a sink that cannot be watched")?;
         let system = gst::SystemClock::obtain();
         pipeline.use_clock(Some(&system));
         let running = Running {
@@ -270,7 +284,9 @@ impl Camera {
             bus,
             agreed: None,
             since: (self.clock.now)(),
+            broken: None,
             gave: false,
+            watch,
         };
         // A live pipeline says so here; its pictures are taken as they come, not when they would be shown.
         let change = |state| {
@@ -303,6 +319,17 @@ impl Camera {
     fn say(&mut self, what: &str) {
         if self.said.news(what) {
             log::warn!("GStreamer pipeline \"{}\": {what}", self.words);
+        }
+    }
+
+    /// No good picture for too long; `broken` is what was wrong with the last one that came.
+    fn fall_silent(&mut self, broken: Option<&'static str>) -> SourceFault {
+        match broken {
+            None => self.lose("its pipeline stands still", None),
+            Some(words) => {
+                let what = format!("its pictures are all broken: {words}");
+                self.lose("its pictures are all broken", Some(what))
+            }
         }
     }
 
@@ -339,6 +366,16 @@ impl Running {
             error.error(),
             debug.lines().last().unwrap_or_default()
         ))
+    }
+
+    /// Whether there was no good picture for too long.
+    fn silent(&self, now: Mono, period_ns: u64) -> bool {
+        let most_ns = if self.gave {
+            SILENT_MAX_NS.max(SILENT_MAX_PERIODS * period_ns)
+        } else {
+            START_MAX_NS
+        };
+        now.since_ns(self.since) > most_ns
     }
 
     /// When the picture was taken, on our clock.
@@ -416,9 +453,10 @@ impl Running {
 
 impl Source for Camera {
     fn counts(&self) -> crate::ports::Counts {
-        let starts = self.counts.starts;
         crate::ports::Counts {
-            starts,
+            missing: self.counts.missing,
+            stale: self.counts.stale,
+            starts: self.counts.starts,
             ..Default::default()
         }
     }
@@ -450,26 +488,29 @@ impl Source for Camera {
         }
         let Some(sample) = sample else {
             let ended = running.sink.is_eos();
-            let most_ns = if running.gave {
-                SILENT_MAX_NS
-            } else {
-                START_MAX_NS
-            };
-            let silent = (self.clock.now)().since_ns(running.since) > most_ns;
+            let silent = running.silent((self.clock.now)(), self.period_ns);
+            let broken = running.broken;
             return Err(if ended {
                 self.lose("its pipeline ended", None)
             } else if silent {
-                self.lose("its pipeline stands still", None)
+                self.fall_silent(broken)
             } else {
                 SourceFault::Timeout
             });
         };
         let received = (self.clock.now)();
-        running.since = received;
-        let mut broken = None;
+        running.watch.taken(&sample, &mut self.counts);
         match running.decode(&sample, self.size, self.is_nvidias, &mut self.nvmm, frame) {
-            Ok(()) => {}
-            Err(DecodeFault::Broken(words)) => broken = Some(words),
+            Ok(()) => (running.since, running.broken) = (received, None),
+            Err(DecodeFault::Broken(words)) => {
+                running.broken = Some(words);
+                if !running.silent(received, self.period_ns) {
+                    return Err(SourceFault::Broken(words));
+                }
+                // As above.
+                drop(sample);
+                return Err(self.fall_silent(Some(words)));
+            }
             Err(DecodeFault::Nvmm(fault)) => {
                 // Surfaces go with the pipeline, which uses them, while they can be let go of.
                 drop(sample);
@@ -483,9 +524,6 @@ impl Source for Camera {
             running.gave = true;
             self.retry.worked();
             self.said.forget();
-        }
-        if let Some(words) = broken {
-            return Err(SourceFault::Broken(words));
         }
         self.given = self.given.wrapping_add(1).max(1);
         frame.seq = self.given;

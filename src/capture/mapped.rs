@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kernel's picture buffers of one camera, mapped: asked for, queued, taken in turn, given back.
+//! What is asked of a kernel camera in the kernel's own structures: its name, what it offers, a format, a control; and its picture
+//! buffers, mapped: asked for, queued, taken in turn, given back.
 //!
-//! In place of the v4l crate's own stream, whose drop panics where the device refuses to stop, and once more, which ends
+//! The questions are ours where the v4l crate's panic at what a device may answer: a name that is not UTF-8, as a long one is that
+//! was cut inside a character; a colour space, a field order or a kind of control that the crate does not know. And its lists end
+//! only where the device ends them; ours end at [`LIST_MAX`].
+//!
+//! The buffers are ours in place of the v4l crate's own stream, whose drop panics where the device refuses to stop, and once more, which ends
 //! the process, where it refuses to take its buffers back: so it could only be leaked. But a mapping keeps its descriptor's
 //! file open, and the open file keeps the device busy: a camera that once refused to stop was never to be had again. Here the
 //! drop unmaps whatever the device says. With the last mapping and the last descriptor gone the kernel stops the stream and frees the
 //! buffers itself.
 //!
-//! Not responsible for waiting: who asks for a picture has polled.
+//! Not responsible for waiting: who asks for a picture has polled. Nor for what is made of the answers (`v4l`, `discovery`).
 #![allow(unsafe_code)] // Memory that the kernel maps, and its structures.
 
+use super::colours::Colours;
 use std::ffi::c_void;
 use std::io;
 use std::mem;
@@ -20,13 +26,65 @@ use v4l::Device;
 use v4l::buffer::{Metadata, Type};
 use v4l::device::Handle;
 use v4l::memory::Memory;
-use v4l::v4l_sys::{v4l2_buffer, v4l2_requestbuffers};
+use v4l::v4l_sys;
+use v4l::v4l_sys::{
+    v4l2_buffer, v4l2_capability, v4l2_ext_control, v4l2_ext_controls, v4l2_fmtdesc, v4l2_format,
+    v4l2_frmsizeenum, v4l2_pix_format, v4l2_query_ext_ctrl, v4l2_requestbuffers,
+};
 use v4l::v4l2;
 use v4l::v4l2::vidioc;
 
 /// `PROT_READ | PROT_WRITE` of mmap(2), which is what every driver must take, whatever is done with it; and `MAP_SHARED`.
 const READ_WRITE: i32 = 3;
 const SHARED: i32 = 1;
+/// Entries of a list that are asked for at most. Drivers end theirs after some tens; one that does not is broken, and is to keep
+/// nobody waiting.
+const LIST_MAX: u32 = 256;
+
+// Of errno(3).
+const EINVAL: i32 = 22;
+const ENOTTY: i32 = 25;
+
+// Kinds of control whose value is one number, of `v4l2_ctrl_type`.
+const INTEGER: u32 = 1;
+const BOOLEAN: u32 = 2;
+const MENU: u32 = 3;
+const INTEGER64: u32 = 5;
+const INTEGER_MENU: u32 = 9;
+
+/// What `priv` of a format is where the fields after it are filled in.
+const EXTENDED: u32 = 0xfeed_cafe;
+
+/// Who a camera is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Model, as the driver names it.
+    pub(super) card: String,
+    /// Where it is plugged.
+    pub(super) bus: String,
+}
+
+/// Width and height of a picture, or of all between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) least: [u32; 2],
+    pub(super) most: [u32; 2],
+    /// From one width and one height to the next; 0 of one size.
+    pub(super) step: [u32; 2],
+}
+
+/// What a camera agreed to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pixels {
+    /// Its four characters.
+    pub(super) fourcc: [u8; 4],
+    /// Width and height.
+    pub(super) size: [u32; 2],
+    /// Bytes from one row to the next; some drivers say 0.
+    pub(super) stride: u32,
+    /// How its YUV is meant.
+    pub(super) colours: Colours,
+}
 
 #[derive(Debug)]
 struct Buffer {
@@ -47,7 +105,7 @@ unsafe impl Send for Mapped {}
 
 /// One question to the device.
 fn ask<T>(handle: &Handle, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::Result<()> {
-    // SAFETY: every request of this file is one whose argument is a `T` that lives until the call returns.
+    // SAFETY: every request of this file is one whose argument is a `T` that lives until the call returns, as does what it points to.
     unsafe {
         v4l2::ioctl(
             handle.fd(),
@@ -57,13 +115,181 @@ fn ask<T>(handle: &Handle, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::
     }
 }
 
+/// One of the kernel's structures, all zero.
+fn zero<T>() -> T {
+    // SAFETY: every `T` of this file is a structure of the kernel's, of numbers, unions of them and pointers that may be null: all
+    // zero is one of its values.
+    unsafe { mem::zeroed() }
+}
+
+/// What stands before the first zero. A character that was cut becomes U+FFFD.
+fn text(bytes: &[u8]) -> String {
+    let len = bytes.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&bytes[..len.unwrap_or(bytes.len())]).into_owned()
+}
+
+/// The answers to a question that is asked with 0, 1, and so on, until the device has no more, each once. A device that does not
+/// know the question has none.
+fn listed<T: PartialEq>(nth: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>> {
+    let mut list = Vec::new();
+    for index in 0..LIST_MAX {
+        match nth(index) {
+            Ok(one) if list.contains(&one) => {}
+            Ok(one) => list.push(one),
+            Err(error) if matches!(error.raw_os_error(), Some(EINVAL | ENOTTY)) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(list)
+}
+
+/// Who it is.
+///
+/// # Errors
+/// What the device says.
+pub(super) fn identity(device: &Device) -> io::Result<Identity> {
+    let mut found: v4l2_capability = zero();
+    ask(&device.handle(), vidioc::VIDIOC_QUERYCAP, &mut found)?;
+    Ok(Identity {
+        card: text(&found.card),
+        bus: text(&found.bus_info),
+    })
+}
+
+/// The pixel formats that it offers, by their four characters.
+///
+/// # Errors
+/// What the device says.
+pub(super) fn formats(device: &Device) -> io::Result<Vec<[u8; 4]>> {
+    let handle = device.handle();
+    listed(|index| {
+        let mut found = v4l2_fmtdesc {
+            index,
+            type_: Type::VideoCapture as u32,
+            ..zero()
+        };
+        ask(&handle, vidioc::VIDIOC_ENUM_FMT, &mut found)?;
+        Ok(found.pixelformat.to_le_bytes())
+    })
+}
+
+/// The sizes in which it offers a format.
+///
+/// # Errors
+/// What the device says.
+pub(super) fn sizes(device: &Device, fourcc: [u8; 4]) -> io::Result<Vec<Sizes>> {
+    let handle = device.handle();
+    let list = listed(|index| {
+        let mut found = v4l2_frmsizeenum {
+            index,
+            pixel_format: u32::from_le_bytes(fourcc),
+            ..zero()
+        };
+        ask(&handle, vidioc::VIDIOC_ENUM_FRAMESIZES, &mut found)?;
+        Ok(match found.type_ {
+            v4l_sys::v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_DISCRETE => {
+                // SAFETY: of this kind it is the union's field; both are of numbers alone.
+                let one = unsafe { found.__bindgen_anon_1.discrete };
+                Some(Sizes {
+                    least: [one.width, one.height],
+                    most: [one.width, one.height],
+                    step: [0, 0],
+                })
+            }
+            v4l_sys::v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_STEPWISE
+            | v4l_sys::v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_CONTINUOUS => {
+                // SAFETY: of these kinds it is the union's field; both are of numbers alone.
+                let many = unsafe { found.__bindgen_anon_1.stepwise };
+                Some(Sizes {
+                    least: [many.min_width, many.min_height],
+                    most: [many.max_width, many.max_height],
+                    step: [many.step_width, many.step_height],
+                })
+            }
+            _ => None,
+        })
+    })?;
+    Ok(list.into_iter().flatten().collect())
+}
+
+/// Asks for a format and a size; what stands then, which may be another.
+///
+/// # Errors
+/// What the device says.
+pub(super) fn set_format(
+    device: &Device,
+    fourcc: [u8; 4],
+    [width, height]: [u32; 2],
+) -> io::Result<Pixels> {
+    let handle = device.handle();
+    let of_pictures = || v4l2_format {
+        type_: Type::VideoCapture as u32,
+        ..zero()
+    };
+    let mut wanted = of_pictures();
+    // Colours are the camera's to say: all that is left out here is "as you have it".
+    wanted.fmt.pix = v4l2_pix_format {
+        width,
+        height,
+        pixelformat: u32::from_le_bytes(fourcc),
+        ..zero()
+    };
+    ask(&handle, vidioc::VIDIOC_S_FMT, &mut wanted)?;
+    let mut set = of_pictures();
+    ask(&handle, vidioc::VIDIOC_G_FMT, &mut set)?;
+    // SAFETY: of a format for pictures it is the union's field; all are of numbers alone.
+    let pix = unsafe { set.fmt.pix };
+    // SAFETY: a union of two numbers of one type.
+    let declared = unsafe { pix.__bindgen_anon_1.ycbcr_enc };
+    // A driver from before these fields leaves them undefined.
+    let (ycbcr_enc, quantization) = if pix.priv_ == EXTENDED {
+        (declared, pix.quantization)
+    } else {
+        (0, 0)
+    };
+    Ok(Pixels {
+        fourcc: pix.pixelformat.to_le_bytes(),
+        size: [pix.width, pix.height],
+        stride: pix.bytesperline,
+        colours: Colours::of_v4l2(pix.colorspace, ycbcr_enc, quantization),
+    })
+}
+
+/// What a control stands at; a switch at 0 or 1.
+///
+/// # Errors
+/// What the device says; and of a control that is no number.
+pub(super) fn control(device: &Device, id: u32) -> io::Result<i64> {
+    let handle = device.handle();
+    let mut asked = v4l2_query_ext_ctrl { id, ..zero() };
+    ask(&handle, vidioc::VIDIOC_QUERY_EXT_CTRL, &mut asked)?;
+    let mut one = v4l2_ext_control { id, ..zero() };
+    let mut list = v4l2_ext_controls {
+        count: 1,
+        controls: &raw mut one,
+        ..zero()
+    };
+    ask(&handle, vidioc::VIDIOC_G_EXT_CTRLS, &mut list)?;
+    match asked.type_ {
+        // SAFETY: of this kind it is the union's field, and any bytes are a number.
+        INTEGER64 => Ok(unsafe { one.__bindgen_anon_1.value64 }),
+        INTEGER | BOOLEAN | MENU | INTEGER_MENU => {
+            // SAFETY: of these kinds it is the union's field, and any bytes are a number.
+            Ok(i64::from(unsafe { one.__bindgen_anon_1.value }))
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a control that is no number",
+        )),
+    }
+}
+
 fn described(index: u32) -> v4l2_buffer {
     v4l2_buffer {
         index,
         type_: Type::VideoCapture as u32,
         memory: Memory::Mmap as u32,
-        // SAFETY: a structure of the kernel's, of numbers and a union of numbers: all zero is one of its values.
-        ..unsafe { mem::zeroed() }
+        ..zero()
     }
 }
 
@@ -72,8 +298,7 @@ fn wanted(count: u32) -> v4l2_requestbuffers {
         count,
         type_: Type::VideoCapture as u32,
         memory: Memory::Mmap as u32,
-        // SAFETY: as in `described`.
-        ..unsafe { mem::zeroed() }
+        ..zero()
     }
 }
 
@@ -147,5 +372,33 @@ impl Drop for Mapped {
             let _ = unsafe { v4l2::munmap(buffer.at.as_ptr().cast(), buffer.len) };
         }
         let _ = ask(&self.handle, vidioc::VIDIOC_REQBUFS, &mut wanted(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_at_its_zero_and_may_be_cut_inside_a_character() {
+        assert_eq!(text(b"Fake camera\0rest"), "Fake camera");
+        assert_eq!(text(b"no zero"), "no zero");
+        assert_eq!(text(b"Kamera f\xc3\0\0"), "Kamera f\u{FFFD}");
+        assert_eq!(text(&[0; 4]), "");
+    }
+
+    #[test]
+    fn a_list_ends_where_the_device_ends_it_or_after_so_many() {
+        let ends_with = |errno: i32| {
+            listed(move |index| match index {
+                0..3 => Ok(index),
+                _ => Err(io::Error::from_raw_os_error(errno)),
+            })
+        };
+        assert_eq!(ends_with(EINVAL).expect("a list"), [0, 1, 2]);
+        assert_eq!(ends_with(ENOTTY).expect("a list"), [0, 1, 2]);
+        assert!(ends_with(5).is_err(), "EIO is no end");
+        assert_eq!(listed(|index| Ok(index % 3)).expect("a list"), [0, 1, 2]);
+        assert_eq!(listed(Ok).expect("a list").len(), LIST_MAX as usize);
     }
 }

@@ -7,16 +7,21 @@
 //! Not responsible for: whether the picture is to be believed ([`crate::core::camera`]), what the policy's training
 //! fixed (size, normalisation), and cameras that are reached over the link (`link`).
 //!
-//! [`decode`] pixels as cameras send them -> RGB; [`images`] a folder, a file or a recording of JPEG pictures, in real time,
-//! [`tape`] makes such a recording; `v4l` USB and other kernel cameras, `mapped` their buffers, `discovery` which are plugged in
-//! (feature `v4l`); `gstreamer` whatever a pipeline gives, `raw` its pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`);
+//! [`decode`] pixels as cameras send them -> RGB, [`colours`] how YUV is meant, `huffman` the tables that a JPEG may leave out;
+//! [`images`] a folder, a file or a recording of JPEG pictures, in real time, [`tape`] makes such a recording; `v4l` USB and other
+//! kernel cameras, `mapped` what they are asked, and their buffers, `discovery` which are plugged in (feature `v4l`); `gstreamer`
+//! whatever a pipeline gives, `came` what its sink drops, `raw` its pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`);
 //! [`retry`] when to look again for one that is gone, [`said`] what was told of it.
 
+#[cfg(feature = "gstreamer")]
+mod came;
+pub mod colours;
 pub mod decode;
 #[cfg(feature = "v4l")]
 pub mod discovery;
 #[cfg(feature = "gstreamer")]
 pub mod gstreamer;
+mod huffman;
 pub mod images;
 #[cfg(feature = "v4l")]
 mod mapped;

@@ -37,7 +37,8 @@ impl Retry {
         self.pause_ns = (self.pause_ns * 2).min(LONGEST_NS);
     }
 
-    /// It works: the next pause is the first again.
+    /// It gave a good picture: the next pause is the first again. That it could be opened is not enough: what opens and fails, again
+    /// and again, is to be looked for less often, too.
     pub fn worked(&mut self) {
         *self = Retry::default();
     }

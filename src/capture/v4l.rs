@@ -3,13 +3,15 @@
 //! deadline on every wait, the driver's own times and numbers.
 //!
 //! States: *gone* (looked for again with a growing pause) and *streaming*. Any error of the device leads to gone; so
-//! does a node that stays silent for longer than [`SILENT_MAX_NS`], because some drivers hang after a suspend and only
-//! opening the node again wakes them. Why it is gone is logged, once for each new reason.
+//! does a node that gives no good picture for longer than [`QUIET_MAX_NS`], because some drivers hang after a suspend, or give
+//! broken buffers for ever, and only opening the node again wakes them. The pause is the first again once a good picture came: a
+//! device that opens and then fails is no better than one that does not open. Why it is gone is logged, once for each new reason.
 //!
 //! Not responsible for which cameras are plugged in (`discovery`).
 
+use super::colours::Colours;
 use super::decode::{self, Format};
-use super::mapped::Mapped;
+use super::mapped::{self, Mapped};
 use super::retry::Retry;
 use super::said::Said;
 use super::v4l_mode::Mode;
@@ -18,17 +20,19 @@ use crate::core::units::{MS, Mono};
 use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use std::io;
 use std::path::Path;
+use v4l::Device;
 use v4l::buffer::Flags;
 use v4l::control::{Control, Value};
 use v4l::fraction::Fraction;
 use v4l::video::Capture;
 use v4l::video::capture::Parameters;
-use v4l::{Device, Format as Pixels, FourCC};
 
 /// Buffers in the kernel. One is ours, one is being filled, two bridge a thread that was late by two frames.
 const BUFFERS: u32 = 4;
-/// A device that streams and gives nothing for this long is opened again.
-const SILENT_MAX_NS: u64 = 2_000 * MS;
+/// A device that streams and gives no good picture for this long is opened again; a slow one, for so many periods, so that one
+/// broken picture is not the end of it.
+const QUIET_MAX_NS: u64 = 2_000 * MS;
+const QUIET_MAX_PERIODS: u64 = 3;
 /// Pictures that are taken off the queue at most to get at the newest.
 const STALE_MAX: usize = BUFFERS as usize;
 
@@ -75,6 +79,7 @@ pub(super) fn why(node: &Path, error: &io::Error) -> String {
 struct Agreed {
     format: Format,
     stride: usize,
+    colours: Colours,
 }
 
 struct Streaming {
@@ -84,7 +89,10 @@ struct Streaming {
     /// Whether the first picture has come, and gone.
     begun: bool,
     sequence: Option<u32>,
+    /// The last good picture; before it, the start, and the first picture of it.
     since: Mono,
+    /// What was wrong with the last picture since then, if any came.
+    broken: Option<&'static str>,
 }
 
 /// A kernel camera.
@@ -97,6 +105,8 @@ pub struct Camera {
     streaming: Option<Streaming>,
     /// Model of the first device that was here: another one behind the same path is another camera.
     card: Option<String>,
+    /// The format that was agreed last.
+    told: Option<Format>,
     said: Said,
     counts: Counts,
     /// What the newest stamp was of.
@@ -129,6 +139,7 @@ impl Camera {
             retry: Retry::default(),
             streaming: None,
             card: None,
+            told: None,
             said: Said::default(),
             counts: Counts::default(),
             stamped: Stamped::Unsaid,
@@ -157,7 +168,7 @@ impl Camera {
 
     fn start(&mut self) -> Result<Streaming, Trouble> {
         let device = Device::with_path(&self.mode.device)?;
-        let card = device.query_caps()?.card;
+        let card = mapped::identity(&device)?.card;
         if let Some(first) = &self.card
             && *first != card
         {
@@ -175,20 +186,32 @@ impl Camera {
             begun: false,
             sequence: None,
             since: (self.clock.now)(),
+            broken: None,
         };
+        self.tell(agreed.format);
         self.card = Some(card);
         self.counts.starts += 1;
         Ok(streaming)
     }
 
+    /// Says what was agreed; aloud where it is news that colours are not to be had, and nobody asked for none.
+    fn tell(&mut self, format: Format) {
+        let at = self.mode.device.display();
+        let [width, height] = self.size;
+        let news = self.told.replace(format) != Some(format);
+        if format == Format::Grey && self.mode.formats.is_empty() && news {
+            log::warn!(
+                "{at}: expected a format with colours at {width}x{height}, found GREY alone; if that is meant, say formats = [\"GREY\"]"
+            );
+        } else {
+            log::info!("{at}: {} {width}x{height}", name(format.fourcc()));
+        }
+    }
+
     /// Size, pixel format and rate: set, read back, and refused in words if the device has its own mind.
     fn negotiate(&self, device: &Device) -> Result<Agreed, Trouble> {
         let [width, height] = self.size.map(|side| side as u32);
-        let offered: Vec<[u8; 4]> = device
-            .enum_formats()?
-            .iter()
-            .map(|f| f.fourcc.repr)
-            .collect();
+        let offered = mapped::formats(device)?;
         let wanted: Vec<[u8; 4]> = if self.mode.formats.is_empty() {
             Format::ALL.iter().map(|format| format.fourcc()).collect()
         } else {
@@ -201,15 +224,18 @@ impl Camera {
             let Some(format) = Format::from_fourcc(*fourcc) else {
                 continue;
             };
-            let pixels = FourCC::new(fourcc);
-            let set = match device.set_format(&Pixels::new(width, height, pixels)) {
+            // What keeps a format with colours away may pass: no reason to go without them.
+            if format == Format::Grey && self.mode.formats.is_empty() && passing.is_some() {
+                break;
+            }
+            let set = match mapped::set_format(device, *fourcc, [width, height]) {
                 Ok(set) => set,
                 // Nor could any other format be set.
                 Err(error) if matches!(error.raw_os_error(), Some(ENODEV | EBUSY)) => {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    refused.push(format!("{pixels} {width}x{height} ({error})"));
+                    refused.push(format!("{} {width}x{height} ({error})", name(*fourcc)));
                     if error.raw_os_error() != Some(EINVAL) {
                         passing = Some(error);
                     }
@@ -218,28 +244,31 @@ impl Camera {
             };
             let rate = Parameters::new(self.interval());
             let interval = device.set_params(&rate).map(|set| set.interval);
-            let good = (set.width, set.height, set.fourcc.repr) == (width, height, *fourcc);
+            let good = (set.size, set.fourcc) == ([width, height], *fourcc);
             // A driver that cannot set a rate says so with ENOTTY; its pictures' times tell the rest.
             let slow = interval
                 .as_ref()
                 .is_ok_and(|interval| self.too_slow(interval));
             if good && !slow {
                 let stride = (set.stride as usize).max(format.row_len(self.size[0]));
-                return Ok(Agreed { format, stride });
+                let colours = set.colours;
+                return Ok(Agreed {
+                    format,
+                    stride,
+                    colours,
+                });
             }
             let rate = interval.map_or(String::new(), |i| {
                 format!(" at {}/{} Hz", i.denominator, i.numerator)
             });
-            refused.push(format!("{} {}x{}{rate}", set.fourcc, set.width, set.height));
+            let [width, height] = set.size;
+            refused.push(format!("{} {width}x{height}{rate}", name(set.fourcc)));
         }
         if let Some(error) = passing {
             return Err(error.into());
         }
         let names = |list: &[[u8; 4]]| {
-            let names: Vec<_> = list
-                .iter()
-                .map(|c| String::from_utf8_lossy(c).into_owned())
-                .collect();
+            let names: Vec<_> = list.iter().copied().map(name).collect();
             names.join(", ")
         };
         let found = if refused.is_empty() {
@@ -288,19 +317,9 @@ impl Camera {
                 value: Value::Integer(*value),
             };
             device.set_control(control).map_err(refused)?;
-            let read = device.control(*id).map_err(refused)?.value;
-            let same = match read {
-                Value::Integer(read) => read == *value,
-                Value::Boolean(read) => i64::from(read) == *value,
-                Value::None
-                | Value::String(_)
-                | Value::CompoundU8(_)
-                | Value::CompoundU16(_)
-                | Value::CompoundU32(_)
-                | Value::CompoundPtr(_) => false,
-            };
-            if !same {
-                return Err(wrong(format!("{read:?} when read back")));
+            let read = mapped::control(device, *id).map_err(refused)?;
+            if read != *value {
+                return Err(wrong(format!("{read} when read back")));
             }
         }
         Ok(())
@@ -321,6 +340,11 @@ impl Camera {
         self.retry.failed((self.clock.now)());
         SourceFault::Gone(gone)
     }
+}
+
+/// A format, for people.
+fn name(fourcc: [u8; 4]) -> String {
+    String::from_utf8_lossy(&fourcc).into_owned()
 }
 
 /// Why a device does not stream.
@@ -346,6 +370,19 @@ impl Streaming {
             Err(error) => Err(error),
         }
     }
+
+    /// An error if there was no good picture for longer than `most_ns`.
+    fn gives(&self, now: Mono, most_ns: u64) -> io::Result<()> {
+        if now.since_ns(self.since) <= most_ns {
+            return Ok(());
+        }
+        let most_ms = most_ns / MS;
+        let found = match self.broken {
+            None => format!("none for {most_ms} ms"),
+            Some(why) => format!("none that is good for {most_ms} ms ({why})"),
+        };
+        Err(io::Error::new(io::ErrorKind::TimedOut, found))
+    }
 }
 
 /// `POLLIN` of poll(2).
@@ -360,10 +397,7 @@ impl Source for Camera {
                 return Err(SourceFault::Gone("waiting to look for it again"));
             }
             match self.start() {
-                Ok(streaming) => {
-                    self.streaming = Some(streaming);
-                    self.retry.worked();
-                }
+                Ok(streaming) => self.streaming = Some(streaming),
                 Err(Trouble::Io(error)) => return Err(self.cannot_open(&error)),
                 Err(Trouble::Mode { expected, found }) => {
                     return Err(self.lose(
@@ -377,6 +411,7 @@ impl Source for Camera {
         match self.take(deadline, frame) {
             Ok(taken) => {
                 if taken.is_ok() {
+                    self.retry.worked();
                     self.said.forget();
                 }
                 taken
@@ -401,6 +436,7 @@ impl Camera {
     /// Waits for a buffer, passes over those that a newer one follows, decodes it.
     fn take(&mut self, deadline: Mono, frame: &mut Frame) -> io::Result<Result<(), SourceFault>> {
         let clock = self.clock;
+        let quiet_max_ns = QUIET_MAX_NS.max(QUIET_MAX_PERIODS * self.period_ns);
         let counts = &mut self.counts;
         let Some(streaming) = &mut self.streaming else {
             return Ok(Err(SourceFault::Gone("not open")));
@@ -409,13 +445,8 @@ impl Camera {
         // Up to the next whole millisecond: rounding down would spin through the last one.
         let wait_ms = i32::try_from(left_ns.div_ceil(MS)).unwrap_or(i32::MAX);
         if !streaming.ready(wait_ms)? {
-            let silent = (clock.now)().since_ns(streaming.since) > SILENT_MAX_NS;
-            return if silent {
-                let none = format!("none for {} ms", SILENT_MAX_NS / MS);
-                Err(io::Error::new(io::ErrorKind::TimedOut, none))
-            } else {
-                Ok(Err(SourceFault::Timeout))
-            };
+            streaming.gives((clock.now)(), quiet_max_ns)?;
+            return Ok(Err(SourceFault::Timeout));
         }
         if !streaming.begun {
             // The first after the start is often half exposed.
@@ -428,7 +459,6 @@ impl Camera {
             let agreed = streaming.agreed;
             let (bytes, meta) = streaming.buffers.next()?;
             let received = (clock.now)();
-            streaming.since = received;
             let gap = streaming
                 .sequence
                 .map_or(0, |last| meta.sequence.wrapping_sub(last).wrapping_sub(1));
@@ -446,16 +476,28 @@ impl Camera {
                 match agreed.format.len(agreed.stride, self.size[1]) {
                     Some(len) if used.len() < len => Err("shorter than its picture"),
                     _ if device_has_more(&streaming.device) => Ok(false),
-                    _ => decode::into_rgb(agreed.format, used, agreed.stride, self.size, frame)
-                        .map(|()| true),
+                    _ => {
+                        let Agreed {
+                            format,
+                            stride,
+                            colours,
+                        } = agreed;
+                        decode::declared_into_rgb(format, colours, used, stride, self.size, frame)
+                            .map(|()| true)
+                    }
                 }
             };
             match result {
-                Err(why) => return Ok(Err(SourceFault::Broken(why))),
+                Err(why) => {
+                    streaming.broken = Some(why);
+                    streaming.gives(received, quiet_max_ns)?;
+                    return Ok(Err(SourceFault::Broken(why)));
+                }
                 Ok(false) => counts.stale += 1,
                 Ok(true) => {
                     frame.seq = self.given;
                     (frame.captured, frame.received) = (captured, (clock.now)());
+                    (streaming.since, streaming.broken) = (frame.received, None);
                     return Ok(Ok(()));
                 }
             }

@@ -103,7 +103,7 @@ fn build(options: &Build) -> Result<(), Failure> {
     };
     // On a terminal the builder's state stays on one line; its own words are for the log.
     let terminal = std::io::stderr().is_terminal();
-    let mut drawn = false;
+    let (mut drawn, mut told) = (false, 0);
     let mut tell = |progress| match progress {
         Progress::Line(line) => log::info!("trtexec: {line}"),
         Progress::Warning(words) => eprintln!("tendon: {words}"),
@@ -117,7 +117,7 @@ fn build(options: &Build) -> Result<(), Failure> {
             if terminal {
                 drawn = true;
                 eprint!("\r{words:36} {}\x1b[K", bar(memory_bytes, bound_bytes));
-            } else if (elapsed_s as u64).is_multiple_of(30) {
+            } else if is_due(elapsed_s, &mut told) {
                 eprintln!("{words}, {} MiB", memory_bytes >> 20);
             }
             // Progress that cannot be written is no reason to stop.
@@ -161,6 +161,15 @@ fn build(options: &Build) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whether a line is due: once in each half-minute of a stage but its first. `told` is the last one that had its own; the next stage
+/// begins again at none.
+fn is_due(elapsed_s: f64, told: &mut u64) -> bool {
+    let now = (elapsed_s / 30.0) as u64;
+    let is_due = now > *told;
+    *told = now;
+    is_due
 }
 
 /// As the configuration has it, or as it was asked for.
@@ -247,7 +256,29 @@ fn inspect(options: &Inspect) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::bar;
+    use super::{bar, is_due};
+
+    /// What comes each second and a little skips whole seconds, among them those that divide by thirty.
+    #[test]
+    fn each_half_minute_has_a_line_whatever_the_second_that_progress_comes_in() {
+        for period_s in [1.0, 1.04, 1.1, 7.0] {
+            let mut told = 0;
+            for stage in 0..2 {
+                let ticks = (1_u32..).map(|tick| f64::from(tick) * period_s);
+                let of_a_build = ticks.take_while(|at_s| *at_s < 615.0);
+                let lines: Vec<f64> = of_a_build.filter(|at_s| is_due(*at_s, &mut told)).collect();
+                assert_eq!(lines.len(), 20, "stage {stage}, {period_s} s: {lines:?}");
+                for (half, at_s) in (1_u32..).zip(&lines) {
+                    let late_s = at_s - f64::from(half) * 30.0;
+                    assert!((0.0..period_s).contains(&late_s), "{period_s} s: {at_s}");
+                }
+            }
+        }
+        // A builder that was not looked at for long is told of once.
+        let mut told = 0;
+        assert!(!is_due(0.0, &mut told) && !is_due(29.9, &mut told));
+        assert!(is_due(95.0, &mut told) && !is_due(95.9, &mut told));
+    }
 
     #[test]
     fn the_bar_is_memory_against_its_bound() {

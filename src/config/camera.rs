@@ -131,6 +131,22 @@ pub(super) fn check(
                 format!("\"{}\" again", camera.name),
             );
         }
+        if let Some(device) = &table.device
+            && let CameraSource::V4l { device: node, .. } = &camera.source
+            && let Some((_, other)) = cameras.iter().zip(tables).find(|(other, _)| {
+                matches!(&other.source, CameraSource::V4l { device, .. } if device == node)
+            })
+            && let Some(first) = &other.device
+        {
+            // A node gives its pictures to one; the second would be told that another program has it, which is us.
+            let line = at.line(first);
+            at.push(
+                device,
+                &format!("{key}.device"),
+                "a device that no other camera has",
+                format!("\"{}\" again, as in line {line}", device.get_ref()),
+            );
+        }
         if index == 0
             && let Some(optional) = table
                 .optional

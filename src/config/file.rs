@@ -405,16 +405,18 @@ impl<'a> Located<'a> {
 
     /// Notes a problem at the line of `where_`.
     pub fn push<T>(&mut self, where_: &Spanned<T>, key: &str, expected: &str, found: String) {
-        let at = format!(
-            "{}:{}: {key}",
-            self.name,
-            line_of(self.text, where_.span().start)
-        );
+        let at = format!("{}:{}: {key}", self.name, self.line(where_));
         self.problems.push(Problem {
             at,
             expected: expected.into(),
             found,
         });
+    }
+
+    /// The line of `where_`.
+    #[must_use]
+    pub fn line<T>(&self, where_: &Spanned<T>) -> usize {
+        line_of(self.text, where_.span().start)
     }
 
     /// A delay that was declared, 0 to 500 ms; 0 if it was not.

@@ -248,6 +248,36 @@ fn every_mistake_is_named_with_its_line() {
 }
 
 #[test]
+fn two_cameras_behind_one_device_are_refused_with_both_lines() {
+    const ONE: &str = "[camera]\nname = \"front\"\nwidth = 224\nheight = 224\nage_max_ms = 150\n";
+    assert!(TENDON.contains(ONE));
+    let with = |second: &str| {
+        let cameras = [("front", "/dev/video4"), ("side", second)].map(|(name, device)| {
+            format!(
+                "[[camera]]\nname = \"{name}\"\nsource = \"v4l\"\ndevice = \"{device}\"\nrate_hz = 30\n\
+                 width = 224\nheight = 224\nage_max_ms = 150\n"
+            )
+        });
+        TENDON.replacen(ONE, &cameras.concat(), 1)
+    };
+    let text = with("/dev/video4");
+    let lines: Vec<usize> = (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| line.starts_with("device = "))
+        .map(|(number, _)| number)
+        .collect();
+    let answer = refused(&text, ROBOT);
+    let wanted = format!(
+        "tendon.toml:{}: camera[1] \"side\".device: expected a device that no other camera has, found \"/dev/video4\" \
+         again, as in line {}\n",
+        lines[1], lines[0]
+    );
+    assert_eq!(answer, wanted);
+    let config = Config::from_texts(&with("/dev/video5"), ROBOT, URDF, &folder());
+    assert_eq!(config.expect("two devices").more_cameras.len(), 1);
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let tendon = TENDON
         .replace("hz = 200.0", "hz = 1")

@@ -42,19 +42,30 @@ impl PictureStage {
         let kernel = Kernel::load(context, &image, c"picture")?;
         let table = stream.upload(bytemuck::cast_slice(&words))?;
         let bytes = way.source[0] * way.source[1] * 3;
-        let pinned = PinnedBuffer::new(context, bytes)?;
-        let device = if mapped && pinned.address() != 0 {
-            None
-        } else {
-            Some(DeviceBuffer::new(context, bytes)?)
-        };
-        Ok(PictureStage {
+        let mut stage = PictureStage {
             kernel,
             table,
-            pinned,
-            device,
+            pinned: PinnedBuffer::new(context, bytes)?,
+            device: None,
             pixels: (way.size[0] * way.size[1]) as u32,
-        })
+        };
+        stage.lie(mapped)?;
+        Ok(stage)
+    }
+
+    /// Has the device read the picture where it is, if it can, or a copy of its own, from the next [`PictureStage::put`] on. What was put
+    /// before must have ended.
+    ///
+    /// # Errors
+    /// [`CudaFault`].
+    pub fn lie(&mut self, mapped: bool) -> Result<(), CudaFault> {
+        if mapped && self.pinned.address() != 0 {
+            self.device = None;
+        } else if self.device.is_none() {
+            let device = DeviceBuffer::new(&self.pinned.context, self.pinned.len)?;
+            self.device = Some(device);
+        }
+        Ok(())
     }
 
     /// Where the camera's picture is to be written before the stream comes to [`PictureStage::put`].

@@ -54,6 +54,11 @@ impl Graph {
             .take_picture(self.stage.image, &self.picture.way())
     }
 
+    /// See [`Engine::settle`].
+    pub(crate) fn settle(&mut self) -> Result<bool, EngineFault> {
+        self.engine.settle()
+    }
+
     /// A camera's picture: `[height][width][3]` of the source.
     pub(crate) fn write_picture(&mut self, rgb: &[u8]) -> Result<(), WrongSize> {
         if let Some(place) = self.engine.picture(self.stage.image) {

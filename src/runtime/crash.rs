@@ -2,9 +2,13 @@
 //! Crash records: a thread that panics, or does not come round, is named in a file that survives the process. It is
 //! shown at the next start, and the robot is not armed before a person has acknowledged it (`tendon mode reset`).
 //!
-//! The file is `crash-<robot>.json` in the state directory, written beside itself, synced and renamed; acknowledging
+//! A panic is written to `crash-<robot>.json` in the state directory, beside itself, synced and renamed; acknowledging
 //! renames it to `crash-<robot>-acknowledged.json`, so the last one can still be read. An end that no thread could write
 //! down is known by what [`armed`](crate::runtime::armed) left.
+//!
+//! A silence is written to `silent-<robot>.json`, and is preliminary: the file is removed if the threads come round again
+//! before a watchdog has struck. It is a file of its own so that a thread that panics waits for nobody who writes or removes
+//! that one, and neither can take the other's place: where both are there, the panic is what is shown.
 
 use crate::runtime::armed::ArmedFile;
 use crate::runtime::clock;
@@ -15,7 +19,7 @@ use crate::sync::heartbeat::Beat;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
 /// How a thread ran before the crash.
@@ -83,16 +87,35 @@ pub struct CrashError {
     reason: std::io::Error,
 }
 
+/// What became of the record of a silence. The service thread writes it down and says that it is over, the memory thread
+/// removes the file; each takes the state first to one in which the other leaves the file alone.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+enum Silence {
+    /// There is none of this process.
+    None = 0,
+    /// It is written down, and lasts.
+    Written = 1,
+    /// It is over: the file is to be removed, unless another one comes before.
+    Over = 2,
+    /// The file is being removed.
+    Removing = 3,
+}
+
 /// Writes, shows and acknowledges the records of one robot.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
+    silent_path: PathBuf,
     /// Whether the robot is armed, for the next start.
     pub armed: ArmedFile,
     /// What its cameras showed when it was.
     pub views: Views,
     beats: Mutex<Vec<(Spec, Beat)>>,
+    /// A panic of this process is written down, or about to be.
     written: AtomicBool,
+    /// A [`Silence`].
+    silence: AtomicU8,
     /// Set when a thread of this process has panicked, before anything is written: a disk and a backtrace take their
     /// time, the robot stops meanwhile.
     pub failed: Arc<AtomicBool>,
@@ -121,25 +144,36 @@ fn record_of(directory: &Path, robot: &str) -> PathBuf {
     directory.join(format!("crash-{robot}.json"))
 }
 
-/// The crash that an earlier process left in `directory`, if nobody has acknowledged it. Changes nothing.
-///
-/// # Errors
-/// What the system says of a record that is there and cannot be opened.
-pub fn unacknowledged(directory: &Path, robot: &str) -> std::io::Result<Option<Crash>> {
-    let path = record_of(directory, robot);
-    match std::fs::read_to_string(&path) {
+fn silence_of(directory: &Path, robot: &str) -> PathBuf {
+    directory.join(format!("silent-{robot}.json"))
+}
+
+/// A record, if there is one.
+fn read(path: &Path) -> std::io::Result<Option<Crash>> {
+    match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(serde_json::from_str(&text).unwrap_or_else(|error| {
             Crash::unwritten(format!(
                 "{}: the record cannot be read: {error}",
                 path.display()
             ))
         }))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let left = ArmedFile::of(directory, robot).left()?;
-            Ok(left.then(|| Crash::unwritten(ENDED_ARMED.into())))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The crash that an earlier process left in `directory`, if nobody has acknowledged it. Changes nothing.
+///
+/// # Errors
+/// What the system says of a record that is there and cannot be opened.
+pub fn unacknowledged(directory: &Path, robot: &str) -> std::io::Result<Option<Crash>> {
+    for path in [record_of(directory, robot), silence_of(directory, robot)] {
+        if let Some(crash) = read(&path)? {
+            return Ok(Some(crash));
+        }
+    }
+    let left = ArmedFile::of(directory, robot).left()?;
+    Ok(left.then(|| Crash::unwritten(ENDED_ARMED.into())))
 }
 
 impl Recorder {
@@ -156,10 +190,12 @@ impl Recorder {
         let pending = unacknowledged(directory, robot).map_err(fault)?;
         Ok(Recorder {
             path: record_of(directory, robot),
+            silent_path: silence_of(directory, robot),
             armed: ArmedFile::of(directory, robot),
             views: Views::read(directory, robot),
             beats: Mutex::default(),
             written: AtomicBool::new(false),
+            silence: AtomicU8::new(Silence::None as u8),
             failed: Arc::default(),
             unacknowledged: AtomicBool::new(pending.is_some()),
             pending: Mutex::new(pending),
@@ -195,12 +231,15 @@ impl Recorder {
             "{}-acknowledged.json",
             robot_acknowledged.display()
         ));
-        let moved = match std::fs::rename(&self.path, kept) {
+        let moved = |path: &Path| match std::fs::rename(path, &kept) {
             // There is none of a process that ended armed and could write nothing.
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => self.armed.forget(),
+            Ok(()) | Err(_) => Ok(()),
         };
-        moved
+        // The panic's last: where both are there, it is what was shown and what is kept.
+        moved(&self.silent_path)
+            .and_then(|()| moved(&self.path))
+            .and_then(|()| self.armed.forget())
             .and_then(|()| durable::sync_folder(&self.path))
             .map_err(|reason| CrashError {
                 path: self.path.clone(),
@@ -219,13 +258,68 @@ impl Recorder {
             .push((spec, beat));
     }
 
-    /// Writes the record of the first failure of this process; later ones are its consequences.
+    /// Writes the record of the first panic of this process; later ones are its consequences.
     pub fn record(&self, thread: &str, cause: &str, location: Option<String>) {
         if self.written.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.write(&self.path, &self.crash(thread, cause, location));
+    }
+
+    /// Writes down that a thread does not come round, until [`Recorder::came_back`]. Nothing where a panic is on record, whose
+    /// consequence it is, or where an earlier crash is that nobody has acknowledged: it would be written over, and forgotten with
+    /// the silence. For the service thread alone, each time round.
+    pub fn silent(&self, thread: &str, cause: &str) {
+        if self.written.load(Ordering::Acquire) || self.unacknowledged() {
+            return;
+        }
+        // One that is over may stand there yet: it is replaced. While it is being removed, the next time round is soon enough.
+        if self.silence_turns(Silence::None, Silence::Written)
+            || self.silence_turns(Silence::Over, Silence::Written)
+        {
+            self.write(&self.silent_path, &self.crash(thread, cause, None));
+        }
+    }
+
+    /// All threads come round again: the record of the silence is void. Touches no disk. For the service thread alone.
+    pub fn came_back(&self) {
+        self.silence_turns(Silence::Written, Silence::Over);
+    }
+
+    /// Removes the record of a silence that is over. May take as long as the disk does. For the memory thread alone.
+    pub fn forget_silence(&self) {
+        if !self.silence_turns(Silence::Over, Silence::Removing) {
+            return;
+        }
+        if let Err(error) = durable::remove(&self.silent_path) {
+            log::error!(
+                "{}: {error}: could not be removed; the next start will ask for a reset",
+                self.silent_path.display()
+            );
+        }
+        self.silence.store(Silence::None as u8, Ordering::Release);
+    }
+
+    /// Takes it from one state to another; whether it was in the first.
+    fn silence_turns(&self, from: Silence, to: Silence) -> bool {
+        let turned = self.silence.compare_exchange(
+            from as u8,
+            to as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        turned.is_ok()
+    }
+
+    /// What is known of it now.
+    fn crash(&self, thread: &str, cause: &str, location: Option<String>) -> Crash {
         let now = clock::now();
-        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        // Copied: who writes another record need not wait for this one's disk.
+        let beats = self
+            .beats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let last_ticks = beats.iter().map(|(spec, beat)| {
             let marks: Vec<_> = beat.marks().collect();
             let ms = |ns: u64| (ns / 1_000) as f64 / 1_000.0;
@@ -238,25 +332,25 @@ impl Recorder {
                     .collect(),
             }
         });
-        let crash = Crash {
+        Crash {
             thread: thread.to_owned(),
             cause: cause.to_owned(),
             location,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             monotonic_ns: now.0,
             last_ticks: last_ticks.collect(),
-        };
-        if let Err(error) = self.write(&crash) {
-            log::error!(
-                "{}: the crash record was not written: {error}: {}",
-                self.path.display(),
-                crash.words()
-            );
         }
     }
 
-    fn write(&self, crash: &Crash) -> std::io::Result<()> {
-        durable::replace(&self.path, &serde_json::to_vec_pretty(crash)?)
+    fn write(&self, path: &Path, crash: &Crash) {
+        let text = serde_json::to_vec_pretty(crash).map_err(std::io::Error::from);
+        if let Err(error) = text.and_then(|text| durable::replace(path, &text)) {
+            log::error!(
+                "{}: the crash record was not written: {error}: {}",
+                path.display(),
+                crash.words()
+            );
+        }
     }
 }
 
@@ -329,6 +423,112 @@ mod tests {
         assert!(second.acknowledge().expect("moved"));
         assert!(!second.unacknowledged() && !second.acknowledge().expect("nothing to do"));
         assert_eq!(open().pending(), None);
+    }
+
+    /// The thread that a start would name now.
+    fn left(folder: &Path) -> Option<String> {
+        let crash = unacknowledged(folder, "bench").expect("read");
+        crash.map(|crash| crash.thread)
+    }
+
+    #[test]
+    fn a_silence_that_ends_leaves_nothing_and_the_next_one_is_written_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recorder = Recorder::open(folder.path(), "bench").expect("opens");
+        let left = || left(folder.path());
+        recorder.silent("egress", "has not come round");
+        assert_eq!(left().as_deref(), Some("egress"));
+        // It lasts, and another thread waits for the first.
+        recorder.silent("control", "has not come round");
+        recorder.forget_silence();
+        assert_eq!(left().as_deref(), Some("egress"), "the first is the cause");
+        recorder.came_back();
+        recorder.forget_silence();
+        assert_eq!(left(), None);
+
+        recorder.silent("control", "has not come round");
+        assert_eq!(left().as_deref(), Some("control"));
+        // Silent again before the disk came to remove it.
+        recorder.came_back();
+        recorder.silent("telemetry", "has not come round");
+        recorder.forget_silence();
+        assert_eq!(left().as_deref(), Some("telemetry"));
+    }
+
+    #[test]
+    fn a_panic_stands_above_a_silence_and_outlives_it() {
+        for comes_back in [true, false] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let open = || Recorder::open(folder.path(), "bench").expect("opens");
+            let first = open();
+            first.silent("egress", "has not come round");
+            first.record("governor", "on purpose", Some("a.rs:1".into()));
+            assert_eq!(left(folder.path()).as_deref(), Some("governor"));
+            if comes_back {
+                first.came_back();
+                first.forget_silence();
+                assert_eq!(left(folder.path()).as_deref(), Some("governor"));
+                first.silent("governor", "has not come round");
+                let silent = folder.path().join("silent-bench.json");
+                assert!(!silent.exists(), "its consequence");
+            }
+            let second = open();
+            assert!(second.acknowledge().expect("moved"));
+            assert_eq!(left(folder.path()), None, "neither is left");
+            let kept = folder.path().join("crash-bench-acknowledged.json");
+            let kept = read(&kept).expect("read").expect("kept");
+            assert_eq!(kept.thread, "governor");
+        }
+    }
+
+    #[test]
+    fn a_silence_neither_replaces_nor_removes_what_nobody_has_acknowledged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Recorder::open(folder.path(), "bench").expect("opens");
+        open().silent("egress", "has not come round");
+        let second = open();
+        second.silent("control", "has not come round");
+        second.came_back();
+        second.forget_silence();
+        assert_eq!(left(folder.path()).as_deref(), Some("egress"));
+        assert!(second.acknowledge().expect("moved"));
+        assert_eq!(left(folder.path()), None);
+        second.silent("control", "has not come round");
+        assert_eq!(left(folder.path()).as_deref(), Some("control"));
+    }
+
+    #[test]
+    fn a_panic_while_silences_come_and_go_is_on_record() {
+        for _ in 0..8 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let recorder = Recorder::open(folder.path(), "bench").expect("opens");
+            let silent = folder.path().join("silent-bench.json");
+            let over = AtomicBool::new(false);
+            std::thread::scope(|threads| {
+                // As the service thread.
+                threads.spawn(|| {
+                    while !over.load(Ordering::Acquire) {
+                        recorder.silent("egress", "has not come round");
+                        recorder.came_back();
+                    }
+                });
+                // As the memory thread.
+                threads.spawn(|| {
+                    while !over.load(Ordering::Acquire) {
+                        recorder.forget_silence();
+                    }
+                });
+                let begun = clock::now();
+                while !silent.exists() && clock::now().since_ns(begun) < 10_000_000_000 {
+                    std::thread::yield_now();
+                }
+                recorder.record("governor", "on purpose", None);
+                over.store(true, Ordering::Release);
+            });
+            assert_eq!(left(folder.path()).as_deref(), Some("governor"));
+            recorder.forget_silence();
+            assert!(!silent.exists(), "that one was over");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::engine::ort::{Library, OrtEngine, OrtOptions};
 use crate::engine::tensorrt::build::{BuildFault, Built, Job, Progress};
 use crate::engine::tensorrt::plan::{self, Label};
 use crate::engine::tensorrt::room;
-use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt};
+use crate::engine::tensorrt::{LoadFault, Platform, Settings, TensorRt, Trial};
 use crate::policy::bundle::Bundle;
 use crate::policy::manifest::OnnxFile;
 use crate::policy::pilot::Pilot;
@@ -24,6 +24,7 @@ use crate::runtime::clock;
 use crate::runtime::remote::{self, RemoteEngine};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which engine runs, and why not those that were wanted more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +139,7 @@ pub fn alone<T>(
 
 /// Makes engines of ONNX Runtime. What each says about its providers goes into `remarks`, once.
 fn ort_engine<'a>(
-    library: &'a std::sync::Arc<Library>,
+    library: &'a Arc<Library>,
     options: &'a OrtOptions,
     remarks: &'a RefCell<Vec<String>>,
 ) -> impl Fn(&Path, &StageSpec) -> Result<Box<dyn Engine>, EngineFault> + 'a {
@@ -164,7 +165,7 @@ fn ort_engine<'a>(
 ///
 /// # Errors
 /// One [`Problem`] that says where it was looked for and what to install.
-pub fn onnxruntime(named: Option<&Path>) -> Result<std::sync::Arc<Library>, Vec<Problem>> {
+pub fn onnxruntime(named: Option<&Path>) -> Result<Arc<Library>, Vec<Problem>> {
     let from = std::env::var_os(crate::engine::ort::find::VARIABLE).map(PathBuf::from);
     let from = from.filter(|path| !path.as_os_str().is_empty());
     Library::open(named.or(from.as_deref())).map_err(|fault| {
@@ -276,9 +277,10 @@ impl<'a> Wanted<'a> {
         load: impl FnOnce(&EngineLoader<'_>) -> Result<T, Vec<Problem>>,
     ) -> Result<(T, Vec<String>), Vec<Problem>> {
         let config = self.plans()?;
-        let remarks = RefCell::new(Vec::new());
+        let remarks = Remarks::default();
         let made = load(&|path, spec| load_plan(platform, config, path, spec, &remarks))?;
-        Ok((made, remarks.into_inner()))
+        let said = std::mem::take(&mut *remarks.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((made, said))
     }
 }
 
@@ -295,35 +297,52 @@ pub(crate) fn no_platform(fault: &LoadFault) -> Problem {
     }
 }
 
+/// What engines say about themselves while they are loaded and settle: they hold an end of it.
+type Remarks = Arc<Mutex<Vec<String>>>;
+
 fn load_plan(
     platform: &Platform,
     config: &PolicyConfig,
     onnx: &Path,
     spec: &StageSpec,
-    remarks: &RefCell<Vec<String>>,
+    remarks: &Remarks,
 ) -> Result<Box<dyn Engine>, EngineFault> {
     let fault = |words: &dyn std::fmt::Display| EngineFault(words.to_string());
     let wanted = job(platform, config, &spec.id, onnx)
         .wanted()
         .map_err(|error| fault(&error))?;
     let plan = wanted.read(&cache(config)).map_err(|error| fault(&error))?;
-    let mut engine = TensorRt::load(platform, &plan, spec).map_err(|error| fault(&error))?;
-    let trial = engine
-        .choose_memory(&platform.device, clock::now)
-        .map_err(|error| fault(&error))?;
+    let mut engine = TensorRt::load(platform, plan, spec).map_err(|error| fault(&error))?;
+    warn(&engine, &spec.id);
+    let (stage, remarks) = (spec.id.clone(), Arc::clone(remarks));
+    engine.choose_at_last(&platform.device, clock::now, move |engine, trial| {
+        let words = settled(engine, &stage, trial);
+        let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        remarks.push(words);
+    });
+    Ok(Box::new(engine))
+}
+
+/// Tells how a stage runs from now on; what the trial found, in words.
+fn settled(engine: &TensorRt, stage: &str, trial: Option<&Trial>) -> String {
     let words = match trial {
-        Some(trial) => format!("stage \"{}\": {trial}", spec.id),
-        None => format!(
-            "stage \"{}\": memory copied: the device has its own",
-            spec.id
-        ),
+        Some(trial) => format!("stage \"{stage}\": {trial}"),
+        None => format!("stage \"{stage}\": memory copied: the device has its own"),
     };
     log::info!("{words}");
-    remarks.borrow_mut().push(words);
     if let Some(why) = engine.plain() {
-        log::warn!("stage \"{}\" runs without a CUDA graph: {why}", spec.id);
+        log::warn!("stage \"{stage}\" runs without a CUDA graph: {why}");
     }
-    Ok(Box::new(engine))
+    warn(engine, stage);
+    words
+}
+
+/// Tells what TensorRT warned of, and what it recorded as an error, though it did what it was asked. A recorded run does not ask it, so
+/// nothing more comes while the robot moves; of a run that could not be recorded, errors are told with the first that fails.
+fn warn(engine: &TensorRt, stage: &str) {
+    for words in engine.remarks() {
+        log::warn!("stage \"{stage}\": TensorRT: {words}");
+    }
 }
 
 /// Where plans are kept: as configured, or in the service's or the user's cache.
@@ -529,7 +548,8 @@ pub fn layers(config: &Config) -> Result<Vec<(String, Vec<String>)>, EngineError
                 found: fault.to_string(),
             }])
         })?;
-        let mut engine = TensorRt::load(&platform, &plan, spec)?;
+        let mut engine = TensorRt::load(&platform, plan, spec)?;
+        warn(&engine, &spec.id);
         let described = engine.session().inspect().unwrap_or_default();
         all.push((described, engine.profile()?));
     }

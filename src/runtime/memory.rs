@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keeps on disk what the next start must know: that a stop is latched, what the cameras showed at the last arming, and no longer
-//! that the robot is armed. A thread of its
+//! that the robot is armed, or that a thread which came back was silent. A thread of its
 //! own, which nobody waits for and no ping to the service manager depends on: a disk that does not answer for seconds ends no
 //! robot at work.
 
@@ -44,6 +44,7 @@ pub fn run(mut memory: Memory, desk: &Desk, ending: &AtomicBool, seat: &Seat) {
         if !moves && !latch_told {
             memory.recorder.armed.settle(as_of);
         }
+        memory.recorder.forget_silence();
         tell_once(&mut views_told, memory.recorder.views.write());
         // Found by the watchdog, which writes no lines.
         let exchanged = desk

@@ -48,6 +48,12 @@ impl WatchdogDevice {
         }
     }
 
+    /// One that is a file: what is written there can be read.
+    #[cfg(test)]
+    pub(crate) fn over(file: File, timeout_s: u32) -> WatchdogDevice {
+        WatchdogDevice { file, timeout_s }
+    }
+
     /// What the driver made of the timeout, seconds.
     #[must_use]
     pub fn timeout_s(&self) -> u32 {

@@ -33,6 +33,16 @@ pub enum Fault {
     Denied,
     RefusesUyvy,
     TripsOnUyvy,
+    GreyFirst,
+    GreyOnly,
+    TripsOnColours,
+    StuckFlags,
+    StuckShort,
+    CutNames,
+    Endless,
+    OddNumbers,
+    FullRange,
+    HdColours,
 }
 
 /// Access to the preloaded library.

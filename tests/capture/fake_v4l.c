@@ -32,7 +32,15 @@ enum fault {
     // Another program streams from it, as uvcvideo says it; the node is not for this user.
     BUSY, DENIED,
     // Of the formats that it offers, UYVY is one that it does not take, or not this time.
-    REFUSES_UYVY, TRIPS_ON_UYVY, FAULTS
+    REFUSES_UYVY, TRIPS_ON_UYVY,
+    // It has GREY before YUYV and MJPG, or nothing else, or does not take those two this time.
+    GREY_FIRST, GREY_ONLY, TRIPS_ON_COLOURS,
+    // Every picture is flagged, or cut off, until it is started again.
+    STUCK_FLAGS, STUCK_SHORT,
+    // Its names are longer than their fields and end inside a character; its lists have no end; numbers that no header has.
+    CUT_NAMES, ENDLESS, ODD_NUMBERS,
+    // Its YUV is of full range, or of high definition's matrix.
+    FULL_RANGE, HD_COLOURS, FAULTS
 };
 enum { SLOW_OPEN_MS = 2000, SLOW_CONTROL_MS = 300, MAPS = 32 };
 
@@ -42,7 +50,7 @@ struct device {
     enum fault fault;
     uint32_t fourcc, width, height, stride, buffer_len, buffers;
     uint64_t period_ns, next_ns;
-    int streaming;
+    int streaming, stuck;
     uint32_t sequence;
     int state[BUFFERS];           // 0 ours, 1 queued, 2 done
     struct v4l2_buffer done[BUFFERS];
@@ -137,6 +145,7 @@ static void becomes(struct device *d, int fault) {
     // Who still holds the node of a camera that is gone keeps nobody from the next one.
     if (fault == UNPLUGGED) memset(d->maps, 0, sizeof d->maps);
     d->fault = fault >= 0 && fault < FAULTS ? (enum fault)fault : GOOD;
+    d->stuck = d->fault == STUCK_FLAGS || d->fault == STUCK_SHORT;
 }
 // With the camera's mutex; and what another process has told of it meanwhile.
 static void take(struct device *d) {
@@ -215,7 +224,7 @@ static void advance(struct device *d) {
         uint32_t p = sequence % d->payloads, len = d->payload_len[p];
         if (len > d->buffer_len) len = d->buffer_len;
         memcpy(d->mapping + (size_t)index * d->buffer_len, d->payload[p], len);
-        if (d->fault == SHORT) len = len / 2;
+        if (d->fault == SHORT || (d->fault == STUCK_SHORT && d->stuck)) len = len / 2;
         struct v4l2_buffer *b = &d->done[index];
         memset(b, 0, sizeof *b);
         b->index = (uint32_t)index;
@@ -234,7 +243,7 @@ static void advance(struct device *d) {
         } else {
             b->timestamp.tv_sec = 12345;
         }
-        if (d->fault == ERROR_FLAG) b->flags |= V4L2_BUF_FLAG_ERROR;
+        if (d->fault == ERROR_FLAG || (d->fault == STUCK_FLAGS && d->stuck)) b->flags |= V4L2_BUF_FLAG_ERROR;
         d->shown[index] = p;
         d->state[index] = 2;
         d->order[index] = d->next_order++;
@@ -267,11 +276,26 @@ static const uint32_t offered[FORMATS] = {
     V4L2_PIX_FMT_MJPEG, V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_NV12, V4L2_PIX_FMT_UYVY,
     V4L2_PIX_FMT_RGB24, V4L2_PIX_FMT_BGR24, V4L2_PIX_FMT_GREY,
 };
-static int formats(const struct device *d) { return d->fault == FEW_FORMATS ? 3 : FORMATS; }
+static const uint32_t grey_first[3] = {V4L2_PIX_FMT_GREY, V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_MJPEG};
+static int has_grey_first(const struct device *d) { return d->fault == GREY_FIRST || d->fault == TRIPS_ON_COLOURS; }
+static int formats(const struct device *d) {
+    return d->fault == GREY_ONLY ? 1 : d->fault == FEW_FORMATS || has_grey_first(d) ? 3 : FORMATS;
+}
+static uint32_t format(const struct device *d, int i) {
+    return d->fault == GREY_ONLY || has_grey_first(d) ? grey_first[i] : offered[i];
+}
+
+// Each "\xc3\xa9" is one character; 32 bytes with a zero at the end hold half of the tenth.
+static const char cut_name[] = "Fake camera \xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9";
+static void named(const struct device *d, void *field, const char *name) {
+    const char *from = d->fault == CUT_NAMES ? cut_name : name;
+    memset(field, 0, 32);
+    memcpy(field, from, strnlen(from, 31));
+}
 
 static void fit(struct device *d, struct v4l2_pix_format *f) {
     int known = 0;
-    for (int i = 0; i < formats(d); i++) known |= offered[i] == f->pixelformat;
+    for (int i = 0; i < formats(d); i++) known |= format(d, i) == f->pixelformat;
     if (!known) f->pixelformat = V4L2_PIX_FMT_MJPEG;
     // Three sizes; anything else becomes the nearest one.
     if (f->width >= 480) { f->width = 640; f->height = 480; }
@@ -290,6 +314,19 @@ static void fit(struct device *d, struct v4l2_pix_format *f) {
     if (row && d->fault == WIDE_ROWS) row += ROW_PADDING;
     f->bytesperline = row;
     f->sizeimage = row ? row * rows : f->width * f->height * 2;
+    // As uvcvideo declares it: the rest is as the colour space has it.
+    f->priv = V4L2_PIX_FMT_PRIV_MAGIC;
+    f->colorspace = d->fault == HD_COLOURS ? V4L2_COLORSPACE_REC709 : V4L2_COLORSPACE_SRGB;
+    f->ycbcr_enc = V4L2_YCBCR_ENC_DEFAULT;
+    f->quantization = d->fault == FULL_RANGE ? V4L2_QUANTIZATION_FULL_RANGE : V4L2_QUANTIZATION_DEFAULT;
+    f->xfer_func = V4L2_XFER_FUNC_DEFAULT;
+    if (d->fault == ODD_NUMBERS) {
+        f->field = 42;
+        f->colorspace = 99;
+        f->ycbcr_enc = 77;
+        f->quantization = 9;
+        f->xfer_func = 33;
+    }
 }
 
 static int fail(int error) { errno = error; return -1; }
@@ -317,7 +354,7 @@ static int control(struct device *d, unsigned long request, void *arg) {
         memset(q, 0, sizeof *q);
         q->id = controls[found].id;
         q->type = controls[found].type;
-        strcpy(q->name, controls[found].name);
+        named(d, q->name, controls[found].name);
         q->minimum = controls[found].minimum;
         q->maximum = controls[found].maximum;
         q->step = (uint64_t)controls[found].step;
@@ -355,7 +392,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         struct v4l2_capability *c = arg;
         memset(c, 0, sizeof *c);
         strcpy((char *)c->driver, "uvcvideo");
-        snprintf((char *)c->card, sizeof c->card, d->fault == OTHER_MODEL ? "Other camera" : "Fake camera");
+        named(d, c->card, d->fault == OTHER_MODEL ? "Other camera" : "Fake camera");
         snprintf((char *)c->bus_info, sizeof c->bus_info, "usb-fake-%d", index);
         c->version = 0x060100;
         c->device_caps = V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING | V4L2_CAP_EXT_PIX_FORMAT;
@@ -365,12 +402,13 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     case VIDIOC_ENUM_FMT: {
         struct v4l2_fmtdesc *f = arg;
         uint32_t i = f->index;
-        if (f->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || i >= (uint32_t)formats(d)) return fail(EINVAL);
+        if (f->type != V4L2_BUF_TYPE_VIDEO_CAPTURE) return fail(EINVAL);
+        if (i >= (uint32_t)formats(d) && d->fault != ENDLESS) return fail(EINVAL);
         memset(f, 0, sizeof *f);
         f->index = i;
         f->type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
-        f->pixelformat = offered[i];
-        strcpy((char *)f->description, "as its name says");
+        f->pixelformat = format(d, (int)(i % (uint32_t)formats(d)));
+        named(d, f->description, "as its name says");
         return 0;
     }
     case VIDIOC_ENUM_FRAMESIZES: {
@@ -386,10 +424,10 @@ static int answer(struct device *d, unsigned long request, void *arg) {
             f->stepwise.step_height = d->fault == STEPWISE ? 8 : d->fault == CONTINUOUS;
             return 0;
         }
-        if (f->index > 2) return fail(EINVAL);
+        if (f->index > 2 && d->fault != ENDLESS) return fail(EINVAL);
         f->type = V4L2_FRMSIZE_TYPE_DISCRETE;
-        f->discrete.width = sizes[f->index][0];
-        f->discrete.height = sizes[f->index][1];
+        f->discrete.width = sizes[f->index % 3][0];
+        f->discrete.height = sizes[f->index % 3][1];
         return 0;
     }
     case VIDIOC_TRY_FMT:
@@ -399,6 +437,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         int uyvy = f->fmt.pix.pixelformat == V4L2_PIX_FMT_UYVY;
         if (uyvy && d->fault == REFUSES_UYVY) return fail(EINVAL);
         if (uyvy && d->fault == TRIPS_ON_UYVY) return fail(EIO);
+        if (f->fmt.pix.pixelformat != V4L2_PIX_FMT_GREY && d->fault == TRIPS_ON_COLOURS) return fail(EIO);
         fit(d, &f->fmt.pix);
         if (request == VIDIOC_TRY_FMT) return 0;
         d->fourcc = f->fmt.pix.pixelformat;
@@ -479,6 +518,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     case VIDIOC_STREAMON:
         if (d->fault == NO_BANDWIDTH) return fail(ENOSPC);
         d->streaming = 1;
+        d->stuck = 0;
         d->sequence = 0;
         d->next_ns = now_ns() + d->period_ns;
         return 0;

@@ -4,6 +4,8 @@
 //! `cargo test --release --test capture` runs what needs nothing; `--features v4l` and `--features gstreamer` the rest.
 //! Figures that are printed: run with `-- --nocapture`.
 
+#[cfg(feature = "gstreamer")]
+mod broken;
 #[cfg(any(feature = "v4l", feature = "gstreamer"))]
 #[path = "../chaos/canary.rs"]
 mod canary;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A camera on the network: GStreamer's own RTSP server in a process of its own (rtsp_camera.c), its pictures through our whole
-//! source, and what becomes of them when the server is not there, is killed, or stands still.
+//! A camera on the network: GStreamer's own RTSP server in a process of its own (rtsp_camera.c), its pictures, JPEG and H.264, through
+//! our whole source, and what becomes of them when the server is not there, is killed, or stands still.
 
 use crate::compile::compile;
 use crate::pictures::percentile;
@@ -28,9 +28,51 @@ struct Server {
     port: u16,
 }
 
+/// What a stream is coded by, and what makes pictures of it here.
+#[derive(Clone, Copy)]
+struct Coding {
+    encoder: &'static str,
+    decoding: &'static str,
+}
+
+const JPEG: Coding = Coding {
+    encoder: "jpegenc",
+    decoding: "rtpjpegdepay ! jpegdec",
+};
+/// Decoded by us.
+const BARE_JPEG: Coding = Coding {
+    encoder: "jpegenc",
+    decoding: "rtpjpegdepay",
+};
+
+/// As the documentation has it, where this machine has the elements; or others that do the same.
+fn h264() -> Option<Coding> {
+    gstreamer::init().expect("GStreamer");
+    let is_there = |name: &str| gstreamer::ElementFactory::find(name).is_some();
+    let mut encoders = ["openh264enc", "x264enc"].into_iter();
+    let mut decoders = [
+        ("avdec_h264", "rtph264depay ! avdec_h264"),
+        ("openh264dec", "rtph264depay ! h264parse ! openh264dec"),
+    ]
+    .into_iter();
+    let encoder = encoders.find(|name| is_there(name));
+    let decoder = decoders.find(|(name, _)| is_there(name));
+    match (encoder, decoder) {
+        (Some(encoder), Some((_, decoding))) => Some(Coding { encoder, decoding }),
+        (encoder, _) => {
+            let lacks = match encoder {
+                Some(_) => "avdec_h264 (gstreamer1.0-libav) and openh264dec",
+                None => "openh264enc (gstreamer1.0-plugins-bad) and x264enc",
+            };
+            println!("skipped, H.264: this machine has neither {lacks} of GStreamer");
+            None
+        }
+    }
+}
+
 impl Server {
     /// On this port (0: any), ready for who asks.
-    fn start(port: u16, jitter_ms: u32) -> Server {
+    fn start(port: u16, jitter_ms: u32, coding: Coding) -> Server {
         static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
             let flags = Command::new("pkg-config")
                 .args(["--cflags", "--libs", "gstreamer-rtsp-server-1.0"])
@@ -46,6 +88,7 @@ impl Server {
         });
         let child = Command::new(&*PROGRAM)
             .args([port.to_string(), jitter_ms.to_string()])
+            .arg(coding.encoder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
@@ -63,9 +106,10 @@ impl Server {
     }
 }
 
-fn words(port: u16, transport: &str, tail: &str) -> String {
+fn words(port: u16, transport: &str, coding: Coding) -> String {
     format!(
-        "rtspsrc location=rtsp://127.0.0.1:{port}/camera latency=0 protocols={transport} ! rtpjpegdepay{tail}"
+        "rtspsrc location=rtsp://127.0.0.1:{port}/camera latency=0 protocols={transport} ! {}",
+        coding.decoding
     )
 }
 
@@ -82,12 +126,12 @@ fn drawn(frame: &Frame) -> Mono {
 
 #[test]
 fn its_pictures_come_in_order_and_upright_with_times_that_make_sense() {
-    for transport in ["udp", "tcp"] {
-        // Decoded by GStreamer, and by us.
-        for tail in [" ! jpegdec", ""] {
+    let codings = [JPEG, BARE_JPEG].into_iter().chain(h264());
+    for coding in codings {
+        for transport in ["udp", "tcp"] {
             // Each picture is held back by 0 to 20 ms: the stream reckons with that, and none may be refused for it.
-            let server = Server::start(0, 20);
-            let mut source = camera(&words(server.port, transport, tail), SIZE);
+            let server = Server::start(0, 20, coding);
+            let mut source = camera(&words(server.port, transport, coding), SIZE);
             let mut health = Health::new(Expected {
                 width: SIZE[0],
                 height: SIZE[1],
@@ -125,8 +169,9 @@ fn its_pictures_come_in_order_and_upright_with_times_that_make_sense() {
             late_ns.sort_unstable();
             let [p50, p99] = [0.5, 0.99].map(|share| percentile(&late_ns, share));
             println!(
-                "RTSP over {transport}, {}: stated capture after drawing p50 {p50:.1} p99 {p99:.1} ms",
-                source.format().unwrap_or_default()
+                "RTSP over {transport}, {} by {}: stated capture after drawing p50 {p50:.1} p99 {p99:.1} ms",
+                source.format().unwrap_or_default(),
+                coding.decoding
             );
             assert!(p50 < 50.0, "{transport}: {p50} ms");
         }
@@ -135,36 +180,39 @@ fn its_pictures_come_in_order_and_upright_with_times_that_make_sense() {
 
 #[test]
 fn a_server_that_is_not_there_is_killed_and_comes_back() {
-    for transport in ["udp", "tcp"] {
-        // A port that nobody has any more.
-        let port = Server::start(0, 0).port;
-        let mut source = camera(&words(port, transport, " ! jpegdec"), SIZE);
-        let mut frame = Frame::black(SIZE[0], SIZE[1]);
-        gone(&mut source, &mut frame, BUSY_MS);
-        // Until the pauses are at their longest.
-        let until = clock::now().plus_ns(2_500 * MS);
-        while clock::now() < until {
-            gone(&mut source, &mut frame, LONGEST_NS / MS + BUSY_MS);
+    for coding in [JPEG].into_iter().chain(h264()) {
+        for transport in ["udp", "tcp"] {
+            // A port that nobody has any more.
+            let port = Server::start(0, 0, coding).port;
+            let mut source = camera(&words(port, transport, coding), SIZE);
+            let mut frame = Frame::black(SIZE[0], SIZE[1]);
+            gone(&mut source, &mut frame, BUSY_MS);
+            // Until the pauses are at their longest.
+            let until = clock::now().plus_ns(2_500 * MS);
+            while clock::now() < until {
+                gone(&mut source, &mut frame, LONGEST_NS / MS + BUSY_MS);
+            }
+            for round in 0..2 {
+                let server = Server::start(port, 0, coding);
+                let back_ms = recovers(&mut source, &mut frame, clock::now(), BACK_MAX_MS);
+                drop(server);
+                // Its connection is closed with it.
+                let lost_ms = gone(&mut source, &mut frame, BUSY_MS);
+                println!(
+                    "RTSP over {transport}, {}, round {round}: good picture {back_ms} ms after the server listened, killed and noticed after {lost_ms} ms",
+                    coding.encoder
+                );
+            }
+            assert!(source.counts().losses >= 6, "{:?}", source.counts());
         }
-        for round in 0..2 {
-            let server = Server::start(port, 0);
-            let back_ms = recovers(&mut source, &mut frame, clock::now(), BACK_MAX_MS);
-            drop(server);
-            // Its connection is closed with it.
-            let lost_ms = gone(&mut source, &mut frame, BUSY_MS);
-            println!(
-                "RTSP over {transport}, round {round}: good picture {back_ms} ms after the server listened, killed and noticed after {lost_ms} ms"
-            );
-        }
-        assert!(source.counts().losses >= 6, "{:?}", source.counts());
     }
 }
 
 #[test]
 fn a_server_that_stands_still_is_noticed_and_waited_for() {
     for transport in ["udp", "tcp"] {
-        let server = Server::start(0, 0);
-        let mut source = camera(&words(server.port, transport, ""), SIZE);
+        let server = Server::start(0, 0, BARE_JPEG);
+        let mut source = camera(&words(server.port, transport, BARE_JPEG), SIZE);
         let mut frame = Frame::black(SIZE[0], SIZE[1]);
         recovers(&mut source, &mut frame, clock::now(), BACK_MAX_MS);
         server.signal(Signal::STOP);

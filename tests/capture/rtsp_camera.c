@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A camera on the network, for a machine without one: GStreamer's own RTSP server on loopback, which sends JPEG pictures over RTP.
+// A camera on the network, for a machine without one: GStreamer's own RTSP server on loopback, which sends JPEG or H.264 over RTP.
 // In its uppermost rows each picture bears the time at which it was drawn, so that who sees it knows which way is up, which one
 // came before, and how old it is. Pictures are held back by up to JITTER_MS, the first the longest, as a network would.
-//   rtsp_camera PORT JITTER_MS      (port 0: any; says "port N" once it listens, serves rtsp://127.0.0.1:N/camera until it is killed)
+//   rtsp_camera PORT JITTER_MS jpegenc|openh264enc|x264enc
+// Port 0: any. It says "port N" once it listens, and serves rtsp://127.0.0.1:N/camera until it is killed.
 #include <gst/rtsp-server/rtsp-server.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,15 @@
 enum { WIDTH = 320, HEIGHT = 240, CELL = 16, COLUMNS = WIDTH / CELL, BITS = 60, STAMPED = BITS / COLUMNS * CELL };
 
 static guint jitter_us;
+
+// From the encoder on. H.264 without pictures that wait for later ones, as cameras send it, at a rate at which the cells stay legible;
+// whoever comes late finds the parameters of the stream beside each whole picture.
+static const struct { const char *encoder, *coded; } CODINGS[] = {
+    {"jpegenc", "jpegenc ! rtpjpegpay name=pay0 pt=26"},
+    {"openh264enc", "openh264enc bitrate=4000000 gop-size=30 complexity=low ! rtph264pay name=pay0 pt=96 config-interval=-1"},
+    {"x264enc", "x264enc tune=zerolatency speed-preset=ultrafast bitrate=4000 key-int-max=30 ! video/x-h264,profile=baseline ! "
+                "rtph264pay name=pay0 pt=96 config-interval=-1"},
+};
 
 // Microseconds of CLOCK_MONOTONIC, the highest bit first, as light and dark cells without colour.
 static GstPadProbeReturn stamp(GstPad *pad, GstPadProbeInfo *info, gpointer count) {
@@ -49,16 +59,20 @@ static void configure(GstRTSPMediaFactory *factory, GstRTSPMedia *media, gpointe
 
 int main(int argc, char **argv) {
     gst_init(&argc, &argv);
-    if (argc != 3)
-        g_error("expected PORT JITTER_MS");
+    const char *coded = NULL;
+    for (size_t i = 0; argc == 4 && i < G_N_ELEMENTS(CODINGS); i++)
+        if (strcmp(argv[3], CODINGS[i].encoder) == 0) coded = CODINGS[i].coded;
+    if (!coded)
+        g_error("expected PORT JITTER_MS and an encoder that is known");
     jitter_us = (guint)atoi(argv[2]) * 1000;
     GstRTSPServer *server = gst_rtsp_server_new();
     gst_rtsp_server_set_address(server, "127.0.0.1");
     gst_rtsp_server_set_service(server, argv[1]);
     GstRTSPMediaFactory *factory = gst_rtsp_media_factory_new();
-    gst_rtsp_media_factory_set_launch(factory,
-        "( videotestsrc is-live=true pattern=smpte75 ! video/x-raw,format=I420,width=320,height=240,framerate=30/1 ! "
-        "identity name=drawn ! jpegenc ! rtpjpegpay name=pay0 pt=26 )");
+    char *launch = g_strdup_printf("( videotestsrc is-live=true pattern=smpte75 ! "
+        "video/x-raw,format=I420,width=320,height=240,framerate=30/1 ! identity name=drawn ! %s )", coded);
+    gst_rtsp_media_factory_set_launch(factory, launch);
+    g_free(launch);
     g_signal_connect(factory, "media-configure", G_CALLBACK(configure), NULL);
     GstRTSPMountPoints *mounts = gst_rtsp_server_get_mount_points(server);
     gst_rtsp_mount_points_add_factory(mounts, "/camera", factory);

@@ -3,12 +3,12 @@
 //! eight pipelines at once.
 
 use crate::canary::Canary;
-use crate::pictures::{AGE_MAX_NS, CLOCK, Seen, film, processor_ns, report, went_by};
+use crate::pictures::{AGE_MAX_NS, CLOCK, Seen, film, percentile, processor_ns, report, went_by};
 use crate::stage::{BEYOND_NS, OFTEN_NS, Round, Stage};
 use gstreamer::prelude::*;
 use gstreamer::{PadProbeReturn, PadProbeType};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tendon::capture::decode::{self, Format};
 use tendon::capture::gstreamer::{Camera, SILENT_MAX_NS, START_MAX_NS};
@@ -154,6 +154,82 @@ fn the_newest_picture_is_given_and_nothing_queues() {
     let age_ms = clock::now().since_ns(frame.captured) / MS;
     assert!(frame.captured.since_ns(first) > 800 * MS);
     assert!(age_ms < 150, "{age_ms} ms old");
+}
+
+/// To the picture, whatever comes between taking one and counting.
+#[test]
+fn what_a_reader_that_sleeps_passes_over_is_counted() {
+    const TAKEN: u64 = 20;
+    let size = [160, 120];
+    let mut source = camera(&fast(size), size);
+    let mut frame = Frame::black(size[0], size[1]);
+    next(&mut source, &mut frame, 5_000);
+    let came = watched(&source);
+    // One that waited in the sink already came unseen.
+    next(&mut source, &mut frame, 5_000);
+    let (first, before) = (frame.captured, source.counts());
+    for n in 0..TAKEN {
+        clock::sleep_until(clock::now().plus_ns(n % 4 * 40 * MS));
+        next(&mut source, &mut frame, 5_000);
+    }
+    let (last, after) = (frame.captured, source.counts());
+    let known = came.lock().expect("no panic");
+    let between = |taken: Mono| taken > first.plus_ns(MS) && taken < last.plus_ns(MS);
+    let came = known.iter().filter(|(taken, _)| between(*taken)).count() as u64;
+    let stale = after.stale - before.stale;
+    println!("of {came} pictures {TAKEN} were taken, {stale} passed over");
+    assert_eq!(stale, came - TAKEN);
+    assert!(stale > 50, "{stale} in more than a second at 100 Hz");
+    assert_eq!(after.missing, 0, "its source numbers them, and all came");
+    let told = Source::counts(&source);
+    assert_eq!((told.stale, told.missing), (after.stale, 0));
+}
+
+/// What an element on the way drops has a number that does not come. Places in a file are no numbers of pictures.
+#[test]
+fn what_is_lost_on_the_way_is_counted_where_pictures_have_numbers() {
+    const LOST: u64 = 10;
+    let size = [160, 120];
+    for numbered in [true, false] {
+        let words = format!("{} ! identity name=lossy", fast(size));
+        let mut source = camera(&words, size);
+        let mut frame = Frame::black(size[0], size[1]);
+        next(&mut source, &mut frame, 5_000);
+        let pipeline = source.sink().expect("it runs").parent().expect("one");
+        let pipeline = pipeline.downcast::<gstreamer::Pipeline>().expect("one");
+        let lossy = pipeline.by_name("lossy").expect("as it was called");
+        let pad = lossy.static_pad("src").expect("it has one");
+        let lost = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&lost);
+        let probe = pad.add_probe(PadProbeType::BUFFER, move |_, info| {
+            let Some(buffer) = info.buffer_mut() else {
+                return PadProbeReturn::Ok;
+            };
+            let number = buffer.offset();
+            if !numbered {
+                let buffer = buffer.make_mut();
+                buffer.set_offset(number * 1_000);
+                buffer.set_offset_end(number * 1_000 + 1_000);
+            }
+            if number.is_multiple_of(3) && told.load(Ordering::Relaxed) < LOST {
+                told.fetch_add(1, Ordering::Relaxed);
+                return PadProbeReturn::Drop;
+            }
+            PadProbeReturn::Ok
+        });
+        assert!(probe.is_some(), "it drops some");
+        let until = clock::now().plus_ns(10_000 * MS);
+        while lost.load(Ordering::Relaxed) < LOST {
+            assert!(clock::now() < until, "{lost:?} dropped");
+            next(&mut source, &mut frame, 5_000);
+        }
+        // That one is missing is seen by its successor, before which one may have waited.
+        for _ in 0..3 {
+            next(&mut source, &mut frame, 5_000);
+        }
+        let want = if numbered { LOST } else { 0 };
+        assert_eq!(Source::counts(&source).missing, want);
+    }
 }
 
 #[test]
@@ -456,10 +532,10 @@ fn an_error_beside_pictures_that_never_stop_is_noticed() {
 }
 
 /// When each picture came to a camera's sink: its capture time, and the moment.
-type Came = Arc<Mutex<Vec<(Mono, Mono)>>>;
+pub type Came = Arc<Mutex<Vec<(Mono, Mono)>>>;
 
 /// Watches the sink of a camera that runs.
-fn watched(source: &Camera) -> Came {
+pub fn watched(source: &Camera) -> Came {
     let sink = source.sink().expect("it runs").clone();
     let came = Came::new(Mutex::new(Vec::with_capacity(1 << 14)));
     let told = Arc::clone(&came);

@@ -391,8 +391,8 @@ fn a_deadman_switch_that_comes_back_and_takes_its_time_to_open_is_no_emergency_s
     });
 }
 
-/// What no service manager watches, the machine does: pinged while all threads come round, no more when one hangs, let go
-/// at a good end.
+/// What no service manager watches, the machine does: pinged while all threads come round, no more when one hangs, which is on
+/// record before the machine is reset, let go at a good end.
 #[test]
 fn a_hardware_watchdog_is_pinged_while_every_thread_comes_round() {
     over_again(|| {
@@ -433,6 +433,10 @@ fn a_hardware_watchdog_is_pinged_while_every_thread_comes_round() {
             after,
             "a thread hangs, and the machine is told that all is well"
         );
+        // The next start knows why the machine was reset.
+        let crash = stage.crash();
+        assert_eq!(crash.thread, "control", "{crash:?}");
+        assert!(crash.cause.contains("has not come round"), "{crash:?}");
         drop(stage);
 
         // A file that is no watchdog.

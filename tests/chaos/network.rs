@@ -14,11 +14,12 @@
 
 use crate::canary::told;
 use crate::soak::stops;
-use crate::stage::{Sent, Setting, Silence, Stage, locked, ms, repeats};
+use crate::stage::{HELD, Sent, Setting, Silence, Stage, locked, ms, repeats};
 use crate::{SILENCE_MS, TICK_MS};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use tendon::core::governor::reaction::Cause;
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::state::MotorMode;
 use tendon::link::{keys, motor};
@@ -143,10 +144,14 @@ fn nothing_goes_back(stage: &Stage, what: &str) {
     })
 }
 
-/// How often the runtime began to hold after `from`.
-fn holds(commands: &[Sent], from: Mono) -> usize {
+/// Why the runtime began to hold after `from`, each time that it did.
+fn holds(commands: &[Sent], from: Mono) -> Vec<&'static str> {
     let begins = |pair: &&[Sent]| pair[1].at > from && pair[1].held && !pair[0].held;
-    commands.windows(2).filter(begins).count()
+    let began = commands.windows(2).filter(begins);
+    let cause = |pair: &[Sent]| Cause::from_code(pair[1].verdict - HELD);
+    began
+        .map(|pair| cause(pair).map_or("unknown", Cause::words))
+        .collect()
 }
 
 /// Something that is done to packets.
@@ -218,9 +223,17 @@ fn strike(setting: &Setting) {
                 }
             }
             let held = locked(&stage.commands, |commands| holds(commands, from));
+            if row.harmless && setting.quic.is_some() {
+                // A tick that was missed is the machine's.
+                let others = held
+                    .iter()
+                    .filter(|cause| **cause != Cause::ProposalLate.words());
+                assert_eq!(others.count(), 0, "{what}: held: {held:?}");
+            }
             println!(
-                "{what}: {} stops, held {held} times, 0 limit violations; {did}",
-                silences.len()
+                "{what}: {} stops, held {} times {held:?}, 0 limit violations; {did}",
+                silences.len(),
+                held.len()
             );
             drop(stage.ask(keys::mode, "standby"));
             demo::pause(400);

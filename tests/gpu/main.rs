@@ -406,7 +406,7 @@ fn tensorrt(settings: &Settings) -> Value {
     let messages = session.messages();
     let at_first = messages.all().len();
     let fault = session
-        .read(b"garbage that is no plan")
+        .read(b"garbage that is no plan".to_vec())
         .expect_err("refused");
     let said = fault.to_string();
     // What was said before is forgotten when a plan is read: this is about the garbage.

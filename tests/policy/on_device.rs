@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An engine that makes its pictures itself is given the camera's bytes, and the families' fixtures hold with it: here one
-//! that works the offered tables out pixel by pixel and lets the CPU engine run.
+//! that works the offered tables out pixel by pixel and lets the CPU engine run. And when an engine is offered what.
 
 use crate::families::folder;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tendon::engine::cpu::{CpuEngine, CpuOptions};
-use tendon::policy::LoadOptions;
 use tendon::policy::staged::Staged;
-use tendon::ports::{Engine, EngineFault, PictureWay, StageSpec, Tensor, TensorSpec};
+use tendon::policy::{LoadOptions, Policy};
+use tendon::ports::{
+    Engine, EngineFault, Lent, LoopWay, PictureWay, StageSpec, Tensor, TensorSpec,
+};
 
 struct Device {
     inner: CpuEngine,
@@ -136,4 +138,112 @@ fn pictures_that_an_engine_makes_itself_keep_the_fixtures() {
     let others = ["smolvla", "openvla_oft", "bcz"];
     let sum: usize = others.iter().map(|family| taken(family)).sum();
     assert!(sum > 0, "nobody took a picture");
+}
+
+/// What engines were asked for: which stage, and what.
+type Asked = Arc<Mutex<Vec<(String, &'static str)>>>;
+
+/// Declines every offer and says that it chose something when there are no more; from then on it gives so much more.
+struct Declines {
+    inner: CpuEngine,
+    stage: String,
+    asked: Asked,
+    more: f32,
+    settled: bool,
+}
+
+impl Declines {
+    fn ask(&self, what: &'static str) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push((self.stage.clone(), what));
+    }
+}
+
+impl Engine for Declines {
+    fn inputs(&self) -> &[TensorSpec] {
+        self.inner.inputs()
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        self.inner.outputs()
+    }
+
+    fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
+        self.ask("run");
+        self.inner.run(inputs, outputs)?;
+        let more = if self.settled { self.more } else { 0.0 };
+        let floats = outputs.iter_mut().filter_map(Tensor::f32_mut);
+        floats.flatten().for_each(|value| *value += more);
+        Ok(())
+    }
+
+    fn take_picture(&mut self, _: usize, _: &PictureWay) -> Result<bool, EngineFault> {
+        self.ask("offer");
+        Ok(false)
+    }
+
+    fn lend(&mut self, _: usize) -> Result<Option<Lent>, EngineFault> {
+        self.ask("offer");
+        Ok(None)
+    }
+
+    fn take_loop(&mut self, _: &LoopWay) -> Result<bool, EngineFault> {
+        self.ask("offer");
+        Ok(false)
+    }
+
+    fn settle(&mut self) -> Result<bool, EngineFault> {
+        self.ask("settle");
+        self.settled = true;
+        Ok(true)
+    }
+}
+
+/// Makes such engines.
+fn declining(
+    asked: &Asked,
+    more: f32,
+) -> impl Fn(&Path, &StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
+    let asked = Arc::clone(asked);
+    move |path: &Path, spec: &StageSpec| {
+        Ok(Box::new(Declines {
+            inner: CpuEngine::load(path, spec, CpuOptions::default())?,
+            stage: spec.id.clone(),
+            asked: Arc::clone(&asked),
+            more,
+            settled: false,
+        }) as Box<dyn Engine>)
+    }
+}
+
+/// What was asked for one after the other, each once in a row; and who settled.
+fn order(asked: &Asked) -> (Vec<&'static str>, Vec<String>) {
+    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut phases: Vec<&str> = asked.iter().map(|(_, what)| *what).collect();
+    phases.dedup();
+    let settled = asked.iter().filter(|(_, what)| *what == "settle");
+    (phases, settled.map(|(stage, _)| stage.clone()).collect())
+}
+
+/// What an engine chooses by trying, it tries as what will run, and what proves a policy proves what was chosen.
+#[test]
+fn engines_settle_after_the_last_offer_and_before_what_proves_them() {
+    let asked = Asked::default();
+    let load = declining(&asked, 0.0);
+    Staged::load(&folder("pi0"), LoadOptions::default(), &load).expect("loads");
+    let settled = ["prefix", "expert"].map(str::to_owned).to_vec();
+    assert_eq!(order(&asked), (vec!["offer", "settle", "run"], settled));
+    // The fixture of one graph goes another way than its camera's picture, and comes first.
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/bench-vla");
+    let asked = Asked::default();
+    let load = declining(&asked, 0.0);
+    Policy::load(&shipped, LoadOptions::default(), &load).expect("loads");
+    let phases = vec!["run", "offer", "settle", "run"];
+    assert_eq!(order(&asked), (phases, vec!["policy".to_owned()]));
+    let load = declining(&asked, 1.0);
+    let refused = Policy::load(&shipped, LoadOptions::default(), &load);
+    let said = format!("{:?}", refused.expect_err("it answers otherwise"));
+    for words in ["another answer", "wherever it has its tensors"] {
+        assert!(said.contains(words), "{said}");
+    }
 }

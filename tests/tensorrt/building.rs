@@ -153,7 +153,7 @@ fn a_plan_is_built_once_kept_with_its_label_and_loaded() {
         .expect("readable")
         .read(&bench.cache())
         .expect("ours");
-    TensorRt::load(&platform, &plan, &spec()).expect("loads");
+    TensorRt::load(&platform, plan, &spec()).expect("loads");
     std::fs::remove_file(label_path(&other.path)).expect("gone");
     bench
         .job()

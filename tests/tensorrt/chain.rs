@@ -9,12 +9,14 @@ use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use tendon::config::Precision;
 use tendon::engine::cpu::{CpuEngine, CpuOptions};
 use tendon::engine::tensorrt::{Memory, Platform, Settings, TensorRt};
 use tendon::policy::LoadOptions;
 use tendon::policy::staged::{Fault, Observation, Staged};
 use tendon::ports::{Dtype, Engine, EngineFault, Lent, PictureWay, StageSpec, Tensor, TensorSpec};
+use tendon::runtime::clock;
 use tendon::runtime::realtime::allocations_of_this_thread;
 
 /// Family, tensors that go from stage to stage on the device, whether its loop runs there whole, and launches of an inference.
@@ -96,7 +98,7 @@ fn load_on(platform: &Platform, bundle: &Path, way: Way) -> Staged {
             || way == Way::PlainLoop && ["expert", "decode"].contains(&spec.id.as_str());
         let words = if plain { "restless" } else { "" };
         let plan = plan_of(spec, cpu(path, spec)?, words);
-        let engine = TensorRt::load(platform, &plan, spec);
+        let engine = TensorRt::load(platform, plan, spec);
         let engine = engine.map_err(|fault| EngineFault(fault.to_string()))?;
         Ok(match way {
             Way::Apart => Box::new(Apart(engine)),
@@ -202,6 +204,50 @@ fn stages_hand_on_where_they_are_and_every_bit_is_the_processors() {
             drop((together, apart));
             assert_eq!(fakes.live(), before, "{what}: something was not given back");
         }
+    }
+}
+
+/// What a stage hands on stays on the device whichever kind of memory suits the rest of it, which is tried when the chain is made: every
+/// bit is the processor's with either.
+#[test]
+fn the_kind_of_memory_is_chosen_when_the_chain_is_made() {
+    // In the loop the sample is copied with either kind; the state is a copy more, or is touched at each of ten steps.
+    const SLOW_US: i32 = 5_000;
+    let fakes = machine();
+    let mut host = on_the_processor(&folder("pi0"));
+    for (copy_us, touch_us, chosen) in [(SLOW_US, 0, Memory::Mapped), (0, SLOW_US, Memory::Copied)]
+    {
+        let before = fakes.live();
+        let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("the fakes");
+        let (tell, told) = mpsc::channel();
+        let engine = |path: &Path, spec: &StageSpec| -> Result<Box<dyn Engine>, EngineFault> {
+            let plan = plan_of(spec, cpu(path, spec)?, "");
+            let engine = TensorRt::load(&platform, plan, spec);
+            let mut engine = engine.map_err(|fault| EngineFault(fault.to_string()))?;
+            let (stage, tell) = (spec.id.clone(), tell.clone());
+            engine.choose_at_last(&platform.device, clock::now, move |_, trial| {
+                tell.send((stage, trial.cloned()))
+                    .expect("somebody listens");
+            });
+            Ok(Box::new(engine))
+        };
+        fakes.slow(copy_us, touch_us);
+        let policy = Staged::load(&folder("pi0"), LoadOptions::default(), &engine);
+        fakes.slow(0, 0);
+        let mut policy = policy.unwrap_or_else(|problems| panic!("{problems:?}"));
+        assert!(policy.chained() == 5 && policy.loops_whole());
+        let mut stages = Vec::new();
+        for (stage, trial) in told.try_iter() {
+            let trial = trial.expect("is tried");
+            assert_eq!(trial.chosen, chosen, "{stage}: {trial}");
+            stages.push(stage);
+        }
+        assert_eq!(stages, ["prefix", "expert"]);
+        let what = format!("{chosen:?}, chosen");
+        let moved = same(&fakes, &mut policy, &mut host, &what);
+        assert_eq!(moved.launches, 1, "{what}");
+        drop((policy, platform));
+        assert_eq!(fakes.live(), before, "{what}: something was not given back");
     }
 }
 
@@ -335,7 +381,7 @@ fn a_stage_without_eight_bits_runs_in_sixteen_and_where_those_are_refused_in_thi
                 return Err(EngineFault(format!("no {name} here")));
             }
             let plan = plan_of(spec, cpu(path, spec)?, "");
-            let engine = TensorRt::load(&platform, &plan, spec);
+            let engine = TensorRt::load(&platform, plan, spec);
             let engine = engine.map_err(|fault| EngineFault(fault.to_string()))?;
             taken.borrow_mut().push(name.into_owned());
             Ok(Box::new(engine))
@@ -487,7 +533,7 @@ fn every_refusal_while_a_chain_is_made_is_told_and_leaks_nothing() {
                     plan
                 }
             };
-            let engine = TensorRt::load(&platform, &plan, spec);
+            let engine = TensorRt::load(&platform, plan, spec);
             let engine = engine.map_err(|fault| EngineFault(fault.to_string()))?;
             Ok(Box::new(engine))
         };
@@ -560,7 +606,7 @@ fn adder(platform: &Platform, dtype: Dtype, values: usize) -> TensorRt {
         outputs: vec![tensor("to")],
     };
     let plan = plan_of(&spec, Box::new(AddOne(spec.clone())), "");
-    TensorRt::load(platform, &plan, &spec).expect("loads")
+    TensorRt::load(platform, plan, &spec).expect("loads")
 }
 
 fn lent(engine: &mut TensorRt) -> Lent {
@@ -642,7 +688,7 @@ fn a_chain_allocates_nothing() {
     let fakes = machine();
     let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("the fakes");
     let spec = crate::path::spec();
-    let stage = || TensorRt::load(&platform, b"FAKEPLAN", &spec).expect("loads");
+    let stage = || TensorRt::load(&platform, b"FAKEPLAN".to_vec(), &spec).expect("loads");
     let (mut first, mut second) = (stage(), stage());
     let actions = first.lend(1).expect("lends").expect("a place");
     assert_eq!(second.borrow(0, &actions, None), Ok(true));

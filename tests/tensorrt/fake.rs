@@ -3,11 +3,64 @@
 
 use crate::compile::compile;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use tendon::engine::tensorrt::Settings;
 use tendon::ports::{Dtype, Engine, StageSpec, Tensor, TensorSpec};
+use tendon::runtime::realtime::CountingAllocator;
+
+/// The program's own allocator, which also counts how many pieces of one size a thread holds.
+pub struct Watching;
+
+/// A size that nothing has by chance, and that the fake takes for a plan.
+pub const WATCHED_BYTES: usize = 3_989;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Pieces of memory of [`WATCHED_BYTES`] that this thread made and did not let go of.
+pub fn held() -> isize {
+    HELD.get()
+}
+
+fn count(size: usize, by: isize) {
+    if size == WATCHED_BYTES {
+        HELD.set(HELD.get() + by);
+    }
+}
+
+// SAFETY: every method hands its arguments unchanged to an allocator that upholds the contract; the count touches only a plain
+// thread-local cell, which neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 1);
+        // SAFETY: the caller's promise about `layout` is passed on as it is.
+        unsafe { CountingAllocator.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 1);
+        // SAFETY: the caller's promise about `layout` is passed on as it is.
+        unsafe { CountingAllocator.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(layout.size(), -1);
+        count(new_size, 1);
+        // SAFETY: `pointer` came from the same allocator through this one, `layout` and `new_size` are the caller's.
+        unsafe { CountingAllocator.realloc(pointer, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(layout.size(), -1);
+        // SAFETY: `pointer` came from the same allocator through this one with this `layout`.
+        unsafe { CountingAllocator.dealloc(pointer, layout) }
+    }
+}
 
 /// Which tables the fake TensorRT has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +187,7 @@ struct Knobs {
     devices: Symbol<unsafe extern "C" fn(i32)>,
     shares: Symbol<unsafe extern "C" fn(i32)>,
     compute: Symbol<unsafe extern "C" fn(i32, i32)>,
-    slow: Symbol<unsafe extern "C" fn(i32, i32)>,
+    slow: Symbol<unsafe extern "C" fn(i32, i32, i32)>,
     log: Symbol<unsafe extern "C" fn() -> *const c_char>,
     forget: Symbol<unsafe extern "C" fn()>,
     live: Symbol<unsafe extern "C" fn() -> i32>,
@@ -278,7 +331,13 @@ impl Fakes {
     /// microseconds.
     pub fn slow(&self, copy_us: i32, touch_us: i32) {
         // SAFETY: plain numbers.
-        unsafe { (self.knobs.slow)(copy_us, touch_us) }
+        unsafe { (self.knobs.slow)(copy_us, touch_us, 0) }
+    }
+
+    /// How long each copy takes, and each KiB that the device reads or writes in the host's memory.
+    pub fn slow_by_size(&self, copy_us: i32, touch_kib_us: i32) {
+        // SAFETY: plain numbers.
+        unsafe { (self.knobs.slow)(copy_us, 0, touch_kib_us) }
     }
 
     /// The driver's functions that were called since [`Fakes::forget`].

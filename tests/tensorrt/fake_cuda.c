@@ -44,6 +44,7 @@ static __thread struct dim blockIdx, blockDim, threadIdx;
 #include "../../src/cuda/surface.cu"
 
 static int reaches(const void *address);
+static void touch_all(const void *address);
 enum { PICTURE, STEP, SURFACE };
 struct kernel { int which, blocks, threads; uint64_t arguments[4]; };
 static void see_surface(const struct kernel *k) {
@@ -56,6 +57,7 @@ static void run_kernel(void *argument) {
     struct kernel *k = argument;
     blockDim.x = (unsigned)k->threads;
     if (k->which == SURFACE) see_surface(k);
+    for (int i = 0; k->which == PICTURE && i < 2; i++) touch_all((const void *)(uintptr_t)k->arguments[i]);
     for (blockIdx.x = 0; blockIdx.x < (unsigned)k->blocks; blockIdx.x++)
         for (threadIdx.x = 0; threadIdx.x < (unsigned)k->threads; threadIdx.x++)
             if (k->which == STEP) step((float *)(uintptr_t)k->arguments[0], (const float *)(uintptr_t)k->arguments[1], (const int *)(uintptr_t)k->arguments[2]);
@@ -94,10 +96,10 @@ static void drop_graph(struct graph *g) {
     free(g);
 }
 
-// How long a copy between host and device takes, and how long the device takes to touch the host's memory where it is.
-// FAKE_CUDA_SLOW=COPY,TOUCH says the same to a program.
-static int copy_us, touch_us;
-void fake_cuda_slow(int copy, int touch) { copy_us = copy; touch_us = touch; }
+// How long a copy between host and device takes, and how long the device takes to touch the host's memory where it is: a tensor of it,
+// and each KiB of that. FAKE_CUDA_SLOW=COPY,TOUCH,KIB says the same to a program.
+static int copy_us, touch_us, touch_kib_us;
+void fake_cuda_slow(int copy, int touch, int kib) { copy_us = copy; touch_us = touch; touch_kib_us = kib; }
 static void spend(int us) {
     struct timespec now, end;
     if (us <= 0) return;
@@ -166,7 +168,11 @@ int fake_cuda_reaches(const void *address, size_t len) { return is_in(address, l
 
 // For the fake TensorRT: memory of the host, touched where it is; time of its own.
 int fake_cuda_is_host(const void *address) { return is_in(address, 1, HOST); }
-void fake_cuda_touch(const void *address) { if (fake_cuda_is_host(address)) spend(touch_us); }
+void fake_cuda_touch(const void *address, size_t len) { if (fake_cuda_is_host(address)) spend(touch_us + (int)(len * (size_t)touch_kib_us / 1024)); }
+static void touch_all(const void *address) {
+    for (struct memory *m = memories; m; m = m->next)
+        if (m->kind == HOST && m->begin <= (const char *)address && (const char *)address < m->begin + m->len) fake_cuda_touch(address, (size_t)(m->begin + m->len - (const char *)address));
+}
 void fake_cuda_spend(int us) { spend(us); }
 
 static int devices = 1, live, integrated = 1, compute[2] = {8, 7};
@@ -214,7 +220,7 @@ int fake_cuda_recording(struct stream *s) { return s->recording; }
 
 CUresult cuInit(unsigned flags) {
     const char *times = getenv("FAKE_CUDA_SLOW");
-    if (times) sscanf(times, "%d,%d", &copy_us, &touch_us);
+    if (times) sscanf(times, "%d,%d,%d", &copy_us, &touch_us, &touch_kib_us);
     CALLED("cuInit");
     return flags ? ILLEGAL : devices < 0 ? NO_DEVICE : 0;
 }

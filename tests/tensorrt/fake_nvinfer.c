@@ -7,6 +7,7 @@
 // actions[i] = 2 image[i] + tokens[i % 4] and count = number of tokens that are not 0. With the word "bench" it has the
 // tensors of the shipped policy and gives zeros: an engine that loads and is wrong. With the word "described" it has the
 // tensors that follow, a line each, and the test computes: it is called with their addresses (fake_nvinfer_body).
+// With "grumbles" it warns when it is read and records an error at each run, and does both all the same.
 // With "bench answers=FILE" it has the shipped policy's tensors and gives what the file has for these inputs, or, if it has none, what it
 // has first: all tensors' bytes one after the other, again and again. FAKE_NVINFER_US is how long it takes, or "us=N" before the answers.
 #define _GNU_SOURCE // memmem
@@ -31,7 +32,7 @@ struct stream;
 int fake_cuda_work(struct stream *, void (*)(void *), void *);
 int fake_cuda_recording(struct stream *);
 int fake_cuda_reaches(const void *, size_t);
-void fake_cuda_touch(const void *);
+void fake_cuda_touch(const void *, size_t);
 int fake_cuda_is_host(const void *);
 void fake_cuda_spend(int);
 int fake_cuda_refuses(const char *);
@@ -219,7 +220,7 @@ static void compute(void *argument) {
             fprintf(stderr, "fake TensorRT: %s lies where no memory is any more\n", s->tensors[k].name);
             abort();
         }
-    for (int k = 0; k < s->len; k++) fake_cuda_touch(s->address[k]);
+    for (int k = 0; k < s->len; k++) fake_cuda_touch(s->address[k], bytes(&s->tensors[k]));
     if (is(s, "described")) {
         body(s->plan, s->address, s->len);
         return;
@@ -248,6 +249,8 @@ static _Bool enqueue(struct implementation *i, struct stream *stream) {
     // What it says of a context that is lost has no code.
     if (fake_cuda_refuses("enqueueV3")) { report(s, 1, "enqueueV3: Error Code 1: Cuda Runtime (an illegal memory access was encountered)"); return 0; }
     for (int k = 0; k < s->len; k++) if (!s->address[k]) return 0;
+    // As the real library: what is recorded is not logged.
+    if (is(s, "grumbles")) { struct state heard = *s; heard.logger = NULL; report(&heard, 9, "enqueueV3: Error Code 9: Skipping tactic 3, going on with another"); }
     if (s->profiler) {
         void (*time)(struct callback *, const char *, float) = (void (*)(struct callback *, const char *, float))s->profiler->table[LAYER_TIME];
         time(s->profiler, "conv1", 0.25f);
@@ -294,6 +297,7 @@ static struct object *deserialize(struct implementation *i, const void *blob, si
         *file = 0;
     }
     describe(s);
+    if (is(s, "grumbles")) say(s->logger, 2, "Using an engine plan file across different models of devices is not recommended");
     s->slots[CONTEXT] = (function)create_context;
     s->slots[INSPECTOR] = (function)create_inspector;
     s->slots[SHAPE] = (function)tensor_shape;

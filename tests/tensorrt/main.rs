@@ -19,5 +19,4 @@ mod turns;
 mod whole;
 
 #[global_allocator]
-static ALLOCATOR: tendon::runtime::realtime::CountingAllocator =
-    tendon::runtime::realtime::CountingAllocator;
+static ALLOCATOR: fake::Watching = fake::Watching;

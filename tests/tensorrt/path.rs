@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Load, record, run, give back; and every way in which it can go wrong.
 
-use crate::fake::{BOTH, Fakes, Tables, machine};
+use crate::fake::{BOTH, Fakes, Tables, WATCHED_BYTES, held, machine, plan_of};
 use crate::heard::{self, Heard};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use tendon::engine::tensorrt::nvinfer::{Library, Session};
 use tendon::engine::tensorrt::{LoadFault, Memory, Platform, Settings, TensorRt, version_words};
-use tendon::ports::{Dtype, Engine, StageSpec, Tensor, TensorSpec};
+use tendon::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
 use tendon::runtime::clock;
 use tendon::runtime::realtime::allocations_of_this_thread;
 
@@ -51,7 +52,7 @@ fn right(outputs: &[Tensor], seed: f32) {
 }
 
 fn load(settings: &Settings, plan: &[u8]) -> Result<TensorRt, LoadFault> {
-    TensorRt::load(&Platform::find(settings)?, plan, &spec())
+    TensorRt::load(&Platform::find(settings)?, plan.to_vec(), &spec())
 }
 
 #[test]
@@ -103,6 +104,54 @@ fn a_stage_runs_from_its_graph_in_both_layouts_and_gives_everything_back() {
                 );
             }
         }
+    }
+}
+
+/// Tells at each run how many pieces of memory of a plan's size are held.
+struct Looks {
+    spec: StageSpec,
+    tell: Sender<isize>,
+}
+
+impl Engine for Looks {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.spec.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.spec.outputs
+    }
+
+    fn run(&mut self, _: &[Tensor], _: &mut [Tensor]) -> Result<(), EngineFault> {
+        let told = self.tell.send(held());
+        told.map_err(|_| EngineFault("nobody listens".into()))
+    }
+}
+
+/// It may be as large as a Jetson's memory, and TensorRT has its own of it.
+#[test]
+fn a_plan_is_let_go_of_before_the_first_run() {
+    let fakes = machine();
+    for tables in BOTH {
+        let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
+        let (tell, told) = mpsc::channel();
+        let spec = spec();
+        let looks = Looks {
+            spec: spec.clone(),
+            tell,
+        };
+        let text = plan_of(&spec, Box::new(looks), "");
+        let before = held();
+        let mut plan = Vec::with_capacity(WATCHED_BYTES);
+        plan.extend_from_slice(&text);
+        assert_eq!(held(), before + 1);
+        let engine = TensorRt::load(&platform, plan, &spec).expect("loads");
+        let seen: Vec<isize> = told.try_iter().collect();
+        assert_eq!(
+            seen, [before; 2],
+            "{tables:?}: the run, and its recording's"
+        );
+        drop(engine);
     }
 }
 
@@ -581,7 +630,7 @@ fn the_faster_kind_of_memory_is_found_and_both_give_the_answer() {
         {
             let before = fakes.live();
             let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
-            let mut engine = TensorRt::load(&platform, PLAN, &spec()).expect("loads");
+            let mut engine = TensorRt::load(&platform, PLAN.to_vec(), &spec()).expect("loads");
             fakes.slow(copy_us, touch_us);
             let trial = engine.choose_memory(&platform.device, clock::now);
             fakes.slow(0, 0);
@@ -610,7 +659,8 @@ fn an_engine_that_does_not_run_mapped_runs_copied_and_says_why() {
     let fakes = machine();
     for tables in BOTH {
         let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
-        let mut engine = TensorRt::load(&platform, b"FAKEPLAN picky", &spec()).expect("loads");
+        let picky = b"FAKEPLAN picky".to_vec();
+        let mut engine = TensorRt::load(&platform, picky, &spec()).expect("loads");
         let trial = engine.choose_memory(&platform.device, clock::now);
         let trial = trial.expect("runs copied").expect("is tried");
         assert_eq!(trial.chosen, Memory::Copied);
@@ -629,7 +679,7 @@ fn on_a_device_with_memory_of_its_own_nothing_is_tried() {
     let fakes = machine();
     fakes.shares(false);
     let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("the fakes");
-    let mut engine = TensorRt::load(&platform, PLAN, &spec()).expect("loads");
+    let mut engine = TensorRt::load(&platform, PLAN.to_vec(), &spec()).expect("loads");
     fakes.forget();
     let tried = engine.choose_memory(&platform.device, clock::now);
     assert_eq!(tried, Ok(None));
@@ -642,7 +692,7 @@ fn a_bare_loop_does_what_a_run_did() {
     let fakes = machine();
     for tables in BOTH {
         let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
-        let mut engine = TensorRt::load(&platform, PLAN, &spec()).expect("loads");
+        let mut engine = TensorRt::load(&platform, PLAN.to_vec(), &spec()).expect("loads");
         let mut found = outputs();
         platform.listen();
         engine.run(&inputs(1.0), &mut found).expect("runs");
@@ -664,7 +714,7 @@ fn a_bare_loop_does_what_a_run_did() {
         right(&found, 6.0);
         let nothing = platform.heard().expect_err("nobody listened");
         assert!(nothing.to_string().contains("bare loop"), "{nothing}");
-        let plain = b"FAKEPLAN restless";
+        let plain = b"FAKEPLAN restless".to_vec();
         let mut engine = TensorRt::load(&platform, plain, &spec()).expect("loads");
         platform.listen();
         engine.run(&inputs(1.0), &mut found).expect("runs");
@@ -681,7 +731,7 @@ fn an_error_is_heard_by_recorder_or_logger_and_silence_is_noticed() {
             let library = Library::open(Some(&fakes.tensorrt(tables))).expect("the fake");
             let session = Session::runtime(&Arc::new(library)).expect("a runtime");
             let messages = session.messages();
-            let fault = session.read(garbage.as_bytes()).expect_err("refused");
+            let fault = session.read(garbage.into()).expect_err("refused");
             heard::the_error(&messages.all(), messages.recorded(), &fault.to_string())
         };
         let by = |recorded, logged| Ok(Heard { recorded, logged });
@@ -693,6 +743,31 @@ fn an_error_is_heard_by_recorder_or_logger_and_silence_is_noticed() {
     let told = [(1, "no plan".to_owned()), (3, "a line".to_owned())];
     heard::the_error(&told, 1, "says: nothing").expect_err("it has other words");
     heard::the_error(&told[1..], 0, "says: a line").expect_err("that is no error");
+}
+
+/// A call that succeeds may have warned, or recorded an error and gone another way.
+#[test]
+fn what_tensorrt_remarks_while_its_calls_succeed_is_told_once() {
+    let fakes = machine();
+    for tables in BOTH {
+        let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
+        let mut engine = load(&fakes.settings(tables), b"FAKEPLAN grumbles").expect("loads");
+        let said = engine.remarks();
+        let [warning, error] = &said[..] else {
+            panic!("{tables:?}: {said:?}");
+        };
+        assert!(warning.starts_with("warning: Using an engine plan file"));
+        assert!(error.starts_with("error: enqueueV3: Error Code 9"));
+        // Every turn of the trial runs and records anew, and says the same again.
+        let trial = engine.choose_memory(&platform.device, clock::now);
+        trial.expect("runs").expect("is tried");
+        let mut found = outputs();
+        engine.run(&inputs(1.0), &mut found).expect("runs");
+        right(&found, 1.0);
+        assert_eq!(engine.remarks(), [""; 0], "{tables:?}");
+        let quiet = load(&fakes.settings(tables), PLAN).expect("loads");
+        assert_eq!(quiet.remarks(), [""; 0], "{tables:?}");
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel that makes a tensor of a picture, its own source run by the fake driver, beside the processor's path.
 
-use crate::fake::{BOTH, machine};
+use crate::fake::{BOTH, machine, plan_of};
 use crate::path::spec;
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use std::sync::mpsc;
 use tendon::cuda::memory::{DeviceBuffer, PinnedBuffer};
 use tendon::cuda::picture::{PTX, PictureStage};
 use tendon::cuda::{CudaFault, Driver, Stream, surface, turns};
@@ -12,7 +13,8 @@ use tendon::engine::tensorrt::{Memory, Platform, Settings, TensorRt};
 use tendon::policy::image::Picture;
 use tendon::policy::picture::kernel::{Filter, Library};
 use tendon::policy::picture::{Axes, CameraFile, Colour, Feed, Fit, Levels, PictureOp};
-use tendon::ports::{Engine, Tensor};
+use tendon::ports::{Dtype, Engine, EngineFault, StageSpec, Tensor, TensorSpec};
+use tendon::runtime::clock;
 
 fn camera(source: [usize; 2], ops: Vec<PictureOp>) -> CameraFile {
     CameraFile {
@@ -218,7 +220,8 @@ fn an_engine_makes_its_picture_itself() {
                 ..fakes.settings(tables)
             };
             let platform = Platform::find(&settings).expect("the fakes");
-            let mut engine = TensorRt::load(&platform, b"FAKEPLAN", &spec()).expect("loads");
+            let mut engine =
+                TensorRt::load(&platform, b"FAKEPLAN".to_vec(), &spec()).expect("loads");
             drop(platform);
             assert!(engine.picture(0).is_none());
             assert_eq!(
@@ -255,7 +258,8 @@ fn an_engine_makes_its_picture_itself() {
             assert_eq!(fakes.live(), before, "something was not given back");
             // A driver that refuses the kernel is told, not passed over.
             let platform = Platform::find(&settings).expect("the fakes");
-            let mut engine = TensorRt::load(&platform, b"FAKEPLAN", &spec()).expect("loads");
+            let mut engine =
+                TensorRt::load(&platform, b"FAKEPLAN".to_vec(), &spec()).expect("loads");
             fakes.fail("cuModuleLoadData", 0, 2);
             let fault = engine.take_picture(0, &way).expect_err("refused");
             fakes.fail("", 0, 0);
@@ -264,6 +268,100 @@ fn an_engine_makes_its_picture_itself() {
                 "{fault}"
             );
         }
+    }
+}
+
+/// Gives the first numbers of its one tensor.
+struct First(StageSpec);
+
+impl Engine for First {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.0.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.0.outputs
+    }
+
+    fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
+        let ([Tensor::F32(from)], [Tensor::F32(into)]) = (inputs, outputs) else {
+            return Err(EngineFault("tensors".into()));
+        };
+        let len = into.len();
+        into.copy_from_slice(&from[..len]);
+        Ok(())
+    }
+}
+
+/// A small picture of a large tensor. Given by the host, the tensor is better copied than read by the device where it is; made by the
+/// device, it never crosses, and the picture is better read where it is. What is timed must be what runs.
+#[test]
+fn the_kind_of_memory_is_chosen_for_what_crosses_after_the_offer() {
+    let fakes = machine();
+    let large = resize([32, 32], Fit::Stretch, Filter::Bilinear, Library::Pillow);
+    let mut feed = Feed::new(&camera([8, 8], vec![large]), "camera").expect("a camera");
+    let way = feed.way().expect("a way");
+    let tensor = |name: &str, shape: &[usize]| TensorSpec {
+        name: name.into(),
+        dtype: Dtype::F32,
+        shape: shape.to_vec(),
+    };
+    let spec = StageSpec {
+        id: "policy".into(),
+        inputs: vec![tensor("image", &[1, 3, 32, 32])],
+        outputs: vec![tensor("first", &[1, 12])],
+    };
+    for tables in BOTH {
+        let before = fakes.live();
+        let platform = Platform::find(&fakes.settings(tables)).expect("the fakes");
+        let load = || {
+            let plan = plan_of(&spec, Box::new(First(spec.clone())), "");
+            TensorRt::load(&platform, plan, &spec).expect("loads")
+        };
+        let mut given = load();
+        fakes.slow_by_size(2_000, 1_000);
+        let trial = given.choose_memory(&platform.device, clock::now);
+        fakes.slow(0, 0);
+        let trial = trial.expect("runs").expect("is tried");
+        assert_eq!(trial.chosen, Memory::Copied, "{tables:?}: {trial}");
+        drop(given);
+        // The same machine; and one on which the picture's 192 bytes take long to read where they are.
+        for (copy_us, touch_kib_us, chosen, crossed) in [
+            (2_000, 1_000, Memory::Mapped, 0),
+            (0, 20_000, Memory::Copied, 192),
+        ] {
+            let mut engine = load();
+            let (tell, told) = mpsc::channel();
+            engine.choose_at_last(&platform.device, clock::now, move |engine, trial| {
+                let told = (engine.plain().map(str::to_owned), trial.cloned());
+                tell.send(told).expect("somebody listens");
+            });
+            assert_eq!(engine.take_picture(0, &way), Ok(true));
+            fakes.slow_by_size(copy_us, touch_kib_us);
+            let settled = engine.settle();
+            fakes.slow(0, 0);
+            assert_eq!(settled, Ok(true));
+            let (plain, trial) = told.try_recv().expect("told");
+            let trial = trial.expect("is tried");
+            assert_eq!(plain, None);
+            assert_eq!(trial.chosen, chosen, "{tables:?}: {trial}");
+            assert_eq!(engine.settle(), Ok(false), "once");
+            for seed in 0..3 {
+                let rgb = noise(8 * 8 * 3, seed);
+                let mut image = vec![0.0_f32; 3 * 32 * 32];
+                assert!(feed.fill(&rgb, &mut image));
+                fakes.moved();
+                engine.picture(0).expect("a place").copy_from_slice(&rgb);
+                let mut found = [Tensor::F32(vec![0.0; 12])];
+                let ignored = [Tensor::F32(vec![9e9; 3 * 32 * 32])];
+                engine.run(&ignored, &mut found).expect("runs");
+                assert_eq!(found[0], Tensor::F32(image[..12].to_vec()), "{trial}");
+                let moved = fakes.moved();
+                assert_eq!((moved.into, moved.kernels), (crossed, 1), "{trial}");
+            }
+        }
+        drop(platform);
+        assert_eq!(fakes.live(), before, "something was not given back");
     }
 }
 

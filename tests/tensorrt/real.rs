@@ -78,7 +78,7 @@ fn the_real_libraries_load_speak_and_fail_as_ours() {
         match Platform::find(&settings) {
             Ok(platform) => {
                 println!("{version}: a device is here: {:?}", platform.device);
-                let fault = Session::open(&platform.library, b"garbage that is no plan")
+                let fault = Session::open(&platform.library, b"garbage that is no plan".to_vec())
                     .expect_err("refused");
                 println!("{version}: {fault}");
             }

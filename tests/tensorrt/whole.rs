@@ -130,6 +130,24 @@ fn the_faster_kind_of_memory_is_taken_and_told() {
     }
 }
 
+/// TensorRT may warn, or record an error, and do what it was asked: whoever starts it reads so, once.
+#[test]
+fn what_tensorrt_remarks_while_its_calls_succeed_is_in_the_log_once() {
+    let deployment = deployment();
+    let answers = deployment.folder.path().join("answers");
+    let plan = format!("FAKEPLAN bench grumbles answers={}", answers.display());
+    deployment.builder(&plan);
+    says(deployment.run(&["engine", "build"]), 0, &["passes"]);
+    let (code, out, log) = run_with(&deployment, &["check"], &[]);
+    says((code, out), 0, &["engine: tensorrt"]);
+    for words in [
+        "stage \"policy\": TensorRT: warning: Using an engine plan file",
+        "stage \"policy\": TensorRT: error: enqueueV3: Error Code 9",
+    ] {
+        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    }
+}
+
 #[test]
 fn an_observation_is_measured_beside_a_bare_loop() {
     let deployment = deployment();

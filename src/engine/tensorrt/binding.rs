@@ -15,6 +15,8 @@ pub(super) struct Binding {
     pub(super) pinned: Option<PinnedBuffer>,
     /// Where the device has it; absent when it uses the pinned memory itself. Shared with the stages that it is lent to.
     pub(super) device: Option<Arc<DeviceBuffer>>,
+    /// The device keeps it in memory of its own, however the host's tensors reach it: something there reads or writes it too.
+    stays: bool,
     /// Of an input that the device makes of a camera's picture.
     pub(super) picture: Option<PictureStage>,
 }
@@ -25,6 +27,7 @@ impl Binding {
             spec: spec.clone(),
             pinned: None,
             device: None,
+            stays: false,
             picture: None,
         };
         let pinned = PinnedBuffer::new(&platform.context, binding.bytes())?;
@@ -37,11 +40,16 @@ impl Binding {
         self.spec.values() * if self.spec.dtype == Dtype::I64 { 8 } else { 4 }
     }
 
-    /// Has it lie in the device's own memory, or where host and device both reach it; then its address is another.
+    /// Has it, and the picture that it is made of, lie in the device's own memory, or where host and device both reach it, unless it
+    /// stays on the device; then its address is another.
     pub(super) fn lie(&mut self, context: &Arc<Context>, memory: Memory) -> Result<(), CudaFault> {
+        if let Some(picture) = &mut self.picture {
+            picture.lie(memory == Memory::Mapped)?;
+        }
         let reached = |pinned: &PinnedBuffer| pinned.address() != 0;
+        let shared = !self.stays && self.pinned.as_ref().is_some_and(reached);
         match memory {
-            Memory::Mapped if self.pinned.as_ref().is_some_and(reached) => self.device = None,
+            Memory::Mapped if shared => self.device = None,
             Memory::Mapped | Memory::Copied => {
                 self.place(context)?;
             }
@@ -58,8 +66,13 @@ impl Binding {
         }
     }
 
-    /// Its memory on the device, made if it had none: then its address is another.
-    pub(super) fn place(&mut self, context: &Arc<Context>) -> Result<Arc<DeviceBuffer>, CudaFault> {
+    /// Its memory on the device, where it stays from now on; made if it had none: then its address is another.
+    pub(super) fn stay(&mut self, context: &Arc<Context>) -> Result<Arc<DeviceBuffer>, CudaFault> {
+        self.stays = true;
+        self.place(context)
+    }
+
+    fn place(&mut self, context: &Arc<Context>) -> Result<Arc<DeviceBuffer>, CudaFault> {
         if let Some(device) = &self.device {
             return Ok(Arc::clone(device));
         }

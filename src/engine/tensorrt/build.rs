@@ -201,7 +201,7 @@ impl Job {
     ) -> Result<Built, BuildFault> {
         let wanted = self.wanted()?;
         std::fs::create_dir_all(&self.cache).map_err(|error| file(&self.cache, &error))?;
-        if wanted.read(&self.cache).is_ok() {
+        if wanted.check(&self.cache).is_ok() {
             let path = wanted.path(&self.cache);
             return Ok(Built {
                 path,

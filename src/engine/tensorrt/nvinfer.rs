@@ -213,7 +213,7 @@ impl Session {
     ///
     /// # Errors
     /// [`LoadFault`] with what TensorRT said.
-    pub fn open(library: &Arc<Library>, plan: &[u8]) -> Result<Session, LoadFault> {
+    pub fn open(library: &Arc<Library>, plan: Vec<u8>) -> Result<Session, LoadFault> {
         Session::runtime(library)?.read(plan)
     }
 
@@ -221,20 +221,10 @@ impl Session {
     ///
     /// # Errors
     /// [`LoadFault`] with what TensorRT said.
-    pub fn read(mut self, plan: &[u8]) -> Result<Session, LoadFault> {
+    pub fn read(mut self, plan: Vec<u8>) -> Result<Session, LoadFault> {
         self.callbacks.messages.clear();
+        self.deserialize(plan)?;
         let slots = self.slots();
-        // SAFETY: the runtime is live, the slot is that of its version, and the plan lives for the length of the call.
-        self.engine = unsafe {
-            call!(
-                self.runtime,
-                slots.deserialize,
-                fn(*const c_void, usize) -> *mut Object,
-                plan.as_ptr().cast(),
-                plan.len()
-            )
-        };
-        self.check(self.engine, "deserializeCudaEngine")?;
         let create = slots.create_context;
         // SAFETY: the engine is live; 0 is ExecutionContextAllocationStrategy::kSTATIC: all memory now, none later.
         self.context = unsafe { call!(self.engine, create, fn(i32) -> *mut Object, 0) };
@@ -250,6 +240,22 @@ impl Session {
             );
         }
         Ok(self)
+    }
+
+    /// Takes the plan, which ends here: TensorRT makes an engine of it and needs it no more. On a Jetson what a context takes next comes
+    /// out of the same memory.
+    fn deserialize(&mut self, plan: Vec<u8>) -> Result<(), LoadFault> {
+        // SAFETY: the runtime is live, the slot is that of its version, and the plan lives for the length of the call.
+        self.engine = unsafe {
+            call!(
+                self.runtime,
+                self.slots().deserialize,
+                fn(*const c_void, usize) -> *mut Object,
+                plan.as_ptr().cast(),
+                plan.len()
+            )
+        };
+        self.check(self.engine, "deserializeCudaEngine")
     }
 
     /// A runtime alone: proves that the library and the driver get along.

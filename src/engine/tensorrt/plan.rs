@@ -2,10 +2,11 @@
 //! Whose plan it is. A plan runs only on the GPU and TensorRT it was built with, and nothing in it says from which
 //! network it came; so a label lies beside it, and a plan without one, or with another's, is refused in words.
 
-use crate::hash::hex;
+use crate::hash::{feed, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Version of the label's format.
@@ -203,24 +204,38 @@ impl Wanted {
         cache.join(format!("{}-{key}.plan", self.stage))
     }
 
-    /// Reads the plan from the cache, if it is the one that is wanted.
+    /// Reads the plan from the cache, if it is the one that is wanted. As large as it is: to be handed on, not kept. It is not mapped:
+    /// a file that another program cuts short would then end this process, and one that it writes over would not be what was hashed.
     ///
     /// # Errors
     /// [`PlanFault`].
     pub fn read(&self, cache: &Path) -> Result<Vec<u8>, PlanFault> {
         let path = self.path(cache);
+        let label = self.label(&path)?;
+        let plan = read(&path)?;
+        is_that(&path, label, sha256(&plan))?;
+        Ok(plan)
+    }
+
+    /// Whether the cache has the one that is wanted, whole. It is looked at in pieces.
+    ///
+    /// # Errors
+    /// [`PlanFault`].
+    pub fn check(&self, cache: &Path) -> Result<(), PlanFault> {
+        let path = self.path(cache);
+        let label = self.label(&path)?;
+        let found = sha256_of(&path).map_err(|error| unreadable(&path, error.to_string()))?;
+        is_that(&path, label, found)
+    }
+
+    /// The label of a plan that says to be the one that is wanted.
+    fn label(&self, path: &Path) -> Result<Label, PlanFault> {
         if !path.exists() {
             return Err(PlanFault::Missing {
                 at: path.display().to_string(),
             });
         }
-        let label = read_label(&path)?;
-        let foreign = |what, expected: String, found: String| PlanFault::Foreign {
-            at: path.display().to_string(),
-            what,
-            expected,
-            found,
-        };
+        let label = read_label(path)?;
         let compared = [
             ("the stage", self.stage.clone(), label.stage.clone()),
             (
@@ -237,16 +252,42 @@ impl Wanted {
         ];
         for (what, expected, found) in compared {
             if expected != found {
-                return Err(foreign(what, expected, found));
+                return Err(foreign(path, what, expected, found));
             }
         }
-        let plan = read(&path)?;
-        let found = sha256(&plan);
-        if found != label.plan_sha256 {
-            return Err(foreign("the hash", label.plan_sha256, found));
-        }
-        Ok(plan)
+        Ok(label)
     }
+}
+
+fn foreign(path: &Path, what: &'static str, expected: String, found: String) -> PlanFault {
+    PlanFault::Foreign {
+        at: path.display().to_string(),
+        what,
+        expected,
+        found,
+    }
+}
+
+fn unreadable(path: &Path, found: String) -> PlanFault {
+    PlanFault::Unreadable {
+        at: path.display().to_string(),
+        found,
+    }
+}
+
+/// Whether a plan with this hash is the label's.
+fn is_that(path: &Path, label: Label, found: String) -> Result<(), PlanFault> {
+    if found == label.plan_sha256 {
+        return Ok(());
+    }
+    Err(foreign(path, "the hash", label.plan_sha256, found))
+}
+
+/// SHA-256 of a file in hexadecimal. A plan may be as large as a Jetson's memory.
+fn sha256_of(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    feed(File::open(path)?, &mut hash)?;
+    Ok(hex(&hash.finalize()))
 }
 
 /// Where the label of a plan lies.
@@ -261,10 +302,7 @@ pub fn label_path(plan: &Path) -> PathBuf {
 /// [`PlanFault::Unreadable`].
 pub fn read_label(plan: &Path) -> Result<Label, PlanFault> {
     let at = label_path(plan);
-    let unreadable = |found: String| PlanFault::Unreadable {
-        at: at.display().to_string(),
-        found,
-    };
+    let unreadable = |found: String| unreadable(&at, found);
     let text = std::fs::read_to_string(&at).map_err(|error| unreadable(error.to_string()))?;
     let label: Label =
         serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
@@ -282,10 +320,7 @@ pub fn read_label(plan: &Path) -> Result<Label, PlanFault> {
 /// # Errors
 /// [`PlanFault::Unreadable`].
 pub fn read(plan: &Path) -> Result<Vec<u8>, PlanFault> {
-    let unreadable = |found: String| PlanFault::Unreadable {
-        at: plan.display().to_string(),
-        found,
-    };
+    let unreadable = |found: String| unreadable(plan, found);
     let len = std::fs::metadata(plan)
         .map_err(|error| unreadable(error.to_string()))?
         .len();
@@ -307,14 +342,14 @@ pub fn keep(
     built_s: f64,
     peak_bytes: u64,
 ) -> std::io::Result<PathBuf> {
-    let plan = std::fs::read(made)?;
+    let plan_sha256 = sha256_of(made)?;
     let label = Label {
         format: FORMAT,
         stage: wanted.stage.clone(),
         onnx_sha256: wanted.onnx_sha256.clone(),
         target: wanted.target.clone(),
         flags: wanted.flags.clone(),
-        plan_sha256: sha256(&plan),
+        plan_sha256,
         built_s,
         peak_bytes,
     };
@@ -361,6 +396,7 @@ mod tests {
         let cache = tempfile::tempdir().expect("a folder");
         let path = kept(cache.path());
         assert_eq!(wanted().read(cache.path()), Ok(b"plan".to_vec()));
+        assert_eq!(wanted().check(cache.path()), Ok(()));
         assert_eq!(read_label(&path).expect("a label").built_s, 1.5);
     }
 
@@ -442,10 +478,9 @@ mod tests {
         let cache = tempfile::tempdir().expect("a folder");
         let path = kept(cache.path());
         spoil(&path);
-        let fault = wanted()
-            .read(cache.path())
-            .expect_err("refused")
-            .to_string();
+        let refused = wanted().read(cache.path()).expect_err("refused");
+        assert_eq!(wanted().check(cache.path()), Err(refused.clone()));
+        let fault = refused.to_string();
         assert!(
             fault.contains(words) && fault.contains("tendon engine build"),
             "{fault}"

@@ -7,6 +7,7 @@
 use super::binding::Binding;
 use super::fit::{agree, spec_of};
 use super::nvinfer::{Mode, Session};
+use super::trial::Settling;
 use super::{LoadFault, Memory, Platform, SharedLine};
 use crate::cuda::joint::{Done, Joint, Line};
 use crate::cuda::memory::DeviceBuffer;
@@ -43,6 +44,8 @@ pub struct TensorRt {
     plain: Option<String>,
     /// How memory reaches the device.
     memory: Memory,
+    /// What is to be tried when every offer was made.
+    pub(super) settling: Option<Settling>,
 }
 
 /// What one inference is.
@@ -151,11 +154,16 @@ impl Work {
 }
 
 impl TensorRt {
-    /// Loads a plan against what the bundle promises, allocates everything, runs once on zeros and records the graph.
+    /// Loads a plan against what the bundle promises, allocates everything, runs once on zeros and records the graph. The plan is let go
+    /// of as soon as TensorRT has read it.
     ///
     /// # Errors
     /// [`LoadFault`].
-    pub fn load(platform: &Platform, plan: &[u8], spec: &StageSpec) -> Result<TensorRt, LoadFault> {
+    pub fn load(
+        platform: &Platform,
+        plan: Vec<u8>,
+        spec: &StageSpec,
+    ) -> Result<TensorRt, LoadFault> {
         platform.context.make_current()?;
         let mut session = Session::open(&platform.library, plan)?;
         let tensors = session.tensors()?;
@@ -216,6 +224,7 @@ impl TensorRt {
             untold: None,
             plain: None,
             memory: platform.memory,
+            settling: None,
         };
         engine.go()?;
         engine.go()?;
@@ -226,6 +235,12 @@ impl TensorRt {
     #[must_use]
     pub fn plain(&self) -> Option<&str> {
         self.plain.as_deref()
+    }
+
+    /// What TensorRT said that was a warning or an error, whatever its calls answered; each once.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        self.work.session.messages().remarks()
     }
 
     /// The session, for looking into the engine.
@@ -303,7 +318,7 @@ impl TensorRt {
         Ok(self.line.hold().wait_for(self.mark)?)
     }
 
-    /// Has every tensor lie in this kind of memory, from the next run on.
+    /// Has every tensor that crosses, and every picture, lie in this kind of memory, from the next run on.
     pub(super) fn lie(&mut self, memory: Memory) -> Result<(), LoadFault> {
         self.enter()?;
         for binding in self.work.inputs.iter_mut().chain(&mut self.work.outputs) {
@@ -337,7 +352,7 @@ impl TensorRt {
         let Some(binding) = self.work.inputs.get_mut(input).filter(|binding| {
             binding.spec.dtype == Dtype::F32
                 && binding.spec.values() == numbers
-                && binding.pinned.is_some()
+                && (binding.pinned.is_some() || binding.picture.is_some())
         }) else {
             return Ok(false);
         };
@@ -346,6 +361,10 @@ impl TensorRt {
         line.flush()?;
         let stage = PictureStage::new(&self.context, &line.stream, way, mapped)?;
         binding.picture = Some(stage);
+        // The kernel writes the tensor and TensorRT reads it: the host has no part in it.
+        binding.stay(&self.context)?;
+        binding.pinned = None;
+        Work::set_address(&mut self.work.session, binding)?;
         self.changed = true;
         Ok(true)
     }
@@ -357,7 +376,7 @@ impl TensorRt {
             return Ok(None);
         };
         let had = binding.device.is_some();
-        let buffer = binding.place(&self.context)?;
+        let buffer = binding.stay(&self.context)?;
         if !had {
             Work::set_address(&mut self.work.session, binding)?;
             self.changed = true;
@@ -410,7 +429,7 @@ impl TensorRt {
         else {
             return Ok(None);
         };
-        let buffer = binding.place(&self.context)?;
+        let buffer = binding.stay(&self.context)?;
         Work::set_address(&mut self.work.session, binding)?;
         self.changed = true;
         Ok(Some(buffer))
@@ -567,5 +586,9 @@ impl Engine for TensorRt {
             binding.pinned = None;
             self.changed = true;
         }
+    }
+
+    fn settle(&mut self) -> Result<bool, EngineFault> {
+        self.try_at_last().map_err(|fault| self.told(fault))
     }
 }

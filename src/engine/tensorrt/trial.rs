@@ -2,7 +2,8 @@
 //! Copied or mapped: where a device shares its memory with the processor, both are tried at load, and the faster stays.
 //!
 //! Which it is depends on the engine: a copy costs a launch and the bytes twice, mapped memory is read by the device's kernels past
-//! some of its caches. So it is measured on the engine itself.
+//! some of its caches. So it is measured on the engine itself, and on what it will do: after the last offer, when a camera's picture
+//! crosses as bytes and what other stages or a loop need stays on the device.
 
 use super::{LoadFault, Memory, TensorRt};
 use crate::core::units::Mono;
@@ -47,9 +48,44 @@ impl fmt::Display for Trial {
     }
 }
 
+/// Who is told how the trial ended, `None` if there was nothing to try, and may look at the engine as it runs from then on.
+type Tell = Box<dyn FnOnce(&TensorRt, Option<&Trial>) + Send>;
+
+/// A trial that waits for the last offer.
+pub(super) struct Settling {
+    device: Device,
+    now: fn() -> Mono,
+    tell: Tell,
+}
+
 impl TensorRt {
-    /// Runs on zeros with copied and with mapped memory, in turns, and keeps the faster. To be asked before it is offered
-    /// anything. `None`: not tried, as the device has memory of its own or cannot reach the host's.
+    /// Has both kinds of memory be tried when every offer was made ([`Engine::settle`]); `tell` is told then.
+    pub fn choose_at_last(
+        &mut self,
+        device: &Device,
+        now: fn() -> Mono,
+        tell: impl FnOnce(&TensorRt, Option<&Trial>) + Send + 'static,
+    ) {
+        self.settling = Some(Settling {
+            device: device.clone(),
+            now,
+            tell: Box::new(tell),
+        });
+    }
+
+    /// Tries what waits for it; whether there was something to try.
+    pub(super) fn try_at_last(&mut self) -> Result<bool, LoadFault> {
+        let Some(Settling { device, now, tell }) = self.settling.take() else {
+            return Ok(false);
+        };
+        let trial = self.choose_memory(&device, now)?;
+        let engine: &TensorRt = self;
+        tell(engine, trial.as_ref());
+        Ok(trial.is_some())
+    }
+
+    /// Runs on zeros with copied and with mapped memory, in turns, and keeps the faster; of an engine that was made offers, what stays
+    /// on the device stays there. `None`: not tried, as the device has memory of its own or cannot reach the host's.
     ///
     /// # Errors
     /// [`LoadFault`] if it runs no more; that it does not run mapped is none.

@@ -188,13 +188,14 @@ impl Staged {
 }
 
 impl Staged {
-    /// Lets the engines hand to one another what nobody here reads, and run the loop whole where no step is looked at.
+    /// Lets the engines hand to one another what nobody here reads, and run the loop whole where no step is looked at; then each chooses
+    /// what it has left to choose.
     fn chain(&mut self) -> Result<(), Vec<Problem>> {
-        let refused = |(stage, fault): (usize, EngineFault)| {
+        let problem = |expected: &str, (stage, fault): (usize, EngineFault)| {
             let path = at(&format!("tendon.stages[{stage}]"));
-            let expected = "tensors and a loop that stay on the engine's device";
             Problem::one(path, expected, fault.to_string())
         };
+        let refused = |of| problem("tensors and a loop that stay on the engine's device", of);
         self.run.chain(&self.file).map_err(refused)?;
         // A plan that goes on from another changes the sample between two steps.
         let steps = self.turns.steps().filter(|_| self.onward.is_none());
@@ -204,7 +205,8 @@ impl Staged {
                 .map_err(|fault| refused((said.stage, fault)))?
                 .then_some(said);
         }
-        Ok(())
+        let settled = self.run.settle();
+        settled.map_err(|of| problem("a stage that runs, wherever it has its tensors", of))
     }
 
     /// Shows it the observations of its own fixture once more, or those that were recorded of it, and tells after each what

@@ -138,6 +138,21 @@ impl Run {
         }
     }
 
+    /// Every offer was made: each engine chooses what it has left to choose, in the order in which they run, so that none tries it on a
+    /// tensor that its maker never wrote.
+    ///
+    /// # Errors
+    /// [`EngineFault`] of an engine that does not run, with its stage.
+    pub(crate) fn settle(&mut self) -> Result<(), (usize, EngineFault)> {
+        let Run { plan, stages, .. } = self;
+        for index in &plan.order {
+            if let Some(stage) = stages.get_mut(*index) {
+                stage.engine.settle().map_err(|fault| (*index, fault))?;
+            }
+        }
+        Ok(())
+    }
+
     fn is_borrowed(&self, input: Place) -> bool {
         let stage = self.stages.get(input.stage);
         stage.and_then(|stage| stage.borrowed.get(input.tensor)) == Some(&true)

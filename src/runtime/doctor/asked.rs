@@ -117,7 +117,7 @@ pub(super) fn hardware_watchdog(
             format!("{node}: systemd has it open (RuntimeWatchdogSec={told}), and only one may");
         return Finding::bad(CHECK, found, leave);
     }
-    if let Some(unit) = unit.filter(|unit| unit.bars_watchdog(&node)) {
+    if let Some(unit) = unit.filter(|unit| unit.bars(&node, &["watchdog"])) {
         let found = format!("{node}: {} does not let the runtime open it", unit.name);
         let fix = format!("{leave}; or DeviceAllow={node} rw in the unit");
         return Finding::bad(CHECK, found, fix);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Cameras of a deployment, opened and looked through as the pipeline does: a robot is not armed without their pictures.
 
-use super::Finding;
+use super::{Finding, Verdict};
 use crate::config::Config;
 use crate::config::camera::{CameraConfig, CameraSource};
 use crate::core::camera::Health;
@@ -24,8 +24,16 @@ const LOST_MS: f64 = 1_000.0;
 const FIX: &str = "docs/cameras.md; tendon cameras --list tells devices and modes; is it in use, by a runtime perhaps (fuser -v /dev/video*)?";
 
 /// All cameras of a deployment, the pacing one first.
-fn all(config: &Config) -> impl Iterator<Item = &CameraConfig> {
+pub(super) fn all(config: &Config) -> impl Iterator<Item = &CameraConfig> {
     std::iter::once(&config.camera).chain(&config.more_cameras)
+}
+
+/// How bad it is that a camera gives nothing.
+pub(super) fn worst(camera: &CameraConfig) -> Verdict {
+    match camera.need {
+        Need::Required => Verdict::Bad,
+        Need::Optional => Verdict::Warning,
+    }
 }
 
 /// A camera that gives nothing, or nothing good: bad where the robot needs it.
@@ -170,7 +178,6 @@ pub(super) fn in_use(config: &Config) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::doctor::Verdict;
 
     fn camera(need: Need) -> CameraConfig {
         CameraConfig {

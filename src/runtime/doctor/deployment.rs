@@ -2,7 +2,7 @@
 //! Configuration, bundle, link, motor controller and cameras: what arming asks for.
 
 use super::unit::{Grant, Unit};
-use super::{Finding, asked, cameras, echo};
+use super::{Finding, asked, cameras, echo, hosts, sandbox};
 use crate::config::Config;
 use crate::config::lines::Wire;
 use crate::config::link::LinkConfig;
@@ -91,8 +91,8 @@ pub fn configuration(path: &Path) -> (Vec<Finding>, Option<Fitted>) {
     (findings, Some(fitted))
 }
 
-/// What the deployment asks of the machine by name, judged by the unit that starts it where one is installed. With
-/// `acknowledged`, a crash or stop of an earlier run counts as acknowledged.
+/// What the deployment asks of the machine by name, judged by the unit that starts it where one is installed, and what that
+/// unit keeps from it. With `acknowledged`, a crash or stop of an earlier run counts as acknowledged.
 #[must_use]
 pub fn machine(tree: &Tree, fitted: &Fitted, acknowledged: bool) -> Vec<Finding> {
     let config = &fitted.config;
@@ -103,6 +103,11 @@ pub fn machine(tree: &Tree, fitted: &Fitted, acknowledged: bool) -> Vec<Finding>
     findings.extend(asked::state(tree, &config.robot.name, unit, acknowledged));
     if let Some(watchdog) = &config.watchdog {
         findings.push(asked::hardware_watchdog(tree, watchdog, unit));
+    }
+    if let Some(unit) = unit {
+        findings.push(hosts::finding(config, unit));
+        findings.extend(sandbox::gpu(tree, &config.policy, unit));
+        findings.push(sandbox::files(tree, &fitted.path, config, unit));
     }
     #[cfg(feature = "tls")]
     if let Some(tls) = &config.link.tls {

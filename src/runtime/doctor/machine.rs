@@ -475,22 +475,33 @@ fn clock(tree: &Tree) -> Finding {
             "look in dmesg why the kernel gave up the processor's own counter",
         );
     }
-    let synchronised = tree.exists("/run/systemd/timesync/synchronized")
-        || tree.exists("/run/chrony")
-        || tree.exists("/run/ptp4l")
-        || tree.exists("/run/openntpd.pid");
-    if synchronised {
-        Finding::good(
+    // The kernel's own word (STA_UNSYNC of adjtimex) stands in no file, and no dependency asks for it safely. systemd-timesyncd
+    // touches this file each time that it has heard from a server; it goes when that service ends.
+    if tree.exists("/run/systemd/timesync/synchronized") {
+        return Finding::good(
             CHECK,
-            format!("source {source}, time of day kept by the network"),
-        )
-    } else {
-        Finding::warning(
+            format!("source {source}, time of day kept by the network (systemd-timesyncd)"),
+        );
+    }
+    // These tell that somebody was started, not that he has reached anybody.
+    let others = [
+        ("/run/chrony", "chrony", "chronyc tracking"),
+        ("/run/ptp4l", "ptp4l", "pmc -u -b 0 'GET TIME_STATUS_NP'"),
+        ("/run/openntpd.pid", "openntpd", "ntpctl -s status"),
+    ];
+    match others.iter().find(|(path, ..)| tree.exists(path)) {
+        Some((_, name, asks)) => Finding::absent(
+            CHECK,
+            format!(
+                "source {source}; {name} runs; whether it is synchronised is not known: {asks}"
+            ),
+        ),
+        None => Finding::warning(
             CHECK,
             format!(
                 "source {source}; nobody sets the time of day: recordings and certificates depend on it, control does not"
             ),
             "systemctl enable --now systemd-timesyncd, or chrony",
-        )
+        ),
     }
 }

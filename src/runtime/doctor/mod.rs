@@ -2,8 +2,8 @@
 //! `tendon doctor`: could this deployment arm on this machine, and what would make it better?
 //!
 //! [`machine`] looks at kernel, limits, clocks and disk, [`devices`] at GPU, cameras and lines, [`deployment`] at
-//! configuration, bundle and link, at what they ask of the machine (`asked`, judged by the `unit` that starts it) and at
-//! pictures of each camera (`cameras`). Each check is one [`Finding`]: what was found, and what to do about it. It moves
+//! configuration, bundle and link, at what they ask of the machine (`asked`, judged by the `unit` that starts it), at what
+//! that unit keeps from them and not from the doctor (`hosts`, `sandbox`), and at pictures of each camera (`cameras`). Each check is one [`Finding`]: what was found, and what to do about it. It moves
 //! nothing and writes nothing; cameras of a deployment that is not running are opened, as the runtime opens them. What
 //! it does not do: make a CUDA call of its own, or open the watchdog, so of these it says that they may be used, not
 //! that they work.
@@ -15,7 +15,9 @@ mod certificates;
 pub mod deployment;
 pub mod devices;
 mod echo;
+mod hosts;
 pub mod machine;
+mod sandbox;
 #[cfg(test)]
 mod tests;
 mod unit;

@@ -3,12 +3,16 @@
 
 use super::devices::{READ_WRITE, Who};
 use super::unit::{Grant, Unit};
-use super::{Finding, Report, Verdict, asked, cameras, deployment};
-use crate::config::Config;
+use super::{Finding, Report, Verdict, asked, cameras, deployment, hosts, sandbox, watchdog};
+use crate::config::camera::CameraSource;
+use crate::config::link::Tls;
 use crate::config::realtime::{Realtime, RealtimeMode};
 use crate::config::watchdog::WatchdogConfig;
+use crate::config::{Config, EngineKind, RemoteConfig};
+use crate::core::camera::skew::Need;
 use crate::core::governor::reaction::Cause;
 use crate::runtime::crash::Recorder;
+use crate::runtime::deployment::Identities;
 use crate::runtime::health::{Health, Tree};
 use crate::runtime::latch::LatchFile;
 use std::fs;
@@ -193,6 +197,11 @@ fn each_fault_is_its_own_finding() {
     judged(&with("/proc/meminfo = MemTotal: 8000000 kB\\nMemAvailable: 500000 kB\\n"), "memory", Verdict::Warning, "488 of 7812 MiB");
     judged(&with("/sys/devices/system/clocksource/clocksource0/current_clocksource = hpet"), "clock", Verdict::Warning, "hpet");
     judged(&with("").without("/run/systemd"), "clock", Verdict::Warning, "timesyncd");
+    // Who runs may have reached nobody.
+    for (path, asks) in [("/run/chrony/chronyd.sock", "chronyc tracking"), ("/run/ptp4l", "pmc -u"), ("/run/openntpd.pid", "ntpctl")] {
+        judged(&with("").without("/run/systemd").with(path, ""), "clock", Verdict::Absent, asks);
+    }
+    judged(&with("").with("/run/chrony/chronyd.sock", ""), "clock", Verdict::Good, "kept by the network (systemd-timesyncd)");
     judged(&with("/usr/lib/systemd/system/tendon.service = [Service]\\nType=simple\\n"), "service", Verdict::Warning, "Type=simple, WatchdogSec=none");
     judged(&with("").without("/etc/systemd"), "hardware watchdog", Verdict::Warning, "systemd does not ping it");
     judged(&with("").without("/dev/nvmap"), "GPU memory node", Verdict::Warning, "/dev/nvmap is not there");
@@ -576,8 +585,16 @@ fn a_watchdog_is_there_ours_to_open_and_nobody_elses() {
     check(&opened, "/dev/watchdog1", Verdict::Good, "10 s");
     for (lines, verdict) in [
         ("DeviceAllow=char-watchdog rw", Verdict::Good),
+        ("DeviceAllow=char-watch* rw", Verdict::Good),
+        ("DeviceAllow=char-* rw", Verdict::Good),
+        ("DeviceAllow=char-input rw", Verdict::Bad),
         ("DeviceAllow=/dev/watchdog1 r", Verdict::Bad),
         ("PrivateDevices=yes", Verdict::Bad),
+        // Nothing of the machine's is in a /dev of its own.
+        (
+            "PrivateDevices=yes\nDeviceAllow=/dev/watchdog1 rw",
+            Verdict::Bad,
+        ),
     ] {
         let unit = orin().without("/etc/systemd").with(
             "/etc/systemd/system/tendon.service",
@@ -585,6 +602,504 @@ fn a_watchdog_is_there_ours_to_open_and_nobody_elses() {
         );
         check(&unit, "/dev/watchdog1", verdict, "watchdog1");
     }
+}
+
+#[test]
+fn the_watchdog_is_held_by_whatever_of_systemds_files_counts() {
+    #[track_caller]
+    fn check(files: &[(&str, &str)], told: Option<&str>) {
+        let machine = files.iter().fold(
+            Machine::new("laptop.txt", "/dev/watchdog0 666 ="),
+            |machine, (path, told)| {
+                let text = format!("[Manager]\nRuntimeWatchdogSec={told}\n");
+                machine.with(path, &text)
+            },
+        );
+        let held = watchdog::held_by_systemd(&machine.tree());
+        let want = told.map(|told| ("/dev/watchdog0".to_owned(), told.to_owned()));
+        assert_eq!(held, want, "{files:?}");
+        // What `[watchdog] device` is told by the same files.
+        let asked = WatchdogConfig {
+            device: "/dev/watchdog0".into(),
+            timeout_s: 10,
+        };
+        let finding = asked::hardware_watchdog(&machine.tree(), &asked, None);
+        let want = match told {
+            Some(_) => Verdict::Bad,
+            None => Verdict::Good,
+        };
+        assert_eq!(finding.verdict, want, "{files:?} {finding:?}");
+    }
+    let (main, vendor_main) = ("/etc/systemd/system.conf", "/usr/lib/systemd/system.conf");
+    let [etc, run, local, vendor] = [
+        "/etc/systemd/system.conf.d/10-board.conf",
+        "/run/systemd/system.conf.d/10-board.conf",
+        "/usr/local/lib/systemd/system.conf.d/10-board.conf",
+        "/usr/lib/systemd/system.conf.d/10-board.conf",
+    ];
+    check(&[], None);
+    check(&[(main, "1s")], Some("1s"));
+    check(&[(vendor_main, "1s")], Some("1s"));
+    check(&[(vendor_main, "1s"), (main, "2s")], Some("2s"));
+    // A drop-in of the maker's counts, over the main file too.
+    check(&[(vendor, "3s")], Some("3s"));
+    check(&[(main, "1s"), (vendor, "3s")], Some("3s"));
+    // Of one name, the first place.
+    check(&[(vendor, "3s"), (local, "4s")], Some("4s"));
+    check(&[(vendor, "3s"), (local, "4s"), (run, "5s")], Some("5s"));
+    let all = [(vendor, "3s"), (local, "4s"), (run, "5s"), (etc, "6s")];
+    check(&all, Some("6s"));
+    check(&[(vendor, "3s"), (etc, "off")], None);
+    // Of several, the last name, wherever it lies.
+    let later = "/usr/lib/systemd/system.conf.d/90-board.conf";
+    check(&[(etc, "6s"), (later, "7s")], Some("7s"));
+    check(&[(etc, "6s"), (later, "")], None);
+    check(&[("/usr/lib/systemd/system.conf.d/README", "8s")], None);
+}
+
+/// The bench's deployment, where a package is installed.
+fn deployed() -> Config {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/bench/tendon.toml");
+    let mut config = Config::load(&path).unwrap_or_else(|problems| panic!("{problems:?}"));
+    config.policy.bundle = "/usr/share/tendon/engines/bench-vla".into();
+    config
+}
+
+/// An Orin with the unit as it ships, and lines of a drop-in.
+fn started_with(drop_in: &str) -> (Machine, Unit) {
+    let users = "root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n";
+    let machine = Machine::new("orin.txt", "")
+        .with_unit("tendon.service")
+        .with("/etc/passwd", users)
+        .with(
+            "/etc/systemd/system/tendon.service.d/more.conf",
+            &format!("[Service]\n{drop_in}\n"),
+        );
+    let unit = machine.unit_of(CONFIG).expect("the unit that starts it");
+    (machine, unit)
+}
+
+#[track_caller]
+fn is(finding: &Finding, verdict: Verdict, says: &str) {
+    assert_eq!(finding.verdict, verdict, "{finding:?}");
+    let fix = finding.fix.as_deref().unwrap_or_default();
+    let text = format!("{} {fix}", finding.found);
+    assert!(text.contains(says), "{says:?} is not in {text:?}");
+    assert_eq!(fix.is_empty(), verdict == Verdict::Good, "{finding:?}");
+}
+
+#[track_caller]
+fn network(drop_in: &str, change: fn(&mut Config), verdict: Verdict, says: &str) {
+    let mut config = deployed();
+    change(&mut config);
+    let (_, unit) = started_with(drop_in);
+    is(&hosts::finding(&config, &unit), verdict, says);
+}
+
+fn connects(config: &mut Config, endpoint: &str) {
+    config.link.listen = None;
+    config.link.connect = Some(endpoint.to_owned());
+}
+
+#[test]
+fn who_is_connected_to_is_held_against_what_the_unit_lets_through() {
+    use Verdict::{Bad, Good, Warning};
+    let there: fn(&mut Config) = |config| connects(config, "tcp/192.168.7.2:7447");
+    network("", |_| (), Good, "tendon.service lets through");
+    network("", there, Bad, "IPAddressAllow=192.168.7.2 in");
+    network("", there, Bad, "/etc/systemd/system/tendon.service.d/");
+    for (allowed, verdict) in [
+        ("192.168.7.2", Good),
+        ("192.168.7.3", Bad),
+        ("192.168.7.0/24", Good),
+        ("192.168.6.0/23", Good),
+        ("192.168.50.0/24", Bad),
+        ("0.0.0.0/0", Good),
+        ("10.0.0.1 192.168.7.2/32", Good),
+        ("any", Good),
+        ("link-local", Bad),
+        ("localhost", Bad),
+        // What systemd passes over.
+        ("192.168.7.2/33", Bad),
+        ("motors.local", Bad),
+    ] {
+        let line = format!("IPAddressAllow={allowed}");
+        network(&line, there, verdict, "tendon.service");
+        // An empty line begins anew.
+        let line = format!("{line}\nIPAddressAllow=");
+        network(&line, there, Bad, "link.connect");
+    }
+    // Nothing is denied any more, or something else is.
+    network("IPAddressDeny=", there, Good, "lets through");
+    let less = "IPAddressDeny=\nIPAddressDeny=10.0.0.0/8";
+    network(less, there, Good, "lets through");
+    let other = "IPAddressDeny=\nIPAddressDeny=192.168.0.0/16";
+    network(other, there, Bad, "link.connect");
+    // With the list of those allowed loopback went too.
+    let reset = "IPAddressAllow=\nIPAddressAllow=192.168.7.0/24";
+    network(reset, |_| (), Bad, "link.listen tcp/127.0.0.1:7447");
+    network(
+        reset,
+        |config| connects(config, "tcp/127.0.0.1:7447"),
+        Bad,
+        "IPAddressAllow=127.0.0.1",
+    );
+    let near: fn(&mut Config) = |config| connects(config, "tcp/169.254.3.4:7447");
+    network("IPAddressAllow=link-local", near, Good, "lets through");
+    let six: fn(&mut Config) = |config| connects(config, "tcp/[fd00::2]:7447");
+    network("", six, Bad, "IPAddressAllow=fd00::2");
+    network("IPAddressAllow=fd00::/8", six, Good, "lets through");
+    network("IPAddressAllow=0.0.0.0/0", six, Bad, "fd00::2");
+    for here in ["tcp/[::1]:7447", "tls/localhost:7448", "tcp/0.0.0.0:7447"] {
+        let mut config = deployed();
+        connects(&mut config, here);
+        let (_, unit) = started_with("");
+        is(&hosts::finding(&config, &unit), Good, "lets through");
+    }
+    // A name has no address yet.
+    let name: fn(&mut Config) = |config| connects(config, "tls/tendon.local:7448");
+    network("", name, Warning, "tls/tendon.local:7448: a name");
+    let somebody = "IPAddressAllow=192.168.7.0/24";
+    network(somebody, name, Good, "not judged, as it is a name");
+}
+
+#[test]
+fn who_listens_and_whoever_else_is_talked_to_is_held_against_it_too() {
+    use Verdict::{Bad, Good, Warning};
+    let listens = |endpoint: &str, drop_in: &str, verdict, says: &str| {
+        let mut config = deployed();
+        config.link.listen = Some(endpoint.to_owned());
+        let (_, unit) = started_with(drop_in);
+        is(&hosts::finding(&config, &unit), verdict, says);
+    };
+    let (ours, others) = (
+        "IPAddressAllow=192.168.7.0/24",
+        "IPAddressAllow=192.168.50.0/24",
+    );
+    listens("tcp/192.168.7.1:7447", "", Bad, "nobody is let in");
+    listens("tcp/192.168.7.1:7447", ours, Good, "lets through");
+    listens("tcp/192.168.7.1:7447", others, Warning, "of none of the");
+    listens("quic/0.0.0.0:7448", "", Warning, "beyond this machine");
+    listens("quic/0.0.0.0:7448", others, Good, "lets through");
+    listens("tls/tendon.local:7448", "", Warning, "beyond this machine");
+
+    // What has something to fall back to is a warning.
+    fn remote(config: &mut Config, engines: &[EngineKind]) {
+        let mut link = config.link.clone();
+        (link.listen, link.connect) = (None, Some("tcp/192.168.7.9:7448".to_owned()));
+        let timeout_ns = 1;
+        config.policy.remote = Some(RemoteConfig { link, timeout_ns });
+        config.policy.engines = engines.to_vec();
+    }
+    let alone: fn(&mut Config) = |config| remote(config, &[EngineKind::Remote]);
+    network("", alone, Bad, "policy.remote tcp/192.168.7.9:7448");
+    network(ours, alone, Good, "lets through");
+    let ladder: fn(&mut Config) = |config| remote(config, &[EngineKind::Remote, EngineKind::Cpu]);
+    network("", ladder, Warning, "IPAddressAllow=192.168.7.9");
+
+    fn camera(pipeline: &str, need: Need) -> Finding {
+        let mut config = deployed();
+        config.camera.source = CameraSource::Gstreamer(pipeline.to_owned());
+        config.camera.need = need;
+        let (_, unit) = started_with("");
+        hosts::finding(&config, &unit)
+    }
+    for (source, verdict, says) in [
+        ("rtspsrc location=rtsp://10.0.0.5/live", Bad, "10.0.0.5"),
+        (
+            "rtspsrc location=\"rtsp://me:word@10.0.0.5:554/live\" latency=0",
+            Bad,
+            "camera \"front\" at 10.0.0.5 is kept out",
+        ),
+        (
+            "souphttpsrc location=http://[fd00::9]:8080/a",
+            Bad,
+            "at fd00::9 is",
+        ),
+        ("rtspsrc location=rtsp://gate.local", Warning, "a name"),
+        ("rtspsrc location=rtsp://127.0.0.1/a", Good, "lets through"),
+        ("uridecodebin uri=file:///srv/a.mp4", Good, "lets through"),
+        ("v4l2src device=/dev/video0", Good, "lets through"),
+    ] {
+        let pipeline = format!("{source} ! decodebin ! appsink");
+        is(&camera(&pipeline, Need::Required), verdict, says);
+        let milder = verdict.min(Warning);
+        is(&camera(&pipeline, Need::Optional), milder, says);
+    }
+}
+
+#[test]
+fn drop_ins_count_from_every_place_where_systemd_looks() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/tendon.service.d");
+    let text = fs::read_to_string(shipped.join("network.conf")).expect("a shipped drop-in");
+    let text = text.as_str();
+    let mut config = deployed();
+    connects(&mut config, "tcp/192.168.50.9:7447");
+    let judge = |files: &[(&str, &str)], verdict| {
+        let unit = Machine::new("orin.txt", "").with_unit("tendon@.service");
+        let machine = files.iter().fold(unit, |machine, (place, text)| {
+            machine.with(&format!("{place}/network.conf"), text)
+        });
+        let unit = machine.unit_of("/etc/tendon/arm-1/tendon.toml");
+        let finding = hosts::finding(&config, &unit.expect("the unit that starts it"));
+        is(&finding, verdict, "tendon@arm-1.service");
+    };
+    let none = "[Service]\nIPAddressAllow=localhost\n";
+    judge(&[], Verdict::Bad);
+    let [template, local, run, set] = [
+        "/etc/systemd/system/tendon@.service.d",
+        "/usr/local/lib/systemd/system/tendon@.service.d",
+        "/run/systemd/system/tendon@arm-1.service.d",
+        "/etc/systemd/system.control/tendon@arm-1.service.d",
+    ];
+    for place in [template, local, run, set] {
+        judge(&[(place, text)], Verdict::Good);
+    }
+    // Of one name, the first place.
+    judge(&[(template, none), (local, text)], Verdict::Bad);
+    judge(&[(run, none), (set, text)], Verdict::Good);
+    judge(&[(run, none), (local, text)], Verdict::Bad);
+}
+
+#[test]
+fn a_gpu_works_by_the_unit_with_what_ships_for_it_and_not_without() {
+    use EngineKind::{Cpu, Ort, TensorRt};
+    let judge = |machine: &Machine, engines: &[EngineKind]| {
+        let mut policy = deployed().policy;
+        policy.engines = engines.to_vec();
+        let unit = machine.unit_of(CONFIG).expect("the unit that starts it");
+        sandbox::gpu(&machine.tree(), &policy, &unit)
+    };
+    let (orin, unit) = started_with("");
+    let bare = judge(&orin, &[TensorRt]).expect("a GPU is asked for");
+    is(&bare, Verdict::Bad, "/dev/nvmap may not be opened");
+    is(&bare, Verdict::Bad, "MemoryDenyWriteExecute=yes");
+    is(&bare, Verdict::Bad, "jetson.conf");
+    // The next of the ladder runs, and ONNX Runtime goes on with the processor.
+    for engines in [&[TensorRt, Cpu][..], &[Ort], &[Ort, TensorRt]] {
+        let finding = judge(&orin, engines).expect("a GPU is asked for");
+        is(&finding, Verdict::Warning, "/dev/nvmap");
+    }
+    assert_eq!(judge(&orin, &[Cpu]), None);
+    let mut policy = deployed().policy;
+    (policy.engines, policy.ort_providers) = (vec![Ort], Vec::new());
+    assert_eq!(sandbox::gpu(&orin.tree(), &policy, &unit), None);
+    let laptop = Machine::new("laptop.txt", "").with_unit("tendon.service");
+    assert_eq!(judge(&laptop, &[TensorRt]), None, "no Jetson");
+
+    // With all that the drop-in names there, each line of it is needed.
+    let place = "/etc/systemd/system/tendon.service.d/jetson.conf";
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/tendon.service.d");
+    let shipped = fs::read_to_string(shipped.join("jetson.conf")).expect("a shipped drop-in");
+    let lines = shipped.lines().filter_map(|line| {
+        let named = line.strip_prefix("DeviceAllow=")?;
+        let named = named.split(' ').next()?;
+        Some((line, named.replace("char-drm", "/dev/dri/renderD128")))
+    });
+    let lines: Vec<(&str, String)> = lines.collect();
+    assert!(lines.len() > 10, "{lines:?}");
+    let nodes = lines
+        .iter()
+        .fold(orin, |machine, (_, node)| machine.with(node, ""));
+    let with = |machine: Machine, drop_in: &str| {
+        let machine = machine.with(place, drop_in);
+        let finding = judge(&machine, &[TensorRt]).expect("a GPU is asked for");
+        (machine, finding)
+    };
+    let (mut nodes, whole) = with(nodes, &shipped);
+    is(&whole, Verdict::Good, "lets tensorrt use it");
+    for (line, node) in &lines {
+        let less = shipped.replace(&format!("{line}\n"), "");
+        assert_ne!(less, shipped, "{line}");
+        let verdict = match node.as_str() {
+            "/dev/nvmap" => Verdict::Bad,
+            _ => Verdict::Warning,
+        };
+        let (back, finding) = with(nodes, &less);
+        is(&finding, verdict, node);
+        // A unit that names a group is believed.
+        let group = match node.contains("/dri/") {
+            true => "char-drm",
+            false => "char-nvhost*",
+        };
+        let grouped = format!("{less}\nDeviceAllow={group} rw\n");
+        let (back, finding) = with(back, &grouped);
+        is(&finding, Verdict::Good, "lets tensorrt use it");
+        nodes = back;
+    }
+    let denied = shipped.replace("MemoryDenyWriteExecute=no\n", "");
+    let (nodes, finding) = with(nodes, &denied);
+    is(&finding, Verdict::Warning, "MemoryDenyWriteExecute=yes");
+    let alone = format!("{shipped}\nPrivateDevices=yes\n");
+    let (_, finding) = with(nodes, &alone);
+    is(&finding, Verdict::Bad, "/dev/nvmap");
+}
+
+#[track_caller]
+fn files(drop_in: &str, change: fn(&mut Config), verdict: Verdict, says: &str) {
+    let mut config = deployed();
+    change(&mut config);
+    let (machine, unit) = started_with(drop_in);
+    let finding = sandbox::files(&machine.tree(), Path::new(CONFIG), &config, &unit);
+    is(&finding, verdict, says);
+}
+
+#[test]
+fn files_that_the_unit_hides_are_told_before_it_misses_them() {
+    use Verdict::{Bad, Good};
+    files("", |_| (), Good, "hides none");
+    let home: fn(&mut Config) = |config| config.policy.bundle = "/home/me/bundle".into();
+    let says = "policy.bundle /home/me/bundle is not there (ProtectHome=yes)";
+    files("", home, Bad, says);
+    let fix = "ProtectHome=tmpfs, BindReadOnlyPaths=/home/me/bundle";
+    files("", home, Bad, fix);
+    let bound = "BindReadOnlyPaths=/usr/share/x -/home/me";
+    let tmpfs = format!("ProtectHome=tmpfs\n{bound}");
+    files("ProtectHome=no", home, Good, "hides none");
+    files("ProtectHome=read-only", home, Good, "hides none");
+    files("ProtectHome=tmpfs", home, Bad, "(ProtectHome=tmpfs)");
+    files(&tmpfs, home, Good, "hides none");
+    // Nothing is mounted below what is made inaccessible.
+    files(bound, home, Bad, "(ProtectHome=yes)");
+    let other = "ProtectHome=tmpfs\nBindReadOnlyPaths=/home/me/bund";
+    files(other, home, Bad, "/home/me/bundle");
+
+    let temporary: fn(&mut Config) = |config| config.policy.bundle = "/tmp/bundle".into();
+    files("", temporary, Bad, "/tmp/bundle is not there (PrivateTmp=");
+    files("PrivateTmp=no", temporary, Good, "hides none");
+    files("PrivateTmp=disconnected", temporary, Bad, "PrivateTmp=dis");
+    let bound = "BindReadOnlyPaths=/srv/bundle:/tmp/bundle:norbind";
+    files(bound, temporary, Good, "hides none");
+    let elsewhere = "BindPaths=/tmp/bundle:/srv/bundle";
+    files(elsewhere, temporary, Bad, "PrivateTmp=");
+
+    // By the whole names of folders, and of the path without its detours.
+    let detour: fn(&mut Config) = |config| {
+        config.policy.bundle = "/etc/tendon/../../root/bundle".into();
+    };
+    files("", detour, Bad, "policy.bundle /root/bundle is");
+    let near: fn(&mut Config) = |config| config.policy.bundle = "/homes/../tmpfs/a".into();
+    files("", near, Good, "hides none");
+
+    // The configuration itself, by who runs it from there.
+    let machine = Machine::new("orin.txt", "").with(
+        "/etc/systemd/system/tendon.service",
+        "[Service]\nProtectHome=1\nExecStart=/usr/bin/tendon run --config /home/me/tendon.toml\n",
+    );
+    let path = Path::new("/home/me/tendon.toml");
+    let unit = machine.unit_of("/home/me/tendon.toml").expect("a unit");
+    let finding = sandbox::files(&machine.tree(), path, &deployed(), &unit);
+    is(&finding, Bad, "configuration /home/me/tendon.toml");
+}
+
+#[test]
+fn each_kind_of_file_is_judged_by_what_is_done_with_it() {
+    use EngineKind::{Cpu, TensorRt};
+    use Verdict::{Bad, Good, Warning};
+    fn plans(config: &mut Config, engines: &[EngineKind]) {
+        config.policy.engines = engines.to_vec();
+        config.policy.engine_cache = Some("/home/me/plans".into());
+    }
+    let says = "policy.engine_cache /home/me/plans";
+    files("", |config| plans(config, &[TensorRt]), Bad, says);
+    let ladder: fn(&mut Config) = |config| plans(config, &[TensorRt, Cpu]);
+    files("", ladder, Warning, says);
+    files("", |config| plans(config, &[Cpu]), Good, "hides none");
+    // Where the runtime looks by itself, in the environment that the unit gives it.
+    let gpu: fn(&mut Config) = |config| config.policy.engines = vec![TensorRt];
+    files("User=me", gpu, Bad, "/home/me/.cache/tendon/engines");
+    files("User=", gpu, Bad, "/root/.cache/tendon/engines");
+    files("User=me\nCacheDirectory=tendon", gpu, Good, "hides none");
+    let set = "Environment=A=1 \"XDG_CACHE_HOME=/tmp/a\"";
+    files(set, gpu, Bad, "/tmp/a/tendon/engines");
+
+    fn camera(config: &mut Config, source: CameraSource, need: Need) {
+        (config.camera.source, config.camera.need) = (source, need);
+    }
+    let images = || CameraSource::Images("/home/me/views".into());
+    let mut config = deployed();
+    let (machine, unit) = started_with("");
+    for (need, verdict) in [(Need::Required, Bad), (Need::Optional, Warning)] {
+        camera(&mut config, images(), need);
+        let finding = sandbox::files(&machine.tree(), Path::new(CONFIG), &config, &unit);
+        is(&finding, verdict, "camera \"front\" /home/me/views");
+    }
+    for (pipeline, verdict, says) in [
+        ("filesrc location=\"/var/tmp/a.mp4\" ! x", Bad, "PrivateTmp"),
+        ("uridecodebin uri=file:///home/me/a.mp4 ! x", Bad, "a.mp4"),
+        ("rtspsrc location=rtsp://box/home/a ! x", Good, "none"),
+    ] {
+        let source = CameraSource::Gstreamer(pipeline.to_owned());
+        camera(&mut config, source, Need::Required);
+        let finding = sandbox::files(&machine.tree(), Path::new(CONFIG), &config, &unit);
+        is(&finding, verdict, says);
+    }
+
+    // Who listens writes beside the password.
+    let password: fn(&mut Config) = |config| {
+        config.link.credentials = Some(("anna".to_owned(), "/home/me/password".into()));
+    };
+    let only_read = "ProtectHome=read-only";
+    files("", password, Bad, "link.password_file /home/me/password is");
+    files(only_read, password, Bad, "cannot be written to");
+    let client: fn(&mut Config) = |config| {
+        config.link.credentials = Some(("anna".to_owned(), "/home/me/password".into()));
+        connects(config, "tcp/127.0.0.1:7447");
+    };
+    files(only_read, client, Good, "hides none");
+    let tls: fn(&mut Config) = |config| {
+        config.link.tls = Some(Tls {
+            ca: "/etc/tendon/tls/ca.pem".into(),
+            certificate: "/etc/tendon/tls/ours.pem".into(),
+            key: "/run/user/1000/ours.key".into(),
+        });
+    };
+    files("", tls, Bad, "link.tls_key /run/user/1000/ours.key is");
+    let program: fn(&mut Config) = |config| {
+        config.isolation.program = Some("/home/me/tendon-inference".into());
+    };
+    files("", program, Bad, "inference_program /home/me/");
+
+    // What is written into its own /tmp is written, and of no use to others.
+    fn token(config: &mut Config, path: &str) {
+        let page = config.page.as_mut().expect("the bench's page");
+        page.token_file = Some(path.into());
+    }
+    let temporary: fn(&mut Config) = |config| token(config, "/tmp/token");
+    files(
+        "",
+        temporary,
+        Warning,
+        "page.token_file /tmp/token is seen by",
+    );
+    files("", |config| token(config, "/home/me/token"), Bad, "is not");
+    files("", |config| token(config, "/run/tendon/a"), Good, "hides");
+    let (home, own) = (
+        "Environment=STATE_DIRECTORY=/home/me/state",
+        "Environment=STATE_DIRECTORY=/var/tmp/state",
+    );
+    files(home, |_| (), Bad, "state directory /home/me/state");
+    files(own, |_| (), Warning, "gone when it stops");
+    let of_user = "StateDirectory=\nUser=me";
+    files(of_user, |_| (), Bad, "/home/me/.local/state/tendon");
+}
+
+#[test]
+fn what_a_unit_forbids_is_part_of_the_report_where_one_is_installed() {
+    let config = deployed();
+    let fitted = deployment::Fitted {
+        path: CONFIG.into(),
+        identities: Identities::of(&config.robot.name, &config.robot.joints),
+        config,
+    };
+    let checks = |machine: &Machine| -> Vec<&'static str> {
+        let findings = deployment::machine(&machine.tree(), &fitted, false);
+        let checks = findings.iter().map(|finding| finding.check);
+        checks.filter(|check| check.starts_with("unit: ")).collect()
+    };
+    let (orin, _) = started_with("");
+    assert_eq!(checks(&orin), ["unit: network", "unit: files"]);
+    assert_eq!(checks(&Machine::new("orin.txt", "")), [""; 0]);
 }
 
 /// Of CN=router, made by systemd/zenoh/make-test-ca.sh with TENDON_TLS_DAYS.

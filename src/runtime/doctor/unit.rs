@@ -10,8 +10,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where units lie; the first place wins.
-const PLACES: [&str; 3] = [
+const PLACES: [&str; 7] = [
+    // What `systemctl set-property` writes.
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
     "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
@@ -48,22 +53,12 @@ impl Unit {
         let mut text = PLACES
             .iter()
             .find_map(|place| tree.read(&format!("{place}/{file}")))?;
-        // In the order of their names; of two with one name, that of the first place.
-        let mut drop_ins = BTreeMap::new();
-        for place in PLACES.iter().rev() {
-            for of in [&file, &name] {
-                for path in tree.with_prefix(&format!("{place}/{of}.d"), "") {
-                    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-                    if name.ends_with(".conf") {
-                        drop_ins.insert(name, path);
-                    }
-                }
-            }
+        let mut folders = Vec::new();
+        for place in PLACES {
+            folders.extend([&name, &file].map(|of| format!("{place}/{of}.d")));
         }
-        for path in drop_ins.values() {
-            text.push('\n');
-            text.push_str(&tree.read(path).unwrap_or_default());
-        }
+        text.push('\n');
+        text.push_str(&drop_ins(tree, &folders));
         Some(Unit {
             name,
             instance: instance.to_owned(),
@@ -107,28 +102,76 @@ impl Unit {
         Some(format!("/var/lib/{first}"))
     }
 
+    /// What it sets a variable of the environment to; a value with spaces only as far as the first.
+    pub fn environment(&self, name: &str) -> Option<String> {
+        let lines = self.values("Environment");
+        let mut words = lines.iter().flat_map(|line| line.split_whitespace()).rev();
+        words.find_map(|word| {
+            let (key, value) = word.trim_matches(['"', '\'']).split_once('=')?;
+            (key == name).then(|| value.to_owned())
+        })
+    }
+
+    /// The home of the user that it runs as.
+    pub fn home(&self, tree: &Tree) -> Option<String> {
+        let listed = || {
+            let user = self.value("User").filter(|user| !user.is_empty());
+            let user = user.unwrap_or_else(|| "root".to_owned());
+            let users = tree.read("/etc/passwd")?;
+            // name:password:uid:gid:words:home:shell
+            let line = users
+                .lines()
+                .find(|line| line.split(':').next() == Some(user.as_str()))?;
+            line.split(':').nth(5).map(str::to_owned)
+        };
+        self.environment("HOME").or_else(listed)
+    }
+
     /// Whether a key that is yes or no is yes.
-    fn is_set(&self, key: &str) -> bool {
+    pub fn is_set(&self, key: &str) -> bool {
         let value = self.value(key).unwrap_or_default();
         ["1", "yes", "true", "on"].contains(&value.to_lowercase().as_str())
     }
 
-    /// Whether it keeps the watchdog `node` away: all device nodes that it does not name, and does not let it be written to.
-    pub fn bars_watchdog(&self, node: &str) -> bool {
+    /// Whether it keeps the device `node` away: all nodes that it names neither by their path nor by one of `groups`, as
+    /// /proc/devices names them, or that it does not let be written to.
+    pub fn bars(&self, node: &str, groups: &[&str]) -> bool {
         let closed = matches!(
             self.value("DevicePolicy").as_deref(),
             Some("closed" | "strict")
         );
         let allowed = self.values("DeviceAllow");
-        let names = [node, "char-watchdog", "char-*"];
+        let is_of = |group: &str, pattern: &str| match pattern.strip_suffix('*') {
+            Some(start) => group.starts_with(start),
+            None => group == pattern,
+        };
+        let names = |name: &str| match name.strip_prefix("char-") {
+            Some(pattern) => groups.iter().any(|group| is_of(group, pattern)),
+            None => name == node,
+        };
         let lets = |line: &String| {
             let mut words = line.split_whitespace();
-            let named = words.next().is_some_and(|name| names.contains(&name));
-            named && words.next().is_none_or(|may| may.contains('w'))
+            words.next().is_some_and(names) && words.next().is_none_or(|may| may.contains('w'))
         };
-        let kept = closed || !allowed.is_empty() || self.is_set("PrivateDevices");
-        kept && !allowed.iter().any(lets)
+        // A /dev of its own holds none of these nodes, whatever it lets be opened.
+        let closed = closed || !allowed.is_empty();
+        self.is_set("PrivateDevices") || (closed && !allowed.iter().any(lets))
     }
+}
+
+/// Texts of the drop-ins in these folders, in the order of their names; of two with one name, that of the first folder.
+pub(super) fn drop_ins(tree: &Tree, folders: &[String]) -> String {
+    let mut by_name = BTreeMap::new();
+    for folder in folders.iter().rev() {
+        for path in tree.with_prefix(folder, "") {
+            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+            if name.ends_with(".conf") {
+                by_name.insert(name, path);
+            }
+        }
+    }
+    let texts = by_name.values().map(|path| tree.read(path));
+    texts.flatten().collect::<Vec<String>>().join("\n")
 }
 
 /// What `key` is set to last in a text of `key=value` lines.

@@ -2,19 +2,32 @@
 //! The machine's hardware watchdog: what systemd was told, and what the driver says it took.
 
 use super::Finding;
-use super::unit::value_of;
+use super::unit::{drop_ins, value_of};
 use crate::runtime::health::Tree;
 
 /// A reset that comes later than this leaves a robot unattended for too long, seconds.
 const HARDWARE_WATCHDOG_MAX_S: i64 = 30;
 
+/// Where systemd's own configuration lies; of files with one name, that of the first place is read and no other
+/// (systemd-system.conf(5)).
+const PLACES: [&str; 4] = [
+    "/etc/systemd",
+    "/run/systemd",
+    "/usr/local/lib/systemd",
+    "/usr/lib/systemd",
+];
+
 /// What systemd's own configuration, the drop-ins last, sets `key` to.
 fn told(tree: &Tree, key: &str) -> Option<String> {
-    let mut text = tree.read("/etc/systemd/system.conf").unwrap_or_default();
-    for drop_in in tree.with_prefix("/etc/systemd/system.conf.d", "") {
-        text.push('\n');
-        text.push_str(&tree.read(&drop_in).unwrap_or_default());
-    }
+    let mut text = PLACES
+        .iter()
+        .find_map(|place| tree.read(&format!("{place}/system.conf")))
+        .unwrap_or_default();
+    text.push('\n');
+    text.push_str(&drop_ins(
+        tree,
+        &PLACES.map(|place| format!("{place}/system.conf.d")),
+    ));
     value_of(&text, key).map(str::to_owned)
 }
 

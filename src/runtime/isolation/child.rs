@@ -18,7 +18,7 @@ use crate::runtime::inference::Insight;
 use crate::runtime::isolation::codec;
 use crate::runtime::isolation::plane::{self, Far, Tally};
 use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Take, Tell};
-use crate::runtime::isolation::{Handed, digest, keeper, unlike};
+use crate::runtime::isolation::{Handed, digest, identity, keeper, unlike};
 use crate::runtime::mind::{Ends, Mind};
 use crate::runtime::telemetry::{Sample, tap};
 use crate::runtime::threads::{self, Seat, Spec};
@@ -83,6 +83,19 @@ pub fn run(started: impl FnOnce(&Crew) -> Result<(), String>) -> Result<(), Chil
     }
 }
 
+/// Whether the control program was built from the sources of this one: each takes the shared memory for what its own say.
+fn of_this_build(hello: &Hello) -> Result<(), Vec<Problem>> {
+    let (version, build) = (env!("CARGO_PKG_VERSION"), identity::BUILD);
+    if hello.version == version && hello.build == build {
+        return Ok(());
+    }
+    Err(unlike(&format!(
+        "version {version}, build {build:016x}, beside a control program of version {}, build {:016x}: install the two \
+         programs of one package (see inference_program in tendon.toml), and restart the service",
+        hello.version, hello.build
+    )))
+}
+
 struct Running {
     instructions: mpsc::SyncSender<crate::policy::text::Instruction>,
     ending: Arc<AtomicBool>,
@@ -96,13 +109,7 @@ impl Running {
     ) -> Result<(Running, Facts), Vec<Problem>> {
         let refuse =
             |found: String| Problem::one("the inference process", "what it needs to start", found);
-        if hello.version != env!("CARGO_PKG_VERSION") {
-            return Err(unlike(&format!(
-                "version {} beside version {}",
-                env!("CARGO_PKG_VERSION"),
-                hello.version
-            )));
-        }
+        of_this_build(hello)?;
         let config = Config::load(&hello.config)?;
         if digest(&config) != hello.digest {
             return Err(Problem::one(
@@ -394,5 +401,61 @@ impl Ferry {
                 tally.set(tallies, oldest.0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: identity::BUILD,
+            config: "/nowhere/tendon.toml".into(),
+            digest: String::new(),
+            allow_parity_miss: false,
+            bundle_hash: None,
+            after_chunk: 0,
+        }
+    }
+
+    /// What it answers.
+    fn refused(hello: &Hello) -> String {
+        let started = Running::start(hello, Vec::new(), |_| Ok(()));
+        let problems = started.err().expect("there is no such deployment");
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_control_program_of_another_build_is_refused_in_words() {
+        let another_build = Hello {
+            build: identity::BUILD ^ 1,
+            ..hello()
+        };
+        let another_version = Hello {
+            version: "0.0.0".to_owned(),
+            ..hello()
+        };
+        // One from before builds were told.
+        let mut said = serde_json::to_value(hello()).expect("JSON");
+        let fields = said.as_object_mut().expect("an object");
+        assert!(fields.remove("build").is_some());
+        let silent: Hello = serde_json::from_value(said).expect("a first word");
+        for hello in [another_build, another_version, silent] {
+            let words = refused(&hello);
+            assert!(
+                words.contains("an inference process of this very build")
+                    && words.contains(&format!("build {:016x}: install", hello.build))
+                    && words.contains(&hello.version)
+                    && words.contains("the two programs of one package"),
+                "{words}"
+            );
+        }
+        let words = refused(&hello());
+        assert!(
+            words.contains("/nowhere/tendon.toml") && !words.contains("this very build"),
+            "one of this build is asked for its deployment: {words}"
+        );
     }
 }

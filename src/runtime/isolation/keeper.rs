@@ -41,7 +41,7 @@ const AHEAD_MAX_NS: u64 = threads::FERRY.beat_age_max_ns;
 /// Pause before a process that ended is started again: doubled each time, to the second.
 const PAUSE_NS: u64 = 500 * MS;
 const PAUSE_MAX_NS: u64 = 30_000 * MS;
-/// One that ran for so long was well: the pauses begin anew.
+/// One that was up for so long was well: the pauses begin anew.
 const WELL_NS: u64 = 60_000 * MS;
 /// The instruction in force was taken up at most so many chunks after the last one that was carried.
 const OBEYS_AHEAD: u32 = 64;
@@ -99,7 +99,7 @@ impl Mind for Apart {
                 untold: false,
                 sent: Mono(0),
                 places: Places::default(),
-                failures: 0,
+                failures: Failures::default(),
                 words: Vec::new(),
                 values: Vec::new(),
                 config,
@@ -168,6 +168,33 @@ struct Pause {
     told: bool,
 }
 
+/// How often in a row it failed, and since when it is up.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    /// When the process that runs was ready; `None` while there is none. Loading is no running: it may take minutes, and a
+    /// process that fails at its first inference was never well.
+    up: Option<Mono>,
+}
+
+impl Failures {
+    fn ready(&mut self, now: Mono) {
+        self.up = Some(now);
+    }
+
+    /// It failed at `now`: the pause before the next is started.
+    fn pause_ns(&mut self, now: Mono) -> u64 {
+        if self.up.take().is_some_and(|up| now.since_ns(up) > WELL_NS) {
+            self.count = 0;
+        }
+        let pause_ns = PAUSE_NS
+            .saturating_mul(1 << self.count.min(16))
+            .min(PAUSE_MAX_NS);
+        self.count = self.count.saturating_add(1);
+        pause_ns
+    }
+}
+
 /// The thread that carries and watches.
 struct Keeper {
     config: Config,
@@ -182,7 +209,7 @@ struct Keeper {
     sent: Mono,
     /// Of the cameras of the process that runs.
     places: Places,
-    failures: u32,
+    failures: Failures,
     words: Vec<u64>,
     values: Vec<f32>,
 }
@@ -224,7 +251,9 @@ impl Keeper {
         }
         self.untold = self.instruction.is_some();
         self.sent = Mono(0);
-        Tally::Ferry.set(&process.near.tallies, clock::now().0);
+        let now = clock::now();
+        self.failures.ready(now);
+        Tally::Ferry.set(&process.near.tallies, now.0);
         State::Up(process, line)
     }
 
@@ -304,10 +333,7 @@ impl Keeper {
         self.blind();
         self.places.lost(&self.ends.cameras);
         self.ends.restarts.fetch_add(1, Ordering::Relaxed);
-        let pause_ns = PAUSE_NS
-            .saturating_mul(1 << self.failures.min(16))
-            .min(PAUSE_MAX_NS);
-        self.failures = self.failures.saturating_add(1);
+        let pause_ns = self.failures.pause_ns(now);
         log::error!(
             "the inference process {why}: the robot holds; it is started again in {} ms",
             pause_ns / MS
@@ -330,9 +356,6 @@ impl Keeper {
 
     /// One round of a process that runs.
     fn serve(&mut self, mut process: Box<Process>, mut line: Line, now: Mono, fair: Mono) -> State {
-        if self.failures > 0 && now.since_ns(process.started) > WELL_NS {
-            self.failures = 0;
-        }
         let ferry = Mono(Tally::Ferry.get(&process.near.tallies));
         let quiet = now.since_ns(ferry) > QUIET_NS;
         let sound = self.tell(&mut process.near, &mut line).and_then(|()| {
@@ -538,6 +561,37 @@ fn late(beats: [(Mono, Spec); 3], now: Mono) -> Option<(&'static str, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pauses_begin_anew_after_a_minute_without_a_fault_and_loading_is_none() {
+        let mut failures = Failures::default();
+        let mut now = Mono(100_000 * MS);
+        // Loads for five minutes, is ready, and crashes at its first inference.
+        let pauses_ms = [(); 8].map(|()| {
+            now = now.plus_ns(300_000 * MS);
+            failures.ready(now);
+            now = now.plus_ns(30 * MS);
+            failures.pause_ns(now) / MS
+        });
+        assert_eq!(
+            pauses_ms,
+            [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
+        );
+        // Ends while it loads, minutes after the last one was ready.
+        now = now.plus_ns(300_000 * MS);
+        assert_eq!(failures.pause_ns(now), PAUSE_MAX_NS);
+        failures.ready(now);
+        now = now.plus_ns(WELL_NS);
+        assert_eq!(
+            failures.pause_ns(now),
+            PAUSE_MAX_NS,
+            "not longer than a minute"
+        );
+        failures.ready(now);
+        now = now.plus_ns(WELL_NS + 1);
+        assert_eq!(failures.pause_ns(now), PAUSE_NS);
+        assert_eq!(failures.pause_ns(now), 2 * PAUSE_NS, "could not be started");
+    }
 
     #[test]
     fn a_camera_that_takes_long_to_open_ends_no_process_and_a_thread_that_hangs_does() {

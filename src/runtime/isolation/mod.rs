@@ -13,10 +13,11 @@
 //!
 //! The same threads run on both sides with the same cells as in one process ([`Ends`](crate::runtime::mind::Ends)); the two ferries carry
 //! between the cells. [`plane`] says what lies where, [`codec`] how it is written, [`talk`] what is said, [`process`] is one start, [`keeper`] feeds, watches and
-//! restarts, [`child`] is the other side. Each start gets new memory: what an earlier process left is not read.
+//! restarts, [`child`] is the other side, [`identity`] tells whether both are of one build. Each start gets new memory: what an earlier process left is not read.
 
 pub mod child;
 pub mod codec;
+pub mod identity;
 pub mod keeper;
 pub mod plane;
 pub mod process;
@@ -95,7 +96,7 @@ pub fn load(config: Config, how: How) -> Result<Deployment<Apart>, Vec<Problem>>
 fn unlike(found: &str) -> Vec<Problem> {
     Problem::one(
         "isolation = \"process\"",
-        "an inference process of this very version",
+        "an inference process of this very build",
         found,
     )
 }

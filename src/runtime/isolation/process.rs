@@ -7,6 +7,7 @@ use crate::config::problem::Problem;
 use crate::core::units::{MS, Mono};
 use crate::policy::ParityMiss;
 use crate::runtime::clock;
+use crate::runtime::isolation::identity;
 use crate::runtime::isolation::plane::{self, Near};
 use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Tell};
 use crate::runtime::isolation::{How, VERB, digest};
@@ -90,6 +91,7 @@ impl Process {
         };
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: identity::BUILD,
             config: how.config.clone(),
             digest: digest(config),
             allow_parity_miss: how.parity_miss == ParityMiss::Report,

@@ -31,6 +31,9 @@ const FDS_MAX: usize = 2 + crate::core::limits::CAMERAS_MAX;
 pub struct Hello {
     /// Program that says it.
     pub version: String,
+    /// Of which build that is: [`BUILD`](super::identity::BUILD). One that does not say so is of another.
+    #[serde(default)]
+    pub build: u64,
     /// tendon.toml.
     pub config: PathBuf,
     /// What the control process made of it: [`digest`](super::digest).

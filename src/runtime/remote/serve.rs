@@ -195,7 +195,12 @@ fn first(config: &PolicyConfig, onnx: &Path, spec: &StageSpec) -> Result<Taken, 
         .filter(|kind| **kind != EngineKind::Remote)
     {
         let loaded = Wanted::of(config, *kind).with(|loader| {
-            loader(onnx, spec).map_err(|fault| {
+            // Nothing is offered to it here: what it gives goes back over the wire.
+            let loaded = loader(onnx, spec).and_then(|mut engine| {
+                engine.settle()?;
+                Ok(engine)
+            });
+            loaded.map_err(|fault| {
                 let at = format!("policy.engines \"{}\"", kind.word());
                 Problem::one(&at, "an engine that takes the stage", fault.to_string())
             })

@@ -4,6 +4,7 @@
 
 use crate::Lab;
 use crate::ledger::Outcome;
+use crate::program;
 use crate::stages::{Bench, left_out};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -57,19 +58,17 @@ impl Played {
         let said = |error: std::io::Error| error.to_string();
         let folder = tempfile::tempdir().map_err(said)?;
         let (library, switch) = (folder.path().join("lines.so"), folder.path().join("event0"));
+        let source = folder.path().join("lines.c");
+        std::fs::write(&source, include_str!("../../chaos/fake_lines.c")).map_err(said)?;
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O2", "-o"])
-            .arg(&library)
-            .arg(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/tests/chaos/fake_lines.c"
-            ))
+            .args([&library, &source])
             .status();
         if !built.map_err(said)?.success() {
             return Err("expected a C compiler (cc) for the switch that is played".into());
         }
         std::fs::write(&switch, "0").map_err(said)?;
-        let child = Command::new(env!("CARGO_BIN_EXE_tendon"))
+        let child = Command::new(program::tendon())
             .args(["deadman", "--keys", "BTN_TR", "--connect", &lab.endpoint])
             .args(["--robot", &lab.config.robot.name, "--evdev"])
             .arg(&switch)

@@ -16,6 +16,11 @@ pub enum Hands {
 }
 
 impl Hands {
+    /// Whether somebody stands there.
+    pub fn person(&self) -> bool {
+        matches!(self, Hands::Person)
+    }
+
     /// Whether what follows may be done. Nothing is taken for a yes but a yes.
     pub fn allow(&self, what: &str) -> bool {
         match self {

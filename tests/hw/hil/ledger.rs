@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What was found: a line each as it is found, and at the end a report for machines, a page for people and a signature.
+//! What was found: a line each as it is found, after each stage a report that says that it is not finished, and at the end
+//! one for machines, a page for people and a signature.
 //!
 //! It passes only what is complete: a claim that was left out is not one that holds.
 
@@ -161,11 +162,31 @@ impl Ledger {
             .collect();
         json!({
             "about": about,
+            "finished": true,
             "complete": self.complete(),
             "passed": self.passed(),
             "findings": findings,
             "figures": self.figures,
         })
+    }
+
+    /// Writes what was found so far as `report.json`, which says that it is not finished: an interruption leaves that. It is
+    /// not signed, and what vouched for an older one in `folder`, or showed it, is removed first.
+    pub fn keep(&self, folder: &Path, about: &Value) -> std::io::Result<()> {
+        for older in ["report.json.sig", "report.html"] {
+            match std::fs::remove_file(folder.join(older)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let mut report = self.report(about);
+        for word in ["finished", "complete", "passed"] {
+            report[word] = Value::Bool(false);
+        }
+        // There whole or not at all, whenever it is interrupted.
+        let draft = folder.join("report.json.draft");
+        std::fs::write(&draft, format!("{report:#}\n"))?;
+        std::fs::rename(&draft, folder.join("report.json"))
     }
 
     /// Writes `report.json`, `report.html` and, with a key, `report.json.sig` into `folder`; whether it is signed.
@@ -247,6 +268,23 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
+/// Makes the folder of the report and writes into it, before anything moves.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn try_folder(folder: &Path) -> Result<(), String> {
+    let trial = folder.join("report.trial");
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&trial, "whether a report can be kept here\n"))
+        .and_then(|()| std::fs::remove_file(&trial))
+        .map_err(|error| {
+            format!(
+                "TENDON_HIL_REPORT: expected a folder that can be written to, found {}: {error}: nothing is moved for a report that cannot be kept",
+                folder.display()
+            )
+        })
+}
+
 /// Signs with OpenSSH, whose keys engineers have: how to check it, or why there is none.
 pub fn sign(report: &Path, key: &Path) -> Result<String, String> {
     // It asks before it writes over an older signature, and nobody is there to answer.
@@ -299,5 +337,28 @@ pub fn check_yourself() -> Result<(), String> {
             return Err(format!("{outcomes:?} were made {report}, {page}"));
         }
     }
-    Ok(())
+    keeps_what_is_unfinished().map_err(|error| format!("a report that is not finished: {error}"))
+}
+
+/// Of a folder with a finished report in it: nothing vouches for the unfinished one, which passes nothing.
+fn keeps_what_is_unfinished() -> std::io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (kept, signature) = (
+        folder.path().join("report.json"),
+        folder.path().join("report.json.sig"),
+    );
+    std::fs::write(&signature, "of an older one")?;
+    let mut ledger = Ledger::default();
+    ledger.add("a", "of a trial", Outcome::Passed, String::new(), "");
+    ledger.keep(folder.path(), &Value::Null)?;
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(kept)?)?;
+    let good = ["finished", "complete", "passed"]
+        .iter()
+        .all(|word| report[*word] == false)
+        && report["findings"][0]["claim"] == "of a trial"
+        && !signature.exists();
+    match good {
+        true => Ok(()),
+        false => Err(std::io::Error::other(report.to_string())),
+    }
 }

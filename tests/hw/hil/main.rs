@@ -11,11 +11,12 @@
 //!
 //! `TENDON_HIL` is where the controller listens; `listen`: the suite listens where tendon.toml says, and the controller
 //! connects. `TENDON_HIL_KEY` signs the report. `TENDON_HIL_JOINT` names the joint that is moved (the first that turns),
-//! `TENDON_HIL_REPORT` the report's folder, `TENDON_HIL_FIRMWARE` is noted in it, `TENDON_HIL_WRITE=1` writes the measured
-//! delays into robot.toml and tendon.toml. Before each stage that may move the robot it asks, moves one joint at 0.2 rad/s at
-//! most, and ends at the first stage that fails. It exits with 0 if all of it was tried, nothing failed and the report is
-//! signed.
+//! `TENDON_HIL_REPORT` the report's folder (the current one), `TENDON_HIL_FIRMWARE` is noted in it, `TENDON_HIL_WRITE=1` writes the
+//! measured delays into robot.toml and tendon.toml, `TENDON_HIL_TENDON` is the program whose `run` is struck. Before each stage
+//! that may move the robot it asks, moves one joint at 0.2 rad/s at most (the runtime: all, at a tenth of their speed), and ends
+//! at the first stage that fails. It exits with 0 if all of it was tried, nothing failed and the report is signed.
 
+mod between;
 #[path = "../../chaos/canary.rs"]
 mod canary;
 mod contacts;
@@ -23,9 +24,11 @@ mod delays;
 mod hands;
 mod ledger;
 mod lines;
+mod program;
 mod rig;
 mod stages;
 mod stops;
+mod strikes;
 
 use canary::Canary;
 use delays::Delays;
@@ -38,6 +41,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::Mutex;
+use tempfile::TempDir;
 use tendon::config::Config;
 use tendon::config::link::LinkConfig;
 use tendon::core::action::JointKind;
@@ -78,10 +82,13 @@ struct BenchRobot {
 
 impl BenchRobot {
     fn start(endpoint: &str, more: &[&str]) -> Result<BenchRobot, String> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tendon"));
+        let mut command = Command::new(program::tendon());
         command.args(["bench-robot", "--connect", endpoint]);
         command.args(more).stderr(Stdio::null());
-        let child = command.spawn().map_err(said)?;
+        let child = command.spawn().map_err(|error| {
+            let program = command.get_program().to_string_lossy();
+            format!("{program}: {error}; name the program by TENDON_HIL_TENDON")
+        })?;
         Ok(BenchRobot { command, child })
     }
 
@@ -108,10 +115,31 @@ impl Drop for BenchRobot {
 /// The link and who is at its ends.
 struct Lab {
     config: Config,
+    /// The deployment that was named.
     path: Option<PathBuf>,
+    /// That, or the bench's own.
+    deployment: PathBuf,
     session: Session,
     endpoint: String,
     on_bench: bool,
+    _folder: TempDir,
+}
+
+/// The bench's deployment, as this program carries it, in `folder`, its link at `endpoint`.
+fn bench_deployment(folder: &Path, endpoint: &str) -> Result<PathBuf, String> {
+    let bundle = program::bundle()?.display().to_string();
+    let text = demo::TENDON_TOML
+        .replace("../../engines/bench-vla", &bundle)
+        .replace("tcp/127.0.0.1:7447", endpoint);
+    let path = folder.join("tendon.toml");
+    std::fs::write(&path, text).map_err(said)?;
+    for (name, text) in [
+        ("robot.toml", demo::ROBOT_TOML),
+        ("robot.urdf", demo::ROBOT_URDF),
+    ] {
+        std::fs::write(folder.join(name), text).map_err(said)?;
+    }
+    Ok(path)
 }
 
 impl Lab {
@@ -121,9 +149,12 @@ impl Lab {
         if asked_for.is_some() && path.is_none() {
             return Err("expected TENDON_HIL_CONFIG=PATH of the deployment's tendon.toml beside TENDON_HIL, found nothing: limits and joints come from there".into());
         }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let bench = root.join("deploy/bench/tendon.toml");
-        let config = Config::load(path.as_deref().unwrap_or(&bench)).map_err(|problems| {
+        let folder = tempfile::tempdir().map_err(said)?;
+        let deployment = match &path {
+            Some(path) => path.clone(),
+            None => bench_deployment(folder.path(), &free_endpoint()?)?,
+        };
+        let config = Config::load(&deployment).map_err(|problems| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             lines.join("\n")
         })?;
@@ -140,12 +171,16 @@ impl Lab {
             },
         };
         let endpoint = link.listen.clone().or(link.connect.clone());
+        // Commands go through its threads, the runtime's as well.
+        let (session, _) = session::open_ahead(&link).map_err(said)?;
         Ok(Lab {
-            session: session::open(&link).map_err(said)?,
+            session,
             endpoint: endpoint.unwrap_or_default(),
             on_bench: asked_for.is_none(),
             config,
             path,
+            deployment,
+            _folder: folder,
         })
     }
 
@@ -197,11 +232,53 @@ fn free_endpoint() -> Result<String, String> {
     Ok(format!("tcp/{}", socket.local_addr().map_err(said)?))
 }
 
+/// Where the report goes. Of a robot into the current folder: the folders of the build need not be on this machine.
+fn report_folder() -> PathBuf {
+    match asked("TENDON_HIL_REPORT") {
+        Some(folder) => PathBuf::from(folder),
+        None if asked("TENDON_HIL").is_none() && program::under_cargo() => {
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join("hil")
+        }
+        None => PathBuf::from("."),
+    }
+}
+
+/// Where the report goes, and what it is about.
+struct Notes {
+    folder: PathBuf,
+    about: Value,
+}
+
+impl Notes {
+    /// After each stage: whoever is interrupted loses no more than that one.
+    fn keep(&self, ledger: &Ledger) {
+        if let Err(error) = ledger.keep(&self.folder, &self.about) {
+            println!("NOT KEPT so far: {}: {error}", self.folder.display());
+        }
+    }
+}
+
+fn about(lab: &Lab, joint: usize, program: &Result<String, String>) -> Value {
+    json!({
+        "robot": lab.config.robot.name,
+        "joint that was moved": lab.config.robot.joints[joint].0,
+        "limits": lab.config.robot.joints.iter().map(|(name, joint)| format!("{name}: {:?}", joint.limits)).collect::<Vec<_>>(),
+        "controller": if lab.on_bench { "the bench robot, simulated".into() } else { lab.endpoint.clone() },
+        "firmware": asked("TENDON_HIL_FIRMWARE").unwrap_or_else(|| "not said".into()),
+        "tendon": env!("CARGO_PKG_VERSION"),
+        "runtime": program.as_ref().map_or_else(|why| format!("none: {why}"), Clone::clone),
+        "unix time": std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    })
+}
+
 /// Everything; whether all of it was tried and passed, and somebody vouches for it.
 fn run() -> Result<bool, String> {
     ledger::check_yourself()?;
     let temporary = tempfile::tempdir().map_err(said)?;
     let key = signing_key(temporary.path())?;
+    let folder = report_folder();
+    ledger::try_folder(&folder)?;
+    let program = program::version();
     let lab = Lab::open()?;
     if !lab.on_bench {
         say_what_counts();
@@ -213,6 +290,10 @@ fn run() -> Result<bool, String> {
     delays::check_yourself(&rig)?;
     let joint = lab.joint()?;
     let canary = lab.on_bench.then(Canary::start);
+    let notes = Notes {
+        folder,
+        about: about(&lab, joint, &program),
+    };
     let mut ledger = Ledger::default();
     let mut bench = Bench {
         rig: &mut rig,
@@ -223,32 +304,27 @@ fn run() -> Result<bool, String> {
     };
     for (name, warning, stage) in STAGES.into_iter().chain([BUS]) {
         go(&mut bench, name, warning, stage);
+        notes.keep(bench.ledger);
     }
     contacts::contacts(&mut bench, &lab);
+    notes.keep(bench.ledger);
     let found = watch(&mut bench, &lab);
+    notes.keep(bench.ledger);
+    // Last: by now the motor controller has shown that it stops without a runtime.
+    strikes::strikes(&mut bench, &lab, &program, &notes);
+    notes.keep(bench.ledger);
     drop(hands);
     if lab.on_bench {
         finds_out_servos_that_run_on(&mut ledger)?;
         finds_out_what_nobody_vouches_for(&mut ledger)?;
         if let Some(key) = &key {
             finds_out_what_is_left_out(&mut ledger, key)?;
+            finds_out_what_cannot_be_kept(&mut ledger, key)?;
+            finds_out_what_an_interruption_leaves(&mut ledger, key)?;
         }
     }
-    let about = json!({
-        "robot": lab.config.robot.name,
-        "joint that was moved": lab.config.robot.joints[joint].0,
-        "limits": lab.config.robot.joints.iter().map(|(name, joint)| format!("{name}: {:?}", joint.limits)).collect::<Vec<_>>(),
-        "controller": if lab.on_bench { "the bench robot, simulated".into() } else { lab.endpoint.clone() },
-        "firmware": asked("TENDON_HIL_FIRMWARE").unwrap_or_else(|| "not said".into()),
-        "tendon": env!("CARGO_PKG_VERSION"),
-        "unix time": std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-    });
-    let folder = asked("TENDON_HIL_REPORT").map_or_else(
-        || Path::new(env!("CARGO_TARGET_TMPDIR")).join("hil"),
-        PathBuf::from,
-    );
     let signed = ledger
-        .write(&folder, &about, key.as_deref())
+        .write(&notes.folder, &notes.about, key.as_deref())
         .map_err(said)?;
     write_delays(&lab, &found)?;
     let outcomes = [
@@ -374,37 +450,45 @@ fn finds_out_servos_that_run_on(ledger: &mut Ledger) -> Result<(), String> {
     Ok(())
 }
 
-/// The suite itself, as of a robot, with nobody at a terminal.
-fn of_a_robot(folder: &Path, endpoint: &str, key: Option<&Path>) -> Result<Output, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let bench = root.join("deploy/bench");
-    for name in ["tendon.toml", "robot.toml", "robot.urdf"] {
-        let text = std::fs::read_to_string(bench.join(name)).map_err(said)?;
-        let engines = root.join("engines").display().to_string();
-        let text = text
-            .replace("../../engines", &engines)
-            .replace("tcp/127.0.0.1:7447", endpoint);
-        std::fs::write(folder.join(name), text).map_err(said)?;
-    }
+/// The suite itself, as of a robot, with nobody at a terminal, and with nothing of the checkout but the program that is named. Its
+/// report goes to `report`, or into the current folder, which is `folder`.
+fn of_a_robot(
+    folder: &Path,
+    endpoint: &str,
+    key: Option<&Path>,
+    report: Option<&Path>,
+) -> Result<Command, String> {
+    let deployment = bench_deployment(folder, endpoint)?;
     let mut suite = Command::new(std::env::current_exe().map_err(said)?);
-    suite
-        .env("TENDON_HIL", "listen")
-        .env("TENDON_HIL_CONFIG", folder.join("tendon.toml"))
-        .env("TENDON_HIL_REPORT", folder.join("report"))
-        .stdin(Stdio::null());
-    for name in ["TENDON_HIL_KEY", "TENDON_HIL_JOINT", "TENDON_HIL_WRITE"] {
+    for name in [
+        "CARGO_MANIFEST_DIR",
+        "TENDON_HIL_KEY",
+        "TENDON_HIL_JOINT",
+        "TENDON_HIL_WRITE",
+        "TENDON_HIL_REPORT",
+    ] {
         suite.env_remove(name);
     }
+    suite
+        .env("TENDON_HIL", "listen")
+        .env("TENDON_HIL_CONFIG", deployment)
+        .env("TENDON_HIL_TENDON", program::tendon())
+        .current_dir(folder)
+        .stdin(Stdio::null());
     if let Some(key) = key {
-        suite.env("TENDON_HIL_KEY", key);
+        suite.env("TENDON_HIL_KEY", std::path::absolute(key).map_err(said)?);
     }
-    suite.output().map_err(said)
+    if let Some(report) = report {
+        suite.env("TENDON_HIL_REPORT", report);
+    }
+    Ok(suite)
 }
 
 /// A robot is not so much as listened to for a report that will not be signed.
 fn finds_out_what_nobody_vouches_for(ledger: &mut Ledger) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(said)?;
     let none = folder.path().join("no-such-key");
+    let report = folder.path().join("report");
     for (claim, key) in [
         ("without a key nothing begins", None),
         (
@@ -412,15 +496,44 @@ fn finds_out_what_nobody_vouches_for(ledger: &mut Ledger) -> Result<(), String> 
             Some(none.as_path()),
         ),
     ] {
-        let output = of_a_robot(folder.path(), &free_endpoint()?, key)?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        let refused = output.status.code() == Some(1)
-            && words.contains("TENDON_HIL_KEY: expected")
-            && !folder.path().join("report").exists();
-        let measured = format!("{}, {}", output.status, words.trim());
-        ledger.judge("report", claim, refused, measured, "");
+        let mut suite = of_a_robot(folder.path(), &free_endpoint()?, key, Some(&report))?;
+        let output = suite.output().map_err(said)?;
+        let refused = refuses(&output, "TENDON_HIL_KEY: expected") && !report.exists();
+        ledger.judge("report", claim, refused, words(&output), "");
     }
     Ok(())
+}
+
+/// Nor for one that cannot be written.
+fn finds_out_what_cannot_be_kept(ledger: &mut Ledger, key: &Path) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(said)?;
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").map_err(said)?;
+    let report = file.join("report");
+    let mut suite = of_a_robot(folder.path(), &free_endpoint()?, Some(key), Some(&report))?;
+    let output = suite.output().map_err(said)?;
+    ledger.judge(
+        "report",
+        "with a folder that cannot be written to nothing begins",
+        refuses(&output, "TENDON_HIL_REPORT: expected"),
+        words(&output),
+        "",
+    );
+    Ok(())
+}
+
+fn refuses(output: &Output, why: &str) -> bool {
+    output.status.code() == Some(1) && String::from_utf8_lossy(&output.stderr).contains(why)
+}
+
+fn words(output: &Output) -> String {
+    let words = String::from_utf8_lossy(&output.stderr);
+    format!("{}, {}", output.status, words.trim())
+}
+
+fn report_in(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("report.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// Where nobody says yes, what came of the rest is no pass.
@@ -428,19 +541,20 @@ fn finds_out_what_is_left_out(ledger: &mut Ledger, key: &Path) -> Result<(), Str
     let folder = tempfile::tempdir().map_err(said)?;
     let endpoint = free_endpoint()?;
     let robot = BenchRobot::start(&endpoint, &[])?;
-    let output = of_a_robot(folder.path(), &endpoint, Some(key))?;
+    let mut suite = of_a_robot(folder.path(), &endpoint, Some(key), None)?;
+    let output = suite.output().map_err(said)?;
     drop(robot);
-    let read = |name: &str| {
-        let path = folder.path().join("report").join(name);
-        std::fs::read_to_string(path).unwrap_or_default()
-    };
-    let report: Value = serde_json::from_str(&read("report.json")).unwrap_or_default();
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    let report = report_in(folder.path());
     // Not for anything that failed.
     let said_so = String::from_utf8_lossy(&output.stdout).contains("nobody can say yes")
         && read("report.html").contains("NOT PASSED: INCOMPLETE, left out: first command, ");
+    let runtime = report["about"]["runtime"].as_str().unwrap_or_default();
     let found_out = output.status.code() == Some(1)
+        && report["finished"] == true
         && report["complete"] == false
         && report["passed"] == false
+        && runtime.starts_with("tendon ")
         && said_so
         && !read("report.json.sig").is_empty();
     ledger.judge(
@@ -448,8 +562,40 @@ fn finds_out_what_is_left_out(ledger: &mut Ledger, key: &Path) -> Result<(), Str
         "stages that nobody allowed are no pass",
         found_out,
         format!(
-            "{}, complete: {}, passed: {}",
+            "{}, complete: {}, passed: {}, runtime: {runtime}",
             output.status, report["complete"], report["passed"]
+        ),
+        "",
+    );
+    Ok(())
+}
+
+/// Whoever ends it half way has what was found so far, and nothing that looks like a finished report.
+fn finds_out_what_an_interruption_leaves(ledger: &mut Ledger, key: &Path) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(said)?;
+    let endpoint = free_endpoint()?;
+    let robot = BenchRobot::start(&endpoint, &[])?;
+    let mut suite = of_a_robot(folder.path(), &endpoint, Some(key), None)?;
+    let suite = suite.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut suite = suite.map_err(said)?;
+    let deadline = clock::now().plus_ns(30_000 * MS);
+    while !folder.path().join("report.json").exists() && clock::now() < deadline {
+        demo::pause(20);
+    }
+    // It may have ended by itself, which is then seen in what it left.
+    let _ = suite.kill();
+    let _ = suite.wait();
+    drop(robot);
+    let report = report_in(folder.path());
+    let findings = report["findings"].as_array().map_or(0, Vec::len);
+    let signed = folder.path().join("report.json.sig").exists();
+    ledger.judge(
+        "report",
+        "an interruption leaves what was found so far",
+        findings > 0 && report["finished"] == false && report["complete"] == false && !signed,
+        format!(
+            "{findings} findings, finished: {}, signed: {signed}",
+            report["finished"]
         ),
         "",
     );

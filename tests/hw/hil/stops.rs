@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stops that the controller makes by itself: on silence, and on frames that it must not follow.
 
-use crate::rig::{Heard, Rig, Sway, travel};
+use crate::rig::{Heard, Rig, travel};
 use crate::stages::{Bench, STILL};
 use tendon::core::units::MS;
 use tendon::core::wire::command::{Command, MODE_FOLLOW};
@@ -31,7 +31,7 @@ fn stops(on: &mut Bench<'_>, stage: &'static str, then: Then<'_>) -> Result<(), 
     }
     on.rig.rest()?;
     let heard = on.rig.since(mark);
-    judge_stop(on, stage, &sway, &heard)?;
+    judge_stop(on, stage, sway.joint, &heard)?;
     // What belongs to the stopped arming moves nothing.
     let mark = on.rig.mark();
     let pose = on.rig.pose()?;
@@ -55,10 +55,10 @@ fn stops(on: &mut Bench<'_>, stage: &'static str, then: Then<'_>) -> Result<(), 
 
 /// By the controller's clock, from the last command that it took; its reports are the ticks of that clock, so each time is
 /// known as an interval, and the bound must not be passed by the lower end.
-fn judge_stop(
+pub fn judge_stop(
     on: &mut Bench<'_>,
     stage: &'static str,
-    sway: &Sway,
+    joint: usize,
     heard: &[Heard],
 ) -> Result<(), String> {
     let stopped = heard
@@ -102,11 +102,11 @@ fn judge_stop(
         ),
         &format!("{:.1} ms", bound_ns as f64 / 1e6),
     );
-    let speed = heard[stopped].report.state.velocity[sway.joint].abs();
+    let speed = heard[stopped].report.state.velocity[joint].abs();
     let end = &heard[heard.len() - 1];
-    let way = travel(&heard[stopped], end, sway.joint).abs();
+    let way = travel(&heard[stopped], end, joint).abs();
     // Twice the way that the limits allow: a drive lags.
-    let limit = on.rig.robot.joints[sway.joint].1.limits;
+    let limit = on.rig.robot.joints[joint].1.limits;
     let allowed = speed * speed / limit.acceleration_max + speed * 0.05 + STILL;
     on.ledger.judge(
         stage,

@@ -6,7 +6,7 @@
 use super::{Layout, Method};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Messages that are kept; the newest.
 const MESSAGES_MAX: usize = 32;
@@ -21,10 +21,19 @@ struct InterfaceInfo {
     minor: i32,
 }
 
+/// One message.
+#[derive(Debug)]
+struct Line {
+    severity: i32,
+    text: String,
+    /// [`Messages::remarks`] had it.
+    told: bool,
+}
+
 /// What TensorRT said: shared with its threads.
 #[derive(Debug, Default)]
 pub struct Messages {
-    lines: Mutex<Vec<(i32, String)>>,
+    lines: Mutex<Vec<Line>>,
     /// Errors that came by way of the recorder.
     recorded: AtomicUsize,
 }
@@ -37,31 +46,62 @@ impl Messages {
         // SAFETY: TensorRT gives a string with an end that lives for the length of the callback.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
         let text: String = text.chars().take(MESSAGE_LEN_MAX).collect();
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.hold();
         if lines.len() == MESSAGES_MAX {
-            lines.remove(0);
+            // A start says a dozen things for information, and none of them may cost a warning.
+            let informs = |line: &Line| line.severity >= SEVERITY_INFO;
+            let oldest = lines.iter().position(informs).unwrap_or(0);
+            lines.remove(oldest);
         }
-        lines.push((severity, text));
+        lines.push(Line {
+            severity,
+            text,
+            told: false,
+        });
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Errors so far, in one line; empty if there were none.
     #[must_use]
     pub fn errors(&self) -> String {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let errors = lines
-            .iter()
-            .filter(|(severity, _)| *severity <= SEVERITY_ERROR);
-        let errors: Vec<&str> = errors.map(|(_, text)| text.as_str()).collect();
+        let lines = self.hold();
+        let errors = lines.iter().filter(|line| line.severity <= SEVERITY_ERROR);
+        let errors: Vec<&str> = errors.map(|line| line.text.as_str()).collect();
         errors.join("; ")
+    }
+
+    /// Warnings and errors, in words, that were not asked for before: each text once, whichever way it came. A call that succeeds says
+    /// such things too.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let mut lines = self.hold();
+        let told = lines.iter().filter(|line| line.told);
+        let mut known: Vec<String> = told.map(|line| line.text.clone()).collect();
+        let mut remarks = Vec::new();
+        let grave = |line: &&mut Line| !line.told && line.severity <= SEVERITY_WARNING;
+        for line in lines.iter_mut().filter(grave) {
+            line.told = true;
+            if !known.contains(&line.text) {
+                known.push(line.text.clone());
+                let kind = match line.severity {
+                    ..=SEVERITY_ERROR => "error",
+                    _ => "warning",
+                };
+                remarks.push(format!("{kind}: {}", line.text));
+            }
+        }
+        remarks
     }
 
     /// Everything that is kept: severity (0 internal error, 1 error, 2 warning, 3 information) and text.
     #[must_use]
     pub fn all(&self) -> Vec<(i32, String)> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let lines = self.hold();
+        let each = lines.iter().map(|line| (line.severity, line.text.clone()));
+        each.collect()
     }
 
     /// Errors that came by way of the recorder; the others were logged.
@@ -70,18 +110,22 @@ impl Messages {
         self.recorded.load(Ordering::Acquire)
     }
 
-    /// Forgets what was said, so that what follows can be told from it.
+    /// Forgets what was said, so that errors that follow can be told from those before. A remark that nobody was told yet stays, as a
+    /// warning: what it was about went well.
     pub fn clear(&self) {
         self.recorded.store(0, Ordering::Release);
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        let mut lines = self.hold();
+        lines.retain(|line| !line.told && line.severity <= SEVERITY_WARNING);
+        for line in &mut *lines {
+            line.severity = SEVERITY_WARNING;
+        }
     }
 }
 
 /// `ILogger::Severity::kERROR`; less is worse.
 const SEVERITY_ERROR: i32 = 1;
+/// `ILogger::Severity::kWARNING`.
+const SEVERITY_WARNING: i32 = 2;
 /// `ILogger::Severity::kINFO`; verbose lines are thousands and are left out.
 const SEVERITY_INFO: i32 = 3;
 
@@ -128,12 +172,12 @@ extern "C" fn layer_time(this: *const Callback, name: *const c_char, ms: f32) {
     }
     // SAFETY: as for `log_line`; the name has an end and lives for the length of the call.
     let (name, messages) = unsafe { (CStr::from_ptr(name).to_string_lossy(), &*(*this).messages) };
-    let line = format!("{ms:.4} {name}");
-    let mut lines = messages
-        .lines
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    lines.push((SEVERITY_INFO, line));
+    // Of every layer, however many there are.
+    messages.hold().push(Line {
+        severity: SEVERITY_INFO,
+        text: format!("{ms:.4} {name}"),
+        told: false,
+    });
 }
 
 extern "C" fn logger_info(_: *const Callback) -> InterfaceInfo {
@@ -256,5 +300,47 @@ impl Callbacks {
             messages,
             times,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_is_told_once_and_outlives_information() {
+        let messages = Messages::default();
+        messages.push(SEVERITY_WARNING, c"another device".as_ptr());
+        for _ in 0..2 * MESSAGES_MAX {
+            messages.push(SEVERITY_INFO, c"for information".as_ptr());
+        }
+        // By the recorder and by the log.
+        messages.push(SEVERITY_ERROR, c"went on".as_ptr());
+        messages.push(SEVERITY_ERROR, c"went on".as_ptr());
+        assert_eq!(messages.all().len(), MESSAGES_MAX);
+        let both = ["warning: another device", "error: went on"];
+        assert_eq!(messages.remarks(), both);
+        messages.push(SEVERITY_ERROR, c"went on".as_ptr());
+        assert_eq!(messages.remarks(), [""; 0]);
+        assert_eq!(messages.errors(), "went on; went on; went on");
+        // Only remarks: the newest.
+        for _ in 0..MESSAGES_MAX {
+            messages.push(SEVERITY_WARNING, c"again".as_ptr());
+        }
+        assert_eq!(messages.remarks(), ["warning: again"]);
+    }
+
+    #[test]
+    fn what_was_said_before_a_call_is_no_error_of_it_and_is_told_all_the_same() {
+        let messages = Messages::default();
+        messages.push(SEVERITY_WARNING, c"told".as_ptr());
+        assert_eq!(messages.remarks(), ["warning: told"]);
+        messages.push(SEVERITY_ERROR, c"before".as_ptr());
+        messages.push(SEVERITY_INFO, c"for information".as_ptr());
+        messages.clear();
+        assert_eq!(messages.errors(), "");
+        messages.push(SEVERITY_ERROR, c"of it".as_ptr());
+        assert_eq!(messages.errors(), "of it");
+        assert_eq!(messages.remarks(), ["warning: before", "error: of it"]);
     }
 }
