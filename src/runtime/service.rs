@@ -167,6 +167,8 @@ pub fn run(mut io: ServiceIo, seat: &Seat) {
                     recorder.silent(spec.name, &words);
                 }
                 tell(&[NotifyState::Status(&words)]);
+                // When all come round again, the mode is told again.
+                told = told.map(|_| "");
             }
         }
         clock::sleep_until(now.plus_ns(period_ns));

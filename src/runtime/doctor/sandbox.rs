@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 /// Opened by whatever uses a Jetson's GPU: CUDA answers 999 without it.
 const NVMAP: &str = "/dev/nvmap";
 /// The others that systemd/tendon.service.d/jetson.conf names, but for the render nodes.
-const GPU_NODES: [&str; 16] = [
+const GPU_NODES: [&str; 17] = [
     "/dev/host1x-fence",
     "/dev/nvhost-ctrl-gpu",
     "/dev/nvhost-as-gpu",
@@ -32,6 +32,7 @@ const GPU_NODES: [&str; 16] = [
     "/dev/nvgpu/igpu0/tsg",
     "/dev/nvgpu/igpu0/ctxsw",
     "/dev/nvgpu/igpu0/prof",
+    "/dev/nvgpu/igpu0/dbg",
     "/dev/nvgpu/igpu0/sched",
 ];
 /// Of which group each is depends on the release: a unit that lets one of these be opened is believed.
