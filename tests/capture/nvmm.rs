@@ -375,7 +375,10 @@ fn costs(
     (lost, kept)
 }
 
-/// What judges a Jetson, over the fake. Its device is this processor, so that what it takes to read is left out of the bound.
+/// What is granted over the fake: half of what a picture takes there.
+const FAKE_BEYOND_NS: u64 = 5 * BEYOND_NS;
+/// What judges a Jetson, over the fake. Its device is this processor, so that what it takes to read is left out, and what is left
+/// swings with it: this shows that the measure measures, and that nothing is waited for.
 #[test]
 fn a_surface_that_has_come_is_handed_over_at_once() {
     let jetson = jetson();
@@ -384,11 +387,11 @@ fn a_surface_that_has_come_is_handed_over_at_once() {
     let made = || camera(&words, size, &jetson.libraries);
     let times = [PERIOD_NS, 1_000 * MS];
     let (lost, kept) = costs("over the fake", made, size, times, |took| {
-        judged_ns(&took.beyond) <= BEYOND_NS
+        judged_ns(&took.beyond) <= FAKE_BEYOND_NS
     });
     // What a busy machine cannot draw and read it may lose.
     assert!(lost < 0.9, "{lost}");
-    assert!(kept, "in no round was it within {BEYOND_NS} ns");
+    assert!(kept, "in no round was it within {FAKE_BEYOND_NS} ns");
     assert_eq!(jetson.live(), [0; 3]);
 }
 

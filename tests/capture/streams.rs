@@ -536,7 +536,9 @@ pub type Came = Arc<Mutex<Vec<(Mono, Mono)>>>;
 
 /// Watches the sink of a camera that runs.
 pub fn watched(source: &Camera) -> Came {
-    let sink = source.sink().expect("it runs").clone();
+    let sink = source.sink().expect("it runs");
+    // Not held by its own pad: it would never end.
+    let weak = sink.downgrade();
     let came = Came::new(Mutex::new(Vec::with_capacity(1 << 14)));
     let told = Arc::clone(&came);
     let pad = sink.static_pad("sink").expect("every sink has one");
@@ -544,7 +546,8 @@ pub fn watched(source: &Camera) -> Came {
         let now = clock::now();
         // The base time is there once it plays.
         let stamp = info.buffer().and_then(|buffer| buffer.pts());
-        if let (Some(stamp), Some(base)) = (stamp, sink.base_time()) {
+        let base = weak.upgrade().and_then(|sink| sink.base_time());
+        if let (Some(stamp), Some(base)) = (stamp, base) {
             let taken = Mono((base + stamp).nseconds());
             told.lock().expect("no panic").push((taken, now));
         }
