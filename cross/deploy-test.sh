@@ -106,6 +106,13 @@ has "nothing ran before, and nothing is started" "$work/out"; [ "$(cat "$THERE/i
 # It is known now, and needs no name any more.
 deploy good-8
 [ "$(cat "$THERE/current.deb")" = good-8 ]; [ -e "$THERE/runs/tendon" ]
+# But not where somebody has installed another since.
+echo by-hand-2 > "$THERE/installed"
+fails deploy good-9
+has "by-hand-2 is installed on robot, not by this script" "$work/out"; hasnt "dpkg good-9" "$THERE/log"; [ "$(cat "$THERE/installed")" = by-hand-2 ]
+echo good-8 > "$THERE/installed"
+# Units that are starting count as well.
+has "list-units .*--state=active,activating,reloading,deactivating" "$THERE/log"
 # Another robot of that machine has the same program: not replaced unless it is named, and in standby as well.
 rm "$THERE/runs/tendon"; echo standby > "$THERE/runs/tendon@one"; echo active > "$THERE/runs/tendon@two"
 TENDON_SERVICE=tendon@one fails deploy good-9

@@ -40,7 +40,7 @@ remote "sudo install -d -o \$(id -u) -m 755 $there"
 copy "$deb" new.deb
 
 # dpkg replaces the program of whatever runs there; a runtime would start its next inference process from another version.
-running=$(remote "systemctl list-units --plain --no-legend --state=active,deactivating tendon.service 'tendon@*.service' $(printf '%s.service ' $services)" \
+running=$(remote "systemctl list-units --plain --no-legend --state=active,activating,reloading,deactivating tendon.service 'tendon@*.service' $(printf '%s.service ' $services)" \
   | awk '{ sub(/\.service$/, "", $1); print $1 }' | paste -sd' ')
 for unit in $running; do
   case " $services " in
@@ -56,19 +56,20 @@ for unit in $running; do
 done
 
 # What a roll-back puts back is current.deb, which this script brought, or TENDON_BEFORE. none: there was nothing before the
-# first package that this script brought, which may lie there yet, stopped.
+# first package that this script brought, which may lie there yet, stopped: of the versions in that file. What else is installed
+# has come by another hand.
 installed=$(remote "dpkg-query -W -f '\${db:Status-Status} \${Version}' tendon 2>/dev/null || true")
 case ${installed%% *} in
   ''|not-installed|config-files)
     [ -z "$before" ] || { echo "TENDON_BEFORE: no tendon is installed on $host; leave it out" >&2; exit 2; }
-    remote "rm -f $there/current.deb; touch $there/none" ;;
+    remote "rm -f $there/current.deb; : > $there/none" ;;
   *)
     if [ -n "$before" ]; then
       copy "$before" before.deb
       found=$(remote "dpkg-deb --field $there/before.deb Version")
       [ "$found" = "${installed#* }" ] || { echo "TENDON_BEFORE: expected version ${installed#* }, which is installed on $host, found $found" >&2; exit 1; }
       remote "mv $there/before.deb $there/current.deb; rm -f $there/none"
-    elif ! remote "test -f $there/current.deb || test -f $there/none"; then
+    elif ! remote "{ cat $there/none; dpkg-deb --field $there/current.deb Version; } 2>/dev/null | grep -qxF '${installed#* }'"; then
       echo "tendon ${installed#* } is installed on $host, not by this script, which could not put it back: name its package (TENDON_BEFORE=DEB), or remove it there first (sudo dpkg --remove tendon)" >&2
       exit 1
     fi ;;
@@ -92,6 +93,7 @@ back() {
   exit 1
 }
 
+remote "! test -f $there/none || dpkg-deb --field $there/new.deb Version >> $there/none"
 say "install $name"
 remote "sudo dpkg -i $there/new.deb >/dev/null" || back "dpkg refused the package"
 say "doctor"

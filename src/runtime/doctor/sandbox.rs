@@ -132,6 +132,9 @@ enum Kept {
     Own,
 }
 
+/// Where the daemon of a Jetson's CSI cameras is asked. A daemon that is started again makes another, so the file alone must not be
+/// brought in.
+const ARGUS: &str = "/tmp/argus_socket";
 /// Where people's files are, which `ProtectHome=` is about.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 /// What `PrivateTmp=` is about.
@@ -262,6 +265,9 @@ fn used(tree: &Tree, path: &Path, config: &Config, unit: &Unit) -> Vec<Used> {
                 for file in of_pipeline(pipeline) {
                     uses(&what, Path::new(file), Does::Read, worst);
                 }
+                if pipeline.contains("nvarguscamerasrc") {
+                    uses(&what, Path::new(ARGUS), Does::Read, worst);
+                }
             }
             CameraSource::Link | CameraSource::V4l { .. } => {}
         }
@@ -313,7 +319,9 @@ fn barrier(tree: &Tree, used: &Used, unit: &Unit) -> Option<(Verdict, String, Ve
         let place = place.display();
         let words = format!("{} {place} {why} ({key})", used.what);
         let mut keys = Vec::new();
-        if used.does == Does::Read {
+        if used.path == Path::new(ARGUS) {
+            keys.push("PrivateTmp=no, as systemd/tendon.service.d/jetson.conf has it".to_owned());
+        } else if used.does == Does::Read {
             if key.starts_with("ProtectHome") {
                 keys.push("ProtectHome=tmpfs".to_owned());
             }

@@ -973,6 +973,18 @@ fn files_that_the_unit_hides_are_told_before_it_misses_them() {
     let elsewhere = "BindPaths=/tmp/bundle:/srv/bundle";
     files(elsewhere, temporary, Bad, "PrivateTmp=");
 
+    let csi: fn(&mut Config) = |config| {
+        config.camera.source = CameraSource::Gstreamer("nvarguscamerasrc ! nvvidconv".into());
+    };
+    files("", csi, Bad, "/tmp/argus_socket is not there (PrivateTmp=");
+    files(
+        "",
+        csi,
+        Bad,
+        "PrivateTmp=no, as systemd/tendon.service.d/jetson.conf",
+    );
+    files("PrivateTmp=no", csi, Good, "hides none");
+
     // By the whole names of folders, and of the path without its detours.
     let detour: fn(&mut Config) = |config| {
         config.policy.bundle = "/etc/tendon/../../root/bundle".into();

@@ -265,7 +265,7 @@ impl Keeper {
     }
 
     fn await_ready(&mut self, mut process: Box<Process>, mut line: Line, now: Mono) -> State {
-        match line.hear(ROUND_MS) {
+        match line.hear(ROUND_MS).map(|word| word.map(Tell::judged)) {
             Ok(Some(Tell::Ready(facts))) => {
                 // By the ladder it may be another engine now.
                 let engine = facts

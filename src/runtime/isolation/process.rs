@@ -110,7 +110,7 @@ impl Process {
     /// Every [`Problem`].
     pub fn first_word(&mut self, line: &mut Line) -> Result<Facts, Vec<Problem>> {
         while clock::now().since_ns(self.started) < LOADING_NS {
-            match line.hear(100) {
+            match line.hear(100).map(|word| word.map(Tell::judged)) {
                 Ok(None) => {}
                 Ok(Some(Tell::Ready(facts))) => return Ok(facts),
                 Ok(Some(Tell::Refused(problems))) => return Err(problems),

@@ -2,6 +2,7 @@
 //! What the two processes say to each other: a line of JSON each, over a pair of sockets. Only what is seldom and may
 //! wait; what is often lies in the shared memory.
 
+use super::identity::BUILD;
 use crate::config::EngineKind;
 use crate::config::problem::Problem;
 use crate::policy::parity::{JointError, Parity};
@@ -31,7 +32,7 @@ const FDS_MAX: usize = 2 + crate::core::limits::CAMERAS_MAX;
 pub struct Hello {
     /// Program that says it.
     pub version: String,
-    /// Of which build that is: [`BUILD`](super::identity::BUILD). One that does not say so is of another.
+    /// Of which build that is: [`BUILD`]. One that does not say so is of another.
     #[serde(default)]
     pub build: u64,
     /// tendon.toml.
@@ -59,9 +60,25 @@ pub enum Tell {
     Refused(Vec<Problem>),
 }
 
+impl Tell {
+    /// What comes of it: one that is ready and was built from other sources does not run.
+    #[must_use]
+    pub fn judged(self) -> Tell {
+        match self {
+            Tell::Ready(facts) if facts.build != BUILD => Tell::Refused(super::unlike(
+                "one that was built from other sources: install the two programs of one package",
+            )),
+            other => other,
+        }
+    }
+}
+
 /// What the control process must know of the policy.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Facts {
+    /// Of which build the program is: [`BUILD`]. One that does not say so is of another.
+    #[serde(default)]
+    pub build: u64,
     /// The bundle's name.
     pub policy_name: String,
     /// First bytes of its hash.
@@ -93,6 +110,7 @@ impl Facts {
         let passed = engine.passed.iter();
         let parity = parity.clone();
         Facts {
+            build: BUILD,
             policy_name: policy_name.to_owned(),
             bundle_hash,
             engine: engine.engine.word().to_owned(),

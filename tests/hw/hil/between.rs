@@ -10,6 +10,7 @@ use crate::hands::Hands;
 use crate::{Lab, free_endpoint, program, said};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -248,23 +249,33 @@ impl Between {
     }
 }
 
-/// Where the runtime finds this: on this machine alone, proven as the deployment's own link is. The list of users that zenoh
-/// wants is made beside a copy of the password, as the deployment's folder may be read only.
+/// Where the runtime finds this: on this machine alone, and by a password, as whoever came here instead of the runtime would move the
+/// robot. It is the deployment's, or one for this stage. The list of users that zenoh wants is made beside a copy of it, as the
+/// deployment's folder may be read only.
 fn local_link(lab: &Lab, folder: &Path) -> Result<LinkConfig, String> {
     let own = &lab.config.link;
-    let credentials = match &own.credentials {
-        None => None,
+    // The folder is this user's alone.
+    let copy = folder.join("password");
+    let user = match &own.credentials {
+        None => {
+            let mut random = [0; 16];
+            File::open("/dev/urandom")
+                .and_then(|mut file| file.read_exact(&mut random))
+                .map_err(|error| format!("/dev/urandom: {error}"))?;
+            let word = format!("{:032x}", u128::from_ne_bytes(random));
+            std::fs::write(&copy, word).map_err(said)?;
+            "tendon".to_owned()
+        }
         Some((user, password)) => {
-            let copy = folder.join("password");
             std::fs::copy(password, &copy)
                 .map_err(|error| format!("{}: {error}", password.display()))?;
-            Some((user.clone(), copy))
+            user.clone()
         }
     };
     Ok(LinkConfig {
         listen: Some(free_endpoint()?),
         connect: None,
-        credentials,
+        credentials: Some((user, copy)),
         tls: own.tls.clone(),
     })
 }
@@ -301,8 +312,9 @@ fn deployment(lab: &Lab, folder: &Path, link: &LinkConfig) -> Result<PathBuf, St
     to_here.remove("listen");
     let endpoint = link.listen.clone().unwrap_or_default();
     to_here.insert("connect".into(), Value::String(endpoint));
-    if let Some((_, password)) = &link.credentials {
+    if let Some((user, password)) = &link.credentials {
         let password = password.display().to_string();
+        to_here.insert("user".into(), Value::String(user.clone()));
         to_here.insert("password_file".into(), Value::String(password));
     }
     written.insert("link".into(), Value::Table(to_here));

@@ -193,8 +193,10 @@ fn started(
     on.ledger.judge(
         before.name,
         "started again, it comes up disarmed",
-        !followed && moved < STILL,
-        if followed {
+        !heard.is_empty() && !followed && moved < STILL,
+        if heard.is_empty() {
+            "no state has come".to_owned()
+        } else if followed {
             format!("the controller followed it, {moved:.4}")
         } else {
             format!("{moved:.4}")
@@ -387,14 +389,19 @@ fn holds(on: &mut Bench<'_>, struck: &Struck<'_>, from: Mono, bound_ns: u64) {
         return;
     };
     let least = sent[..first].last().map_or(from, |sent| sent.at);
-    let (least_ns, most_ns) = (least.since_ns(from), sent[first].at.since_ns(from));
-    let stall_ns = on.canary.map_or(0, |canary| canary.stall_ns(from, least));
+    let first_at = sent[first].at;
+    let (least_ns, most_ns) = (least.since_ns(from), first_at.since_ns(from));
+    let stall_ns = on
+        .canary
+        .map_or(0, |canary| canary.stall_ns(from, first_at));
+    // It is known as an interval. But a hold that comes after a silence is late, though no command of motion came before it.
+    let late_ns = bound_ns + 2 * on.rig.period_ns;
     let measured = format!(
         "{:.1} to {:.1} ms after it",
         least_ns as f64 / 1e6,
         most_ns as f64 / 1e6
     );
-    let in_time = least_ns <= bound_ns + stall_ns;
+    let in_time = least_ns <= bound_ns + stall_ns && most_ns <= late_ns + stall_ns;
     on.ledger
         .judge(struck.name, claim, in_time, measured, &bound);
     let name = format!("{}_hold_ms_most", struck.name.replace(' ', "_"));
