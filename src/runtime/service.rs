@@ -112,7 +112,6 @@ pub fn run(mut io: ServiceIo, seat: &Seat) {
     let limit_ns = limit_ns(watchdog, io.device.as_ref().map(WatchdogDevice::timeout_s));
     // Twice as often as systemd recommends: one late round is no restart.
     let period_ns = limit_ns.map_or(IDLE_NS, |limit_ns| (limit_ns / 4).clamp(MS, IDLE_NS));
-    // The start is told also where no service manager listens: what is late before is no crash, but a start that takes its time.
     let mut told = None;
     let mut silences = Silences {
         limit_ns,
@@ -160,8 +159,9 @@ pub fn run(mut io: ServiceIo, seat: &Seat) {
                 if just_lasting {
                     log::error!("{words}: nobody is told any more that all is well");
                 }
+                // What is late before is no crash, but a start that takes its time.
                 if let Some(recorder) = &io.recorder
-                    && told.is_some()
+                    && io.ready.load(Ordering::Acquire)
                     && silence.lasting
                 {
                     recorder.silent(spec.name, &words);
