@@ -81,7 +81,8 @@ fn compare(name: &str, mut ours: impl FnMut(), mut theirs: impl FnMut()) {
 
 fn main() -> Result<(), Box<dyn Error>> {
     set_log_level(LogLevel::Error);
-    let mut config = demo::bench_config("engines/bench-vla".as_ref(), false)?;
+    let mut config = demo::bench_config("engines/bench-vla".as_ref(), false)
+        .map_err(|problems| format!("{problems:?}"))?;
     (config.camera.width, config.camera.height) = (640, 480);
     let (memory, fd) = Mapping::create(plane::words(&config))?;
     let mut far = Far::new(&config, Mapping::open(&fd, plane::words(&config))?);
