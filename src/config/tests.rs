@@ -149,6 +149,17 @@ fn every_mistake_is_named_with_its_line() {
     );
     check_tendon(
         "\"tcp/127.0.0.1:7447\"",
+        "\"quic/localhost:7447\"",
+        &["link.listen", "link.tls_ca", "not all of them"],
+    );
+    // What zenoh is told about an endpoint is ours to say.
+    check_tendon(
+        "\"tcp/127.0.0.1:7447\"",
+        "\"quic/localhost:7447?rel=0\"",
+        &["link.listen", "quic/tendon.local:7448", "rel=0"],
+    );
+    check_tendon(
+        "\"tcp/127.0.0.1:7447\"",
         "\"udp:7447\"",
         &["link.listen", "udp:7447"],
     );

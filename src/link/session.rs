@@ -211,3 +211,23 @@ pub fn declare<T>(key: &str, result: zenoh::Result<T>) -> Result<T, LinkError> {
         reason: error.to_string(),
     })
 }
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_build_cannot_speak_is_refused_and_not_waited_for() {
+        for endpoint in ["tls/localhost:7447", "quic/localhost:7447"] {
+            let link = LinkConfig {
+                connect: Some(endpoint.to_owned()),
+                ..LinkConfig::default()
+            };
+            let said = open(&link).expect_err("no certificates").to_string();
+            assert!(
+                said.contains(endpoint) && said.contains("--features tls"),
+                "{said}"
+            );
+        }
+    }
+}
