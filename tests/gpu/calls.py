@@ -2,7 +2,7 @@
 """What a GPU machine is sent in which call, where a call takes at most so many MiB, the working tree among them: all that git does not
 ignore goes along each time, and what git ignores stays there between two calls.
 
-    calls.py MIB PROGRAMS LEAN      the two folders that run.sh packs; ends with 1 if one of them does not fit
+    calls.py MIB PROGRAMS LEAN...      the folders that run.sh packs; ends with 1 if one of them does not fit
 """
 
 import os
@@ -38,24 +38,30 @@ def shown(folder):
 def main():
     if not sys.argv[1].isdecimal():
         sys.exit(f"calls.py: expected whole MiB a call, found {sys.argv[1]!r}")
-    most, programs, lean = int(sys.argv[1]) * MIB, Path(sys.argv[2]), Path(sys.argv[3])
-    tree, sizes = working_tree(), {folder: of_folder(folder) for folder in (programs, lean)}
+    most, programs, leans = int(sys.argv[1]) * MIB, Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]]
+    tree, sizes = working_tree(), {folder: of_folder(folder) for folder in (programs, *leans)}
     print(f"at most {mib(most)} a call, of them the working tree {mib(tree)}")
-    run = "tests/gpu/run.sh"
-    if not sizes[lean]:
-        calls = [((programs,), run)]
-    elif tree + sum(sizes.values()) <= most:
-        calls = [((programs, lean), run)]
-    else:
-        # Once there, the library stays: the second call does not take it along again.
-        calls = [((lean,), "true"), ((programs,), run)]
+
+    def whole(folders):
+        return tree + sum(sizes[folder] for folder in folders)
+
+    # Once there, a library stays: a later call does not take it along again. Each goes with the first call that has room for it.
+    calls = [[programs]]
+    for lean in (lean for lean in leans if sizes[lean]):
+        room = next((call for call in calls if whole(call) + sizes[lean] <= most), None)
+        if room:
+            room.append(lean)
+        else:
+            calls.append([lean])
+    # The programs last, which run on what is there then.
+    calls = calls[1:] + calls[:1]
     fits = True
-    for at, (folders, command) in enumerate(calls, 1):
-        whole = tree + sum(sizes[folder] for folder in folders)
-        fits &= whole <= most
-        print(f"call {at}: take along {' '.join(map(shown, folders))}; run: {command} ({mib(whole)}{'' if whole <= most else ': TOO MUCH'})")
+    for at, folders in enumerate(calls, 1):
+        size, command = whole(folders), "tests/gpu/run.sh" if programs in folders else "true"
+        fits &= size <= most
+        print(f"call {at}: take along {' '.join(map(shown, folders))}; run: {command} ({mib(size)}{'' if size <= most else ': TOO MUCH'})")
     if len(calls) > 1:
-        print("one right after the other, on the same machine: the second finds there what the first brought")
+        print("one right after the other, on the same machine: the last finds there what those before it brought")
     sys.exit(not fits)
 
 

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What only a GPU can show of the path to it: driver, device, pinned and mapped memory, the kernels, a recorded graph and its
-//! replay, a camera's surface as RGB, a denoising loop as one graph, TensorRT's own library as far as it goes. `tests/gpu/run.sh` runs it and keeps the figures; without a GPU it
-//! says so and passes.
+//! replay, a camera's surface as RGB, a denoising loop as one graph, graphs joined, TensorRT's own library as far as it goes, an error
+//! that sticks. `tests/gpu/run.sh` runs it and keeps the figures; without a GPU it says so and passes.
 
 mod heard;
+mod parts;
 
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tendon::core::units::Mono;
+use tendon::cuda::joint::{Done, Joint, Line};
 use tendon::cuda::memory::{DeviceBuffer, PinnedBuffer};
 use tendon::cuda::picture::PictureStage;
 use tendon::cuda::surface::{Colours, Pixels, Planes, SurfaceStage};
 use tendon::cuda::turns::LoopStage;
-use tendon::cuda::{Context, CudaFault, Driver, Graph, Stream};
+use tendon::cuda::{Context, CudaFault, Device, Driver, Graph, Stream};
 use tendon::engine::tensorrt::nvinfer::{Library, Session};
 use tendon::engine::tensorrt::{Platform, Settings};
 use tendon::policy::image::Picture;
@@ -28,6 +30,40 @@ const CAMERA: [usize; 2] = [640, 480];
 const SIDE: usize = 224;
 /// Replays that are timed.
 const RUNS: usize = 2_000;
+/// The longest that a part may take.
+const PART_MAX: Duration = Duration::from_secs(60);
+
+/// What a part runs on.
+struct Gpu {
+    settings: Settings,
+    device: Device,
+    context: Arc<Context>,
+}
+
+/// A part: its name among the figures, and what it does.
+type Part = (&'static str, fn(&Gpu) -> Value);
+
+/// In their order.
+const PARTS: [Part; 10] = [
+    ("bilinear_pillow", |gpu| {
+        resized(gpu, Filter::Bilinear, Resizer::Pillow)
+    }),
+    ("bicubic_pillow", |gpu| {
+        resized(gpu, Filter::Bicubic, Resizer::Pillow)
+    }),
+    ("lanczos3_pillow", |gpu| {
+        resized(gpu, Filter::Lanczos3, Resizer::Pillow)
+    }),
+    ("bilinear_opencv", |gpu| {
+        resized(gpu, Filter::Bilinear, Resizer::Opencv)
+    }),
+    ("bilinear_whole", whole),
+    ("surface", surface),
+    ("denoising_loop", denoise),
+    ("joined_graphs", joined),
+    ("tensorrt", tensorrt),
+    ("sticky_error", sticky),
+];
 
 /// As `benches/picture.rs` has it: what the processor takes is measured there too.
 fn camera(filter: Filter, library: Resizer) -> CameraFile {
@@ -81,13 +117,11 @@ fn timed(mut work: impl FnMut()) -> Value {
     spread((0..RUNS).map(|_| took(&mut work)).collect())
 }
 
-fn finish(figures: &Value) {
-    let text = serde_json::to_string_pretty(figures).expect("JSON");
-    println!("{text}");
-    if let Some(out) = std::env::var_os("OUT").filter(|out| !out.is_empty()) {
-        let path = PathBuf::from(out).join("gpu.json");
-        std::fs::write(&path, text + "\n").expect("OUT is a folder that can be written to");
-    }
+/// Records work that has run once: modules are loaded lazily, and nothing may be loaded while recording.
+fn record(stream: &Stream, mut work: impl FnMut() -> Result<(), CudaFault>) -> Graph {
+    work().expect("runs once");
+    stream.wait().expect("ends");
+    stream.capture(work).expect("is recorded")
 }
 
 /// Picture to tensor and back to the host, recorded: with copies, or on memory that the device reads and writes where it is.
@@ -117,9 +151,7 @@ impl Stage {
                 None => Ok(()),
             }
         };
-        work().expect("runs once");
-        stream.wait().expect("ends");
-        let graph = stream.capture(work).expect("is recorded");
+        let graph = record(&stream, work);
         Stage {
             stream,
             graph,
@@ -139,20 +171,15 @@ impl Stage {
 }
 
 /// One kind of resize: the kernel beside the processor's path, its numbers and its time.
-fn resize(
-    context: &Arc<Context>,
-    maps_host: bool,
-    way: &PictureWay,
-    fill: &mut dyn FnMut(&[u8], &mut [f32]) -> bool,
-) -> Value {
+fn resize(gpu: &Gpu, way: &PictureWay, fill: &mut dyn FnMut(&[u8], &mut [f32]) -> bool) -> Value {
     let mut expected = vec![0.0_f32; SIDE * SIDE * 3];
     let mut figures = json!({});
     for (name, mapped) in [("copied", false), ("mapped", true)] {
-        if mapped && !maps_host {
+        if mapped && !gpu.device.maps_host {
             figures[name] = json!("the device cannot map the host's memory");
             continue;
         }
-        let mut stage = Stage::new(context, way, mapped);
+        let mut stage = Stage::new(&gpu.context, way, mapped);
         let (mut other, mut farthest) = (0, 0.0_f32);
         for seed in 0..4 {
             let rgb = picture(seed);
@@ -179,6 +206,31 @@ fn resize(
     figures
 }
 
+/// The way of most pictures.
+fn bilinear() -> PictureWay {
+    let camera = camera(Filter::Bilinear, Resizer::Pillow);
+    let feed = Feed::new(&camera, "camera").expect("a camera");
+    feed.way().expect("one kernel")
+}
+
+/// A bundle's own kind, in floats.
+fn resized(gpu: &Gpu, filter: Filter, library: Resizer) -> Value {
+    let mut feed = Feed::new(&camera(filter, library), "camera").expect("a camera");
+    let way = feed.way().expect("one kernel");
+    resize(gpu, &way, &mut |rgb, tensor| feed.fill(rgb, tensor))
+}
+
+/// In whole numbers, as a bundle of one graph has it.
+fn whole(gpu: &Gpu) -> Value {
+    let mut picture =
+        Picture::new(CAMERA, [SIDE; 2], 1.0 / 255.0).expect("sides that a camera may have");
+    let way = picture.way();
+    resize(gpu, &way, &mut |rgb, tensor| {
+        picture.fill(rgb, tensor).is_ok()
+    })
+}
+
+/// All parts, or the one that [`parts::PART`] names.
 #[test]
 fn the_gpu() {
     let settings = Settings::from_environment();
@@ -190,12 +242,27 @@ fn the_gpu() {
                 "TENDON_GPU=required: {fault}"
             );
             println!("skipped: {fault}");
-            finish(&json!({"skipped": fault.to_string()}));
+            parts::keep(&json!({"skipped": fault.to_string()}));
             return;
         }
     };
     let device = driver.device(0).expect("a device");
-    let context = driver.context(&device).expect("a context");
+    match parts::this() {
+        None => all_parts(&device),
+        Some(name) => {
+            let context = driver.context(&device).expect("a context");
+            let gpu = Gpu {
+                settings,
+                device,
+                context,
+            };
+            one_part(&name, gpu);
+        }
+    }
+}
+
+/// Without a context of its own: the parts have theirs, one after the other.
+fn all_parts(device: &Device) {
     let mut figures = json!({
         "device": device.name,
         "compute": format!("{}.{}", device.compute.0, device.compute.1),
@@ -203,32 +270,30 @@ fn the_gpu() {
         "integrated": device.integrated,
         "picture": "640x480 RGB to 224x224 floats, channels first, normalised, and back to the host",
     });
-    for (name, filter, library) in [
-        ("bilinear_pillow", Filter::Bilinear, Resizer::Pillow),
-        ("bicubic_pillow", Filter::Bicubic, Resizer::Pillow),
-        ("lanczos3_pillow", Filter::Lanczos3, Resizer::Pillow),
-        ("bilinear_opencv", Filter::Bilinear, Resizer::Opencv),
-    ] {
-        let mut feed = Feed::new(&camera(filter, library), "camera").expect("a camera");
-        let way = feed.way().expect("one kernel");
-        let mut fill = |rgb: &[u8], tensor: &mut [f32]| feed.fill(rgb, tensor);
-        figures[name] = resize(&context, device.maps_host, &way, &mut fill);
-    }
-    // In whole numbers, as a bundle of one graph has it.
-    let mut whole = Picture::new(CAMERA, [SIDE; 2], 1.0 / 255.0);
-    let way = whole.way();
-    let mut fill = |rgb: &[u8], tensor: &mut [f32]| whole.fill(rgb, tensor).is_ok();
-    figures["bilinear_whole"] = resize(&context, device.maps_host, &way, &mut fill);
-    figures["surface"] = surface(&context, device.maps_host);
-    figures["denoising_loop"] = denoise(&context);
-    figures["tensorrt"] = tensorrt(&settings);
-    finish(&figures);
+    let names = PARTS.map(|(name, _)| name);
+    let failed = parts::run("the_gpu", &names, PART_MAX, &mut figures, parts::keep);
+    let (count, all, why) = (failed.len(), names.len(), failed.join("; "));
+    assert!(failed.is_empty(), "{count} of {all} parts failed: {why}");
+}
+
+fn one_part(name: &str, gpu: Gpu) {
+    let Some((_, part)) = PARTS.iter().find(|(known, _)| *known == name) else {
+        let names = PARTS.map(|(name, _)| name);
+        panic!("{}: expected one of {names:?}, found {name}", parts::PART);
+    };
+    let found = part(&gpu);
+    // What the part made is let go of, and now the context too: a process that ends badly over that has not passed.
+    drop(gpu);
+    let text = serde_json::to_string_pretty(&found).expect("JSON");
+    println!("{name}: {text}");
+    parts::keep(&found);
 }
 
 /// A camera's NV12 in the device's memory, in rows, into RGB: every pixel beside the colours' definition, and the time. Tiled
 /// memory and EGL images are `tests/hw/nvmm.sh`, on a Jetson.
-fn surface(context: &Arc<Context>, maps_host: bool) -> Value {
+fn surface(gpu: &Gpu) -> Value {
     const PITCH: usize = 768;
+    let context = &gpu.context;
     let [width, height] = CAMERA;
     let stream = Stream::new(context).expect("a stream");
     let mut host = PinnedBuffer::new(context, PITCH * height * 3 / 2).expect("pinned memory");
@@ -257,7 +322,7 @@ fn surface(context: &Arc<Context>, maps_host: bool) -> Value {
     };
     let mut figures = json!({"picture": "640x480 NV12 in rows of 768 bytes, to RGB on the host"});
     for (name, mapped) in [("copied", false), ("mapped", true)] {
-        if mapped && !maps_host {
+        if mapped && !gpu.device.maps_host {
             continue;
         }
         let mut stage = SurfaceStage::new(context, CAMERA, mapped).expect("the kernel");
@@ -285,7 +350,8 @@ const SAMPLE: usize = 1_600;
 
 /// Ten steps of a loop whose graph says the sample itself and its time: recorded whole, and step by step over the host, which
 /// is what it was before. The bits beside the processor's.
-fn denoise(context: &Arc<Context>) -> Value {
+fn denoise(gpu: &Gpu) -> Value {
+    let context = &gpu.context;
     let euler = Update::Euler { by: -0.1 };
     let ddim = Update::Ddim {
         says: Says::Noise,
@@ -309,20 +375,18 @@ fn denoise(context: &Arc<Context>) -> Value {
         let device = || DeviceBuffer::new(context, SAMPLE * 4).expect("device memory");
         let (sample, said, time) = (device(), device(), device());
         let mut host = PinnedBuffer::new(context, SAMPLE * 4).expect("pinned memory");
-        // What stands for a graph: the sample itself at even steps, its time at odd ones.
+        // What stands for a graph: the sample itself at even steps, its time at odd ones. Ten of them, so that it begins anew.
         let mut turn = 0;
         let mut body = || -> Result<(), CudaFault> {
             turn += 1;
             let from = if turn % 2 == 1 { &sample } else { &time };
             stream.copy_within(&said, from, 0)
         };
-        let graph = stream
-            .capture(|| -> Result<(), CudaFault> {
-                stream.copy_in(&sample, &host)?;
-                whole.put(&stream, &sample, Some(&time), said.address(), &mut body)?;
-                stream.copy_out(&host, &sample)
-            })
-            .expect("is recorded");
+        let graph = record(&stream, || {
+            stream.copy_in(&sample, &host)?;
+            whole.put(&stream, &sample, Some(&time), said.address(), &mut body)?;
+            stream.copy_out(&host, &sample)
+        });
         let begin: Vec<f32> = (0..SAMPLE)
             .map(|at| (at as f32 * 0.37).sin() * 2.0)
             .collect();
@@ -364,13 +428,11 @@ fn denoise(context: &Arc<Context>) -> Value {
         };
         let one = LoopStage::new(context, &stream, &steps[..1], SAMPLE, kind).expect("a step");
         let mut same = || stream.copy_within(&said, &sample, 0);
-        let step = stream
-            .capture(|| -> Result<(), CudaFault> {
-                stream.copy_in(&sample, &host)?;
-                one.put(&stream, &sample, Some(&time), said.address(), &mut same)?;
-                stream.copy_out(&host, &sample)
-            })
-            .expect("is recorded");
+        let step = record(&stream, || {
+            stream.copy_in(&sample, &host)?;
+            one.put(&stream, &sample, Some(&time), said.address(), &mut same)?;
+            stream.copy_out(&host, &sample)
+        });
         figures[name] = json!({
             "values_with_other_bits": other,
             "one_graph": timed(|| run(&graph)),
@@ -387,8 +449,115 @@ fn bytes_of(numbers: &[f32]) -> Vec<u8> {
         .collect()
 }
 
+/// Two recorded runs, the second on what the first leaves on the device, a picture and a loop: apart, joined, and by way of a line, as
+/// the stages of a policy go. The bits are the same.
+fn joined(gpu: &Gpu) -> Value {
+    let (context, values) = (&gpu.context, SIDE * SIDE * 3);
+    let stream = Stream::new(context).expect("a stream");
+    let input = PictureStage::new(context, &stream, &bilinear(), false);
+    let mut input = input.expect("the driver takes the kernel");
+    let steps = [0.1, 0.2, 0.3].map(|by| LoopStep {
+        time: 0.0,
+        update: Update::Euler { by },
+    });
+    let turns = LoopStage::new(context, &stream, &steps, values, None).expect("a loop");
+    let device = || DeviceBuffer::new(context, values * 4).expect("device memory");
+    let (tensor, said) = (device(), device());
+    let mut output = PinnedBuffer::new(context, values * 4).expect("pinned memory");
+    let first = Arc::new(record(&stream, || input.put(&stream, tensor.address())));
+    let mut body = || stream.copy_within(&said, &tensor, 0);
+    let second = Arc::new(record(&stream, || {
+        turns.put(&stream, &tensor, None, said.address(), &mut body)?;
+        stream.copy_out(&output, &tensor)
+    }));
+    let both = [Arc::clone(&first), Arc::clone(&second)];
+    let one = stream.join(&both).expect("the driver joins them");
+    let (mut line, mut joint) = (Line::new(stream), Joint::default());
+    let mut bits = |line: &mut Line, seed: usize, launch: &mut dyn FnMut(&mut Line)| {
+        input.bytes().copy_from_slice(&picture(seed));
+        output.bytes().fill(0);
+        launch(line);
+        line.wait().expect("ends");
+        output.bytes().to_vec()
+    };
+    let mut apart = |line: &mut Line| {
+        line.stream.launch(&first).expect("launches");
+        line.stream.wait().expect("ends");
+        line.stream.launch(&second).expect("launches");
+    };
+    let expected = [0, 1].map(|seed| bits(&mut line, seed, &mut apart));
+    assert!(expected[0] != expected[1], "two pictures, the same bits");
+    // Each comes after the other picture, which is still on the device.
+    for (seed, expected) in expected.iter().enumerate() {
+        let found = bits(&mut line, seed, &mut |line: &mut Line| {
+            line.stream.launch(&one).expect("launches");
+        });
+        assert!(found == *expected, "joined: other bits than apart");
+    }
+    for (turn, launches) in [2, 1, 1].into_iter().enumerate() {
+        line.listen();
+        let found = bits(&mut line, turn % 2, &mut |line: &mut Line| {
+            line.defer(&first).expect("is due");
+            line.launch(&second, &mut joint).expect("launches");
+        });
+        let told = line.heard();
+        let launched = told.iter().filter(|done| matches!(done, Done::Launched(_)));
+        assert_eq!(launched.count(), launches, "launches of turn {turn}");
+        assert!(
+            found == expected[turn % 2],
+            "by way of a line: other bits than apart in turn {turn}"
+        );
+    }
+    let stream = &line.stream;
+    json!({
+        "values": values,
+        "values_with_other_bits": 0,
+        "two_graphs": timed(|| {
+            stream.launch(&first).expect("launches");
+            stream.launch(&second).expect("launches");
+            stream.wait().expect("ends");
+        }),
+        "one_graph": timed(|| {
+            stream.launch(&one).expect("launches");
+            stream.wait().expect("ends");
+        }),
+    })
+}
+
+/// A kernel that writes where no memory is: the driver says so at the wait and at every call from then on, our code calls that an error
+/// that sticks, and all can be let go of.
+fn sticky(gpu: &Gpu) -> Value {
+    /// In the page that no process and no device has.
+    const WILD: u64 = 0x10;
+    const ILLEGAL_ADDRESS: i32 = 700;
+    let context = &gpu.context;
+    let stream = Stream::new(context).expect("a stream");
+    let input = PictureStage::new(context, &stream, &bilinear(), false);
+    let input = input.expect("the driver takes the kernel");
+    let good = DeviceBuffer::new(context, SIDE * SIDE * 12).expect("device memory");
+    input.put(&stream, good.address()).expect("is put");
+    stream.wait().expect("the kernel itself is sound");
+    input.put(&stream, WILD).expect("is put, and fails later");
+    let fault = stream.wait().expect_err("no memory is there");
+    assert_eq!(fault.code, ILLEGAL_ADDRESS, "{fault}");
+    assert!(fault.sticky(), "{fault}: expected one that sticks");
+    let later = [
+        ("a wait", stream.wait().err()),
+        ("a run", input.put(&stream, good.address()).err()),
+        ("memory", DeviceBuffer::new(context, 16).err()),
+    ];
+    let mut figures = json!({"at_the_wait": fault.to_string()});
+    for (what, fault) in later {
+        let fault = fault.unwrap_or_else(|| panic!("{what} after it: expected the same fault"));
+        assert!(fault.sticky(), "{what} after it: {fault}");
+        figures[what] = json!(fault.to_string());
+    }
+    figures
+}
+
 /// The library as far as it goes without a plan: loads, speaks, has a runtime, refuses garbage in words.
-fn tensorrt(settings: &Settings) -> Value {
+fn tensorrt(gpu: &Gpu) -> Value {
+    let settings = &gpu.settings;
     let library = match Library::open(settings.tensorrt.as_deref()) {
         Ok(library) => Arc::new(library),
         Err(fault) => {

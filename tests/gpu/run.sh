@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # What only a machine with an NVIDIA GPU can show, in one call of less than ten minutes.
 #   tests/gpu/run.sh            there: driver, memory, the kernels of pictures and of denoising loops and their graphs against the
-#                               processor; TensorRT's library; with onnxruntime-gpu the families, the bench policy and a chunk of
+#                               processor, graphs joined, an error that sticks; TensorRT's library, where only lean ones are there
+#                               one of each layout; with onnxruntime-gpu the families, the bench policy and a chunk of
 #                               SmolVLA's size on its CUDA provider; with trtexec and the full TensorRT also engines of the bench
 #                               policy in every precision that it has, and of four families whose stages are chained on the device:
 #                               built, proven by their fixtures, timed beside a bare loop on the same engines.
@@ -11,8 +12,9 @@
 #                               parts together, building the programs aside); with 77 without a GPU. In $OUT (target/gpu-out) it
 #                               leaves five files: summary.txt, log.txt, and as JSON gpu.json, ort.json, figures.json (all others).
 #   tests/gpu/run.sh pack [MIB] here, for a machine there without Rust that takes at most so many MiB a call (64), the working tree among
-#                               them: the programs in target/gpu, the lean TensorRT of PyPI in target/gpu-lean (for CUDA 13, or what
-#                               TENDON_GPU_CUDA says). Then it says what to take along in which call; ends with 1 if that cannot be.
+#                               them: the programs in target/gpu, the lean TensorRT of PyPI in target/gpu-lean (11, for CUDA 13 or what
+#                               TENDON_GPU_CUDA says) and target/gpu-lean-10 (10, whose tables a Jetson's has). Then it says what to
+#                               take along in which call; ends with 1 if that cannot be.
 # TENDON_TENSORRT_LIB names another library, e.g. the full one of a tar or a wheel (trtexec is then looked for beside it too); one whose
 # name has neither lean nor dispatch is taken for full. TENDON_ONNXRUNTIME_LIB names that of onnxruntime-gpu, whose wheel is too large
 # to be packed. What python3 there does not have, pip is asked for: onnxruntime-gpu with the CUDA libraries that it needs, the lean
@@ -22,12 +24,13 @@ export LC_ALL=C
 cd "$(dirname "$0")/../.."
 root=${TENDON_SYSROOT:-}   # where /dev is, for trying this script out
 here=${TENDON_GPU_FOLDER:-$PWD/target/gpu}
-lean=$here-lean
+lean=$here-lean lean_10=$here-lean-10
 made=$here-work            # what is made or fetched there
 log=/dev/null
 say() { printf '\n== %s (%ss)\n' "$1" "$SECONDS" | tee -a "$log"; }
-# The lean TensorRT for a CUDA's major, as PyPI has it.
-wheel() { echo "tensorrt-lean-cu$1-libs==11.4.0.106"; }
+# The lean TensorRT of PyPI in the two layouts that are known: the newest, for a CUDA's major, and the last of 10, as JetPack has 10.3.
+newest() { echo "tensorrt-lean-cu$1-libs==11.4.0.106"; }
+ten=tensorrt-lean-cu12-libs==10.16.1.11
 
 # The program of a test, as cargo tells where it is.
 program() {
@@ -38,9 +41,24 @@ for line in sys.stdin:
     if said.get("executable") and said["target"]["name"] == sys.argv[1]: print(said["executable"])' "$1"
 }
 
+# The wheels of a folder, packed by LZMA in place of deflate, which makes 14 MB of 46: python3 unpacks both.
+smaller() { python3 - "$1" <<'END'
+import pathlib, sys, zipfile
+for wheel in pathlib.Path(sys.argv[1]).glob("*.whl"):
+    packed = wheel.with_suffix(".part")
+    try:
+        with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as new:
+            for each in old.infolist(): new.writestr(each.filename, old.read(each), zipfile.ZIP_LZMA)
+        packed.replace(wheel)
+    except (zipfile.BadZipFile, RuntimeError, OSError) as error:
+        packed.unlink(missing_ok=True)
+        print(f"{wheel.name} stays as large as it is: {error}")
+END
+}
+
 if [ "${1:-}" = pack ]; then
-  mkdir -p "$here" "$lean"
-  rm -f "$here"/{gpu-test,ort-test,tendon}{,.gz} "$here"/*.whl "$lean"/*.whl
+  mkdir -p "$here" "$lean" "$lean_10"
+  rm -f "$here"/{gpu-test,ort-test,tendon}{,.gz} "$here"/*.whl "$lean"/*.whl "$lean_10"/*.whl
   say "programs"
   cp "$(program gpu)" "$here/gpu-test"
   cp "$(program ort)" "$here/ort-test"
@@ -49,10 +67,18 @@ if [ "${1:-}" = pack ]; then
   strip "$here/gpu-test" "$here/ort-test" "$here/tendon"
   gzip -f -9 "$here/gpu-test" "$here/ort-test" "$here/tendon"
   say "lean TensorRT"
-  python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --dest "$lean" "$(wheel "${TENDON_GPU_CUDA:-13}")" ||
-    echo "skipped: the lean TensorRT could not be fetched"
+  # pack_lean FOLDER NAME==VERSION
+  pack_lean() {
+    if python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --dest "$1" "$2"; then
+      smaller "$1"
+    else
+      echo "skipped: the lean TensorRT could not be fetched: $2"
+    fi
+  }
+  pack_lean "$lean" "$(newest "${TENDON_GPU_CUDA:-13}")"
+  pack_lean "$lean_10" "$ten"
   say "what to take along"
-  python3 tests/gpu/calls.py "${2:-64}" "$here" "$lean"
+  python3 tests/gpu/calls.py "${2:-64}" "$here" "$lean" "$lean_10"
   exit
 fi
 
@@ -148,43 +174,69 @@ fetch() {
 pip_said() { tail -1 "$made/pip.txt" 2>/dev/null || true; }
 
 say "TensorRT's library"
-full= why=
+full= libraries=()
 if [ -n "${TENDON_TENSORRT_LIB:-}" ]; then
   # What is named is what runs, whatever else is installed.
+  libraries=("$TENDON_TENSORRT_LIB")
   case ${TENDON_TENSORRT_LIB##*/} in *lean* | *dispatch*) ;; *) full=$TENDON_TENSORRT_LIB ;; esac
 else
   for name in libnvinfer.so.10 libnvinfer.so.11; do
     # Not grep -q: who writes into a pipe that closes early has failed.
-    ldconfig -p 2>/dev/null | grep "$name " >/dev/null && full=$name
+    if ldconfig -p 2>/dev/null | grep "$name " >/dev/null; then full=$name libraries+=("$name"); fi
   done
 fi
-if [ -z "${TENDON_TENSORRT_LIB:-}" ] && [ -z "$full" ]; then
-  # Packed, in whichever of the two folders, or fetched here; of another CUDA's major it would not start.
-  packed() { ls "$lean"/tensorrt_lean_cu"$cuda"_libs-*.whl "$here"/tensorrt_lean_cu"$cuda"_libs-*.whl "$made"/tensorrt_lean_cu"$cuda"_libs-*.whl 2>/dev/null | head -1 || true; }
-  found=$(packed)
+# packed NAME==VERSION: the wheel, in whichever of the folders.
+packed() {
+  local name=${1%%==*}
+  ls {"$lean","$lean_10","$here","$made"}/"${name//-/_}-${1##*==}"-*.whl 2>/dev/null | head -1 || true
+}
+# unpacked NAME==VERSION: `library` of a wheel that was packed or is fetched here; false where there is none, with `why`.
+unpacked() {
+  local found
+  found=$(packed "$1")
   if [ -z "$found" ]; then
-    fetch download --no-deps --only-binary=:all: --dest "$made" "$(wheel "$cuda")" || true
-    found=$(packed)
+    fetch download --no-deps --only-binary=:all: --dest "$made" "$1" || true
+    found=$(packed "$1")
   fi
-  why="no libnvinfer.so.10 or .so.11, no lean wheel for CUDA $cuda in $lean or $here (tests/gpu/run.sh pack), no TENDON_TENSORRT_LIB, and pip gave none: $(pip_said)"
-  if [ -n "$found" ]; then
-    rm -rf "$made/lean"
-    python3 -m zipfile -e "$found" "$made/lean" || true
-    TENDON_TENSORRT_LIB=$(find "$made/lean" -name 'libnvinfer_lean.so.*' 2>/dev/null | head -1 || true)
-    export TENDON_TENSORRT_LIB
-    why="no libnvinfer_lean.so in $found"
+  if [ -z "$found" ]; then
+    why="no libnvinfer.so.10 or .so.11, no wheel of $1 in $lean, $lean_10 or $here (tests/gpu/run.sh pack), no TENDON_TENSORRT_LIB, and pip gave none: $(pip_said)"
+    return 1
   fi
+  rm -rf "$made/lean/$1"
+  python3 -m zipfile -e "$found" "$made/lean/$1" 2>"$made/unpack.txt" || true
+  library=$(find "$made/lean/$1" -name 'libnvinfer_lean.so.*' 2>/dev/null | head -1 || true)
+  why="no libnvinfer_lean.so in $found: $(tail -1 "$made/unpack.txt")"
+  [ -n "$library" ]
+}
+if [ ${#libraries[@]} = 0 ]; then
+  # A library of a newer CUDA than the driver's would not start; one of an older CUDA does.
+  eleven=$(newest "$cuda")
+  for major in $(seq "$cuda" -1 12); do
+    if [ -n "$(packed "$(newest "$major")")" ]; then
+      eleven=$(newest "$major")
+      break
+    fi
+  done
+  for each in "$eleven" "$ten"; do
+    if unpacked "$each"; then libraries+=("$library"); else skip "TensorRT ${each##*==}: load, logger, error recorder, garbage refused" "$why"; fi
+  done
 fi
-library=${TENDON_TENSORRT_LIB:-$full}
-if [ -n "$library" ]; then
-  echo "$library" | tee -a "$log"
+if [ ${#libraries[@]} -gt 0 ]; then
+  printf '%s\n' "${libraries[@]}" | tee -a "$log"
   export TENDON_GPU_TENSORRT=required
-else
-  unset TENDON_TENSORRT_LIB
-  skip "TensorRT: load, logger, error recorder, garbage refused" "$why"
 fi
 export TENDON_GPU=required
-part "driver, memory, kernels, graphs${library:+, TensorRT as far as it goes without a plan}" 200 - "$test" --nocapture || true
+library=${libraries[0]:-}
+# Each of its parts is a process of its own, and gpu.json is written after each.
+part "driver, memory, kernels, graphs, an error that sticks${library:+, TensorRT as far as it goes without a plan}" 200 - \
+  env ${library:+"TENDON_TENSORRT_LIB=$library"} "$test" --exact the_gpu --nocapture || true
+for library in "${libraries[@]:1}"; do
+  name="TensorRT as far as it goes without a plan, by ${library##*/} too" folder=$made/${library##*/}
+  mkdir -p "$folder"
+  rm -f "$folder/gpu.json"
+  part "$name" 60 - env "OUT=$folder" "TENDON_TENSORRT_LIB=$library" TENDON_GPU_PART=tensorrt "$test" --exact the_gpu --nocapture || true
+  [ ! -s "$folder/gpu.json" ] || figure "$name" "$folder/gpu.json"
+done
 
 # Of a wheel: its folder, if the CUDA provider is in it.
 capi() { python3 - "$1" <<'END'

@@ -58,7 +58,7 @@ rm "$root/dev/nvhost-gpu"
 touch "$root/dev/nvidiactl"
 tries 0 $with
 told " 0 failed, 0 skipped"
-for words in "gpu-test --nocapture" "ort-test --nocapture keep_their_fixture provider" "ort-test --nocapture a_chunk_of_smolvlas_size" \
+for words in "gpu-test --exact the_gpu --nocapture" "ort-test --nocapture keep_their_fixture provider" "ort-test --nocapture a_chunk_of_smolvlas_size" \
   "tendon policy bench engines/bench-vla --engine ort --runs 1000 --json" "smolvla_sized.py $made/graphs" \
   "tendon engine build --config $made/engines/fp32/tendon.toml" "tendon engine build --config $made/engines/best/tendon.toml" "tendon engine inspect --layers --config $made/engines/int8/tendon.toml" \
   "bench engines/bench-vla --engine tensorrt --config $made/engines/fp32/tendon.toml --runs 1000 --bare-loop --json" \
@@ -109,8 +109,9 @@ told "skipped: ONNX Runtime with CUDA: no onnxruntime-gpu in python3"
 not_called ort-test
 shim "$bin" ldconfig 'exit 0'
 tries 0 $with
-told "skipped: TensorRT: load, logger.*no lean wheel for CUDA 13 .*pip gave none"
-called "python3 -m pip .*download .*tensorrt-lean-cu13-libs==[0-9.]*$"
+for version in 11.4.0.106 10.16.1.11; do told "skipped: TensorRT $version: load, logger.*no wheel of tensorrt-lean-cu1[23]-libs==$version.*pip gave none"; done
+called "python3 -m pip .*download .*tensorrt-lean-cu13-libs==11[0-9.]*$"
+called "python3 -m pip .*download .*tensorrt-lean-cu12-libs==10[0-9.]*$"
 told "skipped: engines of TensorRT: needs trtexec (found: $bin/trtexec) and the full TensorRT (found: none)"
 # A full TensorRT that only the variable names, as a tar or a wheel has it: with its own trtexec, found beside it, and its libraries.
 full=$work/TensorRT
@@ -145,30 +146,62 @@ tries 0 $with
 told "passed: ONNX Runtime with CUDA: a chunk of SmolVLA's size"
 called "^with $made/python$"
 
-# The lean TensorRT, which goes as far as it can without a plan: packed in either folder, or given by pip; of the driver's CUDA.
-lean() { # FOLDER MAJOR
+# The lean TensorRT, which goes as far as it can without a plan, in both layouts: packed in any of the folders, or given by pip. All parts
+# with the first of them, TensorRT alone with the other.
+lean() { # FOLDER CUDA VERSION
+  rm -rf "$work/wheel"
   mkdir -p "$1" "$work/wheel/tensorrt_lean"
-  touch "$work/wheel/tensorrt_lean/libnvinfer_lean.so.11"
-  (cd "$work/wheel" && "$python" -m zipfile -c "$1/tensorrt_lean_cu$2_libs-11.4.0.106-py3-none-any.whl" tensorrt_lean)
+  touch "$work/wheel/tensorrt_lean/libnvinfer_lean.so.${3%%.*}"
+  (cd "$work/wheel" && "$python" -m zipfile -c "$1/tensorrt_lean_cu$2_libs-$3-py3-none-any.whl" tensorrt_lean)
 }
 everything
 shim "$bin" ldconfig 'exit 0'
-shim "$here" gpu-test "echo \"with \$TENDON_TENSORRT_LIB \$TENDON_GPU_TENSORRT\" >>'$work/calls'"
+shim "$here" gpu-test "echo \"with \${TENDON_TENSORRT_LIB#$made/} \${TENDON_GPU_TENSORRT:-free}, \${TENDON_GPU_PART:-all}\" >>'$work/calls'; echo '{\"of\": \"'\${TENDON_GPU_PART:-all}'\"}' >\"\$OUT/gpu.json\""
+eleven=tensorrt_lean/libnvinfer_lean.so.11 ten=tensorrt_lean/libnvinfer_lean.so.10
 for folder in "$here" "$here-lean"; do
-  lean "$folder" 12
+  # Of a newer CUDA than the driver's: not taken.
+  lean "$folder" 14 11.4.0.106
   tries 0 $with
-  told "skipped: TensorRT: load, logger.*no lean wheel for CUDA 13"
-  lean "$folder" 13
+  told "skipped: TensorRT 11.4.0.106: load, logger"
+  # Of an older one: taken, unless there is the driver's.
+  lean "$folder" 12 11.4.0.106
   tries 0 $with
-  called "^with $made/lean/tensorrt_lean/libnvinfer_lean.so.11 required$"
-  not_called "tensorrt-lean"
-  rm "$folder"/*.whl
+  called "^with lean/tensorrt-lean-cu12-libs==11.4.0.106/$eleven required, all$"
+  told "skipped: TensorRT 10.16.1.11: load, logger"
+  lean "$folder" 13 11.4.0.106
+  lean "$here-lean-10" 12 10.16.1.11
+  tries 0 $with
+  called "^with lean/tensorrt-lean-cu13-libs==11.4.0.106/$eleven required, all$"
+  called "^with lean/tensorrt-lean-cu12-libs==10.16.1.11/$ten required, tensorrt$"
+  not_called "tensorrt-lean.*download"
+  [ "$(grep -c '^gpu-test' "$work/calls")" = 2 ] || fail "expected two runs of gpu-test"
+  grep -q '"of": "all"' "$work/out/gpu.json" || fail "expected the figures of all parts in gpu.json"
+  "$python" -c 'import json, sys
+assert json.load(open(sys.argv[1]))["TensorRT as far as it goes without a plan, by libnvinfer_lean.so.10 too"] == {"of": "tensorrt"}' "$work/out/figures.json" || fail "expected the other layout in figures.json"
+  rm "$folder"/*.whl "$here-lean-10"/*.whl
 done
-lean "$work/given" 12
-shim "$bin" nvidia-smi 'echo "CUDA Version: 12.6"'
-shim "$bin" python3 "case \"\$*\" in '-m pip '*download*cu12-libs*) cp '$work/given/'*.whl '$made/'; exit ;; '-m pip '*) exit 1 ;; *'numpy, onnx'* | *smolvla_sized.py*) exit 0 ;; '- '*) cat >/dev/null; exit 0 ;; esac; exec $python \"\$@\""
+# That one of them fails is told, whatever the other does.
+lean "$here-lean" 13 11.4.0.106
+lean "$here-lean" 12 10.16.1.11
+for failing in all tensorrt; do
+  shim "$here" gpu-test "[ \"\${TENDON_GPU_PART:-all}\" != $failing ]"
+  tries 1 $with
+  told " 1 failed,"
+done
+told "FAILED: TensorRT as far as it goes without a plan, by libnvinfer_lean.so.10 too: ended with 1"
+# Both full ones.
+rm "$here-lean"/*.whl
+shim "$bin" ldconfig 'for major in 10 11; do echo "libnvinfer.so.$major (libc6,x86-64) => /lib/libnvinfer.so.$major"; done'
+shim "$here" gpu-test "echo \"with \$TENDON_TENSORRT_LIB, \${TENDON_GPU_PART:-all}\" >>'$work/calls'"
 tries 0 $with
-called "^with $made/lean/tensorrt_lean/libnvinfer_lean.so.11 required$"
+called "^with libnvinfer.so.10, all$"
+called "^with libnvinfer.so.11, tensorrt$"
+shim "$bin" ldconfig 'exit 0'
+lean "$work/given" 12 11.4.0.106
+shim "$bin" nvidia-smi 'echo "CUDA Version: 12.6"'
+shim "$bin" python3 "case \"\$*\" in '-m pip '*download*cu12-libs==11*) cp '$work/given/'*.whl '$made/'; exit ;; '-m pip '*) exit 1 ;; *'numpy, onnx'* | *smolvla_sized.py*) exit 0 ;; '- '*) cat >/dev/null; exit 0 ;; esac; exec $python \"\$@\""
+tries 0 $with
+called "^with $made/lean/tensorrt-lean-cu12-libs==11.4.0.106/$eleven, all$"
 
 # Packed for a machine that takes so many MiB a call, the working tree (here of 2 MiB) among them.
 mkdir -p "$work/tree/target"
@@ -179,7 +212,12 @@ shim "$bin" cargo "case \"\$*\" in *'--test '*) for name in gpu ort; do truncate
 shim "$bin" strip 'exit 0'
 # Stand-ins are mostly zeros; the programs that they stand for shrink less.
 shim "$bin" gzip 'shift 2; for file; do mv "$file" "$file.gz"; done'
-shim "$bin" python3 "case \"\$*\" in '-m pip '*) [ -z \"\${LEAN_MIB:-}\" ] && exit 1; truncate -s \${LEAN_MIB}M '$here-lean/lean.whl'; exit ;; esac; exec $python \"\$@\""
+# pip gives a file of LEAN_MIB, or of LEAN_WHEELS what was asked for, or fails.
+shim "$bin" python3 "case \"\$*\" in '-m pip '*)
+  all=\"\$*\" && folder=\"\${all##*--dest }\" && folder=\"\${folder%% *}\"
+  if [ -n \"\${LEAN_MIB:-}\" ]; then truncate -s \"\${LEAN_MIB}M\" \"\$folder/lean.whl\"
+  else cp \"\${LEAN_WHEELS:-/nowhere}\"/*-\"\${all##*==}\"-*.whl \"\$folder/\"; fi
+  exit ;; esac; exec $python \"\$@\""
 packs() { # CODE MIB [VARIABLE=VALUE...]
   local wanted=$1 most=$2 code=0
   shift 2
@@ -188,22 +226,46 @@ packs() { # CODE MIB [VARIABLE=VALUE...]
 }
 said() { grep -q -- "$1" "$work/said" || fail "expected \"$1\""; }
 rm -rf "$here" "$here-lean"
+packs 0 64 LEAN_MIB=20
+said "^call 1: take along $here $here-lean $here-lean-10; run: tests/gpu/run.sh (51.0 MiB)$"
+said "lean.whl stays as large as it is"
+# What does not fit into one call goes with another, the programs last.
 packs 0 64 LEAN_MIB=42
-said "^call 1: take along $here $here-lean; run: tests/gpu/run.sh (53.0 MiB)$"
+said "^call 1: take along $here-lean-10; run: true (44.0 MiB)$"
+said "^call 2: take along $here $here-lean; run: tests/gpu/run.sh (53.0 MiB)$"
 packs 0 52 LEAN_MIB=42
 said "at most 52.0 MiB a call, of them the working tree 2.0 MiB"
 said "^call 1: take along $here-lean; run: true (44.0 MiB)$"
-said "^call 2: take along $here; run: tests/gpu/run.sh (11.0 MiB)$"
+said "^call 2: take along $here-lean-10; run: true (44.0 MiB)$"
+said "^call 3: take along $here; run: tests/gpu/run.sh (11.0 MiB)$"
 packs 1 43 LEAN_MIB=42
 said "^call 1: .*(44.0 MiB: TOO MUCH)$"
 packs 0 52
-said "skipped: the lean TensorRT could not be fetched"
+said "skipped: the lean TensorRT could not be fetched: tensorrt-lean-cu13-libs==11"
+said "skipped: the lean TensorRT could not be fetched: tensorrt-lean-cu12-libs==10"
 said "^call 1: take along $here; run: tests/gpu/run.sh (11.0 MiB)$"
 packs 1 many
 said "expected whole MiB a call, found 'many'"
+# A wheel is packed again where that makes it smaller: what comes again a MiB later is too far for deflate. What was packed is unpacked.
+"$python" - "$work/wheels" <<'END'
+import pathlib, random, sys, zipfile
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+for cuda, version in ((13, "11.4.0.106"), (12, "10.16.1.11")):
+    with zipfile.ZipFile(folder / f"tensorrt_lean_cu{cuda}_libs-{version}-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr(f"tensorrt_lean/libnvinfer_lean.so.{version[:2]}", random.Random(version).randbytes(1 << 20) * 4)
+END
+packs 0 64 "LEAN_WHEELS=$work/wheels"
+said "^call 1: take along $here $here-lean $here-lean-10; run: tests/gpu/run.sh (13.0 MiB)$"
 rm -rf "$here"
 mkdir -p "$here"
 rm "$bin/gzip" "$bin/cargo" "$bin/strip" "$bin/git"
+everything
+shim "$bin" ldconfig 'exit 0'
+shim "$here" gpu-test "echo \"with \$(stat -c %s \"\$TENDON_TENSORRT_LIB\") bytes of \${TENDON_TENSORRT_LIB##*/}\" >>'$work/calls'"
+tries 0 $with
+for major in 11 10; do called "^with 4194304 bytes of libnvinfer_lean.so.$major$"; done
+rm -rf "$here-lean" "$here-lean-10"
 
 # What hangs is ended, and what is then left without time fails.
 everything

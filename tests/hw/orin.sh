@@ -111,6 +111,9 @@ back() {
   [ -n "$dry" ] || { jetson_clocks --restore "$OUT/clocks.before" || true; [ "$mode" = "?" ] || nvpmodel -m "$mode" </dev/null || true; }
 }
 trap back EXIT
+# An earlier run's file goes first: over one that exists NVIDIA's script asks whether it may, and stops without an answer; and if anything
+# fails from here on, those clocks are not the ones to go back to.
+[ -n "$dry" ] || rm -f "$OUT/clocks.before"
 do_it jetson_clocks --store "$OUT/clocks.before"
 # Between some modes it asks whether to start the machine anew; without an answer it leaves the mode as it was.
 do_it nvpmodel -m "$wanted_mode" </dev/null || true

@@ -37,8 +37,8 @@ echo cpu-thermal >"$zone/type"
 echo 45000 >"$zone/temp"
 # A dry run takes nothing away of what was measured before.
 mkdir -p "$work/out"
-touch "$work/out/table.md"
-dry_run() { OUT=$work/out TENDON_SYSROOT=$root tests/hw/orin.sh --dry-run >"$work/said" 2>&1 && [ -e "$work/out/table.md" ] || fail "the dry run"; }
+touch "$work/out/table.md" "$work/out/clocks.before"
+dry_run() { OUT=$work/out TENDON_SYSROOT=$root tests/hw/orin.sh --dry-run >"$work/said" 2>&1 && [ -e "$work/out/table.md" ] && [ -e "$work/out/clocks.before" ] || fail "the dry run"; }
 # Which mode is without a bound: a Nano Super's has another number than an AGX Orin's, and where none is named so, it is said.
 dry_run
 grep -q "would run: nvpmodel -m 0$" "$work/said" && grep -q "no mode whose name begins with MAXN" "$work/said" || fail "expected mode 0, and why"
@@ -62,9 +62,29 @@ done
 ! deployment planner && grep -q "expected a policy of joints' targets" "$work/said" || fail "expected a refusal of a policy without joints"
 [ -n "${1:-}" ] || { echo "refusals and dry run: good; no tendon named for the whole of it"; exit; }
 [ "$(id -u)" = 0 ] || { echo "skipped: refusals and dry run are good; the whole of it needs root"; exit 77; }
-for tool in jetson_clocks trtexec; do
-  printf '#!/bin/sh\necho "%s $*" >>%s/calls\nexit 0\n' $tool "$work" >"$bin/$tool"
-done
+printf '#!/bin/sh\necho "trtexec $*" >>%s/calls\nexit 0\n' "$work" >"$bin/trtexec"
+# Clocks as NVIDIA's script has them: over a file that exists it asks, and stops without an answer; without one there is nothing to restore.
+echo free >"$work/clocks"
+cat >"$bin/jetson_clocks" <<END
+#!/bin/sh
+echo "jetson_clocks \$*" >>$work/calls
+case "\$1" in
+--store)
+  if [ -e "\$2" ]; then
+    echo "File \$2 already exists. Can I overwrite it? Y/N:"
+    read -r answer
+    case \$answer in y | Y) ;; *) echo "Error: file \$2 already exists!"; exit 1 ;; esac
+  fi
+  cp $work/clocks "\$2"
+  ;;
+--restore)
+  [ -e "\$2" ] || { echo "Error: \$2 file not found !"; exit 1; }
+  cp "\$2" $work/clocks
+  ;;
+--show) cat $work/clocks ;;
+"") echo pinned >$work/clocks ;;
+esac
+END
 # In mode 1 at first. Asked for 2 with STUBBORN set it wants to start the machine anew, and without an answer changes nothing.
 echo 1 >"$work/mode"
 cat >"$bin/nvpmodel" <<END
@@ -120,13 +140,13 @@ IFS=: read -ra folders <<<"$PATH"
 for folder in "${folders[@]}"; do ln -s "$folder"/* "$bare/" 2>/dev/null || true; done
 rm -f "$bare/cargo"
 chmod +x "$bin"/* "$rust"/* "$home"/.cargo/bin/*
-# whole BEYOND [VARIABLE=VALUE...]
+# whole BEYOND [VARIABLE=VALUE...]: with nobody there to answer a question.
 whole() {
   local beyond=$1
   shift
   : >"$work/calls"
   env -u SUDO_USER "BEYOND=$beyond" "PATH=$bin:$rust:$PATH" "TENDON=$bin/tendon" TENDON_SECONDS=3 "OUT=$work/out" "TENDON_SYSROOT=$root" "$@" \
-    tests/hw/orin.sh >"$work/said" 2>&1
+    tests/hw/orin.sh >"$work/said" 2>&1 </dev/null
 }
 # ends CODE WORDS BEYOND [VARIABLE=VALUE...]
 ends() {
@@ -143,7 +163,10 @@ ends 77 "expected a program in TENDON, found none that can be run at $work/nowhe
 # is left, and said.
 ends 77 "expected power mode 2 (MAXN_SUPER), found NV Power Mode: 25W 1 : .*start the machine anew" 41 "PATH=$bin:$bare" TENDON= SUDO_USER=alice STUBBORN=1
 [ "$(head -1 "$work/calls")" = "cargo build --release with $home/.rustup to $work/out/cargo" ] || fail "expected the user's Rust first, found $(head -1 "$work/calls")"
-# The whole of it, where numbers have a decimal comma, if such a place can be made here.
+[ -e "$work/out/clocks.before" ] && [ "$(cat "$work/clocks")" = free ] || fail "expected clocks that were kept, and given back"
+# The whole of it, where numbers have a decimal comma, if such a place can be made here. It is the second run in this folder: the clocks
+# that it keeps and gives back are those that it found, not the first one's.
+echo found >"$work/clocks"
 comma=()
 mkdir "$work/locales"
 if localedef --quiet -i de_DE -f UTF-8 "$work/locales/de_DE.utf8" 2>/dev/null; then comma=("LOCPATH=$work/locales" LC_ALL=de_DE.utf8); fi
@@ -153,6 +176,7 @@ for precision in fp32 fp16 int8; do
   grep -q "^| bench_vla [0-9a-f]*, bench-$precision | MAXN_SUPER (2) |.*| 41 of 60 | 10.0 |.*| 45 -> 45 |" "$work/out/table.md" || fail "the table's row of $precision"
 done
 grep -q "nvpmodel -m 2" "$work/calls" && [ "$(cat "$work/mode")" = 1 ] || fail "the power mode"
+grep -q "^pinned" "$work/out/machine.txt" && [ "$(cat "$work/clocks")" = found ] || fail "the clocks: expected them pinned, then as found, found $(cat "$work/clocks")"
 cat "$work/out/table.md" "$work/out/around.md"
 # Each row is there: with a figure, or with the reason why not.
 row() { grep -q "^| $1 |.*$2" "$work/out/around.md" || fail "the row \"$1\", expected \"$2\""; }
