@@ -82,6 +82,7 @@ fn health([width, height]: [usize; 2]) -> Health {
         period_ns: Some(PERIOD_NS),
         age_max_ns: AGE_MAX_NS,
         noisy: true,
+        moves: false,
     })
 }
 

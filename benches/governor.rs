@@ -18,7 +18,7 @@ use tendon::core::governor::reaction::{Cause, Reactions};
 use tendon::core::governor::{Deadman, EmergencyLine, Governor, Input, Proposal};
 use tendon::core::observation::{Freshness, JointState};
 use tendon::core::schedule::Step;
-use tendon::core::supervisor::{Asked, Facts, FirstSetpoint, Permission, Request, Supervisor};
+use tendon::core::supervisor::{Asked, Facts, Permission, Request, Supervisor};
 use tendon::core::units::{MS, Mono};
 
 const PERIOD_NS: u64 = 5 * MS;
@@ -147,7 +147,6 @@ fn permission() -> Permission {
         cameras_fresh: true,
         camera_fault: None,
         instructed: true,
-        first_setpoint: FirstSetpoint::None,
         echo_flowing_ns: Some(2_000 * MS),
         echo_age_ns: 0,
         commands_refused: false,

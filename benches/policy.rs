@@ -34,7 +34,8 @@ fn picture() -> Frame {
 fn policy(criterion: &mut Criterion) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/bench-vla");
     let frame = picture();
-    let mut feed = Picture::new([224, 224], [96, 96], 1.0 / 255.0);
+    let feed = Picture::new([224, 224], [96, 96], 1.0 / 255.0);
+    let mut feed = feed.expect("sides with pixels");
     let mut tensor = vec![0.0_f32; 3 * 96 * 96];
     criterion.bench_function("policy/preprocess 224 to 96", |bencher| {
         bencher.iter(|| feed.fill(black_box(&frame.rgb), &mut tensor));

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Brings a package to a robot: copies it, installs it, asks `tendon doctor` there, restarts the services (which start in
-# standby) and follows their log. If the doctor says that one could not arm, or one does not come up, the package that was
+# standby) and follows their log. If the doctor says that one is not ready to arm, or one does not come up, the package that was
 # there before is put back, and the services run again that ran before.
 #   cross/deploy.sh HOST [DEB]        DEB: default the newest of target/aarch64-unknown-linux-gnu/release
 # TENDON_SERVICE: the units on the target, default tendon; of several robots all that run there, as they share the program:
@@ -104,7 +104,7 @@ whole=/usr/lib/tendon/tendon-inference
 remote "sudo systemctl stop $services" || back "not to be stopped: $services"
 for unit in $services; do
   remote "p=$whole; test -x \$p || p=tendon; sudo -u tendon \$p doctor --config $(deployment "$unit") --acknowledged $doctor" \
-    || back "tendon doctor says that $unit could not arm"
+    || back "tendon doctor says that $unit is not ready to arm"
 done
 say "restart"
 remote "sudo systemctl restart $services && sleep 2" || back "did not come up: $services"

@@ -385,7 +385,8 @@ impl Eye {
     fn new() -> Eye {
         Eye {
             full: vec![0; CAMERA_PX * CAMERA_PX * 3],
-            shrink: Shrink::new(CAMERA_PX, CAMERA_PX, POLICY_SIDE_PX, POLICY_SIDE_PX),
+            shrink: Shrink::new(CAMERA_PX, CAMERA_PX, POLICY_SIDE_PX, POLICY_SIDE_PX)
+                .expect("sides with pixels"),
         }
     }
 

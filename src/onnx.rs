@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an ONNX file says of files beside it: a graph of more than 2 GiB cannot have its weights in itself, as protobuf
-//! ends there, and exporters put them into a file next to it.
+//! ends there, and exporters put them into a file next to it. And which of its inputs it leaves open in shape.
 //!
 //! Field numbers are those of `onnx.proto` (IR version 10). Weights are skipped, so memory is bounded by the depth. The way
 //! goes through every message that an engine reads, because `rten-onnx` 0.27 never comes back from a number that goes on
@@ -24,6 +24,10 @@ const DATA_TYPE: u64 = 2;
 const ELEMENT_TYPE: u64 = 1;
 /// That type, of 16 bits.
 const FLOAT16: u64 = 10;
+/// Field of an input in which its name is; of a side in which its number is, or a name that stands for one.
+const NAME: u64 = 1;
+const SIDE: u64 = 1;
+const SIDE_NAME: u64 = 2;
 /// Bytes of a 64-bit number.
 const VARINT_BYTES_MAX: usize = 10;
 
@@ -33,6 +37,8 @@ enum Message {
     Model,
     Training,
     Function,
+    /// The model's own.
+    Main,
     Graph,
     Node,
     Attribute,
@@ -43,6 +49,8 @@ enum Message {
     /// Two strings that name no file.
     Property,
     Opset,
+    /// What the model is given.
+    Input,
     Value,
     Type,
     /// What a sequence is of, or an optional.
@@ -66,23 +74,23 @@ enum Inside {
 impl Message {
     fn field(self, number: u64) -> Inside {
         Inside::Message(match (self, number) {
-            (Message::Model, 7) | (Message::Training, 1 | 2) | (Message::Attribute, 6 | 11) => {
-                Message::Graph
-            }
+            (Message::Model, 7) => Message::Main,
+            (Message::Training, 1 | 2) | (Message::Attribute, 6 | 11) => Message::Graph,
             (Message::Model, 8) | (Message::Function, 9) => Message::Opset,
             (Message::Model, 14) => Message::Property,
             (Message::Model, 20) => Message::Training,
             (Message::Model, 25) => Message::Function,
-            (Message::Graph, 1) | (Message::Function, 7) => Message::Node,
+            (Message::Main | Message::Graph, 1) | (Message::Function, 7) => Message::Node,
             (Message::Node, 5) | (Message::Function, 11) => Message::Attribute,
-            (Message::Graph, 5) | (Message::Attribute, 5 | 10) | (Message::Sparse, 1 | 2) => {
-                Message::Tensor
-            }
-            (Message::Graph, 15) | (Message::Attribute, 22 | 23) => Message::Sparse,
-            (Message::Graph, 11..=13) => Message::Value,
-            (Message::Value, 2) | (Message::Attribute, 14 | 15) | (Message::Element, 1) => {
-                Message::Type
-            }
+            (Message::Main | Message::Graph, 5)
+            | (Message::Attribute, 5 | 10)
+            | (Message::Sparse, 1 | 2) => Message::Tensor,
+            (Message::Main | Message::Graph, 15) | (Message::Attribute, 22 | 23) => Message::Sparse,
+            (Message::Main, 11) => Message::Input,
+            (Message::Main | Message::Graph, 11..=13) => Message::Value,
+            (Message::Input | Message::Value, 2)
+            | (Message::Attribute, 14 | 15)
+            | (Message::Element, 1) => Message::Type,
             (Message::Type, 4 | 9) => Message::Element,
             (Message::Type, 1) => Message::TensorType,
             (Message::TensorType, 2) => Message::Shape,
@@ -113,6 +121,14 @@ pub fn has_halves(path: &Path) -> Result<bool, String> {
     walked(path).map(|walk| walk.halves)
 }
 
+/// Names of the inputs of the graph in `path` that have a side without a number: it may be as long as who runs the graph likes.
+///
+/// # Errors
+/// In words: it cannot be read, or is no ONNX file.
+pub fn open_inputs(path: &Path) -> Result<BTreeSet<String>, String> {
+    walked(path).map(|walk| walk.open)
+}
+
 fn walked(path: &Path) -> Result<Walk, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let length = file
@@ -125,6 +141,8 @@ fn walked(path: &Path) -> Result<Walk, String> {
         names: BTreeSet::new(),
         elements: 0,
         halves: false,
+        open: BTreeSet::new(),
+        is_open: false,
     };
     walk.message(Message::Model, length, DEPTH_MAX)
         .map_err(|why| {
@@ -164,6 +182,10 @@ struct Walk {
     elements: u64,
     /// Whether there are floats of 16 bits.
     halves: bool,
+    /// Inputs with a side without a number.
+    open: BTreeSet<String>,
+    /// Whether the value that is being read has one.
+    is_open: bool,
 }
 
 impl Walk {
@@ -175,6 +197,10 @@ impl Walk {
         let (mut key, mut value) = (String::new(), String::new());
         let mut elements = 1_u64;
         let is_side = |tag: u64| message == Message::Tensor && tag >> 3 == DIMS;
+        let (mut side, mut has_name) = (None, false);
+        if message == Message::Input {
+            self.is_open = false;
+        }
         while self.at < end {
             let tag = self.number(end)?;
             // Readers disagree about what is beyond.
@@ -186,6 +212,9 @@ impl Walk {
                     let number = self.number(end)?;
                     if is_side(tag) {
                         elements = elements.saturating_mul(number);
+                    }
+                    if message == Message::Dimension && tag >> 3 == SIDE {
+                        side = Some(number as i64);
                     }
                     self.halves |= number == FLOAT16
                         && matches!(
@@ -207,6 +236,12 @@ impl Walk {
                 ));
             }
             let field_end = self.at + length;
+            let is_bytes = |number: u64| tag & 7 == 2 && tag >> 3 == number;
+            has_name |= message == Message::Dimension && is_bytes(SIDE_NAME) && length > 0;
+            if message == Message::Input && is_bytes(NAME) {
+                key = String::from_utf8_lossy(&self.bytes(length)?).into_owned();
+                continue;
+            }
             match message.field(tag >> 3) {
                 Inside::Message(inner) if tag & 7 == 2 => self.message(inner, field_end, depth)?,
                 Inside::Numbers if tag & 7 == 2 => {
@@ -231,7 +266,12 @@ impl Walk {
         if message == Message::Tensor {
             self.elements = self.elements.saturating_add(elements);
         }
-        if key == "location" {
+        // As TensorRT's parser has it: the name of a side that has one counts more than a number.
+        self.is_open |=
+            message == Message::Dimension && (has_name || side.is_none_or(|side| side < 0));
+        if message == Message::Input && self.is_open {
+            self.open.insert(key);
+        } else if message == Message::Entry && key == "location" {
             self.names.insert(value);
         }
         Ok(())
@@ -271,12 +311,19 @@ impl Walk {
         if bytes > NAME_BYTES_MAX {
             return Err(format!("a file's name of {bytes} bytes"));
         }
-        let mut text = vec![0; bytes as usize];
+        String::from_utf8(self.bytes(bytes)?).map_err(|error| error.to_string())
+    }
+
+    /// So many bytes, or the first of them where they are more than a name has.
+    fn bytes(&mut self, bytes: u64) -> Result<Vec<u8>, String> {
+        let kept = bytes.min(NAME_BYTES_MAX);
+        let mut text = vec![0; kept as usize];
         self.file
             .read_exact(&mut text)
             .map_err(|error| error.to_string())?;
-        self.at += bytes;
-        String::from_utf8(text).map_err(|error| error.to_string())
+        self.at += kept;
+        self.skip(bytes - kept)?;
+        Ok(text)
     }
 }
 

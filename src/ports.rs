@@ -72,9 +72,6 @@ pub enum SourceFault {
     /// The camera is gone. The source looks for it again at each call.
     #[error("camera gone: {0}")]
     Gone(&'static str),
-    /// The source has ended and gives nothing any more.
-    #[error("camera closed: {0}")]
-    Closed(&'static str),
 }
 
 /// What moment the capture times of a source are of. How far that is from the light is not known here, and nothing is
@@ -169,6 +166,11 @@ pub trait Source: Send {
     /// What moment its capture times are of, as far as it has been told.
     fn stamped(&self) -> Stamped {
         Stamped::Unsaid
+    }
+
+    /// How its pictures come: the pixel format that was agreed, while there is one and it is known.
+    fn format(&self) -> Option<&'static str> {
+        None
     }
 }
 
@@ -493,5 +495,11 @@ pub trait Engine: Send {
     /// [`EngineFault`]: it does not run; the engine is then not to be used.
     fn settle(&mut self) -> Result<bool, EngineFault> {
         Ok(false)
+    }
+
+    /// Whether a run like the last is done as the last was. An engine that puts runs together, its own and those of others, says no until
+    /// it has: who proves it shows it something until then, because what is proven must be what runs.
+    fn is_steady(&self) -> bool {
+        true
     }
 }

@@ -773,6 +773,64 @@ fn pictures_of_different_moments_make_no_observation() {
     assert!(seen["skew_max_ms"].as_f64() <= Some(1.0), "{said}");
 }
 
+/// Two cameras, of which one is behind by `delay_ms`.
+fn one_behind(delay_ms: u32) -> Folder {
+    let front = IMAGES.replace("age_max_ms = 150", "age_max_ms = 600");
+    let wrist = front.replace("\"front\"", "\"wrist\"");
+    let folder = Folder::new(&format!(
+        "[[camera]]\n{front}\n[[camera]]\n{wrist}delay_ms = {delay_ms}\n"
+    ));
+    for name in ["front", "wrist"] {
+        folder.pictures(name, true);
+    }
+    folder
+}
+
+#[test]
+fn a_camera_that_is_behind_the_others_is_met_by_their_older_pictures() {
+    // Three times what is allowed, which is 50 ms; then further than pictures are kept for, which is 8 of 33 ms.
+    for (delay_ms, together) in [(150, true), (450, false)] {
+        let folder = one_behind(delay_ms);
+        let (_, said) = tendon(&[
+            "cameras",
+            "--config",
+            &folder.config(),
+            "--seconds",
+            "3",
+            "--json",
+        ]);
+        let seen: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        let (good, apart) = (&seen["cameras"][0]["good"], &seen["apart"]);
+        let (good, apart) = (good.as_u64().expect("a count"), apart.as_u64());
+        let apart = apart.expect("a count");
+        assert!(good > 40, "{said}");
+        assert_eq!(apart * 10 < good, together, "{said}");
+        assert_eq!(apart * 10 > good * 8, !together, "{said}");
+
+        let log = folder.folder.path().join("log");
+        let file = std::fs::File::create(&log).expect("made");
+        let stage = Stage::with(folder, |run| {
+            run.stderr(file);
+        });
+        if together {
+            stage.arm();
+            stage.stays_active();
+        } else {
+            stage.until_granted("instruct", "touch the red block");
+            let began = Instant::now();
+            let words = "no chunk: expected pictures at most 50 ms apart (policy.max_skew_ms), found camera \"wrist\"";
+            loop {
+                let said = std::fs::read_to_string(&log).expect("a log");
+                if said.contains(words) {
+                    break;
+                }
+                assert!(began.elapsed() < Duration::from_secs(30), "{said}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_camera_cannot_be_is_refused_with_its_line() {
     let refused = |camera: &str, words: &[&str]| {

@@ -234,6 +234,143 @@ fn usage_and_missing_things_have_their_own_exit_code() {
     );
 }
 
+/// What would be passed over, or do nothing and look well, is refused; the words say what there is.
+#[test]
+fn arguments_that_mean_nothing_are_refused() {
+    let said = |arguments: &[&str]| {
+        let output = tendon(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        said
+    };
+    // A bundle that is not there ends a demo whose arguments are taken.
+    let rows: [(&[&str], &[&str]); 12] = [
+        (&["fault-sim", "--row", "999"], &["999", ", 31, "]),
+        (&["fault-sim", "--row", "23"], &["23", ", 31, "]),
+        (
+            &["sched-sim", "--episodes", "1", "--bench-rules", "typo"],
+            &["typo", "replace", "smooth 3"],
+        ),
+        (
+            &["sched-sim", "--episodes", "1", "--bench-delays", "0,77"],
+            &["--bench-delays", "77", "0, 50, 150"],
+        ),
+        (
+            &[
+                "demo",
+                "touch the red block",
+                "--headless",
+                "--bundle",
+                "/none",
+            ],
+            &["[INSTRUCTION]", "--headless"],
+        ),
+        (
+            &[
+                "demo",
+                "--headless",
+                "--page",
+                "127.0.0.1:0",
+                "--bundle",
+                "/none",
+            ],
+            &["--page", "cannot be used with", "--headless"],
+        ),
+        (
+            &["demo", "--episodes", "2", "--bundle", "/none"],
+            &["required", "--headless"],
+        ),
+        (
+            &["demo", "--json", "--bundle", "/none"],
+            &["required", "--headless"],
+        ),
+        (
+            &["demo", "touch the red block", "--bundle", "/none"],
+            &["no policy bundle"],
+        ),
+        (
+            &["demo", "--page", "127.0.0.1:0", "--bundle", "/none"],
+            &["no policy bundle"],
+        ),
+        (
+            &["demo", "--headless", "--seed", "7", "--bundle", "/none"],
+            &["no policy bundle"],
+        ),
+        (
+            &[
+                "demo",
+                "--headless",
+                "--lockstep",
+                "--episodes",
+                "2",
+                "--json",
+                "--bundle",
+                "/none",
+            ],
+            &["no policy bundle"],
+        ),
+    ];
+    for (arguments, want) in rows {
+        let said = said(arguments);
+        for want in want {
+            assert!(said.contains(want), "{arguments:?}: no {want:?} in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_there_is_struck_alone() {
+    let _alone = alone();
+    let report = json(&tendon(&[
+        "fault-sim",
+        "--row",
+        "31",
+        "--seeds",
+        "1",
+        "--json",
+    ]));
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 1, "{report}");
+    assert_eq!(rows[0]["row"], 31, "{report}");
+    assert!(report["runs"].as_u64() > Some(0), "{report}");
+}
+
+/// For people; `--json` is for programs.
+#[test]
+fn a_report_is_told_in_words_unless_json_is_asked_for() {
+    let _alone = alone();
+    let output = tendon(&["demo", "--headless", "--lockstep", "--episodes", "1"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for want in [
+        "of 1 episodes",
+        "seed 7",
+        "0 rejected, 0 beyond the limits",
+        "parity holds",
+    ] {
+        assert!(said.contains(want), "{want:?} is not in {said}");
+    }
+}
+
+/// A plan whose label is gone is listed as what it is.
+#[test]
+fn a_plan_without_a_label_is_told_as_such() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("engines")).expect("a folder");
+    std::fs::write(folder.path().join("engines/stray.plan"), "plan").expect("written");
+    let output = command(&["engine", "inspect", "--config", "deploy/bench/tendon.toml"])
+        .env("CACHE_DIRECTORY", folder.path())
+        .output()
+        .expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("stray.plan: unlabelled plan: "), "{said}");
+}
+
 /// A deployment on a free port in a folder of its own, its runtime and its bench robot.
 struct Stage {
     folder: tempfile::TempDir,

@@ -3,7 +3,7 @@
 //! names as the code, `tendon doctor` and the deploy script do what they promise.
 
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -304,6 +304,131 @@ fn each_line_of_udevs_rules_is_one() {
     }
 }
 
+/// Key, operator and value of each part of a rule.
+fn parts(rule: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    rule.split("\", ").map(|part| {
+        let (left, value) = part.split_once('"').expect("a value in quotes");
+        let at = left.find(['=', '!', '+']).expect("an operator");
+        (&left[..at], &left[at..], value.trim_end_matches('"'))
+    })
+}
+
+/// What our rules give to a device, as udev does: a rule whose questions are all answered sets what it says, for those behind it too.
+fn given(device: &[(&str, &str)]) -> Vec<String> {
+    let rules = read("systemd/udev.rules");
+    let mut known: BTreeMap<String, String> = device
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let mut given = Vec::new();
+    let is_rule = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    for rule in rules.lines().filter(is_rule) {
+        // The two patterns that rules for cameras have.
+        let fits = |key: &str, pattern: &str| {
+            let value = known.get(key).map_or("", String::as_str);
+            let fits = |one: &str| one == value || (one == "?*" && !value.is_empty());
+            pattern.split('|').any(fits)
+        };
+        let met = parts(rule).all(|(key, operator, value)| match operator {
+            "==" => fits(key, value),
+            "!=" => !fits(key, value),
+            _ => true,
+        });
+        if !met {
+            continue;
+        }
+        for (key, operator, value) in parts(rule) {
+            if matches!(operator, "==" | "!=") {
+                continue;
+            }
+            let mut value = value.to_owned();
+            while let Some((before, name)) = value.split_once("$env{") {
+                let (name, behind) = name.split_once('}').expect("a name in braces");
+                let filled = known.get(&format!("ENV{{{name}}}"));
+                value = format!("{before}{}{behind}", filled.map_or("", String::as_str));
+            }
+            if key.starts_with("ENV{") {
+                known.insert(key.to_owned(), value);
+            } else {
+                given.push(format!("{key}{operator}{value}"));
+            }
+        }
+    }
+    given
+}
+
+/// A camera by its serial number, and each camera of a device that is several; a plug's name is another for each.
+#[test]
+fn every_camera_has_a_name_of_its_own() {
+    let camera = |index, serial, interface, path| {
+        given(&[
+            ("SUBSYSTEM", "video4linux"),
+            ("ATTR{index}", index),
+            ("ENV{ID_SERIAL_SHORT}", serial),
+            ("ENV{ID_USB_INTERFACE_NUM}", interface),
+            ("ENV{ID_PATH}", path),
+        ])
+    };
+    assert_eq!(
+        camera("0", "1234", "00", "pci-usb-1:1.0"),
+        [
+            "SYMLINK+=tendon/camera-1234",
+            "SYMLINK+=tendon/camera-at-pci-usb-1:1.0"
+        ]
+    );
+    assert_eq!(
+        camera("0", "1234", "03", "pci-usb-1:1.3"),
+        [
+            "SYMLINK+=tendon/camera-1234-03",
+            "SYMLINK+=tendon/camera-at-pci-usb-1:1.3"
+        ]
+    );
+    // A twin of the first at another plug.
+    assert_eq!(
+        camera("0", "1234", "00", "pci-usb-2:1.0"),
+        [
+            "SYMLINK+=tendon/camera-1234",
+            "SYMLINK+=tendon/camera-at-pci-usb-2:1.0"
+        ]
+    );
+    // On no USB, and without a number.
+    assert_eq!(
+        camera("0", "", "", "platform-csi"),
+        ["SYMLINK+=tendon/camera-at-platform-csi"]
+    );
+    // Metadata beside the pictures.
+    assert!(camera("1", "1234", "00", "pci-usb-1:1.0").is_empty());
+}
+
+#[test]
+fn neither_a_camera_nor_a_servo_bus_is_put_to_sleep() {
+    let interface = |action, class| {
+        given(&[
+            ("ACTION", action),
+            ("SUBSYSTEM", "usb"),
+            ("ENV{DEVTYPE}", "usb_interface"),
+            ("ATTR{bInterfaceClass}", class),
+            ("TEST", "../power/control"),
+        ])
+    };
+    // The driver of USB cameras allows it once more before the interface is bound.
+    for action in ["add", "bind", "change"] {
+        assert_eq!(interface(action, "0e"), ["ATTR{../power/control}=on"]);
+        assert!(interface(action, "03").is_empty(), "a keyboard");
+    }
+    assert!(interface("remove", "0e").is_empty());
+    for vendor in ["0403", "1a86"] {
+        let bridge = given(&[
+            ("ACTION", "add"),
+            ("SUBSYSTEM", "usb"),
+            ("ENV{DEVTYPE}", "usb_device"),
+            ("ATTR{idVendor}", vendor),
+            ("TEST", "power/control"),
+        ]);
+        assert_eq!(bridge, ["ATTR{power/control}=on"]);
+    }
+}
+
 /// What the kernel's loader would fetch of the libraries that are not for the process that moves the robot.
 fn not_for_control(dynamic: &str) -> Vec<&str> {
     const FOREIGN: [&str; 6] = [
@@ -536,6 +661,7 @@ fn doctor_exits_by_its_verdict() {
     let (code, text) = doctor(&["--no-link", "--config", "deploy/none/tendon.toml"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(" BAD  configuration"), "{text}");
+    assert!(text.contains("not ready to arm; "), "{text}");
 
     // An earlier run has crashed: nothing is armed before a person has seen that.
     Recorder::open(state.path(), "bench")
@@ -549,7 +675,7 @@ fn doctor_exits_by_its_verdict() {
     assert_eq!(code, Some(0), "{text}");
     fs::remove_file(state.path().join("crash-bench.json")).expect("it was there");
 
-    // The link is ours, and there is no motor controller: it could not arm.
+    // The link is ours, and there is no motor controller: not ready to arm.
     let folder = tempfile::tempdir().expect("a folder");
     let tendon = read("deploy/bench/tendon.toml")
         .replace(

@@ -9,8 +9,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Who may import whom. Every room may import itself; a room that is not here does not exist.
-const ARROWS: [(&str, &[&str]); 17] = [
+/// Rooms, and whom each may import.
+type Arrows = [(&'static str, &'static [&'static str])];
+/// Who may import whom. Every room may import itself; a room that is not here does not exist, and what is here is used: an arrow
+/// that nobody needs is a door that nobody watches.
+const ARROWS: &Arrows = &[
     ("core", &[]),
     ("ports", &["core"]),
     ("sync", &["core"]),
@@ -20,24 +23,16 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("loader", &[]),
     ("cuda", &["ports", "loader"]),
     // The siblings do not see one another.
-    (
-        "capture",
-        &["core", "ports", "sync", "config", "cuda", "loader"],
-    ),
+    ("capture", &["core", "ports", "cuda", "loader"]),
     (
         "engine",
-        &[
-            "core", "ports", "sync", "config", "hash", "onnx", "cuda", "loader",
-        ],
+        &["core", "ports", "config", "hash", "onnx", "cuda", "loader"],
     ),
-    (
-        "policy",
-        &["core", "ports", "sync", "config", "hash", "onnx"],
-    ),
+    ("policy", &["core", "ports", "config", "hash", "onnx"]),
     ("link", &["core", "ports", "sync", "config"]),
-    ("operator", &["core", "ports", "sync", "config"]),
+    ("operator", &["core"]),
     // The bench is a robot: it comes in by the door that robots use.
-    ("bench", &["core", "ports", "sync", "config", "link"]),
+    ("bench", &["core", "config", "link"]),
     (
         "runtime",
         &[
@@ -48,11 +43,12 @@ const ARROWS: [(&str, &[&str]); 17] = [
     (
         "cli",
         &[
-            "core", "ports", "sync", "config", "capture", "engine", "policy", "link", "operator",
-            "bench", "runtime",
+            "core", "sync", "config", "capture", "engine", "policy", "link", "operator", "bench",
+            "runtime",
         ],
     ),
-    ("main", &["runtime", "cli"]),
+    // `cli` is a module of it, called by its bare name.
+    ("main", &["runtime"]),
 ];
 
 /// The only reader of a clock.
@@ -66,7 +62,7 @@ const CLOCK_WORDS: [&str; 5] = [
     "UNIX_EPOCH",
 ];
 /// Files that may say `unsafe`.
-const UNSAFE_ROOMS: [&str; 18] = [
+const UNSAFE_ROOMS: [&str; 19] = [
     "src/sync/mapping.rs",
     "src/runtime/realtime.rs",
     "src/engine/ort/api.rs",
@@ -80,6 +76,7 @@ const UNSAFE_ROOMS: [&str; 18] = [
     "src/cuda/stream.rs",
     "src/capture/nvmm.rs",
     "src/capture/mapped.rs",
+    "src/capture/offered.rs",
     "src/engine/tensorrt/nvinfer/callbacks.rs",
     "tests/proofs.rs",
     "tests/capture/fake.rs",
@@ -104,7 +101,7 @@ enum Part {
 use Part::{All, AllBut, Only};
 /// What the threads that move the robot run each tick outside the core: their own files, and what these call. All cells between
 /// threads are among it. What the link does with a command is not: zenoh locks.
-const TICKED: [(&str, Part); 20] = [
+const TICKED: [(&str, Part); 21] = [
     ("src/runtime/control.rs", All),
     ("src/runtime/governor.rs", All),
     ("src/runtime/egress.rs", All),
@@ -117,6 +114,7 @@ const TICKED: [(&str, Part); 20] = [
     ("src/runtime/phase.rs", All),
     ("src/runtime/realtime.rs", All),
     ("src/runtime/telemetry.rs", Only(&["record"])),
+    ("src/runtime/threads.rs", All),
     (
         "src/runtime/wheel.rs",
         AllBut(&["new", "driver", "give", "hear"]),
@@ -292,26 +290,14 @@ fn arrows(file: &File<'_>) -> Vec<String> {
     };
     let mut complaints = Vec::new();
     for (at, line) in file.code().lines().enumerate() {
-        // To the rooms, the library is `crate`; to the program around it, it is `tendon`.
-        for root in ["crate::", "tendon::"] {
-            for target in line
-                .match_indices(root)
-                .filter(|(at, _)| starts_word(line, *at))
-                .map(|(at, _)| &line[at + root.len()..])
-            {
-                let name: String = target
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
-                if name.is_empty() {
-                    complaints.push(file.complaint(
-                        at,
-                        "one root a line, so that a search finds it: no `use crate::{..}`",
-                    ));
-                } else if name != room && !allowed.contains(&name.as_str()) {
-                    complaints
-                        .push(file.complaint(at, &format!("`{room}` may not import `{name}`")));
-                }
+        for name in imported(line) {
+            if name.is_empty() {
+                complaints.push(file.complaint(
+                    at,
+                    "one root a line, so that a search finds it: no `use crate::{..}`",
+                ));
+            } else if name != room && !allowed.contains(&name.as_str()) {
+                complaints.push(file.complaint(at, &format!("`{room}` may not import `{name}`")));
             }
         }
         if line.contains("super::super::") {
@@ -322,6 +308,40 @@ fn arrows(file: &File<'_>) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// The rooms that a line of code names from the root; an empty name where it names none by itself.
+fn imported(line: &str) -> Vec<String> {
+    // To the rooms, the library is `crate`; to the program around it, it is `tendon`.
+    let roots = ["crate::", "tendon::"].into_iter();
+    let targets = roots.flat_map(|root| {
+        line.match_indices(root)
+            .filter(move |(at, _)| starts_word(line, *at))
+            .map(move |(at, _)| &line[at + root.len()..])
+    });
+    let is_name = |c: &char| c.is_alphanumeric() || *c == '_';
+    targets
+        .map(|target| target.chars().take_while(is_name).collect())
+        .collect()
+}
+
+/// Arrows that are permitted and that no file uses.
+fn idle(arrows: &Arrows, files: &[File<'_>]) -> Vec<String> {
+    let mut used = BTreeSet::new();
+    for file in files {
+        if let Some(room) = file.room() {
+            let rooms = file.code();
+            let rooms = rooms.lines().flat_map(imported);
+            used.extend(rooms.map(|to| (room.to_owned(), to)));
+        }
+    }
+    let permitted = arrows
+        .iter()
+        .flat_map(|(room, allowed)| allowed.iter().map(move |to| (*room, *to)));
+    permitted
+        .filter(|(room, to)| !used.contains(&((*room).to_owned(), (*to).to_owned())))
+        .map(|(room, to)| format!("`{room}` may import `{to}`, and no file of it does"))
+        .collect()
 }
 
 fn starts_word(line: &str, at: usize) -> bool {
@@ -632,6 +652,23 @@ fn no_code_is_swallowed() {
 }
 
 #[test]
+fn every_permitted_arrow_is_used() {
+    let names = files();
+    let sources = names.iter().filter(|name| name.ends_with(".rs"));
+    let texts: Vec<(&String, String)> = sources
+        .map(|path| {
+            let text = fs::read_to_string(root().join(path)).expect("a source file is UTF-8");
+            (path, text)
+        })
+        .collect();
+    let files: Vec<File<'_>> = texts
+        .iter()
+        .map(|(path, text)| File { path, text })
+        .collect();
+    none(idle(ARROWS, &files));
+}
+
+#[test]
 fn what_runs_each_tick_is_there() {
     for (path, _) in &TICKED {
         assert!(root().join(path).is_file(), "{path}");
@@ -727,6 +764,23 @@ fn planted_breaches_are_found() {
     check(unsafe_in_its_rooms, "src/runtime/realtime.rs", "unsafe extern \"C\" { fn f(); }", "without a `// SAFETY: `");
     check(short, "src/core/mod.rs", &"let x = 1;\n".repeat(LINES_MAX + 1), "601 lines");
     check(short, "src/core/mod.rs", &format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "let x = 1;\n".repeat(LINES_MAX), "\n".repeat(9)), "");
+}
+
+#[test]
+fn an_arrow_that_nobody_uses_is_found() {
+    let arrows: &Arrows = &[("link", &["core", "sync"]), ("main", &["runtime"])];
+    let file = |path, text| File { path, text };
+    let files = [
+        file("src/link/mod.rs", "use crate::core::units::Mono;"),
+        // A test and a comment need no arrow.
+        file("src/link/tests.rs", "use crate::sync::hold;"),
+        file("src/link/keys.rs", "// crate::sync::hold"),
+        file("src/main.rs", "fn main() { tendon::runtime::go() }"),
+        file("src/lib.rs", "pub use crate::sync::hold;"),
+    ];
+    let found = idle(arrows, &files);
+    assert_eq!(found, ["`link` may import `sync`, and no file of it does"]);
+    assert!(idle(&[("link", &["core"])], &files).is_empty());
 }
 
 #[rustfmt::skip]

@@ -13,7 +13,9 @@ use tendon::core::chunk::Provenance;
 use tendon::core::governor::limits::{Joint, JointLimits};
 use tendon::core::observation::JointState;
 use tendon::core::units::{MS, Mono};
-use tendon::core::wire::command::{COMMAND_LEN_MAX, Command, Tool, decode, encode};
+use tendon::core::wire::command::{
+    COMMAND_LEN_MAX, Command, START_TOLERANCE, Tool, decode, encode,
+};
 use tendon::core::wire::layout::{self, Field};
 use tendon::core::wire::reject::Reject;
 use tendon::core::wire::state::{self, STATE_LEN_MAX};
@@ -465,6 +467,8 @@ fn the_byte_tables_are_those_of_the_code() {
         let want = format!("| {} | {reject} |\n", reject as u8);
         assert!(paper.contains(&want), "docs/wire.md: expected\n{want}");
     }
+    let want = format!("\n{START_TOLERANCE} rad (m) of the measured pose");
+    assert!(paper.contains(&want), "docs/wire.md: expected{want}");
 }
 
 #[test]
@@ -486,4 +490,9 @@ fn the_c_header_has_the_offsets_and_codes_of_the_code() {
         }
     }
     assert!(header.contains(&format!("#define TW_MAGIC 0x{MAGIC:08X}UL\n")));
+    let want = format!("#define TW_START_TOLERANCE {START_TOLERANCE}\n");
+    assert!(
+        header.contains(&want),
+        "include/tendon_wire.h: expected {want}"
+    );
 }

@@ -5,7 +5,7 @@
 //! The thread of the pipeline that brings pictures tells, one at a time; the camera's thread asks. Neither waits for the other, and
 //! neither allocates.
 
-use super::gstreamer::Counts;
+use crate::ports::Counts;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;

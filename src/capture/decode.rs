@@ -47,6 +47,12 @@ impl Format {
         Format::Grey,
     ];
 
+    /// What a kernel camera is asked for where nothing is preferred: the characters of all of them, in that order. `JPEG` is MJPG by
+    /// another name, and all that some cameras have.
+    pub const FOURCCS: [[u8; 4]; 8] = [
+        *b"RGB3", *b"BGR3", *b"NV12", *b"YUYV", *b"UYVY", *b"MJPG", *b"JPEG", *b"GREY",
+    ];
+
     /// The kernel's four characters.
     #[must_use]
     pub const fn fourcc(self) -> [u8; 4] {
@@ -58,6 +64,20 @@ impl Format {
             Format::Rgb3 => *b"RGB3",
             Format::Bgr3 => *b"BGR3",
             Format::Grey => *b"GREY",
+        }
+    }
+
+    /// The same, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Mjpg => "MJPG",
+            Format::Yuyv => "YUYV",
+            Format::Uyvy => "UYVY",
+            Format::Nv12 => "NV12",
+            Format::Rgb3 => "RGB3",
+            Format::Bgr3 => "BGR3",
+            Format::Grey => "GREY",
         }
     }
 
@@ -438,8 +458,14 @@ pub(crate) mod tests {
     fn formats_and_their_characters() {
         for format in Format::ALL {
             assert_eq!(Format::from_fourcc(format.fourcc()), Some(format));
+            assert_eq!(format.name().as_bytes(), format.fourcc());
         }
         assert_eq!(Format::from_fourcc(*b"JPEG"), Some(Format::Mjpg));
         assert_eq!(Format::from_fourcc(*b"H264"), None);
+        // All are asked for, in their order, by every name that they have.
+        let mut asked = Format::FOURCCS.map(Format::from_fourcc).to_vec();
+        assert!(Format::FOURCCS.contains(b"JPEG"));
+        asked.dedup();
+        assert_eq!(asked, Format::ALL.map(Some));
     }
 }

@@ -11,15 +11,17 @@
 //!
 //! Pictures that stay in the memory of a Jetson's image processor are taken as they are where `nvmm` can read them; where it
 //! fails, the next start asks for ours, so that a pipeline that can convert goes on, slower.
+//!
+//! The words may hold a password. Nothing of them, nor of what GStreamer says, is told before it went through `redact`.
 
 use super::came::Watch;
 use super::decode::{self, Format};
 use super::nvmm::{self, Libraries, Nvmm, NvmmFault};
 use super::retry::Retry;
 use super::said::Said;
-use super::{Asked, Clock, OpenFault, raw};
+use super::{Asked, Clock, OpenFault, raw, redact};
 use crate::core::units::{MS, Mono};
-use crate::ports::{Frame, Source, SourceFault};
+use crate::ports::{Counts, Frame, Source, SourceFault};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
@@ -33,19 +35,6 @@ pub const SILENT_MAX_NS: u64 = 2_000 * MS;
 const SILENT_MAX_PERIODS: u64 = 3;
 /// The same before the first good picture: a network camera negotiates meanwhile.
 pub const START_MAX_NS: u64 = 8_000 * MS;
-
-/// What has been counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Times that the pipeline was started.
-    pub starts: u64,
-    /// Times that it failed, ended or stood still.
-    pub losses: u64,
-    /// Pictures that did not come to the sink, by the numbers that they have; 0 if they have none.
-    pub missing: u64,
-    /// Pictures that came to the sink and were passed over for a newer one.
-    pub stale: u64,
-}
 
 /// A pipeline that runs.
 struct Running {
@@ -97,6 +86,8 @@ impl From<&'static str> for DecodeFault {
 /// A camera behind a pipeline.
 pub struct Camera {
     words: String,
+    /// The words as they may be told.
+    shown: String,
     size: [usize; 2],
     period_ns: u64,
     clock: Clock,
@@ -117,7 +108,7 @@ pub struct Camera {
 impl std::fmt::Debug for Camera {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Camera")
-            .field("words", &self.words)
+            .field("words", &self.shown)
             .field("counts", &self.counts)
             .finish_non_exhaustive()
     }
@@ -142,19 +133,22 @@ impl Camera {
         clock: Clock,
         libraries: &Libraries,
     ) -> Result<Camera, OpenFault> {
-        let wrong = |expected: &str, found: String| OpenFault::Wrong {
-            at: format!("GStreamer pipeline \"{words}\""),
+        let words = words.trim().trim_end_matches('!').trim();
+        let shown = redact::redacted(words);
+        let wrong = |expected: &str, found: &str| OpenFault::Wrong {
+            at: format!("GStreamer pipeline \"{shown}\""),
             expected: expected.to_owned(),
-            found,
+            found: redact::redacted(found),
         };
         gst::init().map_err(|error| {
             wrong(
                 "GStreamer to start (gst-inspect-1.0 --version)",
-                error.to_string(),
+                &error.to_string(),
             )
         })?;
         let mut camera = Camera {
-            words: words.trim().trim_end_matches('!').trim().to_owned(),
+            words: words.to_owned(),
+            shown: shown.clone(),
             size: [asked.width, asked.height],
             period_ns: asked.period_ns,
             clock,
@@ -174,7 +168,7 @@ impl Camera {
         camera.parse().map_err(|found| {
             wrong(
                 "elements that are installed, joined by !, and pictures at the end (try it with gst-launch-1.0)",
-                found,
+                &found,
             )
         })?;
         match camera.start() {
@@ -185,30 +179,15 @@ impl Camera {
         Ok(camera)
     }
 
-    /// What has been counted.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.counts
-    }
-
-    /// How pictures come, while they do: a format's name.
-    #[must_use]
-    pub fn format(&self) -> Option<String> {
-        let (_, pixels) = self.running.as_ref()?.agreed.as_ref()?;
-        Some(match pixels {
-            Pixels::Jpeg => "JPEG".to_owned(),
-            Pixels::Raw(info) => info.format().to_string(),
-            Pixels::Nvmm(info) => format!("{} in NVMM", info.format()),
-        })
-    }
-
-    /// Where pictures come out of the pipeline, while it runs; for whoever measures when they do.
+    /// Where pictures come out of the pipeline, while it runs. For tests alone: when a picture came, what spoils or drops some on the
+    /// way, and what the bus keeps is seen at a pad of it and nowhere else.
     #[must_use]
     pub fn sink(&self) -> Option<&gst_app::AppSink> {
         self.running.as_ref().map(|running| &running.sink)
     }
 
-    /// Surfaces of the image processor that are ready for the device.
+    /// Surfaces of the image processor that are ready for the device. For tests alone: that those which an element maps anew are let go
+    /// of is not seen from outside.
     #[must_use]
     pub fn surfaces(&self) -> usize {
         self.nvmm.as_ref().map_or(0, Nvmm::known)
@@ -317,8 +296,9 @@ impl Camera {
     }
 
     fn say(&mut self, what: &str) {
-        if self.said.news(what) {
-            log::warn!("GStreamer pipeline \"{}\": {what}", self.words);
+        let what = redact::redacted(what);
+        if self.said.news(&what) {
+            log::warn!("GStreamer pipeline \"{}\": {what}", self.shown);
         }
     }
 
@@ -342,7 +322,6 @@ impl Camera {
             }
         }
         self.running = None;
-        self.counts.losses += 1;
         self.retry.failed((self.clock.now)());
         SourceFault::Gone(why)
     }
@@ -452,13 +431,23 @@ impl Running {
 }
 
 impl Source for Camera {
-    fn counts(&self) -> crate::ports::Counts {
-        crate::ports::Counts {
-            missing: self.counts.missing,
-            stale: self.counts.stale,
-            starts: self.counts.starts,
-            ..Default::default()
-        }
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn format(&self) -> Option<&'static str> {
+        let (_, pixels) = self.running.as_ref()?.agreed.as_ref()?;
+        Some(match pixels {
+            Pixels::Jpeg => "JPEG",
+            Pixels::Raw(info) => info.format().to_str().as_str(),
+            Pixels::Nvmm(info) => match info.format() {
+                VideoFormat::Nv12 => "NV12 in NVMM",
+                VideoFormat::Rgba => "RGBA in NVMM",
+                VideoFormat::Gray8 => "GRAY8 in NVMM",
+                // Not among those that are asked for.
+                _ => "NVMM",
+            },
+        })
     }
 
     fn next_frame(&mut self, deadline: Mono, frame: &mut Frame) -> Result<(), SourceFault> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is asked of a kernel camera in the kernel's own structures: its name, what it offers, a format, a control; and its picture
-//! buffers, mapped: asked for, queued, taken in turn, given back.
+//! What is asked of a kernel camera in the kernel's own structures: its name, what its node gives, what it offers, a format, a control;
+//! and its picture buffers, mapped: asked for, queued, taken in turn, given back.
 //!
 //! The questions are ours where the v4l crate's panic at what a device may answer: a name that is not UTF-8, as a long one is that
 //! was cut inside a character; a colour space, a field order or a kind of control that the crate does not know. And its lists end
@@ -12,7 +12,8 @@
 //! drop unmaps whatever the device says. With the last mapping and the last descriptor gone the kernel stops the stream and frees the
 //! buffers itself.
 //!
-//! Not responsible for waiting: who asks for a picture has polled. Nor for what is made of the answers (`v4l`, `discovery`).
+//! Not responsible for waiting: who asks for a picture has polled. Nor for what is made of the answers (`v4l`, `agree`, `controls`,
+//! `discovery`).
 #![allow(unsafe_code)] // Memory that the kernel maps, and its structures.
 
 use super::colours::Colours;
@@ -44,6 +45,7 @@ const LIST_MAX: u32 = 256;
 // Of errno(3).
 const EINVAL: i32 = 22;
 const ENOTTY: i32 = 25;
+const ERANGE: i32 = 34;
 
 // Kinds of control whose value is one number, of `v4l2_ctrl_type`.
 const INTEGER: u32 = 1;
@@ -62,6 +64,19 @@ pub(super) struct Identity {
     pub(super) card: String,
     /// Where it is plugged.
     pub(super) bus: String,
+}
+
+/// What a node gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    /// Pictures, each in one piece of memory.
+    Pictures,
+    /// Pictures whose planes lie in memory of their own.
+    MultiPlanar,
+    /// What belongs to pictures: the second node of many UVC cameras.
+    Metadata,
+    /// Nothing of these: its capabilities, as the kernel numbers them.
+    Other(u32),
 }
 
 /// Width and height of a picture, or of all between two.
@@ -84,6 +99,16 @@ pub(super) struct Pixels {
     pub(super) stride: u32,
     /// How its YUV is meant.
     pub(super) colours: Colours,
+    /// Which rows a buffer holds, of `v4l2_field`.
+    pub(super) field: u32,
+}
+
+/// A control whose value is one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Number {
+    id: u32,
+    /// Of 64 bits.
+    wide: bool,
 }
 
 #[derive(Debug)]
@@ -143,16 +168,45 @@ fn listed<T: PartialEq>(nth: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>
     Ok(list)
 }
 
+fn capability(device: &Device) -> io::Result<v4l2_capability> {
+    let mut found: v4l2_capability = zero();
+    ask(&device.handle(), vidioc::VIDIOC_QUERYCAP, &mut found)?;
+    Ok(found)
+}
+
 /// Who it is.
 ///
 /// # Errors
 /// What the device says.
 pub(super) fn identity(device: &Device) -> io::Result<Identity> {
-    let mut found: v4l2_capability = zero();
-    ask(&device.handle(), vidioc::VIDIOC_QUERYCAP, &mut found)?;
+    let found = capability(device)?;
     Ok(Identity {
         card: text(&found.card),
         bus: text(&found.bus_info),
+    })
+}
+
+/// What this node of it gives.
+///
+/// # Errors
+/// What the device says.
+pub(super) fn node(device: &Device) -> io::Result<Node> {
+    let found = capability(device)?;
+    // `capabilities` are those of all nodes of the camera together; drivers that have but one may leave out the node's own.
+    let own = if found.capabilities & v4l_sys::V4L2_CAP_DEVICE_CAPS == 0 {
+        found.capabilities
+    } else {
+        found.device_caps
+    };
+    let has = |capability: u32| own & capability != 0;
+    Ok(if has(v4l_sys::V4L2_CAP_VIDEO_CAPTURE) {
+        Node::Pictures
+    } else if has(v4l_sys::V4L2_CAP_VIDEO_CAPTURE_MPLANE) {
+        Node::MultiPlanar
+    } else if has(v4l_sys::V4L2_CAP_META_CAPTURE) {
+        Node::Metadata
+    } else {
+        Node::Other(own)
     })
 }
 
@@ -227,11 +281,13 @@ pub(super) fn set_format(
         ..zero()
     };
     let mut wanted = of_pictures();
-    // Colours are the camera's to say: all that is left out here is "as you have it".
+    // Colours are the camera's to say: all that is left out here is "as you have it". Rows are not: a driver that can send them
+    // all at once or every second one first may have it either way.
     wanted.fmt.pix = v4l2_pix_format {
         width,
         height,
         pixelformat: u32::from_le_bytes(fourcc),
+        field: v4l_sys::v4l2_field_V4L2_FIELD_NONE,
         ..zero()
     };
     ask(&handle, vidioc::VIDIOC_S_FMT, &mut wanted)?;
@@ -252,35 +308,78 @@ pub(super) fn set_format(
         size: [pix.width, pix.height],
         stride: pix.bytesperline,
         colours: Colours::of_v4l2(pix.colorspace, ycbcr_enc, quantization),
+        field: pix.field,
     })
 }
 
-/// What a control stands at; a switch at 0 or 1.
+/// A control, if its value is a number; a switch's is 0 or 1.
 ///
 /// # Errors
 /// What the device says; and of a control that is no number.
-pub(super) fn control(device: &Device, id: u32) -> io::Result<i64> {
-    let handle = device.handle();
+pub(super) fn number(device: &Device, id: u32) -> io::Result<Number> {
     let mut asked = v4l2_query_ext_ctrl { id, ..zero() };
-    ask(&handle, vidioc::VIDIOC_QUERY_EXT_CTRL, &mut asked)?;
-    let mut one = v4l2_ext_control { id, ..zero() };
-    let mut list = v4l2_ext_controls {
-        count: 1,
-        controls: &raw mut one,
-        ..zero()
-    };
-    ask(&handle, vidioc::VIDIOC_G_EXT_CTRLS, &mut list)?;
+    ask(&device.handle(), vidioc::VIDIOC_QUERY_EXT_CTRL, &mut asked)?;
     match asked.type_ {
-        // SAFETY: of this kind it is the union's field, and any bytes are a number.
-        INTEGER64 => Ok(unsafe { one.__bindgen_anon_1.value64 }),
-        INTEGER | BOOLEAN | MENU | INTEGER_MENU => {
-            // SAFETY: of these kinds it is the union's field, and any bytes are a number.
-            Ok(i64::from(unsafe { one.__bindgen_anon_1.value }))
-        }
+        INTEGER64 => Ok(Number { id, wide: true }),
+        INTEGER | BOOLEAN | MENU | INTEGER_MENU => Ok(Number { id, wide: false }),
         _ => Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "a control that is no number",
         )),
+    }
+}
+
+impl Number {
+    /// Sets it. A device may take another value than this one, and say nothing.
+    ///
+    /// # Errors
+    /// What the device says; and of a value that is longer than the control.
+    pub(super) fn set(self, device: &Device, value: i64) -> io::Result<()> {
+        let mut one = self.described();
+        if self.wide {
+            one.__bindgen_anon_1.value64 = value;
+        } else {
+            let short = i32::try_from(value).map_err(|_| io::Error::from_raw_os_error(ERANGE))?;
+            one.__bindgen_anon_1.value = short;
+        }
+        Number::exchange(device, vidioc::VIDIOC_S_EXT_CTRLS, &mut one)
+    }
+
+    /// What it stands at. Takes no memory: asked while pictures come.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub(super) fn read(self, device: &Device) -> io::Result<i64> {
+        let mut one = self.described();
+        Number::exchange(device, vidioc::VIDIOC_G_EXT_CTRLS, &mut one)?;
+        Ok(if self.wide {
+            // SAFETY: of this kind it is the union's field, and any bytes are a number.
+            unsafe { one.__bindgen_anon_1.value64 }
+        } else {
+            // SAFETY: of these kinds it is the union's field, and any bytes are a number.
+            i64::from(unsafe { one.__bindgen_anon_1.value })
+        })
+    }
+
+    fn described(self) -> v4l2_ext_control {
+        v4l2_ext_control {
+            id: self.id,
+            ..zero()
+        }
+    }
+
+    /// One control, of whatever class: `which` is 0, the value that is in force.
+    fn exchange(
+        device: &Device,
+        request: vidioc::_IOC_TYPE,
+        one: &mut v4l2_ext_control,
+    ) -> io::Result<()> {
+        let mut list = v4l2_ext_controls {
+            count: 1,
+            controls: ptr::from_mut(one),
+            ..zero()
+        };
+        ask(&device.handle(), request, &mut list)
     }
 }
 

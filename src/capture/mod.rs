@@ -9,13 +9,19 @@
 //!
 //! [`decode`] pixels as cameras send them -> RGB, [`colours`] how YUV is meant, `huffman` the tables that a JPEG may leave out;
 //! [`images`] a folder, a file or a recording of JPEG pictures, in real time, [`tape`] makes such a recording; `v4l` USB and other
-//! kernel cameras, `mapped` what they are asked, and their buffers, `discovery` which are plugged in (feature `v4l`); `gstreamer`
+//! kernel cameras, `agree` the mode in which one streams, `controls` what it is kept at, `stamps` whether its times are of our clock,
+//! `mapped` what they are asked, and their buffers, `discovery` which are plugged in, `offered` their rates and controls, `listing` all
+//! of that for people (feature `v4l`); `gstreamer`
 //! whatever a pipeline gives, `came` what its sink drops, `raw` its pixels, `nvmm` where a Jetson keeps it (feature `gstreamer`);
-//! [`retry`] when to look again for one that is gone, [`said`] what was told of it.
+//! [`retry`] when to look again for one that is gone, [`said`] what was told of it, [`redact`] what no log may hold.
 
+#[cfg(feature = "v4l")]
+mod agree;
 #[cfg(feature = "gstreamer")]
 mod came;
 pub mod colours;
+#[cfg(feature = "v4l")]
+mod controls;
 pub mod decode;
 #[cfg(feature = "v4l")]
 pub mod discovery;
@@ -24,13 +30,20 @@ pub mod gstreamer;
 mod huffman;
 pub mod images;
 #[cfg(feature = "v4l")]
+pub mod listing;
+#[cfg(feature = "v4l")]
 mod mapped;
 #[cfg(feature = "gstreamer")]
 pub mod nvmm;
+#[cfg(feature = "v4l")]
+pub mod offered;
 #[cfg(feature = "gstreamer")]
 mod raw;
+pub mod redact;
 pub mod retry;
 pub mod said;
+#[cfg(feature = "v4l")]
+mod stamps;
 pub mod tape;
 #[cfg(feature = "v4l")]
 pub mod v4l;
@@ -51,7 +64,7 @@ pub struct Clock {
 }
 
 /// Where a camera's pictures come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
     /// JPEG pictures: a folder of them, or a file that holds one after the other. They come at the camera's rate, or with the
     /// gaps that they had when they were recorded, again and again.
@@ -60,6 +73,20 @@ pub enum Kind {
     V4l(v4l_mode::Mode),
     /// A GStreamer pipeline that ends where the pictures are to be taken.
     Gstreamer(String),
+}
+
+/// Without the password that a pipeline may hold.
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kind::Images(path) => f.debug_tuple("Images").field(path).finish(),
+            Kind::V4l(mode) => f.debug_tuple("V4l").field(mode).finish(),
+            Kind::Gstreamer(words) => {
+                let words = redact::redacted(words);
+                f.debug_tuple("Gstreamer").field(&words).finish()
+            }
+        }
+    }
 }
 
 /// What is asked of a camera.

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kernel cameras (V4L2): found by a path that does not change, mode negotiated and read back, mapped buffers, a
-//! deadline on every wait, the driver's own times and numbers.
+//! Kernel cameras (V4L2): found by a path that does not change, mode agreed (`agree`) and kept (`controls`), mapped buffers, a
+//! deadline on every wait, the driver's own numbers, and its times where they are of our clock (`stamps`).
 //!
 //! States: *gone* (looked for again with a growing pause) and *streaming*. Any error of the device leads to gone; so
 //! does a node that gives no good picture for longer than [`QUIET_MAX_NS`], because some drivers hang after a suspend, or give
-//! broken buffers for ever, and only opening the node again wakes them. The pause is the first again once a good picture came: a
-//! device that opens and then fails is no better than one that does not open. Why it is gone is logged, once for each new reason.
+//! broken buffers for ever, and only opening the node again wakes them; and one whose controls do not stay. The first picture of all
+//! may take longer ([`START_MAX_NS`]). The pause is the first again once a good picture came, and controls were seen to stay: a device that
+//! opens and then fails is no better than one that does not open. Why it is gone is logged, once for each new reason.
 //!
 //! Not responsible for which cameras are plugged in (`discovery`).
 
-use super::colours::Colours;
+use super::agree::{self, Agreed, BUFFERS, Begun, Trouble, Wanted};
+use super::controls::Controls;
 use super::decode::{self, Format};
 use super::mapped::{self, Mapped};
 use super::retry::Retry;
 use super::said::Said;
+use super::stamps::{Came, Stamps};
 use super::v4l_mode::Mode;
 use super::{Asked, Clock, OpenFault};
 use crate::core::units::{MS, Mono};
@@ -22,17 +25,13 @@ use std::io;
 use std::path::Path;
 use v4l::Device;
 use v4l::buffer::Flags;
-use v4l::control::{Control, Value};
-use v4l::fraction::Fraction;
-use v4l::video::Capture;
-use v4l::video::capture::Parameters;
 
-/// Buffers in the kernel. One is ours, one is being filled, two bridge a thread that was late by two frames.
-const BUFFERS: u32 = 4;
 /// A device that streams and gives no good picture for this long is opened again; a slow one, for so many periods, so that one
 /// broken picture is not the end of it.
 const QUIET_MAX_NS: u64 = 2_000 * MS;
 const QUIET_MAX_PERIODS: u64 = 3;
+/// The same before the first picture, as for a pipeline (`gstreamer`): sensors and bridges take seconds to wake.
+const START_MAX_NS: u64 = 8_000 * MS;
 /// Pictures that are taken off the queue at most to get at the newest.
 const STALE_MAX: usize = BUFFERS as usize;
 
@@ -42,7 +41,6 @@ const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
 const EBUSY: i32 = 16;
 const ENODEV: i32 = 19;
-const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
 
 /// What the kernel said of `node`, and what is to be done about it, where that is known.
@@ -74,14 +72,6 @@ pub(super) fn why(node: &Path, error: &io::Error) -> String {
     format!("{error}; {remedy}")
 }
 
-/// What is agreed with the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Agreed {
-    format: Format,
-    stride: usize,
-    colours: Colours,
-}
-
 struct Streaming {
     buffers: Mapped,
     device: Device,
@@ -89,6 +79,8 @@ struct Streaming {
     /// Whether the first picture has come, and gone.
     begun: bool,
     sequence: Option<u32>,
+    /// The last moment at which no picture waited.
+    none_at: Mono,
     /// The last good picture; before it, the start, and the first picture of it.
     since: Mono,
     /// What was wrong with the last picture since then, if any came.
@@ -105,8 +97,10 @@ pub struct Camera {
     streaming: Option<Streaming>,
     /// Model of the first device that was here: another one behind the same path is another camera.
     card: Option<String>,
-    /// The format that was agreed last.
-    told: Option<Format>,
+    controls: Controls,
+    stamps: Stamps,
+    /// What was agreed last, in words.
+    told: Said,
     said: Said,
     counts: Counts,
     /// What the newest stamp was of.
@@ -132,6 +126,8 @@ impl Camera {
     /// [`OpenFault`] if the device is there and cannot give what is asked for.
     pub fn new(mode: Mode, asked: &Asked, clock: Clock) -> Result<Camera, OpenFault> {
         let mut camera = Camera {
+            controls: Controls::new(&mode.controls),
+            stamps: Stamps::new(asked.period_ns),
             mode,
             size: [asked.width, asked.height],
             period_ns: asked.period_ns.max(1),
@@ -139,7 +135,7 @@ impl Camera {
             retry: Retry::default(),
             streaming: None,
             card: None,
-            told: None,
+            told: Said::default(),
             said: Said::default(),
             counts: Counts::default(),
             stamped: Stamped::Unsaid,
@@ -168,6 +164,7 @@ impl Camera {
 
     fn start(&mut self) -> Result<Streaming, Trouble> {
         let device = Device::with_path(&self.mode.device)?;
+        agree::gives_pictures(&device)?;
         let card = mapped::identity(&device)?.card;
         if let Some(first) = &self.card
             && *first != card
@@ -177,157 +174,74 @@ impl Camera {
                 found: format!("\"{card}\""),
             });
         }
-        let agreed = self.negotiate(&device)?;
-        self.control(&device)?;
-        let streaming = Streaming {
-            buffers: Mapped::start(&device, BUFFERS)?,
-            device,
-            agreed,
-            begun: false,
-            sequence: None,
-            since: (self.clock.now)(),
-            broken: None,
+        let none_at = (self.clock.now)();
+        let wanted = Wanted {
+            mode: &self.mode,
+            size: self.size,
+            period_ns: self.period_ns,
         };
-        self.tell(agreed.format);
+        let begun = wanted.stream(&device, &mut self.controls)?;
+        let too_fast = wanted.too_fast(&begun.agreed);
+        self.tell(&begun, too_fast);
+        self.stamps.begin();
         self.card = Some(card);
         self.counts.starts += 1;
-        Ok(streaming)
-    }
-
-    /// Says what was agreed; aloud where it is news that colours are not to be had, and nobody asked for none.
-    fn tell(&mut self, format: Format) {
-        let at = self.mode.device.display();
-        let [width, height] = self.size;
-        let news = self.told.replace(format) != Some(format);
-        if format == Format::Grey && self.mode.formats.is_empty() && news {
-            log::warn!(
-                "{at}: expected a format with colours at {width}x{height}, found GREY alone; if that is meant, say formats = [\"GREY\"]"
-            );
-        } else {
-            log::info!("{at}: {} {width}x{height}", name(format.fourcc()));
-        }
-    }
-
-    /// Size, pixel format and rate: set, read back, and refused in words if the device has its own mind.
-    fn negotiate(&self, device: &Device) -> Result<Agreed, Trouble> {
-        let [width, height] = self.size.map(|side| side as u32);
-        let offered = mapped::formats(device)?;
-        let wanted: Vec<[u8; 4]> = if self.mode.formats.is_empty() {
-            Format::ALL.iter().map(|format| format.fourcc()).collect()
-        } else {
-            self.mode.formats.clone()
-        };
-        let mut refused = Vec::new();
-        // What is not the format's fault, and may pass.
-        let mut passing = None;
-        for fourcc in wanted.iter().filter(|fourcc| offered.contains(fourcc)) {
-            let Some(format) = Format::from_fourcc(*fourcc) else {
-                continue;
-            };
-            // What keeps a format with colours away may pass: no reason to go without them.
-            if format == Format::Grey && self.mode.formats.is_empty() && passing.is_some() {
-                break;
-            }
-            let set = match mapped::set_format(device, *fourcc, [width, height]) {
-                Ok(set) => set,
-                // Nor could any other format be set.
-                Err(error) if matches!(error.raw_os_error(), Some(ENODEV | EBUSY)) => {
-                    return Err(error.into());
-                }
-                Err(error) => {
-                    refused.push(format!("{} {width}x{height} ({error})", name(*fourcc)));
-                    if error.raw_os_error() != Some(EINVAL) {
-                        passing = Some(error);
-                    }
-                    continue;
-                }
-            };
-            let rate = Parameters::new(self.interval());
-            let interval = device.set_params(&rate).map(|set| set.interval);
-            let good = (set.size, set.fourcc) == ([width, height], *fourcc);
-            // A driver that cannot set a rate says so with ENOTTY; its pictures' times tell the rest.
-            let slow = interval
-                .as_ref()
-                .is_ok_and(|interval| self.too_slow(interval));
-            if good && !slow {
-                let stride = (set.stride as usize).max(format.row_len(self.size[0]));
-                let colours = set.colours;
-                return Ok(Agreed {
-                    format,
-                    stride,
-                    colours,
-                });
-            }
-            let rate = interval.map_or(String::new(), |i| {
-                format!(" at {}/{} Hz", i.denominator, i.numerator)
-            });
-            let [width, height] = set.size;
-            refused.push(format!("{} {width}x{height}{rate}", name(set.fourcc)));
-        }
-        if let Some(error) = passing {
-            return Err(error.into());
-        }
-        let names = |list: &[[u8; 4]]| {
-            let names: Vec<_> = list.iter().copied().map(name).collect();
-            names.join(", ")
-        };
-        let found = if refused.is_empty() {
-            format!("only {}", names(&offered))
-        } else {
-            refused.join(", ")
-        };
-        Err(Trouble::Mode {
-            expected: format!(
-                "one of {} at {width}x{height}, {:.1} Hz",
-                names(&wanted),
-                1e9 / self.period_ns as f64
-            ),
-            found,
+        Ok(Streaming {
+            buffers: begun.buffers,
+            device,
+            agreed: begun.agreed,
+            begun: false,
+            sequence: None,
+            none_at,
+            since: (self.clock.now)(),
+            broken: None,
         })
     }
 
-    fn interval(&self) -> Fraction {
-        Fraction::new((self.period_ns / 1_000) as u32, 1_000_000)
-    }
-
-    /// More than a tenth slower than asked for.
-    fn too_slow(&self, interval: &Fraction) -> bool {
-        let given_ns =
-            u64::from(interval.numerator) * 1_000_000_000 / u64::from(interval.denominator.max(1));
-        given_ns > self.period_ns + self.period_ns / 10
-    }
-
-    /// Controls are set and read back: one that springs back makes pictures that the policy was not trained on.
-    fn control(&self, device: &Device) -> Result<(), Trouble> {
-        for (id, value) in &self.mode.controls {
-            let wrong = |found: String| Trouble::Mode {
-                expected: format!("control {id:#x} = {value}"),
-                found,
-            };
-            let refused = |error: io::Error| match error.raw_os_error() {
-                Some(ENODEV) => Trouble::Io(error),
-                // So drivers refuse what the camera sets by itself.
-                Some(EACCES | EBUSY) => wrong(format!(
-                    "{error}; if the camera sets it by itself, its automatic mode is to be switched off in controls"
-                )),
-                _ => wrong(error.to_string()),
-            };
-            let control = Control {
-                id: *id,
-                value: Value::Integer(*value),
-            };
-            device.set_control(control).map_err(refused)?;
-            let read = mapped::control(device, *id).map_err(refused)?;
-            if read != *value {
-                return Err(wrong(format!("{read} when read back")));
-            }
+    /// Says what was agreed; aloud where it is news that it is not what one would expect.
+    fn tell(&mut self, begun: &Begun, too_fast: bool) {
+        let at = self.mode.device.display();
+        let [width, height] = self.size;
+        let agreed = &begun.agreed;
+        let rate = match agreed.interval_ns {
+            Some(interval_ns) => format!("at {:.1} Hz", agree::rate_hz(interval_ns)),
+            None => "at a rate that its driver does not say".to_owned(),
+        };
+        let fourcc = agree::name(agreed.fourcc);
+        let mut line = format!("{at}: {fourcc} {width}x{height} {rate}");
+        let grey_alone = agreed.format == Format::Grey && self.mode.formats.is_empty();
+        if grey_alone {
+            line += "; expected a format with colours, found GREY alone; if that is meant, say formats = [\"GREY\"]";
         }
-        Ok(())
+        if too_fast {
+            let asked_hz = agree::rate_hz(self.period_ns);
+            line += &format!(
+                "; expected {asked_hz:.1} Hz, found that the driver agrees to more than a tenth more"
+            );
+        }
+        if !begun.refused.words.is_empty() {
+            line += &format!("; passed over: {}", begun.refused.words.join(", "));
+        }
+        let news = self.told.news(&line);
+        // A format that is not to be had at this size or rate is nothing new: so it was when the camera was chosen.
+        if news && (grey_alone || too_fast || begun.refused.passing.is_some()) {
+            log::warn!("{line}");
+        } else {
+            log::info!("{line}");
+        }
     }
 
     fn cannot_open(&mut self, error: &io::Error) -> SourceFault {
         let found = why(&self.mode.device, error);
         self.lose("its device cannot be opened", "a camera that opens", &found)
+    }
+
+    fn is_another(&mut self, expected: &str, found: &str) -> SourceFault {
+        self.lose(
+            "its device is another one, or has not the mode asked for",
+            expected,
+            found,
+        )
     }
 
     fn lose(&mut self, gone: &'static str, expected: &str, found: &str) -> SourceFault {
@@ -342,25 +256,6 @@ impl Camera {
     }
 }
 
-/// A format, for people.
-fn name(fourcc: [u8; 4]) -> String {
-    String::from_utf8_lossy(&fourcc).into_owned()
-}
-
-/// Why a device does not stream.
-enum Trouble {
-    /// It may mend itself.
-    Io(io::Error),
-    /// It will not.
-    Mode { expected: String, found: String },
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Trouble {
-        Trouble::Io(error)
-    }
-}
-
 impl Streaming {
     /// Whether a buffer is ready, within `wait_ms`.
     fn ready(&self, wait_ms: i32) -> io::Result<bool> {
@@ -371,8 +266,14 @@ impl Streaming {
         }
     }
 
-    /// An error if there was no good picture for longer than `most_ns`.
-    fn gives(&self, now: Mono, most_ns: u64) -> io::Result<()> {
+    /// An error if there was no good picture for too long.
+    fn gives(&self, now: Mono, period_ns: u64) -> io::Result<()> {
+        let most_ns = if self.begun {
+            QUIET_MAX_NS
+        } else {
+            START_MAX_NS
+        };
+        let most_ns = most_ns.max(QUIET_MAX_PERIODS * period_ns);
         if now.since_ns(self.since) <= most_ns {
             return Ok(());
         }
@@ -400,26 +301,23 @@ impl Source for Camera {
                 Ok(streaming) => self.streaming = Some(streaming),
                 Err(Trouble::Io(error)) => return Err(self.cannot_open(&error)),
                 Err(Trouble::Mode { expected, found }) => {
-                    return Err(self.lose(
-                        "its device is another one, or has not the mode asked for",
-                        &expected,
-                        &found,
-                    ));
+                    return Err(self.is_another(&expected, &found));
                 }
             }
         }
         match self.take(deadline, frame) {
             Ok(taken) => {
-                if taken.is_ok() {
+                if taken.is_ok() && self.controls.settled() {
                     self.retry.worked();
                     self.said.forget();
                 }
                 taken
             }
-            Err(error) => {
+            Err(Trouble::Io(error)) => {
                 let found = why(&self.mode.device, &error);
                 Err(self.lose("its device failed", "pictures", &found))
             }
+            Err(Trouble::Mode { expected, found }) => Err(self.is_another(&expected, &found)),
         }
     }
 
@@ -430,29 +328,49 @@ impl Source for Camera {
     fn stamped(&self) -> Stamped {
         self.stamped
     }
+
+    fn format(&self) -> Option<&'static str> {
+        Some(Camera::format(self)?.name())
+    }
 }
 
 impl Camera {
     /// Waits for a buffer, passes over those that a newer one follows, decodes it.
-    fn take(&mut self, deadline: Mono, frame: &mut Frame) -> io::Result<Result<(), SourceFault>> {
+    fn take(
+        &mut self,
+        deadline: Mono,
+        frame: &mut Frame,
+    ) -> Result<Result<(), SourceFault>, Trouble> {
         let clock = self.clock;
-        let quiet_max_ns = QUIET_MAX_NS.max(QUIET_MAX_PERIODS * self.period_ns);
+        let at = self.mode.device.as_path();
         let counts = &mut self.counts;
         let Some(streaming) = &mut self.streaming else {
             return Ok(Err(SourceFault::Gone("not open")));
         };
-        let left_ns = deadline.since_ns((clock.now)());
+        if streaming.begun {
+            // The last picture has been handed on, and the next is likely to be a while.
+            self.controls.watch(&streaming.device, at, (clock.now)())?;
+        }
+        let asked_at = (clock.now)();
+        let left_ns = deadline.since_ns(asked_at);
         // Up to the next whole millisecond: rounding down would spin through the last one.
         let wait_ms = i32::try_from(left_ns.div_ceil(MS)).unwrap_or(i32::MAX);
         if !streaming.ready(wait_ms)? {
-            streaming.gives((clock.now)(), quiet_max_ns)?;
+            streaming.none_at = asked_at;
+            streaming.gives((clock.now)(), self.period_ns)?;
             return Ok(Err(SourceFault::Timeout));
         }
         if !streaming.begun {
-            // The first after the start is often half exposed.
-            streaming.buffers.next()?;
-            streaming.begun = true;
-            streaming.since = (clock.now)();
+            // The first after the start is often half exposed; what it tells of clock and controls is whole.
+            let (_, meta) = streaming.buffers.next()?;
+            let taken = (clock.now)();
+            (streaming.begun, streaming.since) = (true, taken);
+            let came = Came {
+                after: streaming.none_at,
+                taken,
+            };
+            self.stamps.captured(at, &meta, came);
+            self.controls.begin(&streaming.device, at, taken)?;
             return Ok(Err(SourceFault::Timeout));
         }
         for _ in 0..STALE_MAX {
@@ -466,8 +384,12 @@ impl Camera {
             counts.missing += if gap < 1 << 31 { u64::from(gap) } else { 0 };
             streaming.sequence = Some(meta.sequence);
             self.given = self.given.wrapping_add(1);
+            let came = Came {
+                after: streaming.none_at,
+                taken: received,
+            };
             let captured;
-            (captured, self.stamped) = captured_at(&meta, received);
+            (captured, self.stamped) = self.stamps.captured(at, &meta, came);
             let result = if meta.flags.contains(Flags::ERROR) {
                 counts.flagged += 1;
                 Err("the driver flags it as broken")
@@ -477,10 +399,12 @@ impl Camera {
                     Some(len) if used.len() < len => Err("shorter than its picture"),
                     _ if device_has_more(&streaming.device) => Ok(false),
                     _ => {
+                        streaming.none_at = received;
                         let Agreed {
                             format,
                             stride,
                             colours,
+                            ..
                         } = agreed;
                         decode::declared_into_rgb(format, colours, used, stride, self.size, frame)
                             .map(|()| true)
@@ -490,7 +414,7 @@ impl Camera {
             match result {
                 Err(why) => {
                     streaming.broken = Some(why);
-                    streaming.gives(received, quiet_max_ns)?;
+                    streaming.gives(received, self.period_ns)?;
                     return Ok(Err(SourceFault::Broken(why)));
                 }
                 Ok(false) => counts.stale += 1,
@@ -509,25 +433,4 @@ impl Camera {
 /// Whether a newer buffer waits already.
 fn device_has_more(device: &Device) -> bool {
     device.handle().poll(POLLIN, 0).is_ok_and(|ready| ready > 0)
-}
-
-/// The driver's time, if it is of our clock, and what it is of: the start of the exposure where the driver says so, else the
-/// end of the frame. Any other is replaced by when the buffer was taken, which is late by the transfer, too.
-fn captured_at(meta: &v4l::buffer::Metadata, received: Mono) -> (Mono, Stamped) {
-    let stamp = meta.timestamp;
-    let monotonic = meta.flags & Flags::TIMESTAMP_MASK == Flags::TIMESTAMP_MONOTONIC;
-    let of = if meta.flags & Flags::TSTAMP_SRC_MASK == Flags::TSTAMP_SRC_SOE {
-        Stamped::Start
-    } else {
-        Stamped::End
-    };
-    match (u64::try_from(stamp.sec), u64::try_from(stamp.usec)) {
-        (Ok(sec), Ok(usec)) if monotonic && (sec, usec) != (0, 0) => {
-            let ns = sec
-                .saturating_mul(1_000_000_000)
-                .saturating_add(usec.saturating_mul(1_000));
-            (Mono(ns), of)
-        }
-        _ => (received, Stamped::Arrival),
-    }
 }

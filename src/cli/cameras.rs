@@ -49,10 +49,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let ending = super::ending()?;
     let config = Config::load(&options.config).map_err(super::problems)?;
-    let all: Vec<_> = std::iter::once(&config.camera)
-        .chain(&config.more_cameras)
-        .cloned()
-        .collect();
+    let all: Vec<_> = config.cameras().cloned().collect();
     if all.iter().all(|camera| camera.source == CameraSource::Link) {
         return Err(Failure::Failed(
             "all cameras of this deployment come over the link: nothing to look at here".to_owned(),
@@ -93,8 +90,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 fn print(seen: &Watch) {
     for camera in &seen.cameras {
+        let format = camera
+            .format
+            .map_or(String::new(), |name| format!(", {name}"));
         println!(
-            "{} ({}): {} good, {:.1} Hz, capture to hand-over p50 {:.1} p99 {:.1} ms, between two {:.1} to {:.1} ms",
+            "{} ({}{format}): {} good, {:.1} Hz, capture to hand-over p50 {:.1} p99 {:.1} ms, between two {:.1} to {:.1} ms",
             camera.name,
             camera.source,
             camera.good,
@@ -139,23 +139,8 @@ fn print(seen: &Watch) {
 
 #[cfg(feature = "v4l")]
 fn list() -> Result<(), Failure> {
-    let found = tendon::capture::discovery::discover(std::path::Path::new("/dev"));
-    if found.is_empty() {
-        println!("no kernel camera: nothing under /dev/video* gives pictures");
-    }
-    for camera in found {
-        println!(
-            "{} on {}, now {}",
-            camera.card,
-            camera.bus,
-            camera.device.display()
-        );
-        for path in camera.stable {
-            println!("  device = \"{}\"", path.display());
-        }
-        let modes: Vec<String> = camera.modes.iter().map(ToString::to_string).collect();
-        println!("  {}", modes.join(", "));
-    }
+    use tendon::capture::{discovery::Places, listing};
+    println!("{}", listing::page(&Places::of_machine()));
     Ok(())
 }
 

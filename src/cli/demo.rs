@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tendon::operator;
 use tendon::runtime::demo;
+use tendon::runtime::evaluation::{Report, Tally};
+use tendon::runtime::telemetry::Spread;
 
 /// Arguments of `tendon demo`.
 #[derive(Debug, Args)]
@@ -17,7 +19,9 @@ use tendon::runtime::demo;
   tendon demo --headless --episodes 20 --seed 7 --json
   tendon demo --headless --lockstep --episodes 200 --seed 7 --json")]
 pub struct Options {
-    /// What the robot shall do, in plain words. Without it the bench robot thinks of something.
+    /// What the robot shall do, in plain words. Without it the bench robot thinks of something. The episodes of --headless have
+    /// sentences of their own.
+    #[arg(conflicts_with = "headless")]
     instruction: Option<String>,
     /// No page: run episodes and report. In real time unless --lockstep is given.
     #[arg(long)]
@@ -26,13 +30,13 @@ pub struct Options {
     #[arg(long, requires = "headless")]
     lockstep: bool,
     /// Episodes to run with --headless.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, requires = "headless", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     episodes: u32,
     /// Seed of scenes, sentences and noise. Training used other seeds.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Print one JSON object on standard output.
-    #[arg(long)]
+    /// With --headless: the whole report as one JSON object on standard output, in place of its main figures in words.
+    #[arg(long, requires = "headless")]
     json: bool,
     /// Delay every chunk by this many milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
@@ -47,7 +51,12 @@ pub struct Options {
     #[arg(long, value_name = "FILE", requires = "lockstep")]
     record: Option<PathBuf>,
     /// Where the page listens; loopback only.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8765")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8765",
+        conflicts_with = "headless"
+    )]
     page: std::net::SocketAddr,
     #[command(flatten)]
     unproven: super::Unproven,
@@ -97,14 +106,93 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 serde_json::to_string(&report).map_err(Failure::failed)?
             );
         } else {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&report).map_err(Failure::failed)?
-            );
+            print!("{}", lines(&report));
         }
         return Ok(());
     }
     interactive(options, config, &ending)
+}
+
+/// The main figures of a report, for people.
+fn lines(report: &Report) -> String {
+    let of = |tally: &Tally| format!("{} of {}", tally.successes, tally.episodes);
+    let ms = |spread: &Spread| {
+        format!(
+            "p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            spread.p50, spread.p99, spread.max
+        )
+    };
+    let (tasks, grounding) = (&report.tasks, &report.grounding);
+    let mut rows = vec![
+        (
+            "done as asked",
+            format!(
+                "{} of {} episodes (touch {}, put {}); {}, seed {}, {:.1} s",
+                report.successes,
+                report.episodes,
+                of(&tasks.touch.all),
+                of(&tasks.put.all),
+                report.time.replace('_', " "),
+                report.seed,
+                report.wall_s
+            ),
+        ),
+        (
+            "policy",
+            format!(
+                "{}, {}; parity {}",
+                report.policy, report.precision, report.parity
+            ),
+        ),
+        (
+            "another block named",
+            format!(
+                "that one {}, the one that was not named {}",
+                of(&grounding.other_block_named_block),
+                of(&grounding.other_block_original)
+            ),
+        ),
+        (
+            "a colour not there",
+            format!("held still {}", of(&grounding.absent_colour_held_still)),
+        ),
+        (
+            "nonsense",
+            format!("held still {}", of(&grounding.nonsense_held_still)),
+        ),
+        ("frame to command", ms(&report.frame_to_command_ms)),
+        ("inference", ms(&report.inference_ms)),
+        (
+            "control",
+            format!(
+                "{} ticks at {:.0} Hz, {} late, {} changed by the governor; {} allocations",
+                report.ticks,
+                report.control_hz,
+                report.late_ticks,
+                report.governor_interventions,
+                report.allocations_in_control_loop
+            ),
+        ),
+        (
+            "commands",
+            format!(
+                "{} sent, {} rejected, {} beyond the limits",
+                report.commands_sent, report.commands_rejected, report.limit_violations
+            ),
+        ),
+        (
+            "plans",
+            format!(
+                "{} chunks, {} stalls; {} latched stops",
+                report.chunks, report.ladder.stalls, report.latched_stops
+            ),
+        ),
+    ];
+    if let Some(observations) = report.recorded {
+        rows.push(("recorded", format!("{observations} observations")));
+    }
+    let lines = rows.iter().map(|(name, said)| format!("{name:20}{said}\n"));
+    lines.collect()
 }
 
 /// The page and a progress line, until Ctrl-C.

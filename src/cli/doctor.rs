@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon doctor`: could this deployment arm on this machine?
+//! `tendon doctor`: is this deployment ready to arm on this machine?
 
 use crate::cli::Failure;
 use clap::Args;
@@ -11,7 +11,7 @@ use tendon::runtime::health::Tree;
 /// Arguments of `tendon doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Moves nothing and writes nothing; opens cameras that no runtime has open. Exit code 1: it could not arm. Run it as the user that runs the runtime: sudo -u tendon tendon doctor --config /etc/tendon/tendon.toml. What is asked of the kernel is judged by the unit that starts this configuration, if one is installed"
+    after_help = "Moves nothing and writes nothing; opens cameras that no runtime has open. Exit code 1: not ready to arm. Run it as the user that runs the runtime: sudo -u tendon tendon doctor --config /etc/tendon/tendon.toml. What is asked of the kernel is judged by the unit that starts this configuration, if one is installed"
 )]
 pub struct Options {
     /// The deployment's tendon.toml; without it, only the machine is looked at.
@@ -37,7 +37,7 @@ pub struct Options {
 /// Runs the verb.
 ///
 /// # Errors
-/// [`Failure`] if it could not arm.
+/// [`Failure`] if it is not ready to arm.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let tree = options.root.as_deref().map_or_else(Tree::machine, Tree::at);
     let mut report = Report::of_machine(&tree, options.config.as_deref());
@@ -61,6 +61,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if report.could_arm {
         Ok(())
     } else {
-        Err(Failure::Failed("doctor: it could not arm".to_owned()))
+        Err(Failure::Failed("doctor: not ready to arm".to_owned()))
     }
 }

@@ -240,7 +240,7 @@ fn inspect(options: &Inspect) -> Result<(), Failure> {
                 label.built_s,
                 label.flags.join(" ")
             ),
-            Err(why) => println!("{}: nobody's: {why}", engine.path.display()),
+            Err(why) => println!("{}: unlabelled plan: {why}", engine.path.display()),
         }
     }
     if options.layers {

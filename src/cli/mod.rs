@@ -63,16 +63,16 @@ pub enum Verb {
     SchedSim(sched_sim::Options),
     /// Strike a simulated robot with every fault of the matrix and judge the reactions.
     FaultSim(fault_sim::Options),
-    /// Look at machine and deployment: could it arm, and what would make it better? Each finding with its fix.
+    /// Look at machine and deployment: ready to arm, and what would make it better? Each finding with its fix.
     Doctor(doctor::Options),
     /// What `run` starts with isolation = "process"; not for people.
     #[command(hide = true)]
     InferenceProcess(inference_process::Options),
     /// Tell a running robot what to do.
     Instruct(instruct::Options),
-    /// Tell or change a running robot's mode: standby, active, stop, reset.
+    /// Show or change a running robot's mode: standby, active, stop, reset.
     Mode(mode::Options),
-    /// Tell or change how fast a running robot may be.
+    /// Show or change how fast a running robot may be.
     Speed(speed::Options),
     /// Take a running robot to a pose of robot.toml.
     Park(park::Options),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon mode`: tell or change a running robot's mode.
+//! `tendon mode`: show or change a running robot's mode.
 
 use crate::cli::Failure;
 use crate::cli::instruct::Robot;
@@ -9,7 +9,7 @@ use tendon::link::keys;
 /// Arguments of `tendon mode`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "active arms the robot if everything is fresh; takeover lets a person's device drive (docs/wire.md); standby and stop bring it to rest; reset acknowledges a latched stop. Without a word it tells the mode and its cause."
+    after_help = "active arms the robot if everything is fresh; takeover lets a person's device drive (docs/wire.md); standby and stop bring it to rest; reset acknowledges a latched stop. Without a word it shows the mode and its cause."
 )]
 pub struct Options {
     /// active, takeover, standby, stop, reset, e-stop; or status.

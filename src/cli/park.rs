@@ -9,7 +9,7 @@ use tendon::link::keys;
 /// Arguments of `tendon park`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The robot goes there straight in joint space, within its limits, as if a person drove it, and stays: look that the way is free. `tendon mode standby` disarms it there."
+    after_help = "The robot goes there straight in joint space, within its limits, as if a person drove it, and stays: make sure that the way is free. `tendon mode standby` disarms it there."
 )]
 pub struct Options {
     /// Name of a [[pose]].

@@ -73,7 +73,8 @@ pub enum Verb {
         /// Which engine: cpu, ort, tensorrt or remote.
         #[arg(long, default_value = "cpu", value_parser = engine_kind)]
         engine: EngineKind,
-        /// A tendon.toml: its precision, the plans that TensorRT needs, and who runs the engine "remote".
+        /// A tendon.toml: its precision, the providers that ONNX Runtime is asked for, the plans that TensorRT needs, and who runs the
+        /// engine "remote".
         #[arg(long)]
         config: Option<PathBuf>,
         /// With the engine tensorrt: the same CUDA graphs in a bare loop as well, in turns. An observation that takes more than 2 % or
@@ -189,7 +190,7 @@ pub struct Import {
     /// The fixture that engines/families/record_fixture.py (of a package: physicalai_package.py) made with the policy's own code.
     #[arg(long)]
     fixture: PathBuf,
-    /// The fixture's sentences, as JSON.
+    /// Of a LeRobot folder: the fixture's sentences, as JSON.
     #[arg(long)]
     sentences: Option<PathBuf>,
     /// What a joint's number is in the data set: nothing in it says so.
@@ -477,13 +478,49 @@ fn camera_size(text: &str) -> Result<(String, [usize; 2]), String> {
     parsed.ok_or_else(|| format!("expected NAME=WIDTHxHEIGHT, found \"{text}\""))
 }
 
+/// What was given and means nothing for such a folder. It is refused: nobody would see that it was passed over.
+fn out_of_place(wanted: &Import, is_package: bool) -> Vec<Problem> {
+    let size = !wanted.camera_size.is_empty();
+    let (kinds, flags) = match is_package {
+        true => (
+            ["LeRobot folder", "policy_package"],
+            vec![
+                ("--onnx", wanted.onnx.is_some(), "has its own graph"),
+                ("--sentences", wanted.sentences.is_some(), "takes none"),
+            ],
+        ),
+        false => (
+            ["policy_package", "LeRobot folder"],
+            vec![
+                ("--rate-hz", wanted.rate_hz.is_some(), "has it in --info"),
+                ("--camera-size", size, "has it in --info"),
+                ("--pictures-0-1", wanted.pictures_0_1, "always has such"),
+            ],
+        ),
+    };
+    let [other, kind] = kinds;
+    let given = flags.into_iter().filter(|(_, given, _)| *given);
+    given
+        .map(|(flag, _, why)| Problem {
+            at: flag.to_owned(),
+            expected: format!("a {other} (a {kind} {why})"),
+            found: format!("a {kind}, {}", wanted.folder.display()),
+        })
+        .collect()
+}
+
 fn import(wanted: &Import) -> Result<(), Vec<Problem>> {
+    let is_package = import_physicalai::is_package(&wanted.folder);
+    let misplaced = out_of_place(wanted, is_package);
+    if !misplaced.is_empty() {
+        return Err(misplaced);
+    }
     let joints = wanted.robot.as_deref().map(joint_names).transpose()?;
     let unit = match wanted.unit {
         Unit::Rad => JointUnit::Rad,
         Unit::Deg => JointUnit::Deg,
     };
-    if import_physicalai::is_package(&wanted.folder) {
+    if is_package {
         let request = import_physicalai::Request {
             folder: wanted.folder.clone(),
             fixture: wanted.fixture.clone(),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tendon::config::Config;
 use tendon::config::link::LinkConfig;
-use tendon::config::realtime::{ROLES, RealtimeMode};
+use tendon::config::realtime::RealtimeMode;
 use tendon::link::session;
 use tendon::operator::{self, Operator};
 use tendon::runtime::crash::{self, Recorder};
@@ -43,14 +43,6 @@ pub struct Options {
     unproven: super::Unproven,
 }
 
-/// Threads that are given no cores of their own, but may fail as any other.
-const ROLELESS: [&str; 4] = [
-    threads::HEALTH.name,
-    threads::MEMORY.name,
-    threads::OPENER.name,
-    threads::SERVICE.name,
-];
-
 pub(super) fn parse_drill(text: &str) -> Result<(&'static str, Failing), String> {
     let (how, name) = text.split_once(':').unwrap_or((text, ""));
     let failing = match how {
@@ -59,12 +51,12 @@ pub(super) fn parse_drill(text: &str) -> Result<(&'static str, Failing), String>
         "babble" => Failing::Babble,
         other => return Err(format!("expected panic, hang or babble, found \"{other}\"")),
     };
-    let names = ROLES.into_iter().chain(ROLELESS);
-    match names.clone().find(|known| *known == name) {
+    let names = threads::ALL.map(|spec| spec.name);
+    match names.into_iter().find(|known| *known == name) {
         Some(name) => Ok((name, failing)),
         None => Err(format!(
             "expected one of {}, found \"{name}\"",
-            names.collect::<Vec<_>>().join(", ")
+            names.join(", ")
         )),
     }
 }

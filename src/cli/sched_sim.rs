@@ -32,13 +32,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     peers: Option<PathBuf>,
     /// Run so many episodes of the demo as well, under each rule and delay that --bench-rules and --bench-delays name.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     episodes: Option<u32>,
-    /// The rules for them; without it, all.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// The rules for them, as the report names them; without it, all.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "episodes", value_parser = rule)]
     bench_rules: Vec<String>,
-    /// Their injected delays of inference, ms.
-    #[arg(long, value_name = "MS", value_delimiter = ',', default_values_t = [0, 150, 300])]
+    /// Their injected delays of inference, ms: of those that a stream without jitter and loss has.
+    #[arg(long, value_name = "MS", value_delimiter = ',', requires = "episodes", default_values_t = [0, 150, 300])]
     bench_delays: Vec<u64>,
     /// Serve the demo's world and policy to a loop of another program: JSON lines on standard input and output; nothing else
     /// is done.
@@ -50,6 +50,17 @@ pub struct Options {
     /// Draw position, velocity and acceleration over two seams.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+}
+
+/// The name of a merge rule.
+fn rule(word: &str) -> Result<String, String> {
+    let rules = schedule_sim::rules().into_iter();
+    let names: Vec<String> = rules.map(|(name, _)| name).collect();
+    let word = word.trim();
+    match names.iter().any(|name| name == word) {
+        true => Ok(word.to_owned()),
+        false => Err(format!("expected some of: {}", names.join(", "))),
+    }
 }
 
 /// Runs the verb.
@@ -66,6 +77,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut scenarios = schedule_sim::scenarios(options.seed);
     if let Some(path) = &options.recorded {
         scenarios.extend(read::<Scenario>(path)?);
+    }
+    if options.episodes.is_some() {
+        delays_are_there(&options.bench_delays, &scenarios)?;
     }
     if let Some(path) = &options.export {
         write(
@@ -124,6 +138,24 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Episodes are told beside a stream of their delay: one that no stream has would be passed over.
+fn delays_are_there(wanted: &[u64], scenarios: &[Scenario]) -> Result<(), Failure> {
+    let plain = scenarios
+        .iter()
+        .filter(|scenario| scenario.jitter_ms == 0 && scenario.loss == 0.0);
+    let mut there: Vec<u64> = plain.map(|scenario| scenario.delay_ms).collect();
+    there.sort_unstable();
+    there.dedup();
+    let Some(missing) = wanted.iter().find(|delay_ms| !there.contains(delay_ms)) else {
+        return Ok(());
+    };
+    let there: Vec<String> = there.iter().map(u64::to_string).collect();
+    Err(Failure::Usage(format!(
+        "--bench-delays: expected some of {} (ms), found {missing}",
+        there.join(", ")
+    )))
 }
 
 /// The demo's world and policy for another loop.
@@ -200,4 +232,33 @@ fn run_on_bench(
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text)
         .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Arguments;
+    use clap::Parser;
+
+    fn refused(more: &[&str]) -> Option<String> {
+        let parsed = Arguments::try_parse_from([&["tendon", "sched-sim"][..], more].concat());
+        parsed.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn rules_are_those_of_the_report_and_go_with_episodes() {
+        // As tests/peers/run.sh names them.
+        let names = "replace,blend 100 ms,aggregate weighted_average, ensemble 0.01 oldest first";
+        assert_eq!(refused(&["--episodes", "1", "--bench-rules", names]), None);
+        let said = refused(&["--episodes", "1", "--bench-rules", "replace,typo"]);
+        let said = said.expect("refused");
+        assert!(
+            said.contains("typo") && said.contains("blend 100 ms"),
+            "{said}"
+        );
+        for alone in [["--bench-rules", "replace"], ["--bench-delays", "150"]] {
+            let said = refused(&alone).expect("refused");
+            assert!(said.contains("--episodes"), "{said}");
+        }
+        assert!(refused(&["--episodes", "0"]).is_some(), "episodes of none");
+    }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tendon speed`: tell or change how fast a running robot may be.
+//! `tendon speed`: show or change how fast a running robot may be.
 
 use crate::cli::Failure;
 use crate::cli::instruct::Robot;
@@ -12,7 +12,7 @@ use tendon::link::keys;
     after_help = "Example:\n  tendon speed 30     at most 30 % of robot.toml's speeds, at once"
 )]
 pub struct Options {
-    /// Share of the speed limits, 0 to 100; absent: told.
+    /// Share of the speed limits, 0 to 100; without it: shown.
     percent: Option<f64>,
     #[command(flatten)]
     robot: Robot,

@@ -92,6 +92,15 @@ pub struct CameraConfig {
     pub period_ns: Option<u64>,
     /// Whether its pictures carry noise, as those of any sensor do.
     pub noisy: bool,
+    /// Whether it is mounted on what the robot moves, as on a wrist.
+    pub moves: bool,
+}
+
+impl super::Config {
+    /// All cameras in the order of the file; the first paces the policy.
+    pub fn cameras(&self) -> impl Iterator<Item = &CameraConfig> + Clone {
+        std::iter::once(&self.camera).chain(&self.more_cameras)
+    }
 }
 
 impl CameraConfig {
@@ -104,6 +113,7 @@ impl CameraConfig {
             period_ns: self.period_ns,
             age_max_ns: self.age_max_ns,
             noisy: self.noisy,
+            moves: self.moves,
         }
     }
 }
@@ -215,6 +225,7 @@ fn one(table: &CameraTable, key: &str, folder: &Path, at: &mut Located<'_>) -> C
         delay_ns: at.delay_ns(&sub("delay_ms"), table.delay_ms.as_ref()),
         period_ns,
         noisy: table.noisy.unwrap_or(true),
+        moves: table.moves.unwrap_or(false),
     }
 }
 

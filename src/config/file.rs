@@ -176,6 +176,8 @@ pub struct CameraTable {
     pub rate_hz: Option<Spanned<Number>>,
     /// Whether its pictures carry noise; absent: they do. A simulated camera's may not.
     pub noisy: Option<bool>,
+    /// Whether it is mounted on what the robot moves; absent: it is not.
+    pub moves: Option<bool>,
 }
 
 /// `[control]`.

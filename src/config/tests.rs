@@ -193,6 +193,11 @@ fn every_mistake_is_named_with_its_line() {
         &["page.listen", "loopback"],
     );
     check_tendon("width = 224", "width = 1e9", &["camera.width"]);
+    check_tendon(
+        "width = 224",
+        "moves = 1\nwidth = 224",
+        &["tendon.toml:", "expected a boolean"],
+    );
     check_tendon("\"front\"", "\"fro/nt\"", &["camera.name"]);
     check_tendon("[policy]", "[policy", &["tendon.toml:"]);
     check_robot(
@@ -286,6 +291,20 @@ fn two_cameras_behind_one_device_are_refused_with_both_lines() {
     assert_eq!(answer, wanted);
     let config = Config::from_texts(&with("/dev/video5"), ROBOT, URDF, &folder());
     assert_eq!(config.expect("two devices").more_cameras.len(), 1);
+}
+
+#[test]
+fn a_camera_moves_with_the_robot_only_if_that_is_said() {
+    for (said, moves) in [
+        ("", false),
+        ("moves = false\n", false),
+        ("moves = true\n", true),
+    ] {
+        let text = TENDON.replacen("width = 224", &format!("{said}width = 224"), 1);
+        let config = Config::from_texts(&text, ROBOT, URDF, &folder()).expect(said);
+        assert_eq!(config.camera.moves, moves, "{said}");
+        assert_eq!(config.camera.expected().moves, moves, "{said}");
+    }
 }
 
 #[test]

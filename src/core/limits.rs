@@ -20,7 +20,7 @@ pub const CHUNKS_QUEUED_MAX: usize = 4;
 /// at which a frame is refused anyway.
 pub const STATE_HISTORY_MAX: usize = 64;
 
-/// Cameras of one robot.
+/// Cameras of one robot, and of one policy.
 pub const CAMERAS_MAX: usize = 8;
 
 /// Links of one robot's kinematic tree: a joint each, and as many fixed ones again (flanges, sensors, tools).

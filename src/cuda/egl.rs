@@ -95,8 +95,7 @@ impl Egl {
                     .map_err(|_| lacks($symbol))?
             };
         }
-        // SAFETY: the signatures are those of cuda.h and cudaEGL.h for these names; the context holds the driver, which holds
-        // the library.
+        // SAFETY: the signatures are those of cuda.h and cudaEGL.h for these names; the library stays open.
         unsafe {
             Ok(Egl {
                 register: find!(Register, "cuGraphicsEGLRegisterImage"),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 /// Most runs that wait for the next; one more and they are launched as they are.
 const DUE_MAX: usize = 32;
+/// Most joint graphs of one stage: that of an observation, and that of one with a new instruction, whose stages come before.
+const MADE_MAX: usize = 2;
 
 /// Recorded runs, one after the other.
 type Runs = Vec<Arc<Graph>>;
@@ -39,8 +41,22 @@ pub enum Done {
 pub struct Joint {
     /// What was launched last time.
     last: Runs,
-    /// What was joined, and the whole; `None` if the driver refused.
-    made: Option<(Runs, Option<Arc<Graph>>)>,
+    /// What was joined, and the whole; `None` if the driver refused. The oldest first.
+    made: Vec<(Runs, Option<Arc<Graph>>)>,
+}
+
+impl Joint {
+    /// Whether what was launched together last time is launched the same way when it comes again.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.last.is_empty() || self.of(&self.last).is_some()
+    }
+
+    /// What these runs were joined to, if they were.
+    fn of(&self, runs: &[Arc<Graph>]) -> Option<&Option<Arc<Graph>>> {
+        let mut made = self.made.iter();
+        made.find(|(of, _)| same(of, runs)).map(|(_, whole)| whole)
+    }
 }
 
 fn same(a: &[Arc<Graph>], b: &[Arc<Graph>]) -> bool {
@@ -122,8 +138,7 @@ impl Line {
     }
 
     /// Launches `own` behind all that is due: as one graph, from the second time in a row on that the same runs come together. Making it
-    /// takes the driver a while and allocates: three frames of the fixture with one sentence see to that at load, else the
-    /// first three inferences do.
+    /// takes the driver a while and allocates: who proves a policy runs it at load until [`Joint::is_steady`].
     ///
     /// # Errors
     /// [`CudaFault`]; nothing is due then.
@@ -132,22 +147,22 @@ impl Line {
             return self.start(own);
         }
         self.defer(own)?;
-        let known = |joint: &Joint, due: &[Arc<Graph>]| {
-            joint.made.as_ref().is_some_and(|(of, _)| same(of, due))
-        };
-        if !known(joint, &self.due) && same(&joint.last, &self.due) {
+        if joint.of(&self.due).is_none() && same(&joint.last, &self.due) {
             let whole = self.stream.join(&self.due).ok().map(Arc::new);
-            joint.made = Some((self.due.clone(), whole));
+            if joint.made.len() == MADE_MAX {
+                joint.made.remove(0);
+            }
+            joint.made.push((self.due.clone(), whole));
         }
-        if known(joint, &self.due)
-            && let Some((_, Some(whole))) = &joint.made
-        {
-            joint.last.clone_from(&self.due);
-            self.due.clear();
-            return self.start(whole);
-        }
+        let whole = joint.of(&self.due).cloned().flatten();
         joint.last.clone_from(&self.due);
-        self.flush()
+        match whole {
+            Some(whole) => {
+                self.due.clear();
+                self.start(&whole)
+            }
+            None => self.flush(),
+        }
     }
 
     /// Waits for all that was put on the stream or is due, asleep.

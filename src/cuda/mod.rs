@@ -20,6 +20,7 @@ use crate::loader;
 pub use fault::{CudaFault, KernelFault, OpenFault, sticks};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{CStr, c_char, c_void};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use stream::{Graph, Stream};
@@ -108,8 +109,9 @@ const CAN_MAP_HOST: i32 = 19;
 pub struct Driver {
     functions: Functions,
     path: PathBuf,
-    /// Last: its code must outlive every pointer into it.
-    handle: Handle,
+    /// Open for the life of the process: it has threads, and handlers for the end of threads and of the process, that must not lose
+    /// their code.
+    handle: ManuallyDrop<Handle>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -149,9 +151,9 @@ impl Driver {
         // SAFETY: opening runs the library's initialisers. It is the driver by its name, or what the configuration
         // names as the driver; whoever can write that can run code here anyway.
         let opened = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
-        let handle = opened.map_err(|error| OpenFault::NoDriver {
+        let handle = ManuallyDrop::new(opened.map_err(|error| OpenFault::NoDriver {
             looked: format!("{}: {}", path.display(), loader::words(&path, &error)),
-        })?;
+        })?);
         let functions = Functions::find(&handle).map_err(|symbol| OpenFault::OldDriver {
             at: path.display().to_string(),
             symbol,

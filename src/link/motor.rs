@@ -28,16 +28,16 @@ use crate::core::limits::JOINTS_MAX;
 use crate::core::observation::JointState;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
-use crate::core::wire::command::{Command, CommandReceiver, MODE_FOLLOW, MODE_TORQUE_OFF};
+use crate::core::wire::command::{
+    Command, CommandReceiver, MODE_FOLLOW, MODE_TORQUE_OFF, START_TOLERANCE,
+};
 use crate::core::wire::health::Health;
-use crate::core::wire::reject::{REJECTS, Reject};
+use crate::core::wire::reject::Reject;
 use crate::core::wire::state::{self, MotorMode, Report};
 
 /// Silence after which it stops by itself, unless four command periods are longer; never longer than the last command
 /// said that it is valid.
 pub const SILENCE_NS: u64 = 20 * MS;
-/// Furthest that the first command of an arming may be from the measured pose, rad or m.
-pub const START_TOLERANCE: f64 = 0.05;
 
 /// What the motor controller must know.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub struct Motor {
     measured: JointState,
     implied: Implied,
     accepted: u32,
-    rejects: [u32; REJECTS],
+    rejected: u32,
     last_reject: u8,
     limit_violations: u32,
     reports: u32,
@@ -113,7 +113,7 @@ impl Motor {
             },
             implied: Implied::NONE,
             accepted: 0,
-            rejects: [0; REJECTS],
+            rejected: 0,
             last_reject: 0,
             limit_violations: 0,
             reports: 0,
@@ -131,9 +131,7 @@ impl Motor {
             Ok(()) => self.accepted = self.accepted.wrapping_add(1),
             Err(reject) => {
                 self.last_reject = reject as u8;
-                if let Some(count) = self.rejects.get_mut(reject as usize) {
-                    *count = count.wrapping_add(1);
-                }
+                self.rejected = self.rejected.wrapping_add(1);
                 let disturbed = self.receiver.health(now) == Health::Invalid;
                 if disturbed && self.mode == MotorMode::Following {
                     self.stop(MotorMode::Stopped);
@@ -362,7 +360,7 @@ impl Motor {
             boot_id: self.settings.boot_id,
             echo_counter: self.echo_counter,
             accepted: self.accepted,
-            rejected: self.rejected(),
+            rejected: self.rejected,
             limit_violations: self.limit_violations,
             mode: self.mode,
             last_reject: self.last_reject,
@@ -380,15 +378,7 @@ impl Motor {
     /// Frames refused since the start.
     #[must_use]
     pub fn rejected(&self) -> u32 {
-        self.rejects
-            .iter()
-            .fold(0, |sum, count| sum.wrapping_add(*count))
-    }
-
-    /// Frames refused for `reason` since the start.
-    #[must_use]
-    pub fn rejected_for(&self, reason: Reject) -> u32 {
-        self.rejects.get(reason as usize).copied().unwrap_or(0)
+        self.rejected
     }
 
     /// Commands that implied more than the limits, whether they were refused for it or not.

@@ -9,6 +9,7 @@ use crate::config::problem::Problem;
 use crate::core::action::JointKind;
 use crate::policy::check::check;
 use crate::policy::folder::{Folder, Hash, hash};
+use crate::policy::image::Picture;
 use crate::policy::manifest::{OnnxFile, ParityFile, StatsFile, TextFile, Unit, at, read};
 use crate::ports::StageSpec;
 use std::path::Path;
@@ -60,7 +61,7 @@ pub struct Stage {
 }
 
 /// The picture that the policy takes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Image {
     /// Camera.
     pub role: String,
@@ -70,6 +71,8 @@ pub struct Image {
     pub size: [usize; 2],
     /// A byte times this is the graph's number.
     pub scale: f64,
+    /// The way from the one to the other: that there is one is part of the check.
+    pub picture: Picture,
 }
 
 /// Names, units and statistics along a vector.

@@ -7,20 +7,19 @@
 use crate::config::problem::Problem;
 use crate::core::limits::{CHUNK_STEPS_MAX, CHUNK_VALUES_MAX, JOINTS_MAX};
 use crate::policy::bundle::{Action, Image, Stage, Timing, Vector};
+use crate::policy::image::Picture;
 use crate::policy::manifest::{
     ActionFile, ImageFile, ManifestFile, ParityFile, Representation, StageFile, StateFile,
     StatsFile, TendonFile, TextFile, TimingFile, Unit, at,
 };
 use crate::policy::parity::{COSINE_MIN, ERROR_FRACTION_MAX};
+use crate::policy::picture::SIDE_PX_MAX;
+use crate::policy::prompt::TOKENS_MAX;
 use crate::ports::{Dtype, StageSpec, TensorSpec};
 use std::collections::BTreeSet;
 
 /// Version of the `tendon` key that is understood.
 pub const SCHEMA: u32 = 1;
-/// Longest side of a picture in pixels: 4K video, so that a claimed size is refused before it is allocated.
-pub const SIDE_PX_MAX: usize = 4_096;
-/// Most tokens of a sentence; the longest prompt in use (pi0.5) has 200.
-pub const TOKENS_MAX: usize = 4_096;
 /// Largest tensor: 16 Mi numbers are 64 MiB, five pictures of 1024 x 1024.
 pub const TENSOR_VALUES_MAX: usize = 16 << 20;
 /// Most observations of a parity fixture; each is one run at every load.
@@ -31,8 +30,8 @@ const ERROR_FRACTION_MIN: f64 = 1e-6;
 const SCALE_MIN: f64 = 1e-6;
 /// A refusal quotes no more than this of a value, in bytes.
 const QUOTE_MAX: usize = 300;
-/// Longest time in a manifest. Beyond a minute it is a mistake of units.
-const MS_MAX: f64 = 60_000.0;
+/// Longest time in a manifest, in milliseconds. Beyond a minute it is a mistake of units.
+pub const MS_MAX: f64 = 60_000.0;
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: f64 = 1e6;
 
@@ -145,11 +144,16 @@ impl Judge {
             self.wrong("tendon.image.resize.antialias", "true", "false");
         }
         good &= self.within("tendon.image.scale", SCALE_MIN, 1.0, image.scale);
-        good.then(|| Image {
+        if !good {
+            return None;
+        }
+        Some(Image {
             role: image.role.clone(),
             source: image.source_size,
             size: image.size,
             scale: image.scale,
+            // Sides within the bounds above are all that it asks for.
+            picture: Picture::new(image.source_size, image.size, image.scale)?,
         })
     }
 

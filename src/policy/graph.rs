@@ -33,7 +33,7 @@ impl Graph {
         Graph {
             inputs: stage.spec.inputs.iter().map(Tensor::zeros).collect(),
             outputs: stage.spec.outputs.iter().map(Tensor::zeros).collect(),
-            picture: Picture::new(bundle.image.source, bundle.image.size, bundle.image.scale),
+            picture: bundle.image.picture.clone(),
             stage,
             engine,
             state_stats,

@@ -12,6 +12,7 @@
 //! [`Shrink`] is that function. [`Picture`] is the whole way of a frame into the graph: shrink, scale, channels first.
 
 use crate::policy::lanes;
+use crate::policy::picture::SIDE_PX_MAX;
 use crate::ports::{PictureWay, Taps, WholeWay};
 
 /// Colour channels of a pixel: red, green, blue.
@@ -140,17 +141,20 @@ pub struct Shrink {
 }
 
 impl Shrink {
-    /// From `in_width` x `in_height` to `out_width` x `out_height` pixels.
-    ///
-    /// # Panics
-    /// If a side is zero.
-    pub fn new(in_width: usize, in_height: usize, out_width: usize, out_height: usize) -> Self {
-        assert!(
-            in_width > 0 && in_height > 0 && out_width > 0 && out_height > 0,
-            "a picture has pixels"
-        );
+    /// From `in_width` x `in_height` to `out_width` x `out_height` pixels; `None` unless each side has 1 to [`SIDE_PX_MAX`].
+    #[must_use]
+    pub fn new(
+        in_width: usize,
+        in_height: usize,
+        out_width: usize,
+        out_height: usize,
+    ) -> Option<Self> {
+        let sides = [in_width, in_height, out_width, out_height];
+        if !sides.iter().all(|side| (1..=SIDE_PX_MAX).contains(side)) {
+            return None;
+        }
         let row = vec![0; in_width * CHANNELS + 1];
-        Self {
+        Some(Self {
             in_bytes: in_width * in_height * CHANNELS,
             out_bytes: out_width * out_height * CHANNELS,
             in_width,
@@ -159,12 +163,7 @@ impl Shrink {
             half_done: [row.clone(), row],
             pairs: vec![[0; PAIR]; in_width],
             spare: vec![0; out_width * CHANNELS],
-        }
-    }
-
-    /// To the bench policy's 96 x 96.
-    pub fn to_policy(in_width: usize, in_height: usize) -> Self {
-        Self::new(in_width, in_height, POLICY_SIDE_PX, POLICY_SIDE_PX)
+        })
     }
 
     /// Resizes `rgb` (`[in_height][in_width][3]`, row-major) into `out` (`[out_height][out_width][3]`).
@@ -301,17 +300,15 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// From pictures of `source` to tensors of `size` (both width, height), each byte times `scale`.
-    ///
-    /// # Panics
-    /// If a side is zero.
+    /// From pictures of `source` to tensors of `size` (both width, height), each byte times `scale`; `None` where [`Shrink::new`]
+    /// gives none.
     #[must_use]
-    pub fn new(source: [usize; 2], size: [usize; 2], scale: f64) -> Picture {
-        Picture {
-            shrink: Shrink::new(source[0], source[1], size[0], size[1]),
+    pub fn new(source: [usize; 2], size: [usize; 2], scale: f64) -> Option<Picture> {
+        Some(Picture {
+            shrink: Shrink::new(source[0], source[1], size[0], size[1])?,
             small: vec![0; size[0] * size[1] * CHANNELS],
             levels: core::array::from_fn(|byte| (byte as f64 * scale) as f32),
-        }
+        })
     }
 
     /// The same as tables, for a device that makes the tensor itself.
@@ -406,6 +403,7 @@ mod tests {
         let rgb = picture(from.0, from.1, 7);
         let mut ours = vec![0; to.0 * to.1 * CHANNELS];
         Shrink::new(from.0, from.1, to.0, to.1)
+            .expect("sides with pixels")
             .run(&rgb, &mut ours)
             .expect("sizes match");
         let source = ImageRef::new(from.0 as u32, from.1 as u32, &rgb, PixelType::U8x3)
@@ -439,10 +437,27 @@ mod tests {
     fn equals_fast_image_resize_when_enlarging() {
         check((50, 40), (96, 96));
     }
+    fn of_the_bench() -> Shrink {
+        Shrink::new(224, 224, POLICY_SIDE_PX, POLICY_SIDE_PX).expect("sides with pixels")
+    }
+    #[test]
+    fn refuses_sides_without_a_pixel_or_with_too_many() {
+        let side = |at: usize, px: usize| {
+            let mut sides = [8; 4];
+            sides[at] = px;
+            let [in_width, in_height, out_width, out_height] = sides;
+            Shrink::new(in_width, in_height, out_width, out_height).is_some()
+                && Picture::new([in_width, in_height], [out_width, out_height], 1.0).is_some()
+        };
+        for at in 0..4 {
+            let taken = [0, 1, SIDE_PX_MAX, SIDE_PX_MAX + 1, usize::MAX].map(|px| side(at, px));
+            assert_eq!(taken, [false, true, true, false, false], "side {at}");
+        }
+    }
     #[test]
     fn keeps_a_plain_picture_plain() {
         let mut out = vec![0; 96 * 96 * CHANNELS];
-        Shrink::to_policy(224, 224)
+        of_the_bench()
             .run(&vec![200; 224 * 224 * CHANNELS], &mut out)
             .expect("sizes match");
         assert!(out.iter().all(|&b| b == 200));
@@ -450,7 +465,7 @@ mod tests {
     #[test]
     fn refuses_a_picture_of_another_size() {
         let mut out = vec![0; 96 * 96 * CHANNELS];
-        let found = Shrink::to_policy(224, 224).run(&[0; 12], &mut out);
+        let found = of_the_bench().run(&[0; 12], &mut out);
         assert_eq!(
             found,
             Err(WrongSize {

@@ -88,7 +88,8 @@ fn near(given: &Tensor, wanted: &Tensor) -> bool {
 
 /// Offers the camera's picture to the engine and lets it choose what it has left to choose. The fixture's pictures have the graph's size
 /// and go another way, so a picture of noise is prepared by both, and what the graph makes of it must be the same; so it must be
-/// with what was chosen after the fixture.
+/// with what was chosen after the fixture. An engine that records its runs has recorded and replayed what came of it when it is settled, so
+/// it is a replay, as the robot's will be, that is compared.
 fn offer(bundle: &Bundle, graph: &mut Graph) -> Result<bool, Vec<Problem>> {
     let wrong = |found: String| {
         let expected = "a picture that the engine's device prepares as the processor does";

@@ -6,14 +6,11 @@
 //! "do not touch the red block" without its end is another order.
 
 use crate::config::problem::Problem;
-use crate::policy::prompt::PromptFault;
+use crate::policy::prompt::{PromptFault, SENTENCE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokenizers::Tokenizer;
 use tokenizers::models::ModelWrapper;
-
-/// Longest sentence that is even looked at, in bytes. 512 tokens of 16 bytes; tokenising stays below a millisecond.
-pub const SENTENCE_BYTES_MAX: usize = 8_192;
 
 /// Makes instructions of sentences. Cheap to clone and to share between threads.
 #[derive(Clone, Debug)]

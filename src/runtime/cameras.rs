@@ -6,7 +6,7 @@ use crate::capture::tape::Tape;
 use crate::capture::v4l_mode::Mode;
 use crate::capture::{self, Asked, Clock, Kind, OpenFault};
 use crate::config::camera::{CameraConfig, CameraSource};
-use crate::core::camera::skew::{Apart, Need, Skew, Together};
+use crate::core::camera::skew::Need;
 use crate::core::camera::{CameraFault, Health};
 use crate::core::governor::reaction::Cause;
 use crate::core::units::{MS, Mono};
@@ -16,6 +16,7 @@ use crate::link::session::LinkError;
 use crate::ports::{Counts, Frame, Source, SourceFault, Stamped};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
+use crate::runtime::gather::{Gather, Moments};
 use crate::runtime::mind::OpenFar;
 use crate::runtime::places::Newest;
 use hdrhistogram::Histogram;
@@ -75,10 +76,14 @@ pub struct Watched {
     pub name: String,
     /// Whether the robot may go without it.
     pub need: Need,
+    /// Whether it is mounted on what the robot moves.
+    pub moves: bool,
     /// An older picture counts as none.
     pub age_max_ns: u64,
     /// Capture time of the newest good picture.
     pub newest_ns: Arc<AtomicU64>,
+    /// Capture times of the last few.
+    pub moments: Arc<Moments>,
     /// Pictures refused.
     pub refused: Arc<AtomicU64>,
     /// What its source has counted: the row of [`Counts`].
@@ -96,13 +101,21 @@ impl Watched {
         Watched {
             name: config.name.clone(),
             need: config.need,
+            moves: config.moves,
             age_max_ns: config.age_max_ns,
             newest_ns: Arc::default(),
+            moments: Arc::default(),
             refused: Arc::default(),
             counted: Arc::default(),
             fault: Arc::default(),
             view: Arc::default(),
         }
+    }
+
+    /// A good picture was captured then.
+    pub fn good(&self, captured: Mono) {
+        self.moments.tell(captured);
+        self.newest_ns.store(captured.0, Ordering::Release);
     }
 
     /// Tells what its source has counted.
@@ -126,7 +139,9 @@ impl Watched {
         Cause::from_code(self.fault.load(Ordering::Relaxed))
     }
 
-    fn captured(&self) -> Option<Mono> {
+    /// When its newest good picture was captured; `None` for none, or for a camera with which something is wrong.
+    #[must_use]
+    pub fn captured(&self) -> Option<Mono> {
         let newest = Mono(self.newest_ns.load(Ordering::Relaxed));
         (newest != Mono(0) && self.cause().is_none()).then_some(newest)
     }
@@ -159,80 +174,6 @@ pub fn names_of(cameras: &[Watched], cause: Cause) -> String {
         String::new()
     } else {
         format!(" (camera {})", names.join(", "))
-    }
-}
-
-/// Whether the newest pictures belong together.
-#[derive(Debug)]
-pub struct Gather {
-    skew: Skew,
-    cameras: Arc<Vec<Watched>>,
-    /// Pictures that were not used because another camera's was too far from them.
-    pub apart: Arc<AtomicU64>,
-    /// The widest skew of an observation so far.
-    pub widest_ns: Arc<AtomicU64>,
-}
-
-impl Gather {
-    /// The policy's camera is the first of `cameras`.
-    #[must_use]
-    pub fn new(cameras: &Arc<Vec<Watched>>, skew_max_ns: u64) -> Gather {
-        let needs: Vec<Need> = cameras.iter().map(|each| each.need).collect();
-        Gather {
-            skew: Skew::new(&needs, skew_max_ns),
-            cameras: Arc::clone(cameras),
-            apart: Arc::default(),
-            widest_ns: Arc::default(),
-        }
-    }
-
-    /// Looks at the other cameras' newest pictures beside one of the first camera, captured at `captured`.
-    ///
-    /// # Errors
-    /// [`Apart`]: one is missing, or too far from it.
-    pub fn together(&mut self, captured: Mono) -> Result<Together, Apart> {
-        self.beside(captured, &[])
-    }
-
-    /// The same for `frame` of the first camera and the pictures in hand of the `others`. One that does not take part is
-    /// taken away: it is of another moment, or its camera is not to be trusted.
-    ///
-    /// # Errors
-    /// [`Apart`]: one that is needed is missing, or too far from it.
-    pub fn of_one_moment(
-        &mut self,
-        frame: &Frame,
-        others: &mut [Option<&Frame>],
-    ) -> Result<Together, Apart> {
-        let together = self.beside(frame.captured, others)?;
-        for (index, other) in others.iter_mut().enumerate() {
-            if together.present & (2 << index) == 0 {
-                *other = None;
-            }
-        }
-        Ok(together)
-    }
-
-    fn beside(&mut self, captured: Mono, others: &[Option<&Frame>]) -> Result<Together, Apart> {
-        for (index, camera) in self.cameras.iter().enumerate() {
-            let in_hand = index
-                .checked_sub(1)
-                .and_then(|other| others.get(other).copied().flatten());
-            let newest = match (index, in_hand) {
-                (0, _) => Some(captured),
-                // The picture in hand counts, not a newer one that has come since.
-                (_, Some(frame)) => camera.captured().map(|_| frame.captured),
-                (_, None) => camera.captured(),
-            };
-            self.skew.set(index, newest);
-        }
-        let together = self.skew.together();
-        if together.is_err() {
-            self.apart.fetch_add(1, Ordering::Relaxed);
-        }
-        self.widest_ns
-            .store(self.skew.widest_ns(), Ordering::Relaxed);
-        together
     }
 }
 
@@ -307,6 +248,41 @@ impl Source for Declared {
     fn stamped(&self) -> Stamped {
         self.source.stamped()
     }
+
+    fn format(&self) -> Option<&'static str> {
+        self.source.format()
+    }
+}
+
+/// Two kernel cameras of a deployment are one device by two names: each name could be right, and pictures go to one only.
+///
+/// # Errors
+/// [`CameraOpenError::Open`] of the second.
+pub fn no_device_twice<'a>(
+    cameras: impl Iterator<Item = &'a CameraConfig>,
+) -> Result<(), CameraOpenError> {
+    let mut known: Vec<(PathBuf, &CameraConfig)> = Vec::new();
+    for camera in cameras {
+        let CameraSource::V4l { device, .. } = &camera.source else {
+            continue;
+        };
+        // What is not plugged in yet has no name but its own.
+        let Ok(node) = device.canonicalize() else {
+            continue;
+        };
+        if let Some((_, first)) = known.iter().find(|(other, _)| *other == node) {
+            return Err(CameraOpenError::Open {
+                name: camera.name.clone(),
+                fault: OpenFault::Wrong {
+                    at: device.display().to_string(),
+                    expected: "a device of its own".to_owned(),
+                    found: format!("{}, which is camera \"{}\"", node.display(), first.name),
+                },
+            });
+        }
+        known.push((node, camera));
+    }
+    Ok(())
 }
 
 fn open_here(config: &CameraConfig, asked: &Asked) -> Result<Box<dyn Source>, CameraOpenError> {
@@ -353,9 +329,11 @@ pub struct Seen {
     pub refused: BTreeMap<String, u64>,
     /// What came of the others.
     pub counts: Counts,
+    /// How they come: the pixel format that was agreed, where the source tells it.
+    pub format: Option<&'static str>,
     /// What moment its capture times are of.
     pub stamped: &'static str,
-    /// Good pictures a second.
+    /// Good pictures a second, from the first to the last.
     pub rate_hz: f64,
     /// From capture to being handed over, decoded: half of them within.
     pub age_p50_ms: f64,
@@ -380,7 +358,7 @@ pub struct Watch {
     pub cameras: Vec<Seen>,
     /// The widest distance of the pictures of one observation.
     pub skew_max_ms: f64,
-    /// Pictures of the first camera that found another's too far from them.
+    /// Pictures of the first camera for which none of another one's was near enough.
     pub apart: u64,
     /// Processor time of all threads, in percent of one core.
     pub processor_percent: f64,
@@ -402,6 +380,7 @@ pub fn watch(
     record: Option<&Path>,
     ending: &Arc<AtomicBool>,
 ) -> Result<Watch, CameraOpenError> {
+    no_device_twice(cameras.iter())?;
     let mut opened = Vec::new();
     for config in cameras {
         if let Some(asked) = asked(config) {
@@ -509,15 +488,15 @@ fn film(
     let mut frame = Frame::black(config.width, config.height);
     let mut ages = histogram();
     let mut gaps = histogram();
-    let mut last = None;
+    let mut first: Option<Mono> = None;
+    let mut last: Option<Mono> = None;
     let mut seen = Seen {
         name: config.name.clone(),
         source: config.source.word(),
         ..Seen::default()
     };
     let mut tape = tape.map(Ok);
-    let began = clock::now();
-    let mut last_good = began;
+    let mut last_good = clock::now();
     while !end.has_come() {
         let deadline = clock::now().plus_ns(WAIT_NS);
         let what = look(&mut *source, &mut health, deadline, &mut frame);
@@ -529,14 +508,15 @@ fn film(
                 seen.good += 1;
                 end.good(seen.good);
                 last_good = clock::now();
-                cells.newest_ns.store(frame.captured.0, Ordering::Relaxed);
+                cells.good(frame.captured);
+                first.get_or_insert(frame.captured);
                 ages.saturating_record(frame.received.since_ns(frame.captured));
                 if let Some(last) = last.replace(frame.captured) {
                     gaps.saturating_record(frame.captured.since_ns(last));
                 }
                 if let Some(gather) = &mut gather {
                     // Counted by itself.
-                    let _ = gather.together(frame.captured);
+                    let _ = gather.together();
                 }
                 if let Some(Ok(kept)) = &mut tape
                     && let Err(error) = kept.keep(&frame)
@@ -551,12 +531,16 @@ fn film(
                 *seen.refused.entry(words).or_default() += 1;
             }
             Look::Nothing => {}
-            Look::Closed(_) => break,
         }
     }
     let ms = |ns: u64| ns as f64 * 1e-6;
     seen.quiet_ms = ms(clock::now().since_ns(last_good));
-    seen.rate_hz = seen.good as f64 / clock::now().seconds_since(began).max(1e-3);
+    // By when they were captured: how long the camera took to begin is no part of it.
+    if let (Some(first), Some(last)) = (first, last)
+        && last > first
+    {
+        seen.rate_hz = seen.good.saturating_sub(1) as f64 / last.seconds_since(first);
+    }
     if !ages.is_empty() {
         seen.age_p50_ms = ms(ages.value_at_quantile(0.5));
         seen.age_p99_ms = ms(ages.value_at_quantile(0.99));
@@ -565,6 +549,7 @@ fn film(
         (seen.gap_min_ms, seen.gap_max_ms) = (ms(gaps.min()), ms(gaps.max()));
     }
     seen.counts = source.counts();
+    seen.format = source.format();
     seen.stamped = source.stamped().words();
     seen.fault = health.fault(clock::now()).map(|fault| fault.to_string());
     (seen, tape)

@@ -8,6 +8,7 @@ use crate::ports::{Counts, Frame, Source, SourceFault};
 use crate::runtime::cameras::Watched;
 use crate::runtime::clock;
 use crate::runtime::realtime::allocations_of_this_thread;
+use crate::runtime::reel::{KEPT_MAX, Recent, Reel};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
 use std::sync::Arc;
@@ -20,9 +21,9 @@ const IDLE_NS: u64 = 20 * MS;
 #[derive(Debug)]
 pub enum ToPolicy {
     /// It paces the policy, which is woken.
-    Paces(mailbox::Sender<Frame>),
+    Paces(mailbox::Sender<Recent>),
     /// The policy looks through it beside the one that paces it.
-    Beside(triple_buffer::Input<Frame>),
+    Beside(triple_buffer::Input<Recent>),
     /// The policy does not look through it.
     Nowhere,
 }
@@ -33,27 +34,28 @@ const SHOWN_EVERY_NS: u64 = 60 * MS;
 /// Where what people see goes.
 #[derive(Debug)]
 pub struct ToPage {
-    cell: triple_buffer::Input<Frame>,
+    cell: triple_buffer::Input<Recent>,
     /// When the newest that was shown was received.
     last: Mono,
 }
 
 impl ToPage {
-    /// Through a cell whose pictures are of the camera's size.
+    /// Through this cell.
     #[must_use]
-    pub fn new(cell: triple_buffer::Input<Frame>) -> ToPage {
+    pub fn new(cell: triple_buffer::Input<Recent>) -> ToPage {
         ToPage {
             cell,
             last: Mono(0),
         }
     }
 
-    /// Shows `frame`, if it is one that was received and enough newer than the last; then `frame` is another one.
-    fn show(&mut self, frame: &mut Frame) {
-        if frame.received.since_ns(self.last) >= SHOWN_EVERY_NS {
+    /// Shows the newest of `reel`, if it is enough newer than the last.
+    fn show(&mut self, reel: &Reel) {
+        if let Some(frame) = reel.newest()
+            && frame.received.since_ns(self.last) >= SHOWN_EVERY_NS
+        {
             self.last = frame.received;
-            std::mem::swap(self.cell.input_buffer_mut(), frame);
-            self.cell.publish();
+            reel.give(&mut self.cell, 1);
         }
     }
 }
@@ -87,6 +89,8 @@ impl Allocated {
 /// Everything a capture thread touches.
 #[derive(Debug)]
 pub struct CaptureIo {
+    /// Its pictures.
+    pub reel: Reel,
     /// To inference.
     pub policy: ToPolicy,
     /// To the page, if it shows this camera.
@@ -100,22 +104,22 @@ pub struct CaptureIo {
 }
 
 impl CaptureIo {
-    /// Hands a good frame on. The policy gets the very buffer into which it was decoded, and `frame` an old one of the same
-    /// size in exchange. That one is for the page, which is some pictures behind and costs the policy no time: nothing is
-    /// copied.
-    fn hand_on(&mut self, frame: &mut Frame) {
-        let captured_ns = frame.captured.0;
+    /// Hands on the frame that was taken, which is good: policy and page look at the very memory into which it was decoded.
+    fn hand_on(&mut self) {
+        let captured = self.reel.taking().captured;
+        self.reel.keep();
         // Before its time is told, so that who sees the time finds the picture.
         if let ToPolicy::Beside(cell) = &mut self.policy {
-            std::mem::swap(cell.input_buffer_mut(), frame);
-            cell.publish();
+            self.reel.give(cell, KEPT_MAX);
         }
-        self.told.newest_ns.store(captured_ns, Ordering::Release);
+        self.told.good(captured);
         if let ToPolicy::Paces(frames) = &mut self.policy {
-            frames.put_with(|slot| std::mem::swap(slot, frame));
+            frames.put_with(|slot| slot.clone_from(self.reel.recent()));
+            // As in `Reel::give`.
+            frames.unread().clear();
         }
         if let Some(page) = &mut self.shown {
-            page.show(frame);
+            page.show(&self.reel);
         }
     }
 }
@@ -129,8 +133,6 @@ pub enum Look {
     Refused,
     /// No frame.
     Nothing,
-    /// The source has ended.
-    Closed(&'static str),
 }
 
 /// Waits for a frame until `deadline` and judges it. `frame` may be used if it was good.
@@ -163,24 +165,19 @@ pub fn look(
             health.lost();
             Look::Nothing
         }
-        Err(SourceFault::Closed(reason)) => {
-            health.lost();
-            Look::Closed(reason)
-        }
     }
 }
 
 /// One round of the capture thread: looks until `deadline`, tells the others what is wrong with the camera, and hands a good
-/// frame on. `frame` then holds nothing to be used.
+/// frame on.
 pub fn round(
     source: &mut dyn Source,
     health: &mut Health,
     deadline: Mono,
-    frame: &mut Frame,
     io: &mut CaptureIo,
 ) -> Look {
     let before = allocations_of_this_thread();
-    let seen = look(source, health, deadline, frame);
+    let seen = look(source, health, deadline, io.reel.taking());
     let fault = health.fault(clock::now());
     io.told.fault.store(
         fault.map_or(0, |fault| fault.cause() as u8),
@@ -192,36 +189,24 @@ pub fn round(
             if let Some(view) = health.view() {
                 io.told.view.set(&view);
             }
-            io.hand_on(frame);
+            io.hand_on();
             io.allocated.good(before);
         }
         Look::Refused => {
             io.told.refused.fetch_add(1, Ordering::Relaxed);
         }
-        Look::Nothing | Look::Closed(_) => {}
+        Look::Nothing => {}
     }
     io.told.count(io.allocated.beside(source.counts()));
     seen
 }
 
 /// The capture thread.
-pub fn run(
-    mut source: Box<dyn Source>,
-    mut health: Health,
-    mut frame: Frame,
-    mut io: CaptureIo,
-    seat: &Seat,
-) {
+pub fn run(mut source: Box<dyn Source>, mut health: Health, mut io: CaptureIo, seat: &Seat) {
     while !io.ending.load(Ordering::Relaxed) {
         let now = clock::now();
         seat.beat.mark(now);
-        let deadline = now.plus_ns(IDLE_NS);
-        let seen = round(&mut *source, &mut health, deadline, &mut frame, &mut io);
-        // The watchdog sees that the camera is gone; the log says why.
-        if let Look::Closed(reason) = seen {
-            log::warn!("camera {}: {reason}", io.told.name);
-            return;
-        }
+        round(&mut *source, &mut health, now.plus_ns(IDLE_NS), &mut io);
     }
 }
 
@@ -319,6 +304,7 @@ mod tests {
                 period_ns: Some(PERIOD_NS),
                 age_max_ns: 150 * MS,
                 noisy: true,
+                moves: false,
             };
             Stage {
                 camera: BenchCamera::new(seed),
@@ -386,16 +372,19 @@ mod tests {
     #[test]
     fn a_good_picture_goes_to_policy_and_page_and_what_was_counted_is_told() {
         let mut stage = Stage::new(4);
-        let (frames, mut policy) = mailbox::mailbox(&stage.frame);
-        let (shown, mut page) = triple_buffer::triple_buffer(&stage.frame);
+        let (frames, mut policy) = mailbox::mailbox(&Recent::new());
+        let (shown, mut page) = triple_buffer::triple_buffer(&Recent::new());
         let mut io = CaptureIo {
+            reel: Reel::of_last(&stage.frame),
             policy: ToPolicy::Paces(frames),
             shown: Some(ToPage::new(shown)),
             told: Watched {
                 name: "front".into(),
                 need: Need::Required,
+                moves: false,
                 age_max_ns: 150 * MS,
                 newest_ns: Arc::default(),
+                moments: Arc::default(),
                 refused: Arc::default(),
                 counted: Arc::default(),
                 fault: Arc::default(),
@@ -408,26 +397,19 @@ mod tests {
         let mut on_page: Vec<(u32, Mono)> = Vec::new();
         let mut rounds = |stage: &mut Stage, count: u32, expected: Look| {
             for _ in 0..count {
-                let Stage {
-                    camera,
-                    health,
-                    frame,
-                } = stage;
-                assert_eq!(round(camera, health, Mono(0), frame, &mut io), expected);
-                let newest = policy.latest();
+                let Stage { camera, health, .. } = stage;
+                assert_eq!(round(camera, health, Mono(0), &mut io), expected);
+                let newest = policy.latest().first().expect("one was good");
                 if expected == Look::Good {
                     assert_eq!(newest.seq, camera.seq);
                     assert!(newest.rgb == camera.rgb, "another picture");
                     given.push((newest.seq, newest.received, newest.rgb.clone()));
                 }
                 if page.updated() {
-                    // One that the policy had before, whole.
-                    let shown = page.read();
-                    let behind = given.iter().rev().position(|(seq, ..)| *seq == shown.seq);
-                    let behind = behind.expect("a picture that was given");
-                    assert!(behind <= 3, "{behind} pictures behind");
-                    let (seq, received, rgb) = &given[given.len() - 1 - behind];
-                    assert!(shown.rgb == *rgb, "another picture");
+                    // The one that the policy has, whole.
+                    let shown = page.read().first().expect("one is shown");
+                    let (seq, received, rgb) = given.last().expect("a picture that was given");
+                    assert!(shown.seq == *seq && shown.rgb == *rgb, "another picture");
                     on_page.push((*seq, *received));
                 }
                 assert_eq!(newest.captured.0, io.told.newest_ns.load(Ordering::Relaxed));
@@ -493,12 +475,14 @@ mod tests {
             let named: Vec<_> = (0..60).map(|_| stage.look()).collect();
             let first = named.iter().position(|(seen, _)| *seen == Look::Refused);
             let first = first.expect("pictures come again");
-            let all = &named[first..];
-            assert!(
-                all.iter()
-                    .all(|each| *each == (Look::Refused, Some(Cause::CameraSwapped))),
-                "seed {seed}"
-            );
+            for (n, each) in (1..).zip(&named[first..]) {
+                let cause = if n < BAD_MAX {
+                    Cause::CameraLost
+                } else {
+                    Cause::CameraSwapped
+                };
+                assert_eq!(*each, (Look::Refused, Some(cause)), "{seed}, picture {n}");
+            }
             stage.camera.fault = PictureFault::None;
             while stage.look().0 == Look::Nothing {}
             assert_eq!(stage.look(), (Look::Good, None), "seed {seed}");

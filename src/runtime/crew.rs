@@ -3,7 +3,10 @@
 //!
 //! A thread that panics is named, recorded ([`crash`]) and stays down; the watchdog sees the flag at its next step and
 //! the supervisor stops the robot. Nothing restarts a thread inside a running process: that is the service manager's
-//! work, and it comes up in standby.
+//! work, and it comes up in standby. In the inference process the ferry sees the flag and ends the process.
+//!
+//! A thread that it did not start is not caught here. `tendon run` hears of its panic all the same, by the hook that
+//! records it ([`crash::hook`]); the demo and the inference process have no such hook.
 
 use crate::config::realtime::{Realtime, RealtimeMode};
 use crate::core::units::Mono;

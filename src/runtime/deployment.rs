@@ -2,7 +2,6 @@
 //! A deployment made ready: configuration, policy and robot that fit each other, checked before any thread starts.
 
 use crate::config::Config;
-use crate::config::camera::CameraConfig;
 use crate::config::problem::Problem;
 use crate::core::action::JointKind;
 use crate::core::camera::skew::Need;
@@ -145,7 +144,8 @@ impl Deployment {
             .iter()
             .map(|(name, joint)| (name.as_str(), joint.kind))
             .collect();
-        let cameras: Vec<&str> = cameras(&config)
+        let cameras: Vec<&str> = config
+            .cameras()
             .map(|camera| camera.name.as_str())
             .collect();
         policy.embody(Body::from(&config.robot));
@@ -185,10 +185,6 @@ impl Deployment {
     }
 }
 
-fn cameras(config: &Config) -> impl Iterator<Item = &CameraConfig> {
-    std::iter::once(&config.camera).chain(&config.more_cameras)
-}
-
 /// Where the cameras are not those that the bundle looks through.
 fn unseen(config: &Config, policy: &Pilot) -> Vec<Problem> {
     let name = policy.name();
@@ -216,12 +212,13 @@ fn unseen(config: &Config, policy: &Pilot) -> Vec<Problem> {
     }
     for eye in &eyes {
         let role = eye.role;
-        let Some((index, camera)) = cameras(config)
+        let Some((index, camera)) = config
+            .cameras()
             .enumerate()
             .find(|(_, camera)| camera.name == role)
         else {
             if eye.required && (paced || eyes.len() > 1) {
-                let names: Vec<&str> = cameras(config).map(|each| each.name.as_str()).collect();
+                let names: Vec<&str> = config.cameras().map(|each| each.name.as_str()).collect();
                 wrong(
                     "camera.name",
                     format!("a camera \"{role}\", which the bundle \"{name}\" looks through"),

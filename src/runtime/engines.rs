@@ -308,7 +308,7 @@ fn load_plan(
     remarks: &Remarks,
 ) -> Result<Box<dyn Engine>, EngineFault> {
     let fault = |words: &dyn std::fmt::Display| EngineFault(words.to_string());
-    let wanted = job(platform, config, &spec.id, onnx)
+    let wanted = job(platform, config, spec, onnx)
         .wanted()
         .map_err(|error| fault(&error))?;
     let plan = wanted.read(&cache(config)).map_err(|error| fault(&error))?;
@@ -360,10 +360,11 @@ pub fn cache(config: &PolicyConfig) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("engines"))
 }
 
-fn job(platform: &Platform, config: &PolicyConfig, stage: &str, onnx: &Path) -> Job {
+fn job(platform: &Platform, config: &PolicyConfig, spec: &StageSpec, onnx: &Path) -> Job {
     Job {
-        stage: stage.to_owned(),
+        stage: spec.id.clone(),
         onnx: onnx.to_owned(),
+        inputs: spec.inputs.clone(),
         cache: cache(config),
         target: platform.identity(),
         trtexec: None,
@@ -489,12 +490,19 @@ pub(crate) fn build_one(
             trtexec: bounds.trtexec.clone(),
             memory_max_bytes: bounds.memory_max_bytes,
             time_max_s: bounds.time_max_s,
-            ..job(&platform, config, &spec.id, &onnx)
+            ..job(&platform, config, &spec, &onnx)
         };
         all.push(job.run(now, tell)?);
     }
-    drop(platform);
-    try_rung(config, EngineKind::TensorRt, ParityMiss::Refuse).map_err(EngineError::Problems)?;
+    let options = LoadOptions {
+        precision: config.precision,
+        parity_miss: ParityMiss::Refuse,
+    };
+    Wanted::of(config, EngineKind::TensorRt)
+        .on(&platform, |loader| {
+            Pilot::load(&config.bundle, options, loader)
+        })
+        .map_err(EngineError::Problems)?;
     Ok(all)
 }
 
@@ -528,7 +536,7 @@ pub fn kept(cache: &Path) -> Vec<Kept> {
         .collect()
 }
 
-/// What TensorRT says about the layers of this deployment's plans, one a stage, and what each takes; needs the GPU.
+/// What TensorRT says about the layers of this deployment's plans, one a stage, and what each takes, memory and time; needs the GPU.
 ///
 /// # Errors
 /// [`EngineError`].
@@ -540,7 +548,7 @@ pub fn layers(config: &Config) -> Result<Vec<(String, Vec<String>)>, EngineError
     let platform = platform()?;
     let mut all = Vec::new();
     for (spec, onnx) in &stages {
-        let wanted = job(&platform, config, &spec.id, onnx).wanted()?;
+        let wanted = job(&platform, config, spec, onnx).wanted()?;
         let plan = wanted.read(&cache(config)).map_err(|fault| {
             EngineError::Problems(vec![Problem {
                 at: "policy.engine_cache".into(),
@@ -551,7 +559,14 @@ pub fn layers(config: &Config) -> Result<Vec<(String, Vec<String>)>, EngineError
         let mut engine = TensorRt::load(&platform, plan, spec)?;
         warn(&engine, &spec.id);
         let described = engine.session().inspect().unwrap_or_default();
-        all.push((described, engine.profile()?));
+        let bytes = engine.session().device_memory();
+        let takes = format!(
+            "stage \"{}\": its context takes {:.1} MiB of the device's memory",
+            spec.id,
+            bytes as f64 / f64::from(1 << 20)
+        );
+        let times = engine.profile()?.into_iter();
+        all.push((described, std::iter::once(takes).chain(times).collect()));
     }
     Ok(all)
 }

@@ -6,21 +6,9 @@ use crate::core::governor::reaction::Cause;
 use crate::core::supervisor::Mode;
 use crate::core::units::{MS, Mono};
 use crate::core::wire::Identity;
-use crate::core::wire::event::{self, EVENT_LEN, Event};
+use crate::core::wire::event::{self, Code, EVENT_LEN, Event};
 use crate::policy::parity::Parity;
 use crate::runtime::operations::View;
-
-/// The mode or its cause is another one. Value: 0.
-pub const CODE_MODE: u16 = 1;
-/// Held by one cause for 5 s: a person should look. Value: seconds held so far.
-pub const CODE_HELP: u16 = 2;
-
-/// The policy was not sure enough of so many chunks in a row: a person should look. Value: their number.
-pub const CODE_UNSURE: u16 = 3;
-
-/// The policy misses its parity fixture, a person let it through, and it drives now. Told at each arming. Value: its
-/// largest error as a part of the action's range.
-pub const CODE_UNPROVEN: u16 = 4;
 
 /// A hold that lasts longer does not end by itself in time.
 const HELP_NS: u64 = 5_000 * MS;
@@ -68,21 +56,21 @@ impl Events {
         let epoch = view.output.as_ref().map_or(0, |output| output.epoch);
         let (code, value) = if is != self.told {
             (self.told, self.since, self.called) = (is, now, false);
-            (CODE_MODE, 0.0)
+            (Code::ModeChanged, 0.0)
         } else if let Some(error) = self
             .unproven
             .filter(|_| epoch != self.confessed && epoch != 0)
         {
             self.confessed = epoch;
-            (CODE_UNPROVEN, error)
+            (Code::Unproven, error)
         } else if decision.mode != Mode::Holding || self.called {
             return None;
         } else if unsure {
             self.called = true;
-            (CODE_UNSURE, f64::from(unsure_chunks))
+            (Code::Unsure, f64::from(unsure_chunks))
         } else if held_ns >= HELP_NS {
             self.called = true;
-            (CODE_HELP, held_ns as f64 * 1e-9)
+            (Code::Help, held_ns as f64 * 1e-9)
         } else {
             return None;
         };
@@ -98,7 +86,7 @@ impl Events {
             frame_seq: provenance.frame_seq,
             chunk_id: provenance.chunk_id,
             bundle_hash: provenance.bundle_hash,
-            code,
+            code: code as u16,
             mode: decision.mode as u8,
             cause: decision.cause.map_or(0, |cause| cause as u8),
         };
@@ -108,27 +96,41 @@ impl Events {
     }
 }
 
-/// An event in words.
+/// An event in words. What the robot says and this version does not know is told as unknown, with its number.
 #[must_use]
 pub fn words(event: &Event) -> String {
-    let mode = Mode::from_code(event.mode).map_or("?", Mode::word);
-    let cause = Cause::from_code(event.cause).map(Cause::words);
-    match (event.code, cause) {
-        (CODE_HELP, cause) => format!(
+    let mode = Mode::from_code(event.mode).map_or_else(
+        || format!("unknown mode {}", event.mode),
+        |mode| mode.word().to_owned(),
+    );
+    let cause = match (event.cause, Cause::from_code(event.cause)) {
+        (0, _) => None,
+        (_, Some(cause)) => Some(cause.words().to_owned()),
+        (number, None) => Some(format!("unknown cause {number}")),
+    };
+    let stands = match &cause {
+        Some(cause) => format!("{mode}: {cause}"),
+        None => mode.clone(),
+    };
+    match Code::from_code(event.code) {
+        Some(Code::ModeChanged) => stands,
+        Some(Code::Help) => format!(
             "help wanted: {mode} for {:.0} s: {}",
             event.value,
-            cause.unwrap_or("?")
+            cause.as_deref().unwrap_or("no cause told")
         ),
-        (CODE_UNSURE, _) => format!(
+        Some(Code::Unsure) => format!(
             "help wanted: the policy was not sure enough of {:.0} chunks in a row",
             event.value
         ),
-        (CODE_UNPROVEN, _) => format!(
+        Some(Code::Unproven) => format!(
             "the policy misses its parity fixture (largest error {:.2} % of the action's range) and was let through",
             event.value * 100.0
         ),
-        (_, Some(cause)) => format!("{mode}: {cause}"),
-        (_, None) => mode.to_owned(),
+        None => format!(
+            "unknown event {}, value {} ({stands})",
+            event.code, event.value
+        ),
     }
 }
 
@@ -170,32 +172,84 @@ mod tests {
         let mut told = |at_ms: u64, view: &View| {
             let frame = events.next(Mono(at_ms * MS), view)?;
             let event = event::decode(&frame, identity).expect("our own");
-            Some((event.code, event.value))
+            Some((Code::from_code(event.code)?, event.value))
         };
         let unsure = |chunks| view(Mode::Holding, Some(Cause::PolicyUnsure), chunks);
         assert_eq!(
             told(0, &view(Mode::Active, None, 2)),
-            Some((CODE_MODE, 0.0))
+            Some((Code::ModeChanged, 0.0))
         );
         assert_eq!(
             told(10, &view(Mode::Active, None, 9)),
             None,
             "nothing holds"
         );
-        assert_eq!(told(20, &unsure(2)), Some((CODE_MODE, 0.0)));
+        assert_eq!(told(20, &unsure(2)), Some((Code::ModeChanged, 0.0)));
         assert_eq!(told(30, &unsure(2)), None);
-        assert_eq!(told(40, &unsure(3)), Some((CODE_UNSURE, 3.0)));
+        assert_eq!(told(40, &unsure(3)), Some((Code::Unsure, 3.0)));
         assert_eq!(told(50, &unsure(4)), None, "once");
         assert_eq!(told(9_000, &unsure(90)), None, "not by the clock either");
         assert_eq!(
             told(9_100, &view(Mode::Active, None, 0)),
-            Some((CODE_MODE, 0.0))
+            Some((Code::ModeChanged, 0.0))
         );
-        assert_eq!(told(9_200, &unsure(5)), Some((CODE_MODE, 0.0)));
+        assert_eq!(told(9_200, &unsure(5)), Some((Code::ModeChanged, 0.0)));
         assert_eq!(
             told(9_210, &unsure(5)),
-            Some((CODE_UNSURE, 5.0)),
+            Some((Code::Unsure, 5.0)),
             "another hold"
         );
+    }
+
+    fn an_event(code: u16, value: f64, mode: u8, cause: u8) -> Event {
+        Event {
+            counter: 1,
+            epoch: 0,
+            sent: Mono(0),
+            at: Mono(0),
+            value,
+            frame_seq: 0,
+            chunk_id: 0,
+            bundle_hash: 0,
+            code,
+            mode,
+            cause,
+        }
+    }
+
+    #[test]
+    fn what_this_version_does_not_know_is_told_as_unknown_with_its_number() {
+        let (holding, unsure) = (Mode::Holding as u8, Cause::PolicyUnsure as u8);
+        for (told, expected) in [
+            (an_event(1, 0.0, Mode::Active as u8, 0), "active"),
+            (
+                an_event(1, 0.0, holding, unsure),
+                "holding: the policy is not sure enough of what it proposes",
+            ),
+            // No change of mode: it says something that was not known when this was built.
+            (
+                an_event(300, 2.5, Mode::Active as u8, 0),
+                "unknown event 300, value 2.5 (active)",
+            ),
+            (
+                an_event(0, 0.0, 99, 0),
+                "unknown event 0, value 0 (unknown mode 99)",
+            ),
+            (an_event(1, 0.0, holding, 250), "holding: unknown cause 250"),
+            (
+                an_event(2, 6.0, holding, 250),
+                "help wanted: holding for 6 s: unknown cause 250",
+            ),
+            (
+                an_event(2, 6.0, holding, 0),
+                "help wanted: holding for 6 s: no cause told",
+            ),
+            (
+                an_event(3, 4.0, holding, unsure),
+                "help wanted: the policy was not sure enough of 4 chunks in a row",
+            ),
+        ] {
+            assert_eq!(words(&told), expected);
+        }
     }
 }

@@ -114,14 +114,12 @@ pub fn tick(
 /// The decision before the watchdog's first word: nothing moves.
 pub const NO_DECISION: Decision = Decision {
     mode: crate::core::supervisor::Mode::Boot,
-    left: None,
     cause: None,
     permission: Permission::None,
     hold: None,
     emergency_stop: false,
     answer: None,
     latched: None,
-    wake: Mono(0),
 };
 
 /// The governor thread.

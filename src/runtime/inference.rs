@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Inference: the newest frames of one moment and the joint state of that time in, one chunk out.
+//! Inference: the newest frames that are of one moment and the joint state of that time in, one chunk out.
 //!
 //! [`Inference`] is what the thread and simulated time share; [`run`] is the thread. Nothing queues before it: a slow
 //! policy sees the newest frame, never an old one.
 
 use crate::core::action::JointKind;
+use crate::core::camera::skew::Apart;
 use crate::core::chunk::{Chunk, ChunkFault, Provenance};
 use crate::core::limits::{CAMERAS_MAX, CHUNK_VALUES_MAX};
 use crate::core::observation::{JointState, StateHistory};
@@ -15,9 +16,10 @@ use crate::policy::pilot::{Pace, Pilot};
 use crate::policy::staged::onward::Running;
 use crate::policy::text::{Instruction, InstructionFault};
 use crate::ports::Frame;
-use crate::runtime::cameras::Gather;
 use crate::runtime::clock;
 use crate::runtime::control::{Followed, Made};
+use crate::runtime::gather::Gather;
+use crate::runtime::reel::Recent;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
 use crate::sync::mailbox;
@@ -55,10 +57,14 @@ pub enum Refusal {
     #[error("no instruction yet")]
     NoInstruction,
     /// The frame is older than allowed.
-    #[error("the frame is {age_ms} ms old")]
+    #[error(
+        "expected a frame at most {most_ms} ms old (camera.age_max_ms), found one of {age_ms} ms"
+    )]
     FrameTooOld {
         /// Its age since capture.
         age_ms: u64,
+        /// What is allowed.
+        most_ms: u64,
     },
     /// No joint state was measured near the capture time.
     #[error("no joint state was measured within {} ms of the frame", PAIRING_MAX_NS / MS)]
@@ -126,6 +132,7 @@ impl Gate {
         if age_ns > self.settings.frame_age_max_ns {
             return Err(Refusal::FrameTooOld {
                 age_ms: age_ns / MS,
+                most_ms: self.settings.frame_age_max_ns / MS,
             });
         }
         let (state, distance_ns) = states.nearest(captured).ok_or(Refusal::NoState)?;
@@ -425,12 +432,12 @@ fn running(plan: &Followed, pace: &Pace, observed: Mono, begins_at_state: bool) 
 /// Everything the inference thread touches.
 #[derive(Debug)]
 pub struct InferenceIo {
-    /// Newest frame from capture; its coming wakes the thread.
-    pub frames: mailbox::Receiver<Frame>,
-    /// The other cameras, whose pictures must be of the same moment.
+    /// The last frames of the camera that paces the policy; the coming of one wakes the thread.
+    pub frames: mailbox::Receiver<Recent>,
+    /// Chooses those of one moment.
     pub gather: Gather,
-    /// Their newest pictures, in the order of tendon.toml; `None` where the policy does not look through it.
-    pub others: Vec<Option<triple_buffer::Output<Frame>>>,
+    /// The last ones of the other cameras, in the order of tendon.toml; `None` where the policy does not look through it.
+    pub others: Vec<Option<triple_buffer::Output<Recent>>>,
     /// The plan that is followed.
     pub followed: triple_buffer::Output<Followed>,
     /// Newest joint states.
@@ -455,12 +462,42 @@ pub struct InferenceIo {
     pub ending: Arc<AtomicBool>,
 }
 
+/// What keeps chunks from being made, as it was found last: told once for each new reason.
+#[derive(Debug, Default)]
+struct Hindrance {
+    reason: String,
+    since: Mono,
+    told: bool,
+}
+
+/// What may be over in a moment, as when cameras or the robot begin, is told when it has lasted so long.
+const LASTS_NS: u64 = 1_000 * MS;
+
+impl Hindrance {
+    /// For `reason`, which is the same as long as what is to be done about it is, none was made; in `words`, if that has lasted for
+    /// `lasts_ns`.
+    fn found(&mut self, now: Mono, reason: &str, lasts_ns: u64, words: impl FnOnce() -> String) {
+        if self.reason != reason {
+            reason.clone_into(&mut self.reason);
+            (self.since, self.told) = (now, false);
+        }
+        if !self.told && now.since_ns(self.since) >= lasts_ns {
+            self.told = true;
+            log::warn!("no chunk: {}", words());
+        }
+    }
+
+    fn over(&mut self) {
+        self.reason.clear();
+    }
+}
+
 /// The inference thread.
 pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
-    let mut refused = String::new();
+    let mut hindrance = Hindrance::default();
     while !io.ending.load(Ordering::Relaxed) {
         let deadline = clock::now().plus_ns(IDLE_NS);
-        let frame = io.frames.wait_until(deadline, clock::now);
+        let frames = io.frames.wait_until(deadline, clock::now);
         let now = clock::now();
         seat.beat.mark(now);
         if let Ok(instruction) = io.instructions.try_recv() {
@@ -468,19 +505,28 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
             io.obeys_from
                 .store(inference.obeys_from(), Ordering::Release);
         }
-        let Some(frame) = frame else { continue };
-        let mut others: [Option<&Frame>; CAMERAS_MAX] = [None; CAMERAS_MAX];
-        for (slot, cell) in others.iter_mut().zip(&mut io.others) {
-            // What was never captured is black.
-            *slot = cell
-                .as_mut()
-                .map(triple_buffer::Output::read)
-                .filter(|frame| frame.seq > 0);
+        let Some(frames) = frames else { continue };
+        let mut recent: [&[Arc<Frame>]; CAMERAS_MAX] = [&[]; CAMERAS_MAX];
+        let others = io.others.iter_mut().map(|cell| match cell {
+            Some(cell) => cell.read().as_slice(),
+            None => &[],
+        });
+        let all = std::iter::once(frames.as_slice()).chain(others);
+        for (slot, frames) in recent.iter_mut().zip(all) {
+            *slot = frames;
         }
-        // Counted by itself; a camera that stays away is the watchdog's to tell.
-        if io.gather.of_one_moment(frame, &mut others).is_err() {
-            continue;
-        }
+        let (frame, others) = match io.gather.of_one_moment(&recent) {
+            Ok([Some(frame), others @ ..]) => (frame, others),
+            // The camera that paces the policy is one of those that are needed.
+            Ok(_) => continue,
+            Err(apart) => {
+                let (Apart::Missing { camera } | Apart::Skewed { camera, .. }) = apart;
+                hindrance.found(now, &format!("camera {camera}"), LASTS_NS, || {
+                    io.gather.words(apart)
+                });
+                continue;
+            }
+        };
         match inference.think(
             now,
             frame,
@@ -511,23 +557,21 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                     io.tap.record(sample);
                 }
                 io.insight.write(insight);
-                refused.clear();
+                hindrance.over();
                 if let Some(bell) = &io.bell {
                     bell.unpark();
                 }
             }
             Err(Refusal::NotDue | Refusal::NoInstruction) => {}
-            Err(Refusal::FrameTooOld { .. } | Refusal::NoState) => {
+            Err(refusal) => {
                 io.faults.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(refusal @ (Refusal::Policy(_) | Refusal::Chunk(_))) => {
-                io.faults.fetch_add(1, Ordering::Relaxed);
-                // Each reason once in a row.
                 let words = refusal.to_string();
-                if words != refused {
-                    log::warn!("no chunk: {words}");
-                    refused = words;
-                }
+                let (reason, lasts_ns) = match &refusal {
+                    Refusal::FrameTooOld { .. } => ("age", LASTS_NS),
+                    Refusal::NoState => ("state", LASTS_NS),
+                    _ => (words.as_str(), 0),
+                };
+                hindrance.found(now, reason, lasts_ns, || words.clone());
             }
         }
         if inference.policy.lost() {

@@ -103,8 +103,9 @@ impl Lockstep {
                 .iter()
                 .map(|(_, joint)| *joint)
                 .collect(),
-            sizes: std::iter::once(&deployment.config.camera)
-                .chain(&deployment.config.more_cameras)
+            sizes: deployment
+                .config
+                .cameras()
                 .map(|camera| [camera.width, camera.height])
                 .collect(),
             inference: deployment.mind,

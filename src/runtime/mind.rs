@@ -10,11 +10,13 @@ use crate::core::observation::StateHistory;
 use crate::core::units::Mono;
 use crate::policy::text::Instruction;
 use crate::ports::{Frame, Source};
-use crate::runtime::cameras::{self, CameraOpenError, Gather, Watched};
+use crate::runtime::cameras::{self, CameraOpenError, Watched};
 use crate::runtime::capture::{self, Allocated, CaptureIo, ToPage, ToPolicy};
 use crate::runtime::control::{Followed, Made};
 use crate::runtime::crew::Crew;
+use crate::runtime::gather::Gather;
 use crate::runtime::inference::{self, Inference, InferenceIo, Insight};
+use crate::runtime::reel::{Recent, Reel};
 use crate::runtime::telemetry::Tap;
 use crate::runtime::threads;
 use crate::sync::heartbeat::Beat;
@@ -39,7 +41,7 @@ pub struct Ends {
     /// For people.
     pub insight: triple_buffer::Input<Insight>,
     /// What the pacing camera sees, for the page.
-    pub picture: triple_buffer::Input<Frame>,
+    pub picture: triple_buffer::Input<Recent>,
     /// To control: see [`Inference::obeys_from`].
     pub obeys_from: Arc<AtomicU32>,
     /// What is told of each camera, order of tendon.toml.
@@ -80,9 +82,9 @@ pub trait Mind {
 
 impl Mind for Inference {
     fn open(self, config: &Config, far: &mut OpenFar<'_>) -> Result<Opened, CameraOpenError> {
-        let all = std::iter::once(&config.camera).chain(&config.more_cameras);
+        cameras::no_device_twice(config.cameras())?;
         let mut opened = Vec::new();
-        for camera in all {
+        for camera in config.cameras() {
             opened.push((camera.clone(), cameras::open(camera, far)?));
         }
         let skew_max_ns = config.skew_max_ns;
@@ -105,9 +107,15 @@ fn seat(
     let mut others = Vec::new();
     let mut frames_out = None;
     let mut picture = Some(ends.picture);
+    // One that the policy does not look through may be behind as well.
+    let several = opened.len() > 1;
     for (index, (camera, source)) in opened.into_iter().enumerate() {
         let black = Frame::black(camera.width, camera.height);
         let mut io = CaptureIo {
+            reel: match several {
+                true => Reel::of_last(&black),
+                false => Reel::of_newest(&black),
+            },
             policy: ToPolicy::Nowhere,
             shown: None,
             told: match ends.cameras.get(index) {
@@ -118,19 +126,19 @@ fn seat(
             ending: Arc::clone(&ends.ending),
         };
         if index == 0 {
-            let (frames, out) = mailbox(&black);
+            let (frames, out) = mailbox(&Recent::new());
             (io.policy, frames_out) = (ToPolicy::Paces(frames), Some(out));
             io.shown = picture.take().map(ToPage::new);
         } else {
             // The policy's or not: judged, and near the first one's in time, or there is no observation.
             let (beside, seen) = inference
                 .looks_through(index)
-                .then(|| triple_buffer(&black))
+                .then(|| triple_buffer(&Recent::new()))
                 .unzip();
             io.policy = beside.map_or(ToPolicy::Nowhere, ToPolicy::Beside);
             others.push(seen);
         }
-        filming.push((source, Health::new(camera.expected()), black, io));
+        filming.push((source, Health::new(camera.expected()), io));
     }
     let mut gather = Gather::new(&ends.cameras, skew_max_ns);
     gather.apart = ends.frames_apart;
@@ -158,9 +166,9 @@ fn seat(
             })?,
         );
     }
-    for (source, health, black, io) in filming {
+    for (source, health, io) in filming {
         threads.push(crew.spawn(threads::CAPTURE, now, Beat::new(), move |seat| {
-            capture::run(source, health, black, io, &seat)
+            capture::run(source, health, io, &seat)
         })?);
     }
     Ok(threads)

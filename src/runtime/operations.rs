@@ -22,6 +22,7 @@ use crate::runtime::counters::Counters;
 use crate::runtime::crash::Recorder;
 use crate::runtime::governor::{Last, NO_DECISION};
 use crate::runtime::inference::Insight;
+use crate::runtime::reel::Recent;
 use crate::runtime::telemetry::{Figures, Measures, Sample};
 use crate::runtime::wheel::{Driver, Wheel};
 use arming::too_old;
@@ -54,7 +55,7 @@ pub struct DeskEnds {
     /// From the motor controller.
     pub states: triple_buffer::Output<(StateHistory, Option<Report>)>,
     /// From capture.
-    pub picture: triple_buffer::Output<Frame>,
+    pub picture: triple_buffer::Output<Recent>,
     /// From control, inference and egress.
     pub taps: Vec<rtrb::Consumer<Sample>>,
 }
@@ -466,8 +467,9 @@ impl Desk {
         view.output = ends.shown.read().0;
         view.insight = *ends.insight.read();
         view.report = ends.states.read().1;
-        if ends.picture.updated() {
-            let picture = ends.picture.read();
+        if ends.picture.updated()
+            && let Some(picture) = ends.picture.read().first()
+        {
             view.picture.clone_from(picture);
         }
     }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The wiring, on one screen: every thread, what it reads and what it writes, sinks first.
+//! The wiring of the control process, in one function ([`start_recorded`]): every thread, what it reads and what it writes,
+//! sinks first. Cameras and inference are one thing here, the mind: [`mind`](crate::runtime::mind) wires their threads, and
+//! `isolation/child.rs` the same in a process of their own.
 //!
 //! ```text
 //! camera --frame--> inference --chunk--> control --proposal--> governor --command--> egress --> link
@@ -16,7 +18,6 @@ use crate::core::wire::state::{Report, StateReceiver};
 use crate::link::keys;
 use crate::link::runtime_end::{Announcer, CommandSender, Lane, answer_requests, subscribe};
 use crate::link::session::LinkError;
-use crate::ports::Frame;
 use crate::runtime::cameras::{self, CameraOpenError, Reach, Watched};
 use crate::runtime::clock;
 use crate::runtime::control::{self, ControlIo, Followed, Told};
@@ -32,6 +33,7 @@ use crate::runtime::lines::{self, Wired};
 use crate::runtime::memory::{self, Memory};
 use crate::runtime::mind::{Ends, Mind};
 use crate::runtime::operations::{Desk, DeskEnds, Levers, View};
+use crate::runtime::reel::Recent;
 use crate::runtime::service::{self, ServiceIo};
 use crate::runtime::strangers::Strangers;
 use crate::runtime::telemetry::{self, tap};
@@ -152,10 +154,7 @@ pub fn start_recorded(
     let mut crew = Crew::new(&config.realtime, recorder.clone());
     let (period_ns, state_age_max_ns) = (config.control.period_ns, config.control.state_age_max_ns);
     let ending = Arc::new(AtomicBool::new(false));
-    let watched: Vec<Watched> = std::iter::once(&config.camera)
-        .chain(&config.more_cameras)
-        .map(Watched::new)
-        .collect();
+    let watched: Vec<Watched> = config.cameras().map(Watched::new).collect();
     let cameras = Arc::new(watched);
     let counters = Counters {
         cameras,
@@ -171,8 +170,7 @@ pub fn start_recorded(
     ] = &beats;
 
     // The cells between the threads.
-    let black = Frame::black(config.camera.width, config.camera.height);
-    let (picture, picture_out) = triple_buffer(&black);
+    let (picture, picture_out) = triple_buffer(&Recent::new());
     let (chunks, chunks_out) = rtrb::RingBuffer::new(CHUNKS);
     let nothing = Proposal {
         made: clock::now(),

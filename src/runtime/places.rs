@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each camera shows, roughly, and whether cameras that begin to show something are where they were: those of an inference
-//! process that was started again, those that come after the robot was armed.
+//! process that was started again, those that come after the robot was armed, and those that move whenever they were away.
 
 use crate::core::camera::skew::Need;
 use crate::core::camera::view::{FIELDS, Likeness, View, exchanged};
@@ -104,6 +104,12 @@ impl Places {
         }
     }
 
+    /// Of cameras of which nothing is known yet.
+    #[must_use]
+    pub fn unknown() -> Places {
+        Places::new(vec![None; CAMERAS_MAX], vec![Stand::Settled; CAMERAS_MAX])
+    }
+
     /// How this one stands.
     #[must_use]
     pub fn stand(&self, camera: usize) -> Stand {
@@ -142,16 +148,60 @@ impl Places {
     /// Two cameras that were exchanged, until one of them shows again what it showed. Judged from when all that are needed have
     /// shown something, until each shows what it showed, or for a while: one on a wrist may have moved.
     pub fn found(&mut self, cameras: &[Watched], now: Mono) -> Option<(usize, usize)> {
+        self.judge(cameras, &newest(cameras), now)
+    }
+
+    /// The same of cameras that move, whenever one of them was away. Each of them may come back with a view that it never had, so
+    /// nobody has compared it with its own ([`Expected::moves`](crate::core::camera::Expected::moves)); what the others showed when
+    /// they were last well tells whether it has come back in the place of one of those. For cameras that are told of at every round.
+    ///
+    /// Away is who gives nothing good, for whatever reason: who looks again for a camera need not have said so.
+    pub fn returned(&mut self, cameras: &[Watched], now: Mono) -> Option<(usize, usize)> {
+        let mut shown = newest(cameras);
+        for ((camera, shown), stand) in cameras.iter().zip(&mut shown).zip(&mut self.stands) {
+            if camera.cause().is_some() {
+                // What is told of it is what it showed last.
+                *shown = None;
+                if camera.moves {
+                    *stand = Stand::Awaited(None);
+                }
+            }
+        }
+        self.follow(&shown);
+        let pair = self.judge(cameras, &shown, now);
+        // Who shows again what it showed is forgotten there, and may be the next that goes.
+        self.follow(&shown);
+        pair
+    }
+
+    /// Who was well all the time has not changed places, whatever it shows. So what it shows is what it showed, if there is a pattern
+    /// in it; and what one showed that is away stays.
+    fn follow(&mut self, shown: &[Option<View>]) {
+        let tells = |view: &View| view.beside(view) != Likeness::Unknown;
+        let known = self.before.iter_mut().zip(&mut self.stands);
+        for ((before, stand), shown) in known.zip(shown) {
+            if *stand == Stand::Settled || before.is_none() {
+                *before = shown.filter(tells).or(*before);
+                *stand = Stand::Settled;
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        cameras: &[Watched],
+        shown: &[Option<View>],
+        now: Mono,
+    ) -> Option<(usize, usize)> {
         let awaited = |(stand, before): (&Stand, &Option<View>)| {
             matches!(stand, Stand::Awaited(_)) && before.is_some()
         };
         if !self.stands.iter().zip(&self.before).any(awaited) {
             return None;
         }
-        let shown = newest(cameras);
         let alike = |camera: usize| {
             let of = |views: &[Option<View>]| views.get(camera).copied().flatten();
-            let both = of(&shown).zip(of(&self.before));
+            let both = of(shown).zip(of(&self.before));
             both.is_some_and(|(shown, before)| shown.beside(&before) == Likeness::Alike)
         };
         if let Some((one, other)) = self.exchanged {
@@ -160,19 +210,19 @@ impl Places {
             }
             self.exchanged = None;
         }
-        let mut each = cameras.iter().zip(&self.before).zip(&shown);
+        let mut each = cameras.iter().zip(&self.before).zip(shown);
         if each.any(|((camera, before), shown)| {
             camera.need == Need::Required && before.is_some() && shown.is_none()
         }) {
             return None;
         }
         let judged = |camera: usize| self.stand(camera) != Stand::Settled;
-        self.exchanged = exchanged(&self.before, &shown, judged);
+        self.exchanged = exchanged(&self.before, shown, judged);
         if self.exchanged.is_some() {
             return self.exchanged;
         }
         let known = self.before.iter_mut().zip(&mut self.stands);
-        for ((before, stand), shown) in known.zip(&shown) {
+        for ((before, stand), shown) in known.zip(shown) {
             let again = before.zip(*shown);
             if again.is_some_and(|(before, shown)| shown.beside(&before) == Likeness::Alike) {
                 (*before, *stand) = (None, Stand::Settled);
@@ -192,14 +242,17 @@ impl Places {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::core::governor::reaction::Cause;
     use std::sync::Arc;
 
     pub(crate) fn camera(name: &str, need: Need) -> Watched {
         Watched {
             name: name.to_owned(),
             need,
+            moves: false,
             age_max_ns: 0,
             newest_ns: Arc::new(AtomicU64::new(1)),
+            moments: Arc::default(),
             refused: Arc::default(),
             counted: Arc::default(),
             fault: Arc::default(),
@@ -215,6 +268,20 @@ pub(crate) mod tests {
                 camera.view.set(view);
             }
         }
+    }
+
+    /// Whether it is one that moves.
+    pub(crate) fn moving(name: &str, need: Need) -> Watched {
+        Watched {
+            moves: true,
+            ..camera(name, need)
+        }
+    }
+
+    /// It gives nothing good, or is well again.
+    pub(crate) fn away(camera: &Watched, is: bool) {
+        let cause = if is { Cause::CameraLost as u8 } else { 0 };
+        camera.fault.store(cause, Ordering::Relaxed);
     }
 
     pub(crate) const NOW: Mono = Mono(60_000 * MS);
@@ -330,5 +397,126 @@ pub(crate) mod tests {
         show(&cameras, [Some(&one), Some(&third), None]);
         cameras[1].newest_ns.store(0, Ordering::Relaxed);
         assert_eq!(places.found(&cameras, NOW), None);
+    }
+    /// A wrist's camera that comes back, beside another one and a fixed one.
+    fn wrists() -> ([Watched; 3], Places) {
+        let cameras = [
+            camera("front", Need::Required),
+            moving("left", Need::Optional),
+            moving("right", Need::Optional),
+        ];
+        let mut places = Places::unknown();
+        for each in &cameras {
+            away(each, true);
+        }
+        assert_eq!(places.returned(&cameras, NOW), None, "nothing has come yet");
+        for each in &cameras {
+            away(each, false);
+        }
+        show(
+            &cameras,
+            [Some(&steep(1)), Some(&steep(27)), Some(&steep(11))],
+        );
+        assert_eq!(places.returned(&cameras, NOW), None);
+        (cameras, places)
+    }
+
+    #[test]
+    fn one_that_moves_may_come_back_with_another_view() {
+        let (one, other, third, moved) = (steep(1), steep(27), steep(11), steep(19));
+        let (cameras, mut places) = wrists();
+        away(&cameras[1], true);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        away(&cameras[1], false);
+        show(&cameras, [Some(&one), Some(&moved), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        // What the other one shows as well may be seen from two places.
+        show(&cameras, [Some(&one), Some(&third), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        // Arms that move on show this and that, and nobody was away.
+        for after_ns in [0, EXPOSING_NS + 1, EXPOSING_NS + 1] {
+            show(&cameras, [Some(&one), Some(&moved), Some(&other)]);
+            assert_eq!(places.returned(&cameras, NOW.plus_ns(after_ns)), None);
+        }
+        show(&cameras, [Some(&one), Some(&other), Some(&moved)]);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        assert_eq!(places.exchanged(), None);
+    }
+
+    #[test]
+    fn one_that_moves_and_comes_back_in_the_place_of_another_one_is_exchanged() {
+        let (one, other, third) = (steep(1), steep(27), steep(11));
+        let lost = |of: &[usize]| {
+            let (cameras, mut places) = wrists();
+            for which in of {
+                away(&cameras[*which], true);
+            }
+            assert_eq!(places.returned(&cameras, NOW), None);
+            (cameras, places)
+        };
+        // The other one is away still, and what is told of it is old.
+        let (cameras, mut places) = lost(&[1, 2]);
+        away(&cameras[1], false);
+        // Dim first pictures settle nothing.
+        let dim = View([9; FIELDS]);
+        show(&cameras, [Some(&one), Some(&dim), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        show(&cameras, [Some(&one), Some(&third), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), Some((1, 2)));
+        away(&cameras[2], false);
+        show(&cameras, [Some(&one), Some(&third), Some(&other)]);
+        assert_eq!(places.returned(&cameras, NOW), Some((1, 2)));
+        // Put right.
+        for each in &cameras[1..] {
+            away(each, true);
+        }
+        assert_eq!(places.returned(&cameras, NOW), Some((1, 2)));
+        for each in &cameras[1..] {
+            away(each, false);
+        }
+        show(&cameras, [Some(&one), Some(&other), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        // One after the other, as a person pulls plugs.
+        let (cameras, mut places) = lost(&[1]);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        away(&cameras[2], true);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        away(&cameras[1], false);
+        show(&cameras, [Some(&one), Some(&third), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), Some((1, 2)));
+        // Both at once.
+        let (cameras, mut places) = lost(&[1, 2]);
+        for each in &cameras {
+            away(each, false);
+        }
+        show(&cameras, [Some(&one), Some(&third), Some(&other)]);
+        assert_eq!(places.returned(&cameras, NOW), Some((1, 2)));
+        // In the place of one that does not move, and is refused by who judges its pictures.
+        let (cameras, mut places) = lost(&[0, 1]);
+        away(&cameras[1], false);
+        show(&cameras, [Some(&one), Some(&one), Some(&third)]);
+        assert_eq!(
+            places.returned(&cameras, NOW),
+            None,
+            "the robot holds without the one that it needs"
+        );
+        // That one was right.
+        away(&cameras[0], false);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        // What it shows is what it showed when it was last well, not at the start, and not what tells nothing.
+        let (cameras, mut places) = wrists();
+        for moved in [steep(19), dim] {
+            show(&cameras, [Some(&one), Some(&other), Some(&moved)]);
+            assert_eq!(places.returned(&cameras, NOW), None);
+        }
+        for each in &cameras[1..] {
+            away(each, true);
+        }
+        assert_eq!(places.returned(&cameras, NOW), None);
+        away(&cameras[1], false);
+        show(&cameras, [Some(&one), Some(&third), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), None);
+        show(&cameras, [Some(&one), Some(&steep(19)), Some(&third)]);
+        assert_eq!(places.returned(&cameras, NOW), Some((1, 2)));
     }
 }

@@ -421,10 +421,24 @@ pub struct Job<'a> {
     pub threads: usize,
     /// Which kind of engine.
     pub engine: EngineKind,
-    /// The deployment whose plans TensorRT runs.
+    /// The deployment: whose plans TensorRT runs, which providers ONNX Runtime is asked for, who runs the engine "remote".
     pub config: Option<&'a PolicyConfig>,
     /// With TensorRT: beside a bare loop on the same engines.
     pub bare_loop: bool,
+}
+
+/// An engine as the deployment has it, but for its threads; without a deployment, as one that says nothing has it.
+fn as_configured(engine: EngineKind, threads: usize, config: Option<&PolicyConfig>) -> Wanted<'_> {
+    let providers = config.map_or_else(
+        || OrtOptions::default().providers,
+        |config| config.ort_providers.clone(),
+    );
+    Wanted {
+        engine,
+        threads,
+        providers,
+        config,
+    }
 }
 
 /// Loads the bundle and runs it; with ONNX Runtime's library, in turns with that.
@@ -447,12 +461,7 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
     let config = config.as_deref();
     let precision = config.map_or(Precision::Fp32, |config| config.precision);
     let files = engines::stages(dir, precision)?;
-    let wanted = Wanted {
-        engine,
-        threads,
-        providers: OrtOptions::default().providers,
-        config,
-    };
+    let wanted = as_configured(engine, threads, config);
     let mut bare = bare_loop.then(|| Beside::new(engine)).transpose()?;
     let load = |loader: &EngineLoader<'_>| Subject::load(dir, precision, loader);
     let (mut subject, mut remarks) = match &bare {
@@ -573,6 +582,8 @@ pub fn measure(job: &Job<'_>, onnxruntime: Option<Arc<Library>>) -> Result<Repor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OrtProvider;
+    use crate::runtime::demo;
 
     fn of_p50(p50_us: f64) -> Times {
         Times {
@@ -598,5 +609,18 @@ mod tests {
             assert_eq!(found.overhead_budget_us, budget_us, "{bare_us}");
             assert_eq!(found.within_budget, within, "{bare_us} {whole_us}");
         }
+    }
+
+    #[test]
+    fn onnx_runtime_is_asked_for_what_the_deployment_says() {
+        let config = demo::bench_config("engines/bench-vla".as_ref(), false);
+        let mut config = config.expect("the bench").policy;
+        for providers in [vec![], vec![OrtProvider::TensorRt, OrtProvider::Cuda]] {
+            config.ort_providers.clone_from(&providers);
+            let wanted = as_configured(EngineKind::Ort, 2, Some(&config));
+            assert_eq!((wanted.providers, wanted.threads), (providers, 2));
+        }
+        let alone = as_configured(EngineKind::Ort, 1, None);
+        assert_eq!(alone.providers, [OrtProvider::Cuda]);
     }
 }

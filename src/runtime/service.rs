@@ -51,10 +51,9 @@ pub fn stopping() {
 
 /// The first thread that has not come round in time, if any.
 fn late(beats: &[(Spec, Beat)], now: Mono) -> Option<(Spec, u64)> {
-    beats.iter().find_map(|(spec, beat)| {
-        let age_ns = beat.last().map_or(u64::MAX, |last| now.since_ns(last));
-        (age_ns > spec.beat_age_max_ns).then_some((*spec, age_ns))
-    })
+    beats
+        .iter()
+        .find_map(|(spec, beat)| Some((*spec, spec.late_ns(beat, now)?)))
 }
 
 /// Without pings for so long we are ended, by the service manager or by the machine; `None` if nobody asks for pings.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The table of threads: name, priority, deadline. Nobody else writes one of these numbers.
 
-use crate::core::units::MS;
+use crate::core::units::{MS, Mono};
 use crate::sync::heartbeat::Beat;
 
 /// One thread of the pipeline.
@@ -11,8 +11,17 @@ pub struct Spec {
     pub name: &'static str,
     /// `SCHED_FIFO` priority asked for; 0 asks for none.
     pub fifo: i32,
-    /// Longest time between two heartbeats before the watchdog calls the thread late.
+    /// Longest time between two heartbeats before watchdog and service call the thread late.
     pub beat_age_max_ns: u64,
+}
+
+impl Spec {
+    /// How long the thread has not come round, if that is longer than it may be; [`u64::MAX`] for one that never has.
+    #[must_use]
+    pub fn late_ns(&self, beat: &Beat, now: Mono) -> Option<u64> {
+        let age_ns = beat.last().map_or(u64::MAX, |last| now.since_ns(last));
+        (age_ns > self.beat_age_max_ns).then_some(age_ns)
+    }
 }
 
 /// Contacts wired to this machine, read each 2 ms; there only with `[lines]`.
@@ -107,6 +116,13 @@ pub const SERVICE: Spec = Spec {
     beat_age_max_ns: 1_000 * MS,
 };
 
+/// Every row. A drill may name any of them; those that may be given cores are the roles of
+/// [`realtime`](crate::config::realtime::ROLES), which a test below compares.
+pub const ALL: [Spec; 13] = [
+    WATCHDOG, LINES, GOVERNOR, CONTROL, EGRESS, FERRY, CAPTURE, SERVICE, INFERENCE, OPENER,
+    TELEMETRY, MEMORY, HEALTH,
+];
+
 // Who may be starved by whom is decided here, at compile time: the nearer to the motor, the higher; the watchdog
 // above all; the policy, which may compute for long, below everything that moves the robot.
 const _: () = assert!(
@@ -125,4 +141,44 @@ pub struct Seat {
     pub beat: Beat,
     /// Whether the kernel granted the real-time priority.
     pub fifo_granted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::realtime::ROLES;
+    use std::collections::BTreeSet;
+
+    /// Threads that nobody gives cores of their own: they wait for disks, drivers and the service manager.
+    const ROLELESS: [Spec; 4] = [HEALTH, MEMORY, OPENER, SERVICE];
+
+    fn names(of: impl IntoIterator<Item = Spec>) -> BTreeSet<&'static str> {
+        of.into_iter().map(|spec| spec.name).collect()
+    }
+
+    #[test]
+    fn every_row_is_among_all_under_a_name_of_its_own() {
+        let source = include_str!("threads.rs");
+        let table = source.split("#[cfg(test)]").next().expect("a table");
+        assert_eq!(table.matches(": Spec = Spec {").count(), ALL.len());
+        assert_eq!(names(ALL).len(), ALL.len());
+    }
+
+    #[test]
+    fn every_thread_is_a_role_of_the_configuration_or_needs_none() {
+        let roles: BTreeSet<&str> = ROLES.into();
+        let roleless = names(ROLELESS);
+        assert!(roles.is_disjoint(&roleless), "{roles:?}, {roleless:?}");
+        assert_eq!(&roles | &roleless, names(ALL), "src/config/realtime.rs");
+    }
+
+    #[test]
+    fn a_thread_is_late_one_nanosecond_after_its_time_or_if_it_never_came_round() {
+        let beat = Beat::new();
+        assert_eq!(CONTROL.late_ns(&beat, Mono(5)), Some(u64::MAX));
+        beat.mark(Mono(1));
+        let at = |age_ns: u64| CONTROL.late_ns(&beat, Mono(1 + age_ns));
+        assert_eq!(at(50 * MS), None);
+        assert_eq!(at(50 * MS + 1), Some(50 * MS + 1));
+    }
 }

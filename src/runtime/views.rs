@@ -23,6 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 const BYTES_MAX: u64 = 64 << 10;
 
 const WHEN_ARMED: &str = "when the robot was last armed";
+const WHEN_AWAY: &str = "before both were away";
 
 /// What the cameras showed cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,8 @@ struct Known {
     refused: Option<String>,
     /// Of cameras that had shown nothing, or nothing sure, at the last arming.
     late: Places,
+    /// Of cameras that move and were away.
+    moving: Places,
 }
 
 impl Views {
@@ -71,6 +74,7 @@ impl Views {
             path,
             known: Mutex::new(Known {
                 kept,
+                moving: Places::unknown(),
                 ..Known::default()
             }),
         }
@@ -125,22 +129,29 @@ impl Views {
         known.late = Places::new(before, stands);
     }
 
-    /// Whether cameras that had shown nothing sure at the last arming have shown since then that they are exchanged. For the watchdog:
-    /// it waits for nobody, and keeps what it said before while somebody else looks.
+    /// Whether cameras that had shown nothing sure at the last arming have shown since then that they are exchanged, or one that moves
+    /// has after it was away. For the watchdog: it waits for nobody, and keeps what it said before while somebody else looks.
     pub fn late(&self, cameras: &[Watched], now: Mono, before: bool) -> bool {
         let mut known = match self.known.try_lock() {
             Ok(known) => known,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return before,
         };
-        known.late.found(cameras, now).is_some()
+        let (late, moving) = (
+            known.late.found(cameras, now),
+            known.moving.returned(cameras, now),
+        );
+        late.or(moving).is_some()
     }
 
     /// The same in words, for people.
     #[must_use]
     pub fn stopped(&self, cameras: &[Watched]) -> Option<String> {
-        let pair = self.known().late.exchanged()?;
-        Some(words(cameras, pair, WHEN_ARMED))
+        let known = self.known();
+        let late = known.late.exchanged().map(|pair| (pair, WHEN_ARMED));
+        let moving = known.moving.exchanged().map(|pair| (pair, WHEN_AWAY));
+        let (pair, when) = late.or(moving)?;
+        Some(words(cameras, pair, when))
     }
 
     /// Somebody reset a stop: what was refused before is asked for anew, or not at all.
@@ -160,7 +171,8 @@ impl Views {
     /// A camera of which it is not known what it shows now, in words.
     pub fn acknowledge(&self, cameras: &[Watched]) -> Result<bool, String> {
         let mut known = self.known();
-        if known.refused.is_none() && known.late.exchanged().is_none() {
+        let stopped = known.late.exchanged().or(known.moving.exchanged());
+        if known.refused.is_none() && stopped.is_none() {
             return Ok(false);
         }
         let now = newest(cameras);
@@ -189,6 +201,7 @@ impl Views {
         }
         let before = cameras.iter().map(|camera| known.of(camera)).collect();
         (known.refused, known.late) = (None, Places::new(before, stands));
+        known.moving = Places::unknown();
         Ok(true)
     }
 
@@ -277,7 +290,7 @@ fn bytes(hex: &str) -> Option<[u8; FIELDS]> {
 mod tests {
     use super::*;
     use crate::core::governor::reaction::Cause;
-    use crate::runtime::places::tests::{NOW, camera, show, steep};
+    use crate::runtime::places::tests::{NOW, away, camera, moving, show, steep};
     use std::sync::atomic::Ordering;
 
     fn arm(views: &Views, cameras: &[Watched]) {
@@ -386,6 +399,42 @@ mod tests {
         assert_eq!(views.acknowledge(&cameras), Ok(true));
         assert!(!views.late(&cameras, NOW, true));
         assert_eq!(views.acknowledge(&cameras), Ok(false));
+    }
+
+    #[test]
+    fn one_that_moves_and_was_away_is_judged_when_it_is_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, other, third) = (steep(1), steep(27), steep(11));
+        let cameras = [
+            moving("left", Need::Required),
+            moving("right", Need::Required),
+        ];
+        let views = Views::read(folder.path(), "arm");
+        show(&cameras, [Some(&one), Some(&other)]);
+        arm(&views, &cameras);
+        let round = |shown| {
+            for each in &cameras {
+                away(each, true);
+            }
+            assert!(!views.late(&cameras, NOW, false));
+            for each in &cameras {
+                away(each, false);
+            }
+            show(&cameras, shown);
+            views.late(&cameras, NOW, false)
+        };
+        assert!(!views.late(&cameras, NOW, false));
+        assert!(!round([Some(&one), Some(&third)]), "it has moved");
+        show(&cameras, [Some(&one), Some(&other)]);
+        assert!(!views.late(&cameras, NOW, false));
+        assert!(round([Some(&other), Some(&one)]), "exchanged");
+        let said = "camera \"left\" shows what \"right\" showed before both were away";
+        assert_eq!(views.stopped(&cameras).as_deref(), Some(said));
+        // A person says that they are right.
+        assert_eq!(views.acknowledge(&cameras), Ok(true));
+        assert!(!views.late(&cameras, NOW, true));
+        assert_eq!(views.stopped(&cameras), None);
+        assert!(!round([Some(&other), Some(&one)]), "as they are now");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::core::governor::{Lines, Output};
 use crate::core::observation::StateHistory;
 use crate::core::supervisor::deadlines::Deadline;
 use crate::core::supervisor::{
-    Asked, Decision, Facts, FirstSetpoint, Mode, Permission, Refused, Request, Supervisor,
+    Asked, Decision, Facts, Mode, Permission, Refused, Request, Supervisor,
 };
 use crate::core::units::{MS, Mono};
 use crate::core::wire::state::{MotorMode, Report};
@@ -160,8 +160,6 @@ impl Watch {
             cameras_fresh: gathered.cameras_fresh,
             camera_fault: gathered.camera_fault,
             instructed: gathered.instructed,
-            // Chunks made before the robot is armed are dropped: the first command is the measured pose.
-            first_setpoint: FirstSetpoint::None,
             commands_refused: self
                 .echo
                 .is_some_and(|echo| echo.refusals >= REFUSED_COMMANDS),
@@ -305,10 +303,10 @@ pub fn run(mut watch: Watch, mut io: WatchIo, seat: &Seat) {
         let (request, refused) = admit(asked.as_ref().map(|(asked, _)| *asked), crashed);
         let failed = io.failed.load(Ordering::Acquire);
         let late = failed
-            || io.beats.iter().any(|(spec, beat)| {
-                beat.last()
-                    .is_none_or(|last| now.since_ns(last) > spec.beat_age_max_ns)
-            });
+            || io
+                .beats
+                .iter()
+                .any(|(spec, beat)| spec.late_ns(beat, now).is_some());
         let (mut camera_fault, cameras_fresh) = cameras::needed(&io.counters.cameras, now);
         if let Some(recorder) = &io.recorder {
             exchanged = recorder.views.late(&io.counters.cameras, now, exchanged);

@@ -62,6 +62,11 @@ impl<T: Send> Sender<T> {
         self.wake();
     }
 
+    /// What nobody reads: an old value, which the next one is written over.
+    pub fn unread(&mut self) -> &mut T {
+        self.input.input_buffer_mut()
+    }
+
     fn wake(&self) {
         // A reader that waits for the first time gives its name, then looks for a value; here it is the other way round.
         // Between two fences one of the two sees what the other did. Afterwards the name is there and no fence is needed.

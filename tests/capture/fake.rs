@@ -43,6 +43,24 @@ pub enum Fault {
     OddNumbers,
     FullRange,
     HdColours,
+    RoomForJpeg,
+    RoomForGrey,
+    Ahead,
+    Behind,
+    LateStart,
+    MetadataNode,
+    MultiPlanar,
+    OutputNode,
+    Interlaced,
+    InterlacedUnlessAsked,
+    WithH264,
+    H264Only,
+    JpegOnly,
+    Fast,
+    ForgetsControls,
+    ExposureReturns,
+    MuteControls,
+    NoSizes,
 }
 
 /// Access to the preloaded library.
@@ -53,6 +71,7 @@ pub struct Fake {
     lost: Symbol<unsafe extern "C" fn(i32) -> u32>,
     fourcc: Symbol<unsafe extern "C" fn(i32) -> u32>,
     control: Symbol<unsafe extern "C" fn(i32, u32) -> i64>,
+    turn: Symbol<unsafe extern "C" fn(i32, u32, i64)>,
     given: Symbol<unsafe extern "C" fn(i32) -> u32>,
     wait: Symbol<unsafe extern "C" fn(i32)>,
 }
@@ -61,7 +80,7 @@ impl Fake {
     /// Finds the knobs in this process.
     pub fn here() -> Fake {
         let this = Library::this();
-        // SAFETY: the eight symbols are defined in fake_v4l.c with exactly these signatures, and that library, being
+        // SAFETY: the nine symbols are defined in fake_v4l.c with exactly these signatures, and that library, being
         // preloaded, is never unloaded.
         unsafe {
             Fake {
@@ -71,6 +90,7 @@ impl Fake {
                 lost: this.get(b"fake_v4l_lost\0").expect("preloaded"),
                 fourcc: this.get(b"fake_v4l_fourcc\0").expect("preloaded"),
                 control: this.get(b"fake_v4l_control\0").expect("preloaded"),
+                turn: this.get(b"fake_v4l_turn\0").expect("preloaded"),
                 given: this.get(b"fake_v4l_given\0").expect("preloaded"),
                 wait: this.get(b"fake_v4l_wait\0").expect("preloaded"),
             }
@@ -107,6 +127,12 @@ impl Fake {
     pub fn control(&self, camera: usize, id: u32) -> i64 {
         // SAFETY: plain numbers.
         unsafe { (self.control)(camera as i32, id) }
+    }
+
+    /// Turns a control, as another program does.
+    pub fn turn(&self, camera: usize, id: u32, value: i64) {
+        // SAFETY: plain numbers.
+        unsafe { (self.turn)(camera as i32, id, value) }
     }
 
     /// Which of the pictures that it shows was taken last.

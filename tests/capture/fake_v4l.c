@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEVICES = 8, BUFFERS = 8, PAYLOADS = 8, FORMATS = 7, CONTROLS = 6, ROW_PADDING = 64 };
+enum { DEVICES = 8, BUFFERS = 8, PAYLOADS = 8, FORMATS = 7, CONTROLS = 8, ROW_PADDING = 64 };
 enum fault {
     GOOD, UNPLUGGED, DQBUF_EIO, ERROR_FLAG, SEQUENCE_GAP, SHORT, SILENT, FOREIGN_CLOCK, NO_BANDWIDTH, OTHER_MODEL,
     CONTROL_SPRINGS_BACK, OTHER_SIZE, SLOW, END_OF_FRAME, FEW_FORMATS, WIDE_ROWS, SLOW_OPEN, SLOW_CONTROLS, WEDGED,
@@ -40,15 +40,35 @@ enum fault {
     // Its names are longer than their fields and end inside a character; its lists have no end; numbers that no header has.
     CUT_NAMES, ENDLESS, ODD_NUMBERS,
     // Its YUV is of full range, or of high definition's matrix.
-    FULL_RANGE, HD_COLOURS, FAULTS
+    FULL_RANGE, HD_COLOURS,
+    // The bus has room for JPEG alone, or for brightness alone, which it says when the stream is to begin, as xHCI does.
+    ROOM_FOR_JPEG, ROOM_FOR_GREY,
+    // Its times are flagged as those of the monotonic clock and are of another one, as NVIDIA's vi5 gives them.
+    AHEAD, BEHIND,
+    // The first picture comes late.
+    LATE_START,
+    // The node beside that of the pictures; pictures in planes of their own; a node that takes pictures.
+    METADATA_NODE, MULTI_PLANAR, OUTPUT_NODE,
+    // Rows come in two fields, always, or unless they are asked for otherwise.
+    INTERLACED, INTERLACED_UNLESS_ASKED,
+    // It has H.264 beside YUYV and MJPG; that alone; JPEG alone.
+    WITH_H264, H264_ONLY, JPEG_ONLY,
+    // It sends twice as many pictures as it is asked for.
+    FAST,
+    // Controls are as they were made when a stream begins; exposure is, with each picture; none can be read while it streams.
+    FORGETS_CONTROLS, EXPOSURE_RETURNS, MUTE_CONTROLS,
+    // It cannot be asked for its sizes, nor for its rates.
+    NO_SIZES, FAULTS
 };
 enum { SLOW_OPEN_MS = 2000, SLOW_CONTROL_MS = 300, MAPS = 32 };
+// How far another clock is from the monotonic one, and what a late start takes.
+static const uint64_t AHEAD_NS = 26000000000u, BEHIND_NS = 5000000000u, LATE_START_NS = 4000000000u;
 
 struct device {
     pthread_mutex_t mutex;        // of its own, so that no camera waits for another one
     int fd;                       // the memfd, or -1
     enum fault fault;
-    uint32_t fourcc, width, height, stride, buffer_len, buffers;
+    uint32_t fourcc, width, height, stride, field, buffer_len, buffers;
     uint64_t period_ns, next_ns;
     int streaming, stuck;
     uint32_t sequence;
@@ -113,6 +133,8 @@ static struct device *by_fd(int fd) {
     return NULL;
 }
 
+// A driver's own, of 64 bits, as a UVC camera has none.
+#define OWN_NUMBER (V4L2_CID_USER_BASE + 0x10f0)
 // As a UVC camera has them. What a camera sets by itself has a master: while that is not at `manual`, setting it by hand is
 // refused, as uvcvideo refuses it.
 static const struct {
@@ -127,6 +149,9 @@ static const struct {
     {V4L2_CID_EXPOSURE_ABSOLUTE, V4L2_CTRL_TYPE_INTEGER, "Exposure Time, Absolute", 1, 5000, 1, 157, 2, V4L2_EXPOSURE_MANUAL},
     {V4L2_CID_FOCUS_ABSOLUTE, V4L2_CTRL_TYPE_INTEGER, "Focus, Absolute", 0, 255, 5, 60, 5, 0},
     {V4L2_CID_FOCUS_AUTO, V4L2_CTRL_TYPE_BOOLEAN, "Focus, Automatic Continuous", 0, 1, 1, 1, -1, 0},
+    {OWN_NUMBER, V4L2_CTRL_TYPE_INTEGER64, "Own Number", 0, (int64_t)1 << 40, 1, 0, -1, 0},
+    // Its value here is how often it was pressed.
+    {V4L2_CID_DO_WHITE_BALANCE, V4L2_CTRL_TYPE_BUTTON, "White Balance, Once", 0, 0, 0, 0, -1, 0},
 };
 
 static void forget_controls(struct device *d) {
@@ -221,6 +246,10 @@ static void advance(struct device *d) {
         for (int i = 0; i < (int)d->buffers; i++)
             if (d->state[i] == 1 && (index < 0 || d->order[i] < d->order[index])) index = i;
         if (index < 0) { d->lost++; continue; }
+        if (d->fault == EXPOSURE_RETURNS) {
+            int exposure = which(V4L2_CID_EXPOSURE_ABSOLUTE);
+            d->value[exposure] = controls[exposure].at_first;
+        }
         uint32_t p = sequence % d->payloads, len = d->payload_len[p];
         if (len > d->buffer_len) len = d->buffer_len;
         memcpy(d->mapping + (size_t)index * d->buffer_len, d->payload[p], len);
@@ -238,8 +267,9 @@ static void advance(struct device *d) {
         if (d->fault != FOREIGN_CLOCK) {
             b->flags |= V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
             b->flags |= d->fault == END_OF_FRAME ? V4L2_BUF_FLAG_TSTAMP_SRC_EOF : V4L2_BUF_FLAG_TSTAMP_SRC_SOE;
-            b->timestamp.tv_sec = (time_t)(at / 1000000000u);
-            b->timestamp.tv_usec = (suseconds_t)(at % 1000000000u / 1000u);
+            uint64_t stamp = d->fault == AHEAD ? at + AHEAD_NS : d->fault == BEHIND ? at - BEHIND_NS : at;
+            b->timestamp.tv_sec = (time_t)(stamp / 1000000000u);
+            b->timestamp.tv_usec = (suseconds_t)(stamp % 1000000000u / 1000u);
         } else {
             b->timestamp.tv_sec = 12345;
         }
@@ -277,12 +307,42 @@ static const uint32_t offered[FORMATS] = {
     V4L2_PIX_FMT_RGB24, V4L2_PIX_FMT_BGR24, V4L2_PIX_FMT_GREY,
 };
 static const uint32_t grey_first[3] = {V4L2_PIX_FMT_GREY, V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_MJPEG};
-static int has_grey_first(const struct device *d) { return d->fault == GREY_FIRST || d->fault == TRIPS_ON_COLOURS; }
+static const uint32_t h264_last[3] = {V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_MJPEG, V4L2_PIX_FMT_H264};
+static const uint32_t jpeg[1] = {V4L2_PIX_FMT_JPEG};
 static int formats(const struct device *d) {
-    return d->fault == GREY_ONLY ? 1 : d->fault == FEW_FORMATS || has_grey_first(d) ? 3 : FORMATS;
+    switch (d->fault) {
+    case GREY_ONLY: case H264_ONLY: case JPEG_ONLY: return 1;
+    case FEW_FORMATS: case GREY_FIRST: case TRIPS_ON_COLOURS: case ROOM_FOR_GREY: case WITH_H264: return 3;
+    default: return FORMATS;
+    }
 }
 static uint32_t format(const struct device *d, int i) {
-    return d->fault == GREY_ONLY || has_grey_first(d) ? grey_first[i] : offered[i];
+    switch (d->fault) {
+    case GREY_ONLY: case GREY_FIRST: case TRIPS_ON_COLOURS: case ROOM_FOR_GREY: return grey_first[i];
+    case WITH_H264: return h264_last[i];
+    case H264_ONLY: return h264_last[2 - i];
+    case JPEG_ONLY: return jpeg[i];
+    default: return offered[i];
+    }
+}
+// Whether the bus has room for what was agreed.
+static int has_room(const struct device *d) {
+    switch (d->fault) {
+    case NO_BANDWIDTH: return 0;
+    case ROOM_FOR_JPEG: return d->fourcc == V4L2_PIX_FMT_MJPEG;
+    case ROOM_FOR_GREY: return d->fourcc == V4L2_PIX_FMT_GREY;
+    default: return 1;
+    }
+}
+// What the node that is open gives, or takes.
+static uint32_t capabilities(const struct device *d) {
+    uint32_t all = V4L2_CAP_STREAMING | V4L2_CAP_EXT_PIX_FORMAT;
+    switch (d->fault) {
+    case METADATA_NODE: return all | V4L2_CAP_META_CAPTURE;
+    case MULTI_PLANAR: return all | V4L2_CAP_VIDEO_CAPTURE_MPLANE;
+    case OUTPUT_NODE: return all | V4L2_CAP_VIDEO_OUTPUT;
+    default: return all | V4L2_CAP_VIDEO_CAPTURE;
+    }
 }
 
 // Each "\xc3\xa9" is one character; 32 bytes with a zero at the end hold half of the tenth.
@@ -296,13 +356,14 @@ static void named(const struct device *d, void *field, const char *name) {
 static void fit(struct device *d, struct v4l2_pix_format *f) {
     int known = 0;
     for (int i = 0; i < formats(d); i++) known |= format(d, i) == f->pixelformat;
-    if (!known) f->pixelformat = V4L2_PIX_FMT_MJPEG;
+    if (!known) f->pixelformat = format(d, 0);
     // Three sizes; anything else becomes the nearest one.
     if (f->width >= 480) { f->width = 640; f->height = 480; }
     else if (f->width >= 272) { f->width = 320; f->height = 240; }
     else { f->width = 224; f->height = 224; }
     if (d->fault == OTHER_SIZE) { f->width = 160; f->height = 120; }
-    f->field = V4L2_FIELD_NONE;
+    int in_fields = d->fault == INTERLACED || (d->fault == INTERLACED_UNLESS_ASKED && f->field != V4L2_FIELD_NONE);
+    f->field = in_fields ? V4L2_FIELD_INTERLACED : V4L2_FIELD_NONE;
     uint32_t row = 0, rows = f->height;
     switch (f->pixelformat) {
     case V4L2_PIX_FMT_YUYV: case V4L2_PIX_FMT_UYVY: row = f->width * 2; break;
@@ -333,6 +394,7 @@ static int fail(int error) { errno = error; return -1; }
 
 static int set_control(struct device *d, int i, int64_t value) {
     int master = controls[i].master;
+    if (controls[i].type == V4L2_CTRL_TYPE_BUTTON) { d->value[i]++; return 0; }
     if (master >= 0 && d->value[master] != controls[i].manual) return fail(EACCES);
     if (value < controls[i].minimum || value > controls[i].maximum) return fail(ERANGE);
     // Of the menu, UVC cameras have "manual" and "aperture priority".
@@ -347,9 +409,9 @@ static int control(struct device *d, unsigned long request, void *arg) {
         struct v4l2_query_ext_ctrl *q = arg;
         uint32_t next = q->id & (V4L2_CTRL_FLAG_NEXT_CTRL | V4L2_CTRL_FLAG_NEXT_COMPOUND), id = q->id & ~next;
         int found = next ? -1 : which(id);
-        // They stand in the order of their numbers.
-        for (int i = 0; next && found < 0 && i < CONTROLS; i++)
-            if (controls[i].id > id) found = i;
+        // They are given in the order of their numbers.
+        for (int i = 0; next && i < CONTROLS; i++)
+            if (controls[i].id > id && (found < 0 || controls[i].id < controls[found].id)) found = i;
         if (found < 0) return fail(EINVAL);
         memset(q, 0, sizeof *q);
         q->id = controls[found].id;
@@ -359,8 +421,10 @@ static int control(struct device *d, unsigned long request, void *arg) {
         q->maximum = controls[found].maximum;
         q->step = (uint64_t)controls[found].step;
         q->default_value = controls[found].at_first;
-        q->elem_size = 4;
+        q->elem_size = q->type == V4L2_CTRL_TYPE_INTEGER64 ? 8 : 4;
         q->elems = 1;
+        int master = controls[found].master;
+        if (master >= 0 && d->value[master] != controls[found].manual) q->flags |= V4L2_CTRL_FLAG_INACTIVE;
         return 0;
     }
     struct v4l2_ext_controls *list = arg;
@@ -368,10 +432,17 @@ static int control(struct device *d, unsigned long request, void *arg) {
         struct v4l2_ext_control *c = &list->controls[i];
         int at = which(c->id);
         if (at < 0) return fail(EINVAL);
+        int wide = controls[at].type == V4L2_CTRL_TYPE_INTEGER64;
         if (request == VIDIOC_S_EXT_CTRLS) {
-            if (set_control(d, at, c->value)) return -1;
+            if (set_control(d, at, wide ? c->value64 : c->value)) return -1;
+        } else if (controls[at].type == V4L2_CTRL_TYPE_BUTTON) {
+            return fail(EACCES);
+        } else if (d->fault == MUTE_CONTROLS && d->streaming) {
+            return fail(EIO);
+        } else if (wide) {
+            c->value64 = d->value[at];
         } else {
-            c->value64 = 0;
+            // The rest of the union is whatever was there.
             c->value = (int32_t)d->value[at];
         }
     }
@@ -383,20 +454,32 @@ int64_t fake_v4l_control(int index, uint32_t id) {
     int at = which(id);
     return at < 0 ? -1 : devices[index].value[at];
 }
+// As another program sets it, or the camera itself.
+void fake_v4l_turn(int index, uint32_t id, int64_t value) {
+    struct device *d = &devices[index];
+    int at = which(id);
+    pthread_mutex_lock(&d->mutex);
+    if (at >= 0) d->value[at] = value;
+    pthread_mutex_unlock(&d->mutex);
+}
 
 static int answer(struct device *d, unsigned long request, void *arg) {
     if (d->fault == UNPLUGGED) return fail(ENODEV);
     int index = (int)(d - devices);
+    // The kernel itself refuses what is not of the node's kind.
+    if (request != VIDIOC_QUERYCAP && !(capabilities(d) & V4L2_CAP_VIDEO_CAPTURE)) return fail(EINVAL);
     switch (request) {
     case VIDIOC_QUERYCAP: {
         struct v4l2_capability *c = arg;
         memset(c, 0, sizeof *c);
         strcpy((char *)c->driver, "uvcvideo");
         named(d, c->card, d->fault == OTHER_MODEL ? "Other camera" : "Fake camera");
-        snprintf((char *)c->bus_info, sizeof c->bus_info, "usb-fake-%d", index);
+        // A node beside that of the pictures is of the same plug.
+        snprintf((char *)c->bus_info, sizeof c->bus_info, "usb-fake-%d", d->fault == METADATA_NODE && index ? index - 1 : index);
         c->version = 0x060100;
-        c->device_caps = V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING | V4L2_CAP_EXT_PIX_FORMAT;
-        c->capabilities = c->device_caps | V4L2_CAP_DEVICE_CAPS;
+        c->device_caps = capabilities(d);
+        // Those of all its nodes together.
+        c->capabilities = c->device_caps | V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_META_CAPTURE | V4L2_CAP_DEVICE_CAPS;
         return 0;
     }
     case VIDIOC_ENUM_FMT: {
@@ -414,6 +497,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
     case VIDIOC_ENUM_FRAMESIZES: {
         struct v4l2_frmsizeenum *f = arg;
         static const uint32_t sizes[3][2] = {{640, 480}, {320, 240}, {224, 224}};
+        if (d->fault == NO_SIZES) return fail(ENOTTY);
         if (d->fault == STEPWISE || d->fault == CONTINUOUS || d->fault == NO_STEP) {
             if (f->index > 0) return fail(EINVAL);
             f->type = d->fault == CONTINUOUS ? V4L2_FRMSIZE_TYPE_CONTINUOUS : V4L2_FRMSIZE_TYPE_STEPWISE;
@@ -430,6 +514,22 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         f->discrete.height = sizes[f->index % 3][1];
         return 0;
     }
+    case VIDIOC_ENUM_FRAMEINTERVALS: {
+        struct v4l2_frmivalenum *f = arg;
+        static const struct v4l2_fract large[3] = {{1, 30}, {1, 15}, {2, 15}}, small[3] = {{1, 15}, {1, 60}, {1001, 30000}};
+        static const struct v4l2_frmival_stepwise all = {{1, 60}, {1, 1}, {1, 60}};
+        if (d->fault == NO_SIZES) return fail(ENOTTY);
+        if (d->fault == STEPWISE || d->fault == CONTINUOUS || d->fault == NO_STEP) {
+            if (f->index > 0) return fail(EINVAL);
+            f->type = d->fault == CONTINUOUS ? V4L2_FRMIVAL_TYPE_CONTINUOUS : V4L2_FRMIVAL_TYPE_STEPWISE;
+            f->stepwise = all;
+            return 0;
+        }
+        if (f->index > 2 && d->fault != ENDLESS) return fail(EINVAL);
+        f->type = V4L2_FRMIVAL_TYPE_DISCRETE;
+        f->discrete = f->width < 640 ? small[f->index % 3] : large[f->index % 3];
+        return 0;
+    }
     case VIDIOC_TRY_FMT:
     case VIDIOC_S_FMT: {
         struct v4l2_format *f = arg;
@@ -444,6 +544,7 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         d->width = f->fmt.pix.width;
         d->height = f->fmt.pix.height;
         d->stride = f->fmt.pix.bytesperline;
+        d->field = f->fmt.pix.field;
         d->buffer_len = (f->fmt.pix.sizeimage + 4095u) & ~4095u;
         return 0;
     }
@@ -452,7 +553,8 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         memset(&f->fmt.pix, 0, sizeof f->fmt.pix);
         f->fmt.pix.width = d->width ? d->width : 640;
         f->fmt.pix.height = d->height ? d->height : 480;
-        f->fmt.pix.pixelformat = d->fourcc ? d->fourcc : V4L2_PIX_FMT_MJPEG;
+        f->fmt.pix.pixelformat = d->fourcc ? d->fourcc : format(d, 0);
+        f->fmt.pix.field = d->field;
         fit(d, &f->fmt.pix);
         return 0;
     }
@@ -464,11 +566,19 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         if (request == VIDIOC_S_PARM && c->timeperframe.denominator)
             period = (uint64_t)c->timeperframe.numerator * 1000000000u / c->timeperframe.denominator;
         if (d->fault == SLOW) period = 200000000;
+        if (d->fault == FAST) period = 16666667;
         d->period_ns = period;
         memset(c, 0, sizeof *c);
         c->capability = V4L2_CAP_TIMEPERFRAME;
         c->timeperframe.numerator = (uint32_t)(period / 1000);
         c->timeperframe.denominator = 1000000;
+        return 0;
+    }
+    case VIDIOC_QUERYMENU: {
+        struct v4l2_querymenu *m = arg;
+        int manual = m->index == V4L2_EXPOSURE_MANUAL;
+        if (m->id != V4L2_CID_EXPOSURE_AUTO || (!manual && m->index != V4L2_EXPOSURE_APERTURE_PRIORITY)) return fail(EINVAL);
+        named(d, m->name, manual ? "Manual Mode" : "Aperture Priority Mode");
         return 0;
     }
     case VIDIOC_QUERY_EXT_CTRL:
@@ -516,11 +626,12 @@ static int answer(struct device *d, unsigned long request, void *arg) {
         return 0;
     }
     case VIDIOC_STREAMON:
-        if (d->fault == NO_BANDWIDTH) return fail(ENOSPC);
+        if (!has_room(d)) return fail(ENOSPC);
+        if (d->fault == FORGETS_CONTROLS) forget_controls(d);
         d->streaming = 1;
         d->stuck = 0;
         d->sequence = 0;
-        d->next_ns = now_ns() + d->period_ns;
+        d->next_ns = now_ns() + (d->fault == LATE_START ? LATE_START_NS : d->period_ns);
         return 0;
     case VIDIOC_STREAMOFF:
         if (d->fault == WEDGED) return fail(EIO);

@@ -16,6 +16,8 @@ mod compile;
 mod fake;
 #[cfg(feature = "gstreamer")]
 mod fake_nvmm;
+#[cfg(feature = "v4l")]
+mod listing;
 #[cfg(feature = "gstreamer")]
 mod nvmm;
 mod pictures;
@@ -23,6 +25,8 @@ mod pictures;
 mod preload;
 #[cfg(feature = "gstreamer")]
 mod rtsp;
+#[cfg(feature = "gstreamer")]
+mod secrets;
 #[cfg(any(feature = "v4l", feature = "gstreamer"))]
 mod stage;
 #[cfg(feature = "gstreamer")]

@@ -82,7 +82,7 @@ fn surfaces_of_each_memory_and_format_give_the_pixels_of_ordinary_memory() {
                     frame.rgb.clear();
                     next(&mut source, &mut frame, 5_000).expect("a picture");
                     let named = format!("{format} in NVMM");
-                    assert_eq!(source.format(), Some(named), "{memory:?}");
+                    assert_eq!(source.format(), Some(&*named), "{memory:?}");
                     assert_eq!((frame.width, frame.height), (size[0], size[1]));
                     assert_eq!(frame.rgb.len(), want.len());
                     let apart = frame.rgb.iter().zip(&want);
@@ -177,12 +177,12 @@ fn what_fails_is_said_and_a_pipeline_that_can_convert_goes_on() {
             assert!(gone, "{call} {after}: told");
             if converts {
                 next(&mut source, &mut frame, 5_000).expect("pictures in ordinary memory");
-                assert_eq!(source.format().as_deref(), Some("NV12"), "{call} {after}");
+                assert_eq!(source.format(), Some("NV12"), "{call} {after}");
             }
             jetson.fail("", 0, 0);
             if !converts {
                 next(&mut source, &mut frame, 10_000).expect("it mended itself");
-                assert_eq!(source.format().as_deref(), Some("NV12 in NVMM"));
+                assert_eq!(source.format(), Some("NV12 in NVMM"));
             }
             drop(source);
             assert_eq!(jetson.live(), [0; 3], "{call} {after} {converts}");
@@ -229,7 +229,7 @@ fn a_display_that_is_in_the_way_leads_to_ordinary_memory() {
     let mut source = described(&jetson, "NV12", [320, 240]);
     let mut frame = Frame::black(320, 240);
     next(&mut source, &mut frame, 5_000).expect("pictures in ordinary memory");
-    assert_eq!(source.format().as_deref(), Some("NV12"));
+    assert_eq!(source.format(), Some("NV12"));
     drop(source);
     assert_eq!(jetson.live(), [0; 3]);
     let said = NvmmFault::NoImage(-1).to_string();
@@ -269,7 +269,7 @@ fn without_the_libraries_it_says_what_is_missing_and_ordinary_pictures_come() {
     let mut source = camera(&words, [320, 240], &none);
     let mut frame = Frame::black(320, 240);
     next(&mut source, &mut frame, 5_000).expect("a picture");
-    assert_eq!(source.format().as_deref(), Some("NV12"));
+    assert_eq!(source.format(), Some("NV12"));
 }
 
 /// What pictures took on their way, in ns, sorted.
@@ -296,8 +296,7 @@ fn timed(source: &mut Camera, came: &Came, stage: &mut Stage, period_ns: u64) ->
         tries += 1;
         assert!(tries < 3 * PICTURES, "hardly a picture is good");
         let deadline = clock::now().plus_ns(100 * MS);
-        let (health, frame) = (&mut stage.health, &mut stage.frame);
-        let seen = round(source, health, deadline, frame, &mut stage.io);
+        let seen = round(source, &mut stage.health, deadline, &mut stage.io);
         let handed = clock::now();
         if seen != Look::Good {
             continue;
@@ -425,7 +424,7 @@ fn the_real_image_processor() {
     // Of the same bytes, the same pixels.
     for format in ["NV12", "GRAY8"] {
         let (named, found) = first(&pipeline("(memory:NVMM)", format), size);
-        assert_eq!(named, Some(format!("{format} in NVMM")));
+        assert_eq!(named, Some(&*format!("{format} in NVMM")));
         let (_, want) = first(&pipeline("", format), size);
         let percent = far(&found, &want, size, 2);
         println!("{format} in NVMM beside ordinary memory: {percent:.2} % of the values apart");
@@ -441,7 +440,7 @@ fn the_real_image_processor() {
             text.replace(ZONES, "smpte75")
         };
         let (named, found) = first(&words(pipeline("(memory:NVMM)", format)), size);
-        assert_eq!(named, Some(format!("{format} in NVMM")));
+        assert_eq!(named, Some(&*format!("{format} in NVMM")));
         let (_, want) = first(&words(self::words("RGB", [640, 480], "")), size);
         let percent = far(&found, &want, size, 12);
         println!(

@@ -15,6 +15,7 @@ use tendon::runtime::cameras::Watched;
 use tendon::runtime::capture::{Allocated, CaptureIo, Look, ToPage, ToPolicy, round};
 use tendon::runtime::clock;
 use tendon::runtime::realtime::allocations_of_this_thread;
+use tendon::runtime::reel::{Recent, Reel};
 use tendon::sync::mailbox;
 
 pub const CLOCK: Clock = Clock {
@@ -94,8 +95,10 @@ pub fn told() -> Watched {
     Watched {
         name: "front".into(),
         need: Need::Required,
+        moves: false,
         age_max_ns: AGE_MAX_NS,
         newest_ns: Arc::default(),
+        moments: Arc::default(),
         refused: Arc::default(),
         counted: Arc::default(),
         view: Arc::default(),
@@ -111,6 +114,7 @@ pub fn judge([width, height]: [usize; 2], noisy: bool) -> Health {
         period_ns: None,
         age_max_ns: AGE_MAX_NS,
         noisy,
+        moves: false,
     })
 }
 
@@ -139,21 +143,22 @@ pub fn film(
 ) -> Vec<Seen> {
     let until = clock::now().plus_ns(for_ns);
     let black = Frame::black(width, height);
-    let (frames, mut taken) = mailbox::mailbox(&black);
-    let (shown, mut page) = triple_buffer::triple_buffer(&black);
+    let (frames, mut taken) = mailbox::mailbox(&Recent::new());
+    let (shown, mut page) = triple_buffer::triple_buffer(&Recent::new());
     let mut paces = Some((ToPolicy::Paces(frames), ToPage::new(shown)));
     let mut others = Vec::new();
     let mut threads = Vec::new();
     for mut source in sources {
         let (policy, shown) = paces.take().map_or_else(
             || {
-                let (beside, seen) = triple_buffer::triple_buffer(&black);
+                let (beside, seen) = triple_buffer::triple_buffer(&Recent::new());
                 others.push(seen);
                 (ToPolicy::Beside(beside), None)
             },
             |(policy, shown)| (policy, Some(shown)),
         );
         let mut io = CaptureIo {
+            reel: Reel::of_last(&black),
             policy,
             shown,
             told: told(),
@@ -161,12 +166,11 @@ pub fn film(
             ending: Arc::default(),
         };
         let mut health = judge([width, height], noisy);
-        let mut frame = black.clone();
         threads.push(std::thread::spawn(move || {
             let mut seen = Seen::default();
             while clock::now() < until {
                 let deadline = clock::now().plus_ns(20 * MS);
-                match round(&mut *source, &mut health, deadline, &mut frame, &mut io) {
+                match round(&mut *source, &mut health, deadline, &mut io) {
                     Look::Good => {
                         let at = clock::now();
                         let captured = Mono(io.told.newest_ns.load(Ordering::Relaxed));
@@ -181,7 +185,6 @@ pub fn film(
                     }
                     Look::Refused => seen.refused += 1,
                     Look::Nothing => {}
-                    Look::Closed(reason) => panic!("{reason}"),
                 }
             }
             seen
@@ -194,11 +197,11 @@ pub fn film(
         let deadline = clock::now().plus_ns(50 * MS);
         if taken.wait_until(deadline, clock::now).is_some() {
             given += 1;
-            let seqs = others.iter_mut().map(|other| u64::from(other.read().seq));
-            looked += seqs.sum::<u64>();
+            let newest = others.iter_mut().filter_map(|other| other.read().first());
+            looked += newest.map(|frame| u64::from(frame.seq)).sum::<u64>();
         }
         if page.updated() {
-            copied.clone_from(page.read());
+            copied.clone_from(page.read().first().expect("one is shown"));
         }
     }
     let seen: Vec<Seen> = threads

@@ -3,6 +3,7 @@
 # The cameras that need system libraries to build: the linter over them, kernel cameras over a fake device, GStreamer for real.
 # Ends with 77, and says why, where the libraries are not and cannot be installed.
 #   tests/capture/run.sh [arguments for the tests]
+# TENDON_FEATURES: more than "jetson" in the build, for who builds more than cameras.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 packages="libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev gstreamer1.0-plugins-base
@@ -36,6 +37,7 @@ if ! gst-inspect-1.0 avdec_h264 >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command
   { timeout 60 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 \
     apt-get install -y -qq --no-install-recommends gstreamer1.0-libav >/dev/null; } || echo "apt-get could not install gstreamer1.0-libav"
 fi
+features=jetson${TENDON_FEATURES:+,$TENDON_FEATURES}
 # What only these features compile, no other step looks at.
-cargo clippy --release --features jetson --all-targets -q -- -D warnings
-cargo test --release --features jetson --test capture --test cameras -- --test-threads=1 "$@"
+cargo clippy --release --features "$features" --all-targets -q -- -D warnings
+cargo test --release --features "$features" --test capture --test cameras -- --test-threads=1 "$@"

@@ -9,6 +9,7 @@ use tendon::core::units::MS;
 use tendon::ports::Frame;
 use tendon::runtime::capture::{Allocated, CaptureIo, ToPage, ToPolicy};
 use tendon::runtime::clock;
+use tendon::runtime::reel::{Recent, Reel};
 use tendon::sync::mailbox;
 
 /// What a picture costs beyond its decoding, at most; see [`judged`].
@@ -18,7 +19,6 @@ pub const OFTEN_NS: u64 = 8 * MS;
 /// The one that paces the policy: up to the thread that waits for its frames, and the page.
 pub struct Stage {
     pub health: Health,
-    pub frame: Frame,
     /// For decoding alone.
     pub alone: Frame,
     pub io: CaptureIo,
@@ -28,8 +28,8 @@ pub struct Stage {
 impl Stage {
     pub fn new([width, height]: [usize; 2], noisy: bool) -> Stage {
         let black = || Frame::black(width, height);
-        let (frames, mut taken) = mailbox::mailbox(&black());
-        let (shown, _) = triple_buffer::triple_buffer(&black());
+        let (frames, mut taken) = mailbox::mailbox(&Recent::new());
+        let (shown, _) = triple_buffer::triple_buffer(&Recent::new());
         let ending: Arc<AtomicBool> = Arc::default();
         let ended = Arc::clone(&ending);
         // Waits as inference does, so that it has to be woken.
@@ -43,9 +43,9 @@ impl Stage {
         });
         Stage {
             health: judge([width, height], noisy),
-            frame: black(),
             alone: black(),
             io: CaptureIo {
+                reel: Reel::of_last(&black()),
                 policy: ToPolicy::Paces(frames),
                 shown: Some(ToPage::new(shown)),
                 told: told(),

@@ -107,7 +107,7 @@ fn the_test_source_in_each_format_with_its_times() {
         );
         if format != "GRAY8" {
             assert!(near(blue, [0, 0, 191]), "{format}: {blue:?}");
-            assert_eq!(source.format().as_deref(), Some(format));
+            assert_eq!(source.format(), Some(format));
         }
     }
 }
@@ -181,8 +181,6 @@ fn what_a_reader_that_sleeps_passes_over_is_counted() {
     assert_eq!(stale, came - TAKEN);
     assert!(stale > 50, "{stale} in more than a second at 100 Hz");
     assert_eq!(after.missing, 0, "its source numbers them, and all came");
-    let told = Source::counts(&source);
-    assert_eq!((told.stale, told.missing), (after.stale, 0));
 }
 
 /// What an element on the way drops has a number that does not come. Places in a file are no numbers of pictures.
@@ -228,7 +226,7 @@ fn what_is_lost_on_the_way_is_counted_where_pictures_have_numbers() {
             next(&mut source, &mut frame, 5_000);
         }
         let want = if numbered { LOST } else { 0 };
-        assert_eq!(Source::counts(&source).missing, want);
+        assert_eq!(source.counts().missing, want);
     }
 }
 
@@ -331,11 +329,11 @@ fn a_file_through_a_decoder_plays_at_its_pace_and_again() {
             let before = frame.received;
             next(&mut source, &mut frame, 5_000);
             longest_ms = longest_ms.max(frame.received.since_ns(before) / MS);
-            if source.counts().losses == 2 {
+            if source.counts().starts == 3 {
                 break;
             }
         }
-        assert_eq!(source.counts().losses, 2, "{tail}: it never ended");
+        assert_eq!(source.counts().starts, 3, "{tail}: it never ended");
         println!("a file that ends, {tail}: at most {longest_ms} ms without a picture");
         assert!(
             longest_ms <= FIRST_NS / MS + POLL_MS + BUSY_MS,
@@ -360,6 +358,7 @@ pub fn recovers(source: &mut dyn Source, frame: &mut Frame, since: Mono, within_
         period_ns: None,
         age_max_ns: 500 * MS,
         noisy: false,
+        moves: false,
     };
     let mut health = Health::new(expected);
     let deadline = since.plus_ns(within_ms * MS);
@@ -456,7 +455,7 @@ fn a_connection_that_is_refused_and_then_accepted() {
             "TCP over loopback, round {round}: first good picture {ms} ms after the server was started, killed and noticed after {lost_ms} ms"
         );
     }
-    assert!(source.counts().losses >= 3, "{:?}", source.counts());
+    assert!(source.counts().starts >= 2, "{:?}", source.counts());
 }
 
 #[test]
@@ -528,7 +527,7 @@ fn an_error_beside_pictures_that_never_stop_is_noticed() {
     };
     assert_eq!(fault, SourceFault::Gone("its pipeline failed"));
     assert!(pictures > 0, "it never gave one");
-    assert_eq!(source.counts().losses, 1);
+    assert!(source.sink().is_none(), "it is let go of");
 }
 
 /// When each picture came to a camera's sink: its capture time, and the moment.
@@ -619,13 +618,7 @@ fn a_picture_that_has_come_is_handed_over_at_once() {
                 assert!(tries < 3 * PICTURES, "hardly a picture is good");
                 let deadline = clock::now().plus_ns(100 * MS);
                 let before = allocations_of_this_thread();
-                let seen = round(
-                    &mut source,
-                    &mut stage.health,
-                    deadline,
-                    &mut stage.frame,
-                    &mut stage.io,
-                );
+                let seen = round(&mut source, &mut stage.health, deadline, &mut stage.io);
                 let handed = clock::now();
                 let allocated = allocations_of_this_thread() - before;
                 if seen != Look::Good {
@@ -686,7 +679,7 @@ fn bayer_patterns() {
         next(&mut source, &mut frame, 5_000);
         let format = source.format().unwrap_or_default();
         assert!(
-            ["RGBx", "BGRx", "RGBA", "BGRA"].contains(&&*format),
+            ["RGBx", "BGRx", "RGBA", "BGRA"].contains(&format),
             "{format}"
         );
         for (found, want) in bars(&frame).into_iter().zip([[191, 191, 191], [0, 0, 191]]) {

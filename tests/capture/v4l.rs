@@ -23,6 +23,7 @@ use tendon::ports::{Frame, Source, SourceFault, Stamped};
 use tendon::runtime::cameras;
 use tendon::runtime::capture::{self, Allocated, CaptureIo, Look, ToPolicy, round};
 use tendon::runtime::realtime::{self, allocations_of_this_thread};
+use tendon::runtime::reel::Reel;
 use tendon::runtime::{clock, threads};
 use tendon::sync::heartbeat::Beat;
 
@@ -163,22 +164,27 @@ fn inside() {
     log::set_logger(&TOLD).expect("the only one");
     log::set_max_level(log::LevelFilter::Warn);
     type Story = (&'static str, fn(&Fake));
-    let stories: [Story; 21] = [
+    let stories: [Story; 26] = [
         ("discovery", discovery),
         ("sizes that are not counted", sizes),
         ("answers that nobody foresaw", strange),
         ("formats, times, numbers", formats),
         ("colours as they are declared", colours),
         ("modes that a device refuses", refused_modes),
+        ("the rate that was agreed", rates),
+        ("room on the bus", room),
         ("controls", controls),
+        ("controls that do not stay", wandering),
         ("why it does not open", reasons),
         ("gaps, flags, short buffers", spoilt_buffers),
         ("what the times are of", stamps),
+        ("times of another clock", clocks),
         ("unplug and replug", unplug),
         ("errors of the bus", bus_errors),
         ("a device that does not stop", wedged),
         ("a device that opens and fails", opens_and_fails),
         ("a device that falls silent", silent),
+        ("a first picture that takes its time", late_start),
         ("a device that is stuck", stuck),
         ("a device that takes its time", slow_to_open),
         ("another model behind the same path", other_model),
@@ -429,6 +435,20 @@ fn formats(fake: &Fake) {
     assert!(told.is_empty(), "{told:?}");
     assert_eq!(agreed(&[]), Some(decode::Format::Grey));
     TOLD.one(&["/dev/video40", "GREY alone", "formats = [\"GREY\"]"]);
+    // Every camera that has JPEG under its other name has a format by default.
+    fake.set(0, Fault::JpegOnly);
+    fake.shows(0, &[jpeg(&scene(SIZE[0], SIZE[1], 3), SIZE[0], SIZE[1])]);
+    let mut camera = opened(&mode(0, &[]));
+    assert_eq!(fake.fourcc(0), *b"JPEG");
+    assert_eq!(Source::format(&camera), Some("MJPG"));
+    assert_eq!(next(&mut camera, &mut Frame::black(1, 1), 500), Ok(()));
+    drop(camera);
+    // Rows that may come in two fields or at once come at once.
+    fake.set(0, Fault::InterlacedUnlessAsked);
+    assert_eq!(agreed(&[b"YUYV"]), Some(decode::Format::Yuyv));
+    // What is not decoded here gives way to what is.
+    fake.set(0, Fault::WithH264);
+    assert_eq!(agreed(&[b"H264", b"YUYV"]), Some(decode::Format::Yuyv));
     // Offered, and then not taken: the next one.
     for fault in [Fault::RefusesUyvy, Fault::TripsOnUyvy] {
         fake.set(0, fault);
@@ -549,7 +569,35 @@ fn refused_modes(fake: &Fake) {
     fake.set(0, Fault::OtherSize);
     refused(&plain, &asked(&plain), &["640x480", "160x120"]);
     fake.set(0, Fault::Slow);
-    refused(&plain, &asked(&plain), &["30.0 Hz", "1000000/200000 Hz"]);
+    refused(&plain, &asked(&plain), &["30.0 Hz", "at 5.0 Hz"]);
+    // A node that gives none, or not to us: which one does is said.
+    for (fault, words) in [
+        (Fault::MetadataNode, ["metadata node", "index0"]),
+        (
+            Fault::MultiPlanar,
+            ["multi-planar", "\"gstreamer\" with v4l2src"],
+        ),
+        (Fault::OutputNode, ["no capture device", "0x0420000"]),
+        (
+            Fault::Interlaced,
+            ["YUYV 640x480 at 30.0 Hz, interlaced", "deinterlace"],
+        ),
+    ] {
+        fake.set(0, fault);
+        refused(&plain, &asked(&plain), &words);
+    }
+    // Offered, and not decoded here: named, or all that there is.
+    let h264 = mode(0, &[b"H264"]);
+    fake.set(0, Fault::WithH264);
+    let way = [
+        "one of H264",
+        "found H264, not decoded here",
+        "source = \"gstreamer\"",
+    ];
+    refused(&h264, &asked(&h264), &way);
+    let any = mode(0, &[]);
+    fake.set(0, Fault::H264Only);
+    refused(&any, &asked(&any), &["found only H264, not decoded here"]);
     let uyvy = mode(0, &[b"UYVY"]);
     fake.set(0, Fault::RefusesUyvy);
     refused(
@@ -565,6 +613,62 @@ fn refused_modes(fake: &Fake) {
     fake.set(0, Fault::Good);
     recovers(&mut camera, &mut Frame::black(1, 1));
     assert_eq!(camera.format(), Some(decode::Format::Uyvy));
+}
+
+/// The rate is told with the format; a faster one than was asked for aloud, as it is paid for by bus and processor.
+fn rates(fake: &Fake) {
+    let plain = mode(0, &[b"YUYV"]);
+    TOLD.taken();
+    log::set_max_level(log::LevelFilter::Info);
+    drop(opened(&plain));
+    log::set_max_level(log::LevelFilter::Warn);
+    TOLD.one(&["/dev/video40: YUYV 640x480 at 30.0 Hz"]);
+    fake.set(0, Fault::Fast);
+    assert_eq!(opened(&plain).format(), Some(decode::Format::Yuyv));
+    TOLD.one(&["/dev/video40: YUYV 640x480 at 60.0 Hz", "expected 30.0 Hz"]);
+}
+
+/// Whether the bus has room is known when the stream is to begin, and then the next format may have it: one with colours.
+fn room(fake: &Fake) {
+    let mut frame = Frame::black(1, 1);
+    fake.shows(0, &[jpeg(&scene(SIZE[0], SIZE[1], 1), SIZE[0], SIZE[1])]);
+    fake.set(0, Fault::RoomForJpeg);
+    TOLD.taken();
+    let mut camera = opened(&mode(0, &[]));
+    assert_eq!(camera.format(), Some(decode::Format::Mjpg));
+    TOLD.one(&[
+        "/dev/video40: MJPG 640x480",
+        "passed over",
+        "YUYV 640x480 (No space left on device",
+    ]);
+    assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+    // Not told again while it is so.
+    fake.set(0, Fault::Unplugged);
+    assert_eq!(wait_for_fault(&mut camera, &mut frame), FAILED);
+    fake.set(0, Fault::RoomForJpeg);
+    recovers(&mut camera, &mut frame);
+    assert_eq!(camera.format(), Some(decode::Format::Mjpg));
+    let told = TOLD.taken();
+    assert!(
+        !told.iter().any(|line| line.contains("passed over")),
+        "{told:?}"
+    );
+    drop(camera);
+    // In the order that was asked for.
+    let camera = opened(&mode(0, &[b"NV12", b"MJPG"]));
+    assert_eq!(camera.format(), Some(decode::Format::Mjpg));
+    drop(camera);
+    // Without colours there is no format for want of room, but a wait for it; with GREY named there is.
+    fake.set(0, Fault::RoomForGrey);
+    let grey = opened(&mode(0, &[b"YUYV", b"GREY"])).format();
+    assert_eq!(grey, Some(decode::Format::Grey));
+    TOLD.taken();
+    let mut camera = opened(&mode(0, &[]));
+    assert_eq!(camera.format(), None);
+    TOLD.one(&["/dev/video40", "No space left on device", "no room for it"]);
+    fake.set(0, Fault::RoomForJpeg);
+    recovers(&mut camera, &mut frame);
+    assert_eq!(camera.format(), Some(decode::Format::Mjpg));
 }
 
 /// Why it does not open, and what is to be done, is told once for each new reason, and again after pictures came.
@@ -606,6 +710,9 @@ const AUTO_EXPOSURE: u32 = 0x009a_0901;
 const EXPOSURE: u32 = 0x009a_0902;
 const FOCUS: u32 = 0x009a_090a;
 const AUTO_FOCUS: u32 = 0x009a_090c;
+/// One of 64 bits that is the driver's own, and one that is pressed.
+const OWN_NUMBER: u32 = 0x0098_19f0;
+const WHITE_BALANCE_ONCE: u32 = 0x0098_090d;
 /// What the fake camera was made with.
 const AS_MADE: [(u32, i64); 6] = [
     (AUTO_WHITE_BALANCE, 1),
@@ -663,12 +770,113 @@ fn controls(fake: &Fake) {
     no(&[(EXPOSURE, 90_000)], &["0x9a0902 = 90000"]);
     no(&[(AUTO_EXPOSURE, 2)], &["0x9a0901 = 2", "Invalid"]);
     no(&[(0x0098_0900, 1)], &["0x980900 = 1"]);
+    // Longer than the control; one that has the length; one that is no number is not even pressed.
+    let too_long = (1 << 32) + 250;
+    no(
+        &[(AUTO_EXPOSURE, 1), (EXPOSURE, too_long)],
+        &["0x9a0902 = 4294967546", "out of range"],
+    );
+    drop(opened(&with(&[(OWN_NUMBER, too_long)])));
+    assert_eq!(fake.control(0, OWN_NUMBER), too_long);
+    no(&[(WHITE_BALANCE_ONCE, 1)], &["0x98090d = 1", "no number"]);
+    assert_eq!(fake.control(0, WHITE_BALANCE_ONCE), 0);
     fake.set(0, Fault::ControlSpringsBack);
     no(&[(EXPOSURE, 300)], &["= 300", "found 250 when read back"]);
     no(
         &[(AUTO_WHITE_BALANCE, 1)],
         &["0x98090c = 1", "found 0 when read back"],
     );
+}
+
+/// Pictures for so long, all of them good.
+#[track_caller]
+fn films(camera: &mut Camera, frame: &mut Frame, for_ns: u64) {
+    let until = clock::now().plus_ns(for_ns);
+    while clock::now() < until {
+        assert_eq!(next(camera, frame, 500), Ok(()));
+    }
+}
+
+/// Longer than it takes until each control was read.
+const ALL_READ_NS: u64 = 1_000 * MS + 4 * PERIOD_NS + NOISE_NS;
+
+/// Controls that change while pictures come are told, once, and set again; one that does not stay is a mode that it has not.
+fn wandering(fake: &Fake) {
+    let mut frame = Frame::black(1, 1);
+    let mode = Mode {
+        controls: SET_BY_HAND.to_vec(),
+        ..mode(0, &[b"YUYV"])
+    };
+    let stands = || SET_BY_HAND.map(|(id, _)| (id, fake.control(0, id)));
+    fake.shows(0, &payloads(4));
+    // Forgotten when the stream began: seen with the first picture, before one is given.
+    fake.set(0, Fault::ForgetsControls);
+    TOLD.taken();
+    let mut camera = opened(&mode);
+    assert_eq!(fake.control(0, EXPOSURE), 157);
+    assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+    assert_eq!(stands(), SET_BY_HAND);
+    TOLD.one(&[
+        "/dev/video40",
+        "0x9a0901 at 3 where 1 was set",
+        "0x9a0902 at 157 where 250 was set",
+    ]);
+    films(&mut camera, &mut frame, ALL_READ_NS);
+    // Turned by another program, again and again.
+    for exposure in [300, 400] {
+        fake.turn(0, EXPOSURE, exposure);
+        films(&mut camera, &mut frame, ALL_READ_NS);
+        assert_eq!(stands(), SET_BY_HAND);
+        let words = format!("0x9a0902 at {exposure} where 250 was set");
+        TOLD.one(&["/dev/video40", &words]);
+        films(&mut camera, &mut frame, ALL_READ_NS);
+    }
+    // What is set by itself again refuses the rest, which therefore are set in their order.
+    fake.turn(0, AUTO_EXPOSURE, 3);
+    fake.turn(0, EXPOSURE, 700);
+    films(&mut camera, &mut frame, ALL_READ_NS);
+    assert_eq!(stands(), SET_BY_HAND);
+    TOLD.one(&["/dev/video40", "they are set again"]);
+    films(&mut camera, &mut frame, ALL_READ_NS);
+    assert_eq!(camera.counts().starts, 1);
+    assert!(TOLD.taken().is_empty());
+    // One that springs back with each picture. Opened again it is no better, which is known, and it is looked for less often.
+    fake.set(0, Fault::ExposureReturns);
+    let from = clock::now();
+    assert_eq!(wait_for_fault(&mut camera, &mut frame), ANOTHER);
+    noticed("a control that springs back", from, 2_000 * MS);
+    let told = TOLD.taken();
+    let [first, then] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(
+        first.contains("0x9a0902 at 157 where 250 was set"),
+        "{first}"
+    );
+    assert!(
+        then.contains("control 0x9a0902 = 250, found 157 again"),
+        "{then}"
+    );
+    for _ in 0..2 {
+        wait_for(&mut camera, &mut frame, ANOTHER);
+    }
+    let told = TOLD.taken();
+    assert!(told.is_empty(), "{told:?}");
+    fake.set(0, Fault::Good);
+    recovers(&mut camera, &mut frame);
+    films(&mut camera, &mut frame, ALL_READ_NS);
+    assert_eq!(stands(), SET_BY_HAND);
+    // One that cannot be read while pictures come says nothing against them.
+    drop(camera);
+    fake.set(0, Fault::MuteControls);
+    TOLD.taken();
+    let mut camera = opened(&Mode {
+        controls: SET_BY_HAND[..1].to_vec(),
+        ..mode
+    });
+    films(&mut camera, &mut frame, ALL_READ_NS);
+    TOLD.one(&["/dev/video40", "0x98090c that cannot be read"]);
+    assert_eq!(camera.counts().starts, 1);
 }
 
 fn spoilt_buffers(fake: &Fake) {
@@ -749,6 +957,72 @@ fn stamps(fake: &Fake) {
     }
 }
 
+/// Times that are flagged as ours and are another clock's are found out with the third picture, the first of which is passed over.
+fn clocks(fake: &Fake) {
+    let mut frame = Frame::black(1, 1);
+    fake.shows(0, &payloads(4));
+    for (fault, side, around_ms) in [
+        (Fault::Ahead, "ahead of it", 26_000),
+        (Fault::Behind, "behind it", 5_000),
+    ] {
+        fake.set(0, fault);
+        TOLD.taken();
+        let mut camera = opened(&mode(0, &[b"YUYV"]));
+        let mut tries = 0;
+        while camera.stamped() != Stamped::Arrival {
+            assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+            tries += 1;
+            assert!(tries <= 2, "{fault:?}: still believed");
+        }
+        for _ in 0..3 {
+            assert_eq!(next(&mut camera, &mut frame, 500), Ok(()));
+            assert!(frame.captured <= frame.received);
+            let age_ns = frame.received.since_ns(frame.captured);
+            assert!(age_ns < 100 * MS, "{fault:?}: {age_ns} ns old");
+        }
+        let told = TOLD.taken();
+        let [line] = told.as_slice() else {
+            panic!("{fault:?}: {told:?}");
+        };
+        assert!(
+            line.contains("/dev/video40") && line.contains(side),
+            "{line}"
+        );
+        let before = line.split(" ms ").next().expect("there is one");
+        let off_ms = before.rsplit(' ').next().map(str::parse::<u64>);
+        let off_ms = off_ms.expect("there is one").expect("a number");
+        assert!(off_ms.abs_diff(around_ms) < 500, "{line}");
+        // Told once, and asked anew of the next stream.
+        for (fault, of) in [(fault, Stamped::Arrival), (Fault::Good, Stamped::Start)] {
+            fake.set(0, Fault::Unplugged);
+            wait_for_fault(&mut camera, &mut frame);
+            fake.set(0, fault);
+            recovers(&mut camera, &mut frame);
+            films(&mut camera, &mut frame, 4 * PERIOD_NS);
+            assert_eq!(camera.stamped(), of);
+        }
+        let told = TOLD.taken();
+        assert!(!told.iter().any(|line| line.contains(side)), "{told:?}");
+    }
+    // A clock that was right and jumps is not hidden.
+    let mut camera = opened(&mode(0, &[b"YUYV"]));
+    films(&mut camera, &mut frame, 4 * PERIOD_NS);
+    fake.set(0, Fault::Ahead);
+    films(&mut camera, &mut frame, 8 * PERIOD_NS);
+    assert_eq!(camera.stamped(), Stamped::Start);
+    assert!(frame.captured > frame.received.plus_ns(20_000 * MS));
+    drop(camera);
+    // Pictures that waited for long after the start are old, and their clock is right.
+    fake.set(0, Fault::Good);
+    TOLD.taken();
+    let mut camera = opened(&mode(0, &[b"YUYV"]));
+    clock::sleep_until(clock::now().plus_ns(2_000 * MS));
+    films(&mut camera, &mut frame, 8 * PERIOD_NS);
+    assert_eq!(camera.stamped(), Stamped::Start);
+    assert!(frame.received.since_ns(frame.captured) < 100 * MS);
+    assert!(TOLD.taken().is_empty());
+}
+
 /// What a crowded machine may add to a bound. The code's own timers are exact; that its thread gets a core, and that the
 /// pictures of the next period do, is not theirs.
 const NOISE_NS: u64 = 300 * MS;
@@ -776,6 +1050,8 @@ fn back(what: &str, camera: &mut Camera, frame: &mut Frame, pause_ms: u64) {
 
 const FAILED: SourceFault = SourceFault::Gone("its device failed");
 const CLOSED: SourceFault = SourceFault::Gone("its device cannot be opened");
+const ANOTHER: SourceFault =
+    SourceFault::Gone("its device is another one, or has not the mode asked for");
 
 fn unplug(fake: &Fake) {
     let mut frame = Frame::black(1, 1);
@@ -944,13 +1220,14 @@ fn slow_to_open(fake: &Fake) {
 /// The capture thread itself, until it is ended.
 fn run(mut stage: Stage, camera: Box<dyn Source>, seat: &threads::Seat) {
     let io = CaptureIo {
+        reel: Reel::of_last(&stage.alone),
         policy: std::mem::replace(&mut stage.io.policy, ToPolicy::Nowhere),
         shown: stage.io.shown.take(),
         told: stage.io.told.clone(),
         allocated: Allocated::default(),
         ending: Arc::clone(&stage.io.ending),
     };
-    capture::run(camera, stage.health.clone(), stage.frame.clone(), io, seat);
+    capture::run(camera, stage.health.clone(), io, seat);
 }
 
 fn silent(fake: &Fake) {
@@ -987,6 +1264,27 @@ fn silent(fake: &Fake) {
     fake.set(0, Fault::Good);
     back("silence", &mut camera, &mut frame, 50);
     assert_eq!(camera.counts().starts, 2, "it was opened again");
+}
+
+/// A camera may take four seconds to wake, and is not opened again meanwhile; one of which nothing has come for eight is.
+fn late_start(fake: &Fake) {
+    let mut frame = Frame::black(1, 1);
+    fake.shows(0, &payloads(4));
+    fake.set(0, Fault::LateStart);
+    let from = clock::now();
+    let mut camera = opened(&mode(0, &[b"YUYV"]));
+    assert_eq!(next(&mut camera, &mut frame, 7_000), Ok(()));
+    assert!(clock::now().since_ns(from) >= 4_000 * MS);
+    assert_eq!(camera.counts().starts, 1, "it was opened once");
+    drop(camera);
+    fake.set(0, Fault::Silent);
+    let from = clock::now();
+    let mut camera = opened(&mode(0, &[b"YUYV"]));
+    assert_eq!(next(&mut camera, &mut frame, 12_000), Err(FAILED));
+    assert!(clock::now().since_ns(from) >= 8_000 * MS);
+    noticed("nothing from the start", from, 8_020 * MS);
+    fake.set(0, Fault::Good);
+    back("nothing from the start", &mut camera, &mut frame, 50);
 }
 
 /// Pictures that are all broken are told as what they are, and as a device that failed once there was no good one for two
@@ -1052,8 +1350,7 @@ fn other_model(fake: &Fake) {
     wait_for_fault(&mut camera, &mut frame);
     fake.set(0, Fault::OtherModel);
     let from = clock::now();
-    let fault = SourceFault::Gone("its device is another one, or has not the mode asked for");
-    wait_for(&mut camera, &mut frame, fault);
+    wait_for(&mut camera, &mut frame, ANOTHER);
     noticed("another model", from, 50 * MS);
     fake.set(0, Fault::Good);
     back("another model", &mut camera, &mut frame, 100);
@@ -1114,7 +1411,11 @@ fn film_and_decode(fake: &Fake) {
     ] {
         let name = String::from_utf8_lossy(&fourcc).into_owned();
         fake.shows(0, &bytes);
-        let mode = mode(0, &[&fourcc]);
+        // Their reading back, once a second, is to cost no memory either.
+        let mode = Mode {
+            controls: SET_BY_HAND.to_vec(),
+            ..mode(0, &[&fourcc])
+        };
         let often = Asked {
             period_ns: OFTEN_NS,
             ..asked(&mode)
@@ -1150,13 +1451,7 @@ fn timed(fake: &Fake, stage: &mut Stage, camera: &mut Camera, bytes: &[Vec<u8>])
         fake.wait(0);
         let deadline = clock::now().plus_ns(100 * MS);
         let (from, before) = (clock::now(), allocations_of_this_thread());
-        let seen = round(
-            camera,
-            &mut stage.health,
-            deadline,
-            &mut stage.frame,
-            &mut stage.io,
-        );
+        let seen = round(camera, &mut stage.health, deadline, &mut stage.io);
         let whole_ns = clock::now().since_ns(from);
         let allocated = allocations_of_this_thread() - before;
         // The first after a start, whose number is not told, is none.

@@ -434,8 +434,8 @@ fn a_library_that_is_none_is_refused_in_words() {
     }
 }
 
-/// The bench's deployment with these engines, checked by the real program.
-fn check(engines: &str, library: &Path) -> (bool, String) {
+/// The bench's deployment with these engines, in a folder of its own.
+fn deployment(engines: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let written = std::fs::read_to_string(root().join("deploy/bench/tendon.toml")).expect("there");
     let engines_folder = root().join("engines").display().to_string();
@@ -448,6 +448,12 @@ fn check(engines: &str, library: &Path) -> (bool, String) {
         let from = root().join("deploy/bench").join(file);
         std::fs::copy(from, folder.path().join(file)).expect("copied");
     }
+    folder
+}
+
+/// Such a deployment, checked by the real program.
+fn check(engines: &str, library: &Path) -> (bool, String) {
+    let folder = deployment(engines);
     let output = Command::new(env!("CARGO_BIN_EXE_tendon"))
         .args(["check", "--config"])
         .arg(folder.path().join("tendon.toml"))
@@ -516,6 +522,37 @@ fn the_bench_compares_in_turns() {
                 .is_some_and(|us| us > 0.0)
         );
     }
+}
+
+/// With `--config`, ONNX Runtime is asked for the deployment's providers, not for CUDA in any case.
+#[test]
+fn the_bench_asks_for_the_providers_of_the_deployment() {
+    let (Some(_), Ok(library)) = (real(), &*FOLDER) else {
+        return;
+    };
+    let remarks = |providers: &str| {
+        let folder = deployment(&format!("[\"ort\"]\nort_providers = {providers}"));
+        let output = Command::new(env!("CARGO_BIN_EXE_tendon"))
+            .args(["policy", "bench", "--json", "--runs", "1"])
+            .args(["--engine", "ort", "--config"])
+            .arg(folder.path().join("tendon.toml"))
+            .arg(root().join("engines/bench-vla"))
+            .env("TENDON_ONNXRUNTIME_LIB", library)
+            .output()
+            .expect("tendon runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        report["remarks"].to_string()
+    };
+    // Granted or refused, it was asked for.
+    let said = remarks("[\"cuda\"]");
+    assert!(said.contains("on cuda"), "{said}");
+    let said = remarks("[]");
+    assert!(
+        said.contains("on the processor") && !said.contains("on cuda"),
+        "{said}"
+    );
 }
 
 /// p50, p95, p99 and the largest, in microseconds.

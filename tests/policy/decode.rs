@@ -5,7 +5,7 @@
 use serde_json::Value;
 use std::sync::LazyLock;
 use tendon::policy::decode::bins::{
-    Rt1Entry, Rt1Tokens, TextField, TextIntegers, VocabularyTail, bin_of, bin_value, digitise,
+    Rt1Entry, Rt1Tokens, TextField, TextIntegers, VocabularyTail, bin_value, digitise,
 };
 use tendon::policy::decode::diffusion::{
     Betas, Diffusion, DiffusionFile, Prediction, Scheduler, betas,
@@ -119,22 +119,20 @@ fn the_state_in_a_prompt_has_the_references_bins_with_their_quirks() {
 }
 
 #[test]
-fn rt1_writes_and_reads_as_the_reference_does() {
+fn rt1_is_read_as_the_reference_wrote_it() {
     for row in GOLDEN["rt1"]["decode"].as_array().expect("rows") {
         let row = row.as_array().expect("a row");
         let number = |at: usize| row[at].as_f64().expect("a number");
         let found = bin_value(number(2) as u32, 256, number(0), number(1));
         near(&[found], &[number(3) as f32], 1e-6);
     }
+    // What it wrote is clipped and cut down to a bin: it comes back as no more, and by less than a bin less.
     for row in GOLDEN["rt1"]["encode"].as_array().expect("rows") {
         let x = row[0].as_f64().expect("a number") as f32;
-        assert_eq!(
-            u64::from(bin_of(x, 256, -1.0, 1.0)),
-            row[1].as_u64().expect("a token"),
-            "{x}"
-        );
+        let token = row[1].as_u64().expect("a token") as u32;
+        let lost = x.clamp(-1.0, 1.0) - bin_value(token, 256, -1.0, 1.0);
+        assert!((-1e-6..2.0 / 255.0 + 1e-6).contains(&lost), "{x}: {lost}");
     }
-    assert_eq!(bin_of(0.0, 256, -1.0, 1.0), 127);
     near(&[bin_value(127, 256, -1.0, 1.0)], &[-0.003_922], 1e-6);
 }
 

@@ -5,6 +5,7 @@
 use crate::fixture::cpu;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tendon::engine::cpu::tensors_of;
 use tendon::policy::LoadOptions;
 use tendon::policy::import::JointUnit;
@@ -212,4 +213,53 @@ fn what_the_package_does_not_say_must_be_said() {
     package(&bare, &out, &tensors_of).expect("a bundle");
     let pilot = Pilot::load(&out, LoadOptions::default(), &cpu).expect("the same numbers");
     assert!(pilot.parity().error_fraction < 1e-5, "{}", pilot.parity());
+}
+
+/// What the real command says of an import of `folder` with `more`: its exit code, and its errors.
+fn imported(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_tendon"))
+        .args(["policy", "import", "--unit", "rad", "--fixture"])
+        .arg(home("short").join("fixture.safetensors"))
+        .arg("--out")
+        .arg(dir.path().join("bundle"))
+        .arg(folder)
+        .args(more)
+        .output()
+        .expect("tendon runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
+#[test]
+fn what_is_meant_for_another_kind_of_folder_is_refused() {
+    let package = home("short").join("package");
+    let (code, said) = imported(&package, &["--rate-hz", "30"]);
+    assert_eq!(code, Some(0), "{said}");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let rows: [(&Path, &[&str], &str); 5] = [
+        (
+            package.as_path(),
+            &["--onnx", "act.onnx", "--rate-hz", "30"],
+            "a LeRobot folder",
+        ),
+        (
+            package.as_path(),
+            &["--sentences", "said.json", "--rate-hz", "30"],
+            "a LeRobot folder",
+        ),
+        (elsewhere.path(), &["--rate-hz", "30"], "a policy_package"),
+        (
+            elsewhere.path(),
+            &["--camera-size", "top=640x480"],
+            "a policy_package",
+        ),
+        (elsewhere.path(), &["--pictures-0-1"], "a policy_package"),
+    ];
+    for (folder, flags, kind) in rows {
+        let (code, said) = imported(folder, flags);
+        assert_eq!(code, Some(2), "{said}");
+        let expected = format!("{}: expected {kind}", flags[0]);
+        assert!(said.contains(&expected), "\"{expected}\" is not in {said}");
+    }
 }

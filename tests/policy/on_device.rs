@@ -225,6 +225,58 @@ fn order(asked: &Asked) -> (Vec<&'static str>, Vec<String>) {
     (phases, settled.map(|(stage, _)| stage.clone()).collect())
 }
 
+/// Runs otherwise at first: before its run of this number it gives one more.
+struct Warms {
+    inner: CpuEngine,
+    runs: Arc<AtomicUsize>,
+    steady: usize,
+}
+
+impl Engine for Warms {
+    fn inputs(&self) -> &[TensorSpec] {
+        self.inner.inputs()
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        self.inner.outputs()
+    }
+
+    fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
+        self.inner.run(inputs, outputs)?;
+        let more = if run < self.steady { 1.0 } else { 0.0 };
+        let floats = outputs.iter_mut().filter_map(Tensor::f32_mut);
+        floats.flatten().for_each(|value| *value += more);
+        Ok(())
+    }
+
+    fn is_steady(&self) -> bool {
+        self.runs.load(Ordering::Relaxed) >= self.steady
+    }
+}
+
+/// What is judged is what an engine gives when it runs as it will, and it is not waited for without end.
+#[test]
+fn a_fixture_is_judged_when_the_engines_are_steady() {
+    const FRAMES: usize = 4;
+    let load = |steady: usize| {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let engine = |path: &Path, spec: &StageSpec| {
+            Ok(Box::new(Warms {
+                inner: CpuEngine::load(path, spec, CpuOptions::default())?,
+                runs: Arc::clone(&runs),
+                steady,
+            }) as Box<dyn Engine>)
+        };
+        let loaded = Staged::load(&folder("act"), LoadOptions::default(), &engine);
+        (loaded.is_ok(), runs.load(Ordering::Relaxed))
+    };
+    assert_eq!(load(0), (true, FRAMES), "nothing is run for nothing");
+    assert_eq!(load(1), (true, 1 + FRAMES));
+    assert_eq!(load(3), (true, 3 + FRAMES));
+    assert_eq!(load(usize::MAX), (false, 4 + FRAMES));
+}
+
 /// What an engine chooses by trying, it tries as what will run, and what proves a policy proves what was chosen.
 #[test]
 fn engines_settle_after_the_last_offer_and_before_what_proves_them() {

@@ -3,7 +3,11 @@
 
 use crate::fake::{Tables, machine};
 use crate::path::spec;
-use rten_onnx::onnx::ModelProto;
+use rten_onnx::onnx::{
+    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto,
+    TypeProtoTensor, ValueInfoProto,
+};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tendon::core::units::Mono;
@@ -52,6 +56,7 @@ impl Bench {
         Job {
             stage: "policy".into(),
             onnx: self.folder.path().join("policy.onnx"),
+            inputs: spec().inputs,
             cache: self.cache(),
             target: target(),
             trtexec: Some(self.folder.path().join("trtexec")),
@@ -189,6 +194,105 @@ fn thirty_two_bits_are_not_tf32_unless_a_deployment_says_so() {
     assert!(label.contains("workspace:256"), "{label}");
     let (twice, _) = told(&["--noTF32"]);
     assert_eq!(twice, ["--noTF32"]);
+}
+
+/// A value with these sides: a number, a name that stands for one, or neither ("").
+fn value(name: &str, sides: &[&str]) -> ValueInfoProto {
+    let side = |side: &&str| Dimension {
+        dim_value: side.parse().ok(),
+        dim_param: (!side.is_empty() && side.parse::<i64>().is_err()).then(|| (*side).to_owned()),
+    };
+    let shape = TensorShapeProto {
+        dim: sides.iter().map(side).collect(),
+    };
+    let tensor = TypeProtoTensor {
+        elem_type: None,
+        shape: Some(shape),
+    };
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(TypeProto {
+            tensor_type: Some(tensor),
+            ..TypeProto::default()
+        }),
+    }
+}
+
+/// A model with these inputs. What its output and the body of a loop in it leave open is nobody's to say.
+fn model_with(inputs: Vec<ValueInfoProto>) -> Vec<u8> {
+    let body = GraphProto {
+        input: vec![value("inside", &["n", ""])],
+        ..GraphProto::default()
+    };
+    let attribute = AttributeProto {
+        g: Some(body),
+        ..AttributeProto::default()
+    };
+    let graph = GraphProto {
+        node: vec![NodeProto {
+            attribute: vec![attribute],
+            ..NodeProto::default()
+        }],
+        input: inputs,
+        output: vec![value("actions", &["n", "12"])],
+        ..GraphProto::default()
+    };
+    let model = ModelProto {
+        graph: Some(graph),
+        ..ModelProto::default()
+    };
+    model.write_buf().expect("a model")
+}
+
+/// Untold, `trtexec` builds open sides for 1, and the bundle's shape is outside of what the plan takes; told of a graph that leaves
+/// nothing open, it refuses.
+#[test]
+fn the_shapes_of_inputs_that_a_graph_leaves_open_are_told_and_no_others() {
+    let built = |image: &[&str], tokens: &[&str], flags: &[&str], words: usize| {
+        let bench = Bench::new(GOOD);
+        let inputs = vec![value("image", image), value("tokens", tokens)];
+        std::fs::write(bench.job().onnx, model_with(inputs)).expect("written");
+        let mut inputs = spec().inputs;
+        inputs[1].shape[1] = words;
+        let job = Job {
+            inputs,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            ..bench.job()
+        };
+        let built = job.run(now, &mut |_| {}).expect("builds");
+        let label = read_label(&built.path).expect("a label");
+        let about = |flag: &&str| flag.to_lowercase().contains("shapes");
+        let said = bench.arguments();
+        let said: Vec<String> = said.lines().filter(about).map(str::to_owned).collect();
+        let labelled = label.flags.iter().map(String::as_str).filter(about);
+        assert_eq!(said, labelled.collect::<Vec<_>>(), "part of the plan's key");
+        let name = built.path.file_name().expect("a name").to_owned();
+        (said, name)
+    };
+    let told = |image: &[&str], tokens: &[&str], flags: &[&str]| built(image, tokens, flags, 4).0;
+    let (image, tokens) = (["1", "3", "2", "2"], ["1", "4"]);
+    assert_eq!(told(&image, &tokens, &[]), [""; 0]);
+    let batch = ["batch", "3", "2", "2"];
+    assert_eq!(told(&batch, &tokens, &[]), ["--shapes=image:1x3x2x2"]);
+    let open = ["1", "3", "", "-1"];
+    let both = ["--shapes=image:1x3x2x2,tokens:1x4"];
+    assert_eq!(told(&open, &["1", "words"], &[]), both);
+    // Who says something of shapes says all of it.
+    let own = "--optShapes=tokens:1x4";
+    assert_eq!(told(&batch, &tokens, &[own]), [own]);
+    // Another shape is another plan.
+    let of = |words| built(&image, &["1", "words"], &[], words);
+    let (four, eight) = (of(4), of(8));
+    assert_eq!(eight.0, ["--shapes=tokens:1x8"]);
+    assert_ne!(four.1, eight.1);
+    assert_eq!(four.1, of(4).1);
+}
+
+#[test]
+fn the_shipped_graph_leaves_nothing_open() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shipped = root.join("engines/bench-vla/bench_vla_fp32.onnx");
+    assert_eq!(onnx::open_inputs(&shipped), Ok(BTreeSet::new()));
 }
 
 /// What the builder measured on one GPU, or with one TensorRT, is not another's.

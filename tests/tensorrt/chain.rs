@@ -20,7 +20,7 @@ use tendon::runtime::clock;
 use tendon::runtime::realtime::allocations_of_this_thread;
 
 /// Family, tensors that go from stage to stage on the device, whether its loop runs there whole, and launches of an inference.
-const FAMILIES: [(&str, usize, bool, u64); 13] = [
+pub const FAMILIES: [(&str, usize, bool, u64); 13] = [
     ("act", 0, false, 1),
     ("clip", 2, false, 1),
     ("diffusion", 1, true, 1),
@@ -44,14 +44,14 @@ fn folder(family: &str) -> PathBuf {
     root.join("tests/families").join(family)
 }
 
-fn cpu(path: &Path, spec: &StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
+pub fn cpu(path: &Path, spec: &StageSpec) -> Result<Box<dyn Engine>, EngineFault> {
     let engine = CpuEngine::load(path, spec, CpuOptions::default())?;
     Ok(Box::new(engine))
 }
 
 /// How a stage is put on the fake device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Chained,
     /// It takes pictures, and hands nothing on.
     Apart,
@@ -92,7 +92,7 @@ fn load(settings: &Settings, bundle: &Path, way: Way) -> Staged {
 }
 
 #[track_caller]
-fn load_on(platform: &Platform, bundle: &Path, way: Way) -> Staged {
+pub fn load_on(platform: &Platform, bundle: &Path, way: Way) -> Staged {
     let engine = |path: &Path, spec: &StageSpec| -> Result<Box<dyn Engine>, EngineFault> {
         let plain = way == Way::Plain
             || way == Way::PlainLoop && ["expert", "decode"].contains(&spec.id.as_str());
@@ -114,10 +114,10 @@ fn on_the_processor(bundle: &Path) -> Staged {
 }
 
 /// What it answered: chunk, sentence, spread.
-type Said = (Vec<f32>, String, Vec<f32>);
+pub type Said = (Vec<f32>, String, Vec<f32>);
 
 /// Asks with pictures and noise of this seed.
-fn ask(policy: &mut Staged, seed: usize) -> Result<Said, Fault> {
+pub fn ask(policy: &mut Staged, seed: usize) -> Result<Said, Fault> {
     let picture = |[width, height]: [usize; 2]| -> Vec<u8> {
         let bytes = (0..width * height * 3).map(|at| ((at * 7 + seed * 31) % 251) as u8);
         bytes.collect()
@@ -152,7 +152,7 @@ const SENTENCES: [(&str, [&str; 2]); 4] = [
     ("pi0", ["Pick up the red cube", "open the drawer"]),
 ];
 
-fn instruct(policy: &mut Staged) {
+pub fn instruct(policy: &mut Staged) {
     let sentence = policy.some_sentence();
     policy.set_instruction(&sentence).expect("a sentence");
 }
@@ -332,7 +332,7 @@ fn a_cache_that_grows_with_each_token_is_carried_on_the_device() {
 }
 
 /// A copy of a family's bundle with a changed manifest.
-fn copy(family: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+pub fn copy(family: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     for entry in std::fs::read_dir(folder(family)).expect("the bundle") {
         let path = entry.expect("an entry").path();
@@ -415,7 +415,7 @@ fn renamed(graph: &Path) -> Vec<u8> {
     bytes
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub fn hash(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -728,5 +728,13 @@ fn a_chain_allocates_nothing() {
     for is_due in [true, false, false, true, false] {
         let calls = format!("{:?}", turn(is_due));
         assert!(!calls.contains("Instantiate"), "{calls}");
+    }
+    // If it runs twice in a row it joins them, and the others are joined without it all the same.
+    for is_due in [true, true] {
+        turn(is_due);
+    }
+    for is_due in [false, false, true, false, false] {
+        let calls = turn(is_due);
+        assert_eq!(calls.len(), 3, "one launch, one wait: {calls:?}");
     }
 }

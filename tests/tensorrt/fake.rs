@@ -194,6 +194,7 @@ struct Knobs {
     versions: [Symbol<unsafe extern "C" fn(i32)>; 2],
     runtimes: [Symbol<unsafe extern "C" fn(i32)>; 2],
     lives: [Symbol<unsafe extern "C" fn() -> i32>; 2],
+    plugins: [Symbol<unsafe extern "C" fn() -> i32>; 2],
     _libraries: [Library; 3],
 }
 
@@ -231,6 +232,11 @@ impl Fakes {
                 &[&define, &linked],
             )
         });
+        for (library, layout) in tensorrt.iter().zip(["10", "11"]) {
+            let out = format!("libfake_nvinfer_plugin.so.{layout}");
+            let linked = library.display().to_string();
+            compile("tests/tensorrt/fake_plugin.c", &out, &[&linked]);
+        }
         let open = |path: &PathBuf| {
             // SAFETY: the fakes have no initialisers.
             unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.expect("opens")
@@ -256,6 +262,8 @@ impl Fakes {
                 runtimes: [0, 1]
                     .map(|n: usize| both[n].get(b"fake_nvinfer_runtime\0").expect("there")),
                 lives: [0, 1].map(|n: usize| both[n].get(b"fake_nvinfer_live\0").expect("there")),
+                plugins: [0, 1]
+                    .map(|n: usize| both[n].get(b"fake_nvinfer_plugins\0").expect("there")),
                 _libraries: {
                     let [ten, eleven] = both;
                     [cuda, ten, eleven]
@@ -371,6 +379,12 @@ impl Fakes {
                 (self.knobs.lives[0])() + (self.knobs.lives[1])(),
             )
         }
+    }
+
+    /// How often plugins were registered in this process.
+    pub fn plugins(&self, tables: Tables) -> i32 {
+        // SAFETY: no arguments.
+        unsafe { (self.knobs.plugins[tables as usize])() }
     }
 
     pub fn version(&self, tables: Tables, version: i32) {

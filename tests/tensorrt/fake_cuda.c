@@ -221,6 +221,10 @@ int fake_cuda_recording(struct stream *s) { return s->recording; }
 CUresult cuInit(unsigned flags) {
     const char *times = getenv("FAKE_CUDA_SLOW");
     if (times) sscanf(times, "%d,%d,%d", &copy_us, &touch_us, &touch_kib_us);
+    // FAKE_CUDA_INITS=FILE has a line for each time that somebody begins with the driver.
+    const char *inits = getenv("FAKE_CUDA_INITS");
+    FILE *file = inits ? fopen(inits, "a") : NULL;
+    if (file) { fputs("cuInit\n", file); fclose(file); }
     CALLED("cuInit");
     return flags ? ILLEGAL : devices < 0 ? NO_DEVICE : 0;
 }

@@ -3,14 +3,21 @@
 // the binding does not need holds a function that ends the process with a message: a wrong place cannot go unseen. The
 // places were written down from NVIDIA's headers, not from the binding.
 //
+// As the real library it has one logger: the first that it is given, for as long as any object lives. It warns of another, passes it
+// over, and says a line when an object goes; a logger that is gone by then ends the process.
+//
 // A plan is text: "FAKEPLAN", then words that say what is wrong with it. The engine computes
 // actions[i] = 2 image[i] + tokens[i % 4] and count = number of tokens that are not 0. With the word "bench" it has the
 // tensors of the shipped policy and gives zeros: an engine that loads and is wrong. With the word "described" it has the
 // tensors that follow, a line each, and the test computes: it is called with their addresses (fake_nvinfer_body).
-// With "grumbles" it warns when it is read and records an error at each run, and does both all the same.
+// With "grumbles" it warns when it is read and records an error at each run, and does both all the same. With "threaded" it says something
+// on a thread of its own when it is read. With "plugged" it has a layer of a plugin: it is read if the library of fake_plugin.c has been
+// initialised. With "vanishes=N" what its context puts on a recording stream from the N-th time on is not recorded, as of a library that
+// works on a stream of its own.
 // With "bench answers=FILE" it has the shipped policy's tensors and gives what the file has for these inputs, or, if it has none, what it
 // has first: all tensors' bytes one after the other, again and again. FAKE_NVINFER_US is how long it takes, or "us=N" before the answers.
 #define _GNU_SOURCE // memmem
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,20 +57,26 @@ struct state {
     struct implementation implementation;
     function own[2], slots[SLOTS];
     struct state *parent;
+    const char *kind;
     struct callback *logger, *recorder, *profiler;
     char plan[PLAN_MAX];
     struct tensor tensors[TENSORS_MAX];
     int len;
     void *address[TENSORS_MAX];
-    int shaped;
+    int shaped, recordings;
 };
 
-static int version = VERSION, runtime_mode, live;
+static int version = VERSION, runtime_mode, plugins;
+static _Atomic int live;
+// The logger that is kept, and its table as it was.
+static struct callback *registered;
+static function *registered_table;
 // The file of the plan that was read last.
 static char answers[PLAN_MAX];
 void fake_nvinfer_version(int v) { version = v; }
 void fake_nvinfer_runtime(int mode) { runtime_mode = mode; }
 int fake_nvinfer_live(void) { return live; }
+int fake_nvinfer_plugins(void) { return plugins; }
 static void (*body)(const char *plan, void **addresses, int count);
 void fake_nvinfer_body(void (*b)(const char *, void **, int)) { body = b; }
 
@@ -72,6 +85,10 @@ static void trap(void) {
     abort();
 }
 static void say(struct callback *logger, int severity, const char *text) {
+    if (logger == registered && logger->table != registered_table) {
+        fprintf(stderr, "fake TensorRT %d: the logger is gone, and there is this to say: %s\n", LAYOUT, text);
+        abort();
+    }
     ((void (*)(struct callback *, int, const char *))logger->table[LOG])(logger, severity, text);
 }
 static void report(struct state *s, int code, const char *text) {
@@ -82,11 +99,15 @@ static void complete(void *object) { (void)object; trap(); }
 static void deleting(struct object *object) {
     struct state *s = object->implementation->state;
     if (s->recorder) ((int32_t(*)(struct callback *))s->recorder->table[UNREFER])(s->recorder);
+    char text[PLAN_MAX];
+    snprintf(text, sizeof text, "gone: %s of %.60s", s->kind, s->plan);
+    say(s->logger, 3, text);
     live--;
     free(s);
 }
-static struct state *make(struct state *parent) {
+static struct state *make(struct state *parent, const char *kind) {
     struct state *s = calloc(1, sizeof *s);
+    s->kind = kind;
     s->object.table = s->own;
     s->object.implementation = &s->implementation;
     s->implementation.table = s->slots;
@@ -157,7 +178,7 @@ static int32_t tensor_type(struct implementation *i, const char *name) {
 static int32_t tensor_mode(struct implementation *i, const char *name) {
     return is(i->state, "modeless") ? 0 : found(i->state, name)->direction == 'i' ? 1 : 2;
 }
-static int64_t device_memory(struct implementation *i) { (void)i; return 4096; }
+static int64_t device_memory(struct implementation *i) { (void)i; return 48 << 20; }
 
 // Context.
 static void set_profiler(struct implementation *i, struct callback *profiler) { i->state->profiler = profiler; }
@@ -256,18 +277,20 @@ static _Bool enqueue(struct implementation *i, struct stream *stream) {
         time(s->profiler, "conv1", 0.25f);
         time(s->profiler, "matmul2", 0.5f);
     }
+    const char *vanishes = strstr(s->plan, "vanishes=");
+    if (vanishes && fake_cuda_recording(stream) && ++s->recordings >= atoi(vanishes + strlen("vanishes="))) return 1;
     return fake_cuda_work(stream, compute, s) == 0;
 }
 
 static const char *information(struct implementation *i, int32_t format) { (void)i; return format == 1 ? "{\"Layers\": [\"conv1\", \"matmul2\"]}" : "layers"; }
 static struct object *create_inspector(struct implementation *i) {
-    struct state *s = make(i->state);
+    struct state *s = make(i->state, "inspector");
     s->slots[INFORMATION] = (function)information;
     return &s->object;
 }
 static struct object *create_context(struct implementation *i, int32_t strategy) {
     if (is(i->state, "homesick") || strategy != 0) { say(i->state->logger, 1, "createExecutionContext: out of memory"); return NULL; }
-    struct state *s = make(i->state);
+    struct state *s = make(i->state, "context");
     describe(s);
     s->slots[PROFILER] = (function)set_profiler;
     s->slots[CONTEXT_RECORDER] = (function)set_recorder;
@@ -277,7 +300,18 @@ static struct object *create_context(struct implementation *i, int32_t strategy)
     s->slots[ENQUEUE] = (function)enqueue;
     return &s->object;
 }
+static void *elsewhere(void *argument) {
+    struct state *s = argument;
+    char text[PLAN_MAX];
+    snprintf(text, sizeof text, "on a thread of its own: %.60s", s->plan);
+    say(s->logger, 2, text);
+    return NULL;
+}
 static struct object *deserialize(struct implementation *i, const void *blob, size_t len) {
+    if (memmem(blob, len, "plugged", 7) && !plugins) {
+        report(i->state, 4, "deserializeCudaEngine: Error Code 4: no creator of the plugin FakeGelu, version 1, is registered");
+        return NULL;
+    }
     if (len < 8 || len >= PLAN_MAX || memcmp(blob, "FAKEPLAN", 8) != 0) {
         const char *text = "deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG failed)";
         struct state heard = *i->state;
@@ -288,8 +322,13 @@ static struct object *deserialize(struct implementation *i, const void *blob, si
         report(&heard, 4, text);
         return NULL;
     }
-    struct state *s = make(i->state);
+    struct state *s = make(i->state, "engine");
     memcpy(s->plan, blob, len);
+    char read[PLAN_MAX];
+    snprintf(read, sizeof read, "read: %.60s", s->plan);
+    say(s->logger, 3, read);
+    pthread_t own;
+    if (is(s, "threaded") && (pthread_create(&own, NULL, elsewhere, s) || pthread_join(own, NULL))) abort();
     char *file = strstr(s->plan, " answers=");
     answers[0] = 0;
     if (file) {
@@ -309,6 +348,12 @@ static struct object *deserialize(struct implementation *i, const void *blob, si
     return &s->object;
 }
 
+// For the library of plugins.
+void fake_nvinfer_plugged(struct callback *logger) {
+    plugins++;
+    say(logger, 3, "fake TensorRT has its plugins");
+}
+
 int32_t getInferLibVersion(void) { return version; }
 void *createInferRuntime_INTERNAL(struct callback *logger, int32_t asked) {
     if (asked != version) abort();
@@ -317,13 +362,20 @@ void *createInferRuntime_INTERNAL(struct callback *logger, int32_t asked) {
     if (strcmp(info.kind, "ILogger") != 0 || info.major != 1) abort();
     if (((int32_t(*)(struct callback *))logger->table[0])(logger) != 0) abort();
 #endif
+    if (!live) {
+        registered = logger;
+        registered_table = logger->table;
+    } else if (logger != registered) {
+        say(registered, 2, "The logger passed into createInferRuntime differs from one already registered: it is ignored");
+        logger = registered;
+    }
     say(logger, 3, "fake TensorRT");
     say(logger, 4, "a verbose line that nobody keeps");
     if (runtime_mode != 0) {
         say(logger, 1, "createInferRuntime: Error Code 6: API Usage Error (CUDA initialization failure with error: 35)");
         return runtime_mode == 1 ? NULL : (void *)(uintptr_t)0x228;
     }
-    struct state *s = make(NULL);
+    struct state *s = make(NULL, "runtime");
     s->logger = logger;
     s->slots[DESERIALIZE] = (function)deserialize;
     s->slots[RUNTIME_RECORDER] = (function)set_recorder;

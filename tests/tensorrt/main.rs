@@ -11,9 +11,11 @@ mod compile;
 mod fake;
 #[path = "../gpu/heard.rs"]
 mod heard;
+mod hearing;
 mod ladder;
 mod path;
 mod picture;
+mod proof;
 mod real;
 mod turns;
 mod whole;

@@ -607,7 +607,7 @@ fn an_engine_can_be_looked_into() {
             session.inspect().as_deref(),
             Some("{\"Layers\": [\"conv1\", \"matmul2\"]}")
         );
-        assert_eq!(session.device_memory(), 4096);
+        assert_eq!(session.device_memory(), 48 << 20);
         let said = session.messages().all();
         assert!(said.iter().all(|(severity, _)| *severity <= 3), "{said:?}");
         assert_eq!(

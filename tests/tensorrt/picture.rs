@@ -383,7 +383,7 @@ fn the_kernel_gives_the_bits_of_whole_numbers() {
         ([20, 20], [20, 20]),
     ] {
         for (seed, scale) in [(1, 1.0 / 255.0), (2, 0.013)] {
-            let mut picture = Picture::new(source, size, scale);
+            let mut picture = Picture::new(source, size, scale).expect("sides with pixels");
             let way = picture.way();
             let rgb = match seed {
                 1 => noise(source[0] * source[1] * 3, seed),
@@ -410,7 +410,8 @@ fn the_kernel_gives_the_bits_of_whole_numbers() {
         }
     }
     // What its sums in 32 bits cannot hold is refused, as is room that no byte fills.
-    let good = Picture::new([64, 48], [20, 20], 1.0).way();
+    let good = Picture::new([64, 48], [20, 20], 1.0);
+    let good = good.expect("sides with pixels").way();
     let mut broken = good.clone();
     broken.columns.weights[0] = 0.5;
     let mut large = good.clone();

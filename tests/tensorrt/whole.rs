@@ -107,10 +107,24 @@ fn an_engine_that_is_right_is_built_proven_and_looked_into() {
             "stage \"policy\"",
             "(8.7, 8 multiprocessors, 16 GiB, CUDA 12060",
             "{\"Layers\": [\"conv1\", \"matmul2\"]}",
+            "stage \"policy\": its context takes 48.0 MiB of the device's memory",
             "0.2500 conv1",
             "0.5000 matmul2",
         ],
     );
+}
+
+/// Built, loaded and proven on one platform: driver, context and library are found once.
+#[test]
+fn building_and_proving_find_the_machine_once() {
+    let deployment = deployment();
+    let told = deployment.folder.path().join("inits");
+    let file = told.display().to_string();
+    let variables = [("FAKE_CUDA_INITS", file.as_str())];
+    let (code, out, log) = run_with(&deployment, &["engine", "build"], &variables);
+    says((code, out + &log), 0, &["the fixture passes"]);
+    let inits = std::fs::read_to_string(&told).expect("the driver was asked");
+    assert_eq!(inits, "cuInit\n");
 }
 
 /// Whichever kind of memory is faster: it is said with both times, and the fixture passes, or the engine would not load.

@@ -23,8 +23,8 @@ use view::{Likeness, View};
 pub const BAD_MAX: u8 = 3;
 /// A capture time may be this far ahead of this machine's clock: rounding between two clocks of it.
 const AHEAD_MAX_NS: u64 = MS;
-/// After a silence this long, the camera may be another one: its view is compared. A plug is not pulled and put back
-/// faster; and a source that saw the camera go says so ([`Health::lost`]).
+/// After a silence this long, the camera may be another one: its view is compared, unless it moves. A plug is not pulled
+/// and put back faster; and a source that saw the camera go says so ([`Health::lost`]).
 const GAP_NS: u64 = 1_000 * MS;
 
 /// What is known of a camera beforehand.
@@ -41,6 +41,9 @@ pub struct Expected {
     /// Whether its pictures carry noise, as those of any sensor do. If not, a picture may repeat exactly, and may have
     /// rows of one colour, without a fault.
     pub noisy: bool,
+    /// Whether it is mounted on what the robot moves, as on a wrist: it may show something else whenever it comes back.
+    /// That is then judged beside what the other cameras showed ([`view::exchanged`]), and not here.
+    pub moves: bool,
 }
 
 /// A picture to be judged.
@@ -140,8 +143,10 @@ pub struct Health {
     good_at: Option<Mono>,
     /// What the last good one showed.
     view: Option<View>,
-    /// Whether the next one must show what the last good one did.
-    compare: bool,
+    /// What the camera showed before it was away, until it shows that again: nothing unlike it is good.
+    before: Option<View>,
+    /// Pictures since then that showed something else.
+    unlike: u8,
     gone: bool,
     bad: u8,
     last_fault: Option<CameraFault>,
@@ -159,7 +164,8 @@ impl Health {
             print: None,
             good_at: None,
             view: None,
-            compare: false,
+            before: None,
+            unlike: 0,
             gone: false,
             bad: 0,
             last_fault: None,
@@ -176,7 +182,7 @@ impl Health {
             .good_at
             .is_some_and(|good_at| now.since_ns(good_at) > GAP_NS)
         {
-            self.compare = true;
+            self.away();
             self.captured = None;
         }
         match self.find(now, picture) {
@@ -198,12 +204,20 @@ impl Health {
         self.last_fault = Some(fault);
     }
 
-    /// The source lost the camera. What comes next must show what the camera showed before.
+    /// The source lost the camera. What comes next must show what the camera showed before, unless it moves.
     pub fn lost(&mut self) {
         self.gone = true;
         // It may come back with a clock of its own.
         (self.seen, self.captured) = (None, None);
-        self.compare = self.view.is_some();
+        self.away();
+    }
+
+    /// It may come back as another one. A view without a pattern tells nothing of that.
+    fn away(&mut self) {
+        if !self.expected.moves {
+            let tells = |view: &View| view.beside(view) != Likeness::Unknown;
+            self.before = self.before.or(self.view.filter(tells));
+        }
     }
 
     /// What the last good picture showed, roughly.
@@ -221,12 +235,21 @@ impl Health {
     /// What is wrong with the camera now, if anything is.
     #[must_use]
     pub fn fault(&self, now: Mono) -> Option<CameraFault> {
+        // Three, and not all that come in the 2 s that a camera may take to find its exposure. Exposure changes how bright a
+        // pattern is, which the comparison leaves out; pictures that it blacks or whites out are refused for that and not
+        // counted here. What one or two may be is what a stream begins with: half a picture, or an old one. None of them is
+        // shown to the policy, so that no plan is made of another view meanwhile.
+        if self.unlike >= BAD_MAX {
+            return Some(CameraFault::OtherView);
+        }
         if let Some(fault) = self.last_fault
-            && (self.bad >= BAD_MAX || fault == CameraFault::OtherView)
+            && self.bad >= BAD_MAX
+            && fault != CameraFault::OtherView
         {
             return Some(fault);
         }
-        if self.gone {
+        // What is there is not known to be the camera yet.
+        if self.gone || self.unlike > 0 {
             return Some(CameraFault::Gone);
         }
         let silence_max_ns =
@@ -271,15 +294,16 @@ impl Health {
             return Some(fault);
         }
         let view = sampled.view();
-        if self.compare
-            && self
-                .view
-                .as_ref()
-                .is_some_and(|before| before.beside(&view) == Likeness::Unlike)
-        {
-            return Some(CameraFault::OtherView);
+        match self.before.map(|before| before.beside(&view)) {
+            Some(Likeness::Unlike) => {
+                self.unlike = self.unlike.saturating_add(1);
+                return Some(CameraFault::OtherView);
+            }
+            // It tells nothing: neither that what was unlike is right, nor that what comes next need not be compared.
+            Some(Likeness::Unknown) if self.unlike > 0 => return Some(CameraFault::OtherView),
+            Some(Likeness::Unknown) => {}
+            Some(Likeness::Alike) | None => (self.before, self.unlike) = (None, 0),
         }
-        self.compare = false;
         self.view = Some(view);
         None
     }

@@ -14,7 +14,7 @@ pub enum Need {
     Optional,
 }
 
-/// What the newest pictures make.
+/// What the chosen pictures make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Together {
     /// Between the oldest and the newest picture that takes part.
@@ -48,7 +48,7 @@ pub enum Apart {
 #[derive(Clone, Debug)]
 pub struct Skew {
     needs: Vec<Need, CAMERAS_MAX>,
-    newest: Vec<Option<Mono>, CAMERAS_MAX>,
+    chosen: Vec<Option<Mono>, CAMERAS_MAX>,
     skew_max_ns: u64,
     widest_ns: u64,
 }
@@ -58,19 +58,12 @@ impl Skew {
     #[must_use]
     pub fn new(needs: &[Need], skew_max_ns: u64) -> Skew {
         let needs: Vec<Need, CAMERAS_MAX> = needs.iter().copied().take(CAMERAS_MAX).collect();
-        let newest = needs.iter().map(|_| None).collect();
+        let chosen = needs.iter().map(|_| None).collect();
         Skew {
             needs,
-            newest,
+            chosen,
             skew_max_ns,
             widest_ns: 0,
-        }
-    }
-
-    /// Camera `camera` gave a good picture, or lost what it gave (`None`).
-    pub fn set(&mut self, camera: usize, captured: Option<Mono>) {
-        if let Some(slot) = self.newest.get_mut(camera) {
-            *slot = captured;
         }
     }
 
@@ -80,15 +73,42 @@ impl Skew {
         self.widest_ns
     }
 
-    /// Whether the newest pictures make an observation. An optional camera that is too far from the required ones is
-    /// left out; a required one is waited for.
+    /// Chooses a picture of each camera, of the times of its recent ones (in any order; none for a camera that has nothing to
+    /// give), and tells where each stands in its list: the newest that was not taken more than the allowed skew after the moment of
+    /// which every required camera has one. So cameras whose pictures take longer to come than others' make an observation with
+    /// those, as old as the slowest; and of cameras that are close it is the newest. An optional camera that is too far from the
+    /// required ones is left out; a required one is waited for.
     ///
     /// # Errors
     /// [`Apart`].
-    pub fn together(&mut self) -> Result<Together, Apart> {
+    pub fn choose(&mut self, times: &[&[Mono]]) -> Result<(Together, [usize; CAMERAS_MAX]), Apart> {
+        let required = self.needs.iter().zip(times);
+        let required = required.filter(|(need, _)| **need == Need::Required);
+        let moment = required
+            .filter_map(|(_, times)| times.iter().max().copied())
+            .min()
+            .unwrap_or_default();
+        let until = moment.plus_ns(self.skew_max_ns);
+        let mut chosen = [0; CAMERAS_MAX];
+        for ((slot, chosen), times) in self.chosen.iter_mut().zip(&mut chosen).zip(times) {
+            let each = || times.iter().copied().enumerate();
+            let newest = each()
+                .filter(|(_, at)| *at <= until)
+                .max_by_key(|(_, at)| *at);
+            let found = newest.or_else(|| each().min_by_key(|(_, at)| *at));
+            *slot = found.map(|(index, at)| {
+                *chosen = index;
+                at
+            });
+        }
+        Ok((self.together()?, chosen))
+    }
+
+    /// Whether those that were chosen make an observation.
+    fn together(&mut self) -> Result<Together, Apart> {
         let mut bounds: Option<((usize, Mono), Mono)> = None;
         let mut present = 0_u8;
-        for (camera, (need, newest)) in self.needs.iter().zip(&self.newest).enumerate() {
+        for (camera, (need, newest)) in self.needs.iter().zip(&self.chosen).enumerate() {
             match (need, newest) {
                 (Need::Required, None) => return Err(Apart::Missing { camera }),
                 (Need::Required, Some(at)) => {
@@ -118,7 +138,7 @@ impl Skew {
                 camera: behind,
             });
         }
-        for (camera, (need, newest)) in self.needs.iter().zip(&self.newest).enumerate() {
+        for (camera, (need, newest)) in self.needs.iter().zip(&self.chosen).enumerate() {
             let (Need::Optional, Some(at)) = (need, newest) else {
                 continue;
             };

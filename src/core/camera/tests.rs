@@ -13,6 +13,7 @@ const EXPECTED: Expected = Expected {
     period_ns: Some(PERIOD_NS),
     age_max_ns: 150 * MS,
     noisy: true,
+    moves: false,
 };
 
 /// A small generator of its own, so that pictures stay the same for ever.
@@ -51,6 +52,20 @@ fn scene(phase: usize, side: usize, noise_seed: u64) -> Vec<u8> {
         }
     }
     rgb
+}
+
+/// As good as black, each time with other noise.
+fn darkness(seed: usize) -> Vec<u8> {
+    let bytes = 0..WIDTH * HEIGHT * 3;
+    bytes.map(|at| ((at + seed) % 3) as u8).collect()
+}
+
+/// Something to be seen, and hardly a pattern in it: a bright and a dark stripe for each two rows of the samples.
+fn stripes(seed: u64) -> Vec<u8> {
+    let mut random = Random(seed * 2 + 1);
+    let rows = (0..WIDTH * HEIGHT * 3).map(|at| at / 3 / WIDTH * 32 / HEIGHT);
+    rows.map(|row| 100 + (row % 2 * 20) as u8 + random.byte() % 5)
+        .collect()
 }
 
 /// A camera that gives a picture each period.
@@ -352,21 +367,33 @@ fn gone_and_back() {
     story.good();
 }
 
+/// Pictures of another view, of which the last is the first that latches.
+#[track_caller]
+fn swapped(story: &mut Story) {
+    for n in 1..=u64::from(BAD_MAX) {
+        let rgb = scene(3, 1, u64::from(story.seq) + 500);
+        assert_eq!(story.show(&rgb), Err(CameraFault::OtherView));
+        let named = if n < u64::from(BAD_MAX) {
+            CameraFault::Gone
+        } else {
+            CameraFault::OtherView
+        };
+        assert_eq!(story.health.fault(story.now), Some(named), "picture {n}");
+    }
+}
+
 #[test]
 fn another_view_after_a_replug() {
     let mut story = Story::new(EXPECTED);
     story.good();
     story.health.lost();
-    for n in 1..=5 {
-        assert_eq!(
-            story.show(&scene(3, 1, n + 50)),
-            Err(CameraFault::OtherView)
-        );
-        assert_eq!(
-            story.health.fault(story.now),
-            Some(CameraFault::OtherView),
-            "at once"
-        );
+    swapped(&mut story);
+    // Whatever else is wrong with it, and however often it goes.
+    for n in 0..4 {
+        assert_eq!(story.show(&darkness(n)), Err(CameraFault::Black));
+        assert_eq!(story.health.fault(story.now), Some(CameraFault::OtherView));
+        story.health.lost();
+        assert_eq!(story.health.fault(story.now), Some(CameraFault::OtherView));
     }
     // The right one is put back.
     story.good();
@@ -382,11 +409,76 @@ fn another_view_after_a_long_silence() {
     let mut story = Story::new(EXPECTED);
     story.good();
     story.now = story.now.plus_ns(GAP_NS);
-    assert_eq!(story.show(&scene(3, 1, 50)), Err(CameraFault::OtherView));
+    swapped(&mut story);
     let mut story = Story::new(EXPECTED);
     story.good();
     story.now = story.now.plus_ns(GAP_NS);
     story.good();
+}
+
+#[test]
+fn fewer_pictures_of_another_view_than_three_in_a_row_latch_nothing() {
+    let mut story = Story::new(EXPECTED);
+    story.good();
+    for away_ns in [0, GAP_NS, 0] {
+        story.health.lost();
+        story.now = story.now.plus_ns(away_ns);
+        for n in 1..u64::from(BAD_MAX) {
+            // Those that are bad in another way are none of the three, and end nothing.
+            let dark = story.show(&darkness(n as usize));
+            assert_eq!(dark, Err(CameraFault::Black));
+            let rgb = scene(3, 1, u64::from(story.seq) + 500);
+            assert_eq!(story.show(&rgb), Err(CameraFault::OtherView));
+            let fault = story.health.fault(story.now);
+            assert_eq!(fault, Some(CameraFault::Gone), "picture {n}");
+        }
+        // It was the camera after all.
+        story.good();
+    }
+}
+
+#[test]
+fn nothing_unlike_is_good_until_something_alike_was() {
+    let mut random = Random(11);
+    let mut story = Story::new(EXPECTED);
+    story.good();
+    story.health.lost();
+    // It tells nothing: it is good, and what comes after it is compared all the same.
+    assert_eq!(story.show(&stripes(1)), Ok(()));
+    assert_eq!(story.health.fault(story.now), None);
+    for seed in 2..60 {
+        let other = scene(3, 1, seed);
+        assert_eq!(story.show(&other), Err(CameraFault::OtherView));
+        match random.byte() % 4 {
+            0 => story.health.lost(),
+            1 => story.now = story.now.plus_ns(GAP_NS),
+            // Nor does it say that what was unlike is right.
+            2 => assert_eq!(story.show(&stripes(seed)), Err(CameraFault::OtherView)),
+            _ => assert_ne!(story.show(&darkness(seed as usize)), Ok(())),
+        }
+        assert!(story.health.fault(story.now).is_some());
+    }
+    story.good();
+}
+
+#[test]
+fn one_that_moves_may_show_another_view_when_it_comes_back() {
+    let moves = Expected {
+        moves: true,
+        ..EXPECTED
+    };
+    for away_ns in [0, GAP_NS] {
+        let mut story = Story::new(moves);
+        story.good();
+        story.health.lost();
+        assert_eq!(story.health.fault(story.now), Some(CameraFault::Gone));
+        story.now = story.now.plus_ns(away_ns);
+        assert_eq!(story.show(&scene(3, 1, 50)), Ok(()), "at once");
+        assert_eq!(story.health.fault(story.now), None);
+        // Nor is it compared after it was merely silent.
+        story.now = story.now.plus_ns(GAP_NS);
+        story.good();
+    }
 }
 
 #[test]
@@ -416,6 +508,7 @@ fn no_bytes_make_it_panic() {
             period_ns: None,
             age_max_ns: u64::MAX,
             noisy: true,
+            moves: false,
         });
         let picture = Picture {
             seq: 1,
@@ -448,13 +541,65 @@ mod together {
 
     #[track_caller]
     fn check(needs: &[Need], at_ms: &[Option<u64>], expected: Result<(u64, u8), Apart>) {
+        let at: Vec<Vec<Mono>> = at_ms
+            .iter()
+            .map(|at| at.iter().map(|ms| Mono(ms * MS)).collect())
+            .collect();
+        let times: Vec<&[Mono]> = at.iter().map(Vec::as_slice).collect();
         let mut skew = Skew::new(needs, 20 * MS);
-        for (camera, at) in at_ms.iter().enumerate() {
-            skew.set(camera, at.map(|ms| Mono(ms * MS)));
-        }
-        let found = skew.together();
-        assert_eq!(found.map(|t| (t.skew_ns / MS, t.present)), expected);
-        assert_eq!(skew.widest_ns(), found.map_or(0, |t| t.skew_ns));
+        let found = skew.choose(&times);
+        assert_eq!(found.map(|(t, _)| (t.skew_ns / MS, t.present)), expected);
+        assert_eq!(skew.widest_ns(), found.map_or(0, |(t, _)| t.skew_ns));
+    }
+
+    /// Which picture of each camera is chosen, of these times in ms.
+    #[track_caller]
+    fn chosen(needs: &[Need], at_ms: &[&[u64]], expected: Result<&[usize], Apart>) {
+        let at = at_ms
+            .iter()
+            .map(|at| at.iter().map(|ms| Mono(ms * MS)).collect());
+        let at: Vec<Vec<Mono>> = at.collect();
+        let times: Vec<&[Mono]> = at.iter().map(Vec::as_slice).collect();
+        let found = Skew::new(needs, 20 * MS).choose(&times);
+        let found = found.map(|(_, chosen)| chosen[..needs.len()].to_vec());
+        assert_eq!(found, expected.map(<[usize]>::to_vec));
+    }
+
+    #[test]
+    fn a_camera_whose_pictures_take_longer_to_come_is_met_by_older_ones_of_the_others() {
+        const RECENT: &[u64] = &[200, 167, 133, 100];
+        // The newest that is near enough, wherever it stands in the list; whichever paces the policy.
+        chosen(&[Required; 2], &[RECENT, &[121, 88]], Ok(&[2, 0]));
+        chosen(&[Required; 2], &[&[121, 88], RECENT], Ok(&[0, 2]));
+        chosen(
+            &[Required; 2],
+            &[&[100, 133, 167, 200], &[121]],
+            Ok(&[1, 0]),
+        );
+        // Cameras that are close lose nothing.
+        chosen(&[Required; 2], &[RECENT, &[190, 157]], Ok(&[0, 0]));
+        chosen(
+            &[Required; 3],
+            &[RECENT, &[190], &[119]],
+            Err(Apart::Skewed {
+                skew_ns: 71 * MS,
+                camera: 2,
+            }),
+        );
+        chosen(
+            &[Required; 3],
+            &[RECENT, &[190, 135], &[119]],
+            Ok(&[2, 1, 0]),
+        );
+        // One that the robot can do without slows nobody, and comes along if it can.
+        chosen(&[Required, Optional], &[RECENT, &[121]], Ok(&[0, 0]));
+        chosen(&[Optional, Required], &[RECENT, &[150, 121]], Ok(&[1, 0]));
+        // Nothing that is left is old enough.
+        let behind = Apart::Skewed {
+            skew_ns: 30 * MS,
+            camera: 1,
+        };
+        chosen(&[Required; 2], &[RECENT, &[70]], Err(behind));
     }
 
     #[test]

@@ -251,13 +251,6 @@ impl Governor {
         &self.limits
     }
 
-    /// Time within which any stop has ended, from any state that it emits.
-    #[must_use]
-    pub fn stop_ns_max(&self) -> u64 {
-        // At most twice STOP_TICKS_MAX ticks: far from where a float or an integer ends.
-        (self.motion.stop_ticks_max() * self.limits.period_ns as f64) as u64
-    }
-
     /// Asks for other limits of the same joints at the same rate, also while moving. What is tighter comes into force
     /// as soon as it can be kept, what is looser at rest; see [`motion`].
     ///

@@ -151,6 +151,7 @@ impl Motion {
 
     /// Ticks within which any stop has ended, whatever was going on. Joints that wait for one another may give half of
     /// what they have to what is across the line (see [`together`]), and take twice as long.
+    #[cfg(test)]
     #[must_use]
     pub fn stop_ticks_max(&self) -> f64 {
         let rated = self.lanes.iter().filter(|lane| lane.has_rates());

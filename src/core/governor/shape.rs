@@ -199,6 +199,7 @@ impl Bounds {
     }
 
     /// Ticks of the longest stop from any legal state: to take back an acceleration, and to stop from full speed.
+    #[cfg(test)]
     #[must_use]
     pub fn stop_ticks_max(&self) -> f64 {
         let ramp = self.brake.acceleration() / self.brake.step();

@@ -117,12 +117,6 @@ impl Slowing {
         }
     }
 
-    /// Whether stopping within the longest time allowed asks for more than the bounds.
-    #[must_use]
-    pub fn is_cut_short(&self) -> bool {
-        self.length_s >= LENGTH_MAX_S
-    }
-
     /// The motion at `now`, and whether it is at rest.
     #[must_use]
     pub fn at(&self, now: Mono, kinds: &[JointKind]) -> (Motion, bool) {

@@ -421,12 +421,6 @@ impl Schedule {
         self.pace.rate()
     }
 
-    /// How long the seam now being faded is in all.
-    #[must_use]
-    pub fn seam_ns(&self) -> u64 {
-        self.seam.length_ns()
-    }
-
     fn plan(&self) -> Option<&Plan> {
         match self.active {
             Active::Neither => None,

@@ -90,10 +90,4 @@ impl Timers {
             .flatten()
             .is_some_and(|due| now >= due)
     }
-
-    /// When the next one runs out.
-    #[must_use]
-    pub fn next(&self) -> Option<Mono> {
-        self.due.iter().flatten().min().copied()
-    }
 }

@@ -30,17 +30,6 @@ pub struct Asked {
     pub made: Mono,
 }
 
-/// What the scheduler would send first, against the measured pose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstSetpoint {
-    /// It has none yet: the policy starts when the robot is armed. The governor's first command is the measured pose.
-    None,
-    /// Where the robot stands.
-    AtPose,
-    /// Elsewhere.
-    Away,
-}
-
 /// Everything the supervisor may know.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
@@ -62,8 +51,6 @@ pub struct Facts {
     pub camera_fault: Option<Cause>,
     /// Whether somebody has said what to do.
     pub instructed: bool,
-    /// What would be sent first.
-    pub first_setpoint: FirstSetpoint,
     /// How long the motor controller has echoed our commands without a gap; `None` if it does not.
     pub echo_flowing_ns: Option<u64>,
     /// Since when it has echoed nothing new.
@@ -166,9 +153,6 @@ pub enum Refused {
     /// The emergency-stop line is open.
     #[error("the emergency-stop line is open: release it first")]
     EmergencyLine,
-    /// The first setpoint is elsewhere.
-    #[error("the first setpoint is away from the measured pose")]
-    FirstSetpoint,
     /// Nothing to reset.
     #[error("there is nothing to reset")]
     NotLatched,

@@ -35,7 +35,7 @@ use crate::core::governor::reaction::{CAUSES, Cause, Clears, Reaction, Reactions
 use crate::core::governor::{Deadman, EmergencyLine};
 use crate::core::units::Mono;
 use deadlines::{Deadline, Timers};
-pub use facts::{Asked, Facts, FirstSetpoint, Refused, Request};
+pub use facts::{Asked, Facts, Refused, Request};
 pub use mode::Mode;
 
 /// Who moves the robot.
@@ -104,8 +104,6 @@ pub enum Permission {
 pub struct Decision {
     /// The mode.
     pub mode: Mode,
-    /// The mode before this step, if it changed.
-    pub left: Option<Mode>,
     /// Why it is not moving; in standby, what ended the last arming.
     pub cause: Option<Cause>,
     /// For the governor.
@@ -118,8 +116,6 @@ pub struct Decision {
     pub answer: Option<Result<Mode, Refused>>,
     /// What is latched. Keep it on disk; give it to [`Supervisor::new`] after a restart.
     pub latched: Option<Cause>,
-    /// When to step again at the latest.
-    pub wake: Mono,
 }
 
 /// A cause that only a person can end.
@@ -177,9 +173,8 @@ impl Supervisor {
         }
     }
 
-    /// One step of the watchdog. Call it at 100 Hz, or at [`Decision::wake`] at the latest.
+    /// One step of the watchdog. Call it at 100 Hz: a permission that is not renewed ends ([`Deadline::Permission`]).
     pub fn step(&mut self, now: Mono, facts: &Facts) -> Decision {
-        let before = self.mode;
         // First what is so, then what to do about it.
         self.feel(facts);
         let seen = self.seen(now, facts);
@@ -199,10 +194,8 @@ impl Supervisor {
         } else {
             Permission::None
         };
-        let soon = now.plus_ns(Deadline::Permission.ns() / 2);
         Decision {
             mode: self.mode,
-            left: (before != self.mode).then_some(before),
             cause: latched.or(match self.mode {
                 Mode::Active | Mode::Takeover => None,
                 Mode::Holding => cause,
@@ -219,7 +212,6 @@ impl Supervisor {
             emergency_stop: self.mode == Mode::EStop,
             answer,
             latched,
-            wake: self.timers.next().map_or(soon, |due| due.min(soon)),
         }
     }
 
@@ -505,17 +497,11 @@ fn may_drive(hands: Hands, facts: &Facts) -> Result<(), Refused> {
             Some(fault) if fault != Cause::CameraLost => Err(Refused::Picture(fault)),
             Some(_) => Err(Refused::Camera),
             None if !facts.cameras_fresh => Err(Refused::Camera),
-            None => sure(facts),
+            None if !facts.instructed => Err(Refused::Instruction),
+            // Where it would go first is no question: a chunk made before the arming is dropped, and the governor's first
+            // command is the measured pose.
+            None => Ok(()),
         },
-    }
-}
-
-/// What a policy needs besides its camera.
-fn sure(facts: &Facts) -> Result<(), Refused> {
-    match facts.first_setpoint {
-        _ if !facts.instructed => Err(Refused::Instruction),
-        FirstSetpoint::Away => Err(Refused::FirstSetpoint),
-        FirstSetpoint::None | FirstSetpoint::AtPose => Ok(()),
     }
 }
 

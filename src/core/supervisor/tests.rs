@@ -22,7 +22,6 @@ const GOOD: Facts = Facts {
     cameras_fresh: true,
     camera_fault: None,
     instructed: true,
-    first_setpoint: FirstSetpoint::None,
     echo_flowing_ns: Some(Deadline::LinkFlowing.ns()),
     echo_age_ns: MS,
     commands_refused: false,
@@ -185,13 +184,6 @@ fn arming_refuses_with_the_reason() {
             ..GOOD
         },
         Refused::Thread,
-    );
-    check_refused(
-        Facts {
-            first_setpoint: FirstSetpoint::Away,
-            ..GOOD
-        },
-        Refused::FirstSetpoint,
     );
     check_refused(
         Facts {

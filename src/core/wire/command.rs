@@ -32,6 +32,14 @@ pub const FLAG_TOOL: u8 = 2;
 /// No command may promise to be valid for longer, whatever it says: a sender cannot ask for infinity.
 pub const VALID_FOR_MAX_NS: u64 = SILENCE_NS;
 
+/// Furthest that a first command may be from where the robot is, for each joint; rad or m. Further away it is refused
+/// ([`Reject::AwayFromPose`]).
+///
+/// It stands here because whoever takes commands keeps to it: a motor controller, of an arming's first command against the
+/// measured pose, grippers aside; and the runtime, of a person's device against what it last sent. A guess: some three degrees are
+/// more than a joint at rest sags or a hand that holds a device is off, and little enough to be eased away.
+pub const START_TOLERANCE: f64 = 0.05;
+
 /// The fixed part of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]

@@ -24,7 +24,36 @@ pub(super) struct Body {
 /// Bytes of an event frame.
 pub const EVENT_LEN: usize = HEADER_LEN + size_of::<Body>() + CRC_LEN;
 
-/// One event, as meant. The codes are the sender's closed lists; the wire carries them and gives them no meaning.
+/// What an event tells. A code is never given a second meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Code {
+    /// The mode or its cause is another one. Value: 0.
+    ModeChanged = 1,
+    /// Held by one cause for 5 s: a person should look. Value: seconds held so far.
+    Help = 2,
+    /// The policy was not sure enough of so many chunks in a row: a person should look. Value: their number.
+    Unsure = 3,
+    /// The policy misses its parity fixture, a person let it through, and it drives now. Told at each arming. Value: its
+    /// largest error as a part of the action's range.
+    Unproven = 4,
+}
+
+impl Code {
+    /// What has this code; `None` for a code of a later version.
+    #[must_use]
+    pub const fn from_code(code: u16) -> Option<Code> {
+        Some(match code {
+            1 => Code::ModeChanged,
+            2 => Code::Help,
+            3 => Code::Unsure,
+            4 => Code::Unproven,
+            _ => return None,
+        })
+    }
+}
+
+/// One event, as meant. The wire carries codes that this version does not know as they are: who reads them says so.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Event {
     /// One more for each event.
@@ -43,7 +72,7 @@ pub struct Event {
     pub chunk_id: u32,
     /// Short hash of the policy bundle.
     pub bundle_hash: u32,
-    /// What happened.
+    /// What happened: a [`Code`].
     pub code: u16,
     /// Mode of the supervisor after it.
     pub mode: u8,
@@ -100,4 +129,24 @@ pub fn decode(frame: &[u8], identity: Identity) -> Result<Event, Reject> {
         mode: body.mode,
         cause: body.cause,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    #[test]
+    fn the_codes_are_those_of_the_wire() {
+        for (number, code) in [
+            (1, Code::ModeChanged),
+            (2, Code::Help),
+            (3, Code::Unsure),
+            (4, Code::Unproven),
+        ] {
+            assert_eq!((code as u16, Code::from_code(number)), (number, Some(code)));
+        }
+        for foreign in [0, 5, 300, u16::MAX] {
+            assert_eq!(Code::from_code(foreign), None, "{foreign}");
+        }
+    }
 }

@@ -113,6 +113,3 @@ impl Reject {
         }
     }
 }
-
-/// Number of codes, 0 for "none" included, for tables indexed by code.
-pub const REJECTS: usize = Reject::ALL.len() + 1;

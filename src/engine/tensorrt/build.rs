@@ -12,6 +12,7 @@ use super::room::{Room, gb, need_bytes};
 use crate::core::units::Mono;
 use crate::hash::hex;
 use crate::onnx;
+use crate::ports::TensorSpec;
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,11 @@ const FLAGS: [&str; 4] = [
 const NO_TF32: &str = "--noTF32";
 /// Among a deployment's flags: TF32 all the same. `trtexec` has no such word, and is not told it.
 const TF32: &str = "--tf32";
+/// How `trtexec` is told the shapes of inputs that a graph leaves open, smallest, best and largest alike. Untold it takes 1 for every
+/// open side; told of a graph that leaves nothing open it refuses.
+const SHAPES: &str = "--shapes=";
+/// A deployment that says any of these says all about shapes.
+const OTHER_SHAPES: [&str; 4] = [SHAPES, "--minShapes=", "--optShapes=", "--maxShapes="];
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -45,6 +51,8 @@ pub struct Job {
     pub stage: String,
     /// Its ONNX file.
     pub onnx: PathBuf,
+    /// Its inputs: the shapes of those that the file leaves open.
+    pub inputs: Vec<TensorSpec>,
     /// Where plans are kept.
     pub cache: PathBuf,
     /// For which machine: this one.
@@ -165,14 +173,30 @@ pub enum BuildFault {
 }
 
 impl Job {
-    fn flags(&self) -> Vec<String> {
+    /// The shapes of the inputs that the ONNX file leaves open, if it does; they are in the plan then, and part of its key.
+    fn shapes(&self) -> Result<Option<String>, BuildFault> {
+        let open = onnx::open_inputs(&self.onnx)
+            .map_err(|why| file(&self.onnx, &std::io::Error::other(why)))?;
+        let shape = |input: &TensorSpec| {
+            let sides: Vec<String> = input.shape.iter().map(ToString::to_string).collect();
+            format!("{}:{}", input.name, sides.join("x"))
+        };
+        let is_open = |input: &&TensorSpec| open.contains(&input.name);
+        let shapes: Vec<String> = self.inputs.iter().filter(is_open).map(shape).collect();
+        let told = |flag: &String| OTHER_SHAPES.iter().any(|other| flag.starts_with(*other));
+        let is_ours = !shapes.is_empty() && !self.flags.iter().any(told);
+        Ok(is_ours.then(|| format!("{SHAPES}{}", shapes.join(","))))
+    }
+
+    fn flags(&self) -> Result<Vec<String>, BuildFault> {
         let asked = |word: &str| self.flags.iter().any(|flag| flag == word);
         // `trtexec` refuses a word that it is told twice.
         let ours = FLAGS
             .into_iter()
             .filter(|flag| !(asked(flag) || *flag == NO_TF32 && asked(TF32)));
         let theirs = self.flags.iter().filter(|flag| *flag != TF32);
-        ours.map(str::to_owned).chain(theirs.cloned()).collect()
+        let all = ours.map(str::to_owned).chain(self.shapes()?);
+        Ok(all.chain(theirs.cloned()).collect())
     }
 
     /// What the plan must be, by the ONNX file as it is now.
@@ -186,7 +210,7 @@ impl Job {
             stage: self.stage.clone(),
             onnx_sha256: hex(&hash.finalize()),
             target: self.target.clone(),
-            flags: self.flags(),
+            flags: self.flags()?,
         })
     }
 
@@ -222,7 +246,7 @@ impl Job {
             .arg(format!("--onnx={}", self.onnx.display()))
             .arg(format!("--saveEngine={}", made.display()))
             .arg(format!("--timingCacheFile={}", timing.display()))
-            .args(self.flags())
+            .args(&wanted.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

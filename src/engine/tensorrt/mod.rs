@@ -9,8 +9,8 @@
 //! wait between them.
 //!
 //! [`slots`] the layout of TensorRT's tables; [`nvinfer`] its library and all that is unsafe (the driver is [`crate::cuda`]);
-//! [`stage`] the engine; `trial` which kind of memory suits it; `bare` a loop to compare with; [`plan`] whose plan it is, and
-//! refusing another's; [`build`] making one with JetPack's own `trtexec`.
+//! [`stage`] the engine, `work` what one inference of it is; `trial` which kind of memory suits it; `bare` a loop to compare with;
+//! [`plan`] whose plan it is, and refusing another's; [`build`] making one with JetPack's own `trtexec`.
 //!
 //! Not here: what the numbers mean (`policy`), building networks (`trtexec` does), calibration (the bundle's Q/DQ graph
 //! says it).
@@ -26,6 +26,7 @@ pub mod room;
 pub mod slots;
 pub mod stage;
 mod trial;
+mod work;
 
 use crate::cuda::joint::Line;
 use crate::cuda::{Context, CudaFault, Device, Driver, KernelFault, OpenFault, Stream};

@@ -8,6 +8,9 @@
 //! What it guards against: a library of a version whose tables nobody compared; a runtime that is "not null" and is no
 //! runtime (with no driver, `createInferRuntime_INTERNAL` gives the offset of a base class from null, 0x228); and
 //! errors that are only logged.
+//!
+//! A library that was opened stays open: it has threads, and handlers for the end of threads and of the process, that must not
+//! lose their code.
 #![allow(unsafe_code)] // A C++ library without a header.
 
 pub mod callbacks;
@@ -15,11 +18,13 @@ pub mod callbacks;
 use super::slots::Slots;
 use super::{Layout, LoadFault};
 use crate::loader;
-use callbacks::{Callback, Callbacks, Messages};
+use callbacks::{Callback, Callbacks, Hearing, Loading, Logger, Messages};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An address below this is no object: nothing is mapped there.
 const NO_OBJECT_BELOW: usize = 0x1_0000;
@@ -53,9 +58,13 @@ pub struct Library {
     version: i32,
     layout: Layout,
     create_runtime: unsafe extern "C" fn(*mut c_void, i32) -> *mut Object,
-    /// Last: its code must outlive every pointer into it.
-    _handle: Handle,
 }
+
+/// Whether TensorRT's own plugins are registered; why not, if not.
+type Plugins = Result<(), String>;
+
+/// What came of it for the library at each path: a process registers them once.
+static PLUGINS: Mutex<BTreeMap<PathBuf, Plugins>> = Mutex::new(BTreeMap::new());
 
 impl std::fmt::Debug for Library {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,7 +87,7 @@ impl Library {
             // SAFETY: opening runs the library's initialisers. It is TensorRT by its name, or what the configuration
             // names as TensorRT; whoever can write that can run code here anyway.
             match unsafe { Handle::open(Some(&candidate), RTLD_NOW | RTLD_LOCAL) } {
-                Ok(handle) => return Library::bind(candidate, handle),
+                Ok(handle) => return Library::bind(candidate, &ManuallyDrop::new(handle)),
                 Err(error) => reasons.push(format!(
                     "{}: {}",
                     candidate.display(),
@@ -91,7 +100,7 @@ impl Library {
         })
     }
 
-    fn bind(path: PathBuf, handle: Handle) -> Result<Library, LoadFault> {
+    fn bind(path: PathBuf, handle: &Handle) -> Result<Library, LoadFault> {
         let at = path.display().to_string();
         let missing = |symbol: &'static str| LoadFault::NotTensorRt {
             at: at.clone(),
@@ -115,8 +124,42 @@ impl Library {
             version,
             layout,
             create_runtime,
-            _handle: handle,
         })
+    }
+
+    /// Has the plugins of the library beside this one registered, as `trtexec` does when it builds: a plan with a layer of one is not
+    /// read without.
+    fn plugins(&self) -> Plugins {
+        let mut known = PLUGINS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugins) = known.get(&self.path) {
+            return plugins.clone();
+        }
+        let plugins = self.register_plugins();
+        known.insert(self.path.clone(), plugins.clone());
+        plugins
+    }
+
+    fn register_plugins(&self) -> Plugins {
+        let path = plugins_of(&self.path)
+            .ok_or_else(|| format!("{} is no name of a library", self.path.display()))?;
+        let at = path.display();
+        // SAFETY: as for TensorRT's own library, beside which it lies and which it comes with.
+        let opened = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
+        let handle = opened.map_err(|error| format!("{at}: {}", loader::words(&path, &error)))?;
+        let handle = ManuallyDrop::new(handle);
+        // SAFETY: a function of C with this signature in every version from 5 to 11 (NvInferPlugin.h).
+        let register = unsafe {
+            handle.get::<unsafe extern "C" fn(*mut c_void, *const c_char) -> bool>(
+                b"initLibNvInferPlugins\0",
+            )
+        };
+        let register = register.map_err(|_| format!("{at} is without initLibNvInferPlugins"))?;
+        // SAFETY: the logger has the layout that this version calls and is never freed; the name of the plugins' space, empty, has
+        // an end and lives for ever.
+        match unsafe { register(Logger::of(self.layout), c"".as_ptr()) } {
+            true => Ok(()),
+            false => Err(format!("{at}: initLibNvInferPlugins refuses")),
+        }
     }
 
     /// Major * 10000 + minor * 100 + patch.
@@ -130,6 +173,12 @@ impl Library {
     pub fn words(&self) -> String {
         super::version_words(self.version)
     }
+}
+
+/// Where the plugins of the library at `path` are: beside it, of the same version. `libnvinfer.so.10` has `libnvinfer_plugin.so.10`.
+fn plugins_of(path: &Path) -> Option<PathBuf> {
+    let (name, ending) = path.file_name()?.to_str()?.split_once(".so")?;
+    Some(path.with_file_name(format!("{name}_plugin.so{ending}")))
 }
 
 /// An engine that was read from a plan, with everything that must live as long.
@@ -191,6 +240,7 @@ unsafe fn delete(object: *mut Object) {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        let _hearing = self.hears();
         for object in [self.context, self.engine, self.runtime] {
             // SAFETY: each was made by TensorRT for this session, is deleted once, users before what they use.
             unsafe { delete(object) };
@@ -222,6 +272,7 @@ impl Session {
     /// # Errors
     /// [`LoadFault`] with what TensorRT said.
     pub fn read(mut self, plan: Vec<u8>) -> Result<Session, LoadFault> {
+        let _loading = Loading::of(&self.callbacks.messages);
         self.callbacks.messages.clear();
         self.deserialize(plan)?;
         let slots = self.slots();
@@ -255,7 +306,16 @@ impl Session {
                 plan.len()
             )
         };
-        self.check(self.engine, "deserializeCudaEngine")
+        let Err(mut fault) = self.check(self.engine, "deserializeCudaEngine") else {
+            return Ok(());
+        };
+        if let (LoadFault::Refused { said, .. }, Err(why)) = (&mut fault, self.library.plugins()) {
+            said.push_str(&format!(
+                "; TensorRT's plugins are not registered ({why}): if the plan has a layer of one, install the package libnvinfer-plugin{}",
+                self.library.version / 10_000
+            ));
+        }
+        Err(fault)
     }
 
     /// A runtime alone: proves that the library and the driver get along.
@@ -263,11 +323,14 @@ impl Session {
     /// # Errors
     /// [`LoadFault`] with what TensorRT said.
     pub fn runtime(library: &Arc<Library>) -> Result<Session, LoadFault> {
-        let mut callbacks = Callbacks::new(library.layout);
-        let logger: *mut Callback = &mut *callbacks.logger;
-        // SAFETY: the logger has the layout that this version calls and outlives the runtime. The version given is the
-        // library's own: it compares nothing else.
-        let runtime = unsafe { (library.create_runtime)(logger.cast(), library.version) };
+        let callbacks = Callbacks::new(library.layout);
+        let _loading = Loading::of(&callbacks.messages);
+        // Few plans have a layer of one: what is missing is told when a plan is not read.
+        drop(library.plugins());
+        let (create, logger) = (library.create_runtime, Logger::of(library.layout));
+        // SAFETY: the logger has the layout that this version calls and is never freed. The version given is the library's own: it
+        // compares nothing else.
+        let runtime = unsafe { create(logger, library.version) };
         let null = std::ptr::null_mut();
         let mut session = Session {
             context: null,
@@ -305,6 +368,11 @@ impl Session {
         })
     }
 
+    /// What TensorRT logs on this thread is this session's while the result lives: of every call that it may say something in.
+    fn hears(&self) -> Hearing {
+        Hearing::of(&self.callbacks.messages)
+    }
+
     /// What TensorRT said that was an error.
     #[must_use]
     pub fn errors(&self) -> String {
@@ -327,7 +395,7 @@ impl Session {
     /// # Errors
     /// [`LoadFault`] if the engine contradicts itself.
     pub fn tensors(&self) -> Result<Vec<Io>, LoadFault> {
-        let slots = self.slots();
+        let (slots, _hearing) = (self.slots(), self.hears());
         // SAFETY: the engine is live.
         let len = unsafe { call!(self.engine, slots.tensors_len, fn() -> i32,) };
         (0..len)
@@ -394,6 +462,7 @@ impl Session {
     /// Device memory that a context takes, bytes.
     #[must_use]
     pub fn device_memory(&self) -> i64 {
+        let _hearing = self.hears();
         // SAFETY: the engine is live.
         unsafe { call!(self.engine, self.slots().device_memory, fn() -> i64,) }
     }
@@ -401,7 +470,7 @@ impl Session {
     /// The engine's layers, as JSON, if it was built to tell.
     #[must_use]
     pub fn inspect(&self) -> Option<String> {
-        let slots = self.slots();
+        let (slots, _hearing) = (self.slots(), self.hears());
         // SAFETY: the engine is live; the inspector is deleted below; its string is copied before that; 1 is
         // LayerInformationFormat::kJSON.
         unsafe {
@@ -433,6 +502,7 @@ impl Session {
             return false;
         };
         sides.copy_from_slice(shape);
+        let _hearing = self.hears();
         // SAFETY: the context is live; name and dimensions live for the length of the call.
         unsafe {
             call!(
@@ -449,6 +519,7 @@ impl Session {
     #[must_use]
     pub fn set_address(&mut self, name: &CStr, address: u64) -> bool {
         let address = address as usize as *mut c_void;
+        let _hearing = self.hears();
         // SAFETY: the context is live; TensorRT keeps the address and uses it on the device only.
         unsafe {
             call!(
@@ -465,6 +536,7 @@ impl Session {
     #[must_use]
     pub fn shapes_known(&mut self) -> bool {
         let none: *mut *const c_char = std::ptr::null_mut();
+        let _hearing = self.hears();
         // SAFETY: the context is live; with room for no names it only counts.
         unsafe {
             call!(
@@ -480,6 +552,7 @@ impl Session {
     /// Puts one inference on `stream`.
     #[must_use]
     pub fn enqueue(&mut self, stream: *mut c_void) -> bool {
+        let _hearing = self.hears();
         // SAFETY: the context is live and used by this thread alone (`&mut`); the stream is live, see `cuda::Stream`.
         unsafe {
             call!(
@@ -493,6 +566,7 @@ impl Session {
 
     /// Has each layer's time told from now on. Costs a synchronisation of each layer: for looking, not for running.
     pub fn profile(&mut self) -> Arc<Messages> {
+        let _hearing = self.hears();
         let profiler: *mut Callback = &mut *self.callbacks.profiler;
         // SAFETY: the context is live, and the profiler outlives it.
         unsafe {

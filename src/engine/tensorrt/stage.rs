@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A stage on the GPU: its tensors, what one inference puts on the stream, and the graph that was recorded of it.
+//! A stage on the GPU: its tensors, and the graph that was recorded of what one inference puts on the stream.
 //!
 //! What it is offered after it was loaded (a picture, a tensor that another stage left on the device, a loop) changes what is put on
 //! the stream; the next run is then done as it is, and recorded anew.
@@ -8,17 +8,17 @@ use super::binding::Binding;
 use super::fit::{agree, spec_of};
 use super::nvinfer::{Mode, Session};
 use super::trial::Settling;
+use super::work::{Turns, Work};
 use super::{LoadFault, Memory, Platform, SharedLine};
 use crate::cuda::joint::{Done, Joint, Line};
 use crate::cuda::memory::DeviceBuffer;
 use crate::cuda::picture::PictureStage;
 use crate::cuda::turns::LoopStage;
-use crate::cuda::{Context, CudaFault, Graph, Stream};
+use crate::cuda::{Context, CudaFault, Graph};
 use crate::engine::lost::Standing;
 use crate::ports::{
     Dtype, Engine, EngineFault, Lent, LoopWay, PictureWay, StageSpec, Tensor, TensorSpec,
 };
-use std::ffi::CString;
 use std::sync::Arc;
 
 /// A stage on the GPU.
@@ -34,6 +34,8 @@ pub struct TensorRt {
     mark: u64,
     /// The graph is not of the work as it is now.
     changed: bool,
+    /// It did not run since every offer was made.
+    fresh: bool,
     /// The thread for which the context was made current.
     thread: Option<std::thread::ThreadId>,
     /// Whether further runs are refused.
@@ -46,26 +48,6 @@ pub struct TensorRt {
     memory: Memory,
     /// What is to be tried when every offer was made.
     pub(super) settling: Option<Settling>,
-}
-
-/// What one inference is.
-struct Work {
-    session: Session,
-    inputs: Vec<Binding>,
-    outputs: Vec<Binding>,
-    /// At the end: which output is copied into which input.
-    carried: Vec<(Arc<DeviceBuffer>, Arc<DeviceBuffer>)>,
-    turns: Option<Turns>,
-}
-
-/// A loop around the engine.
-struct Turns {
-    stage: LoopStage,
-    sample: Arc<DeviceBuffer>,
-    time: Option<Arc<DeviceBuffer>>,
-    /// Output that says something of the sample, and in which the host finds the sample's end.
-    said: usize,
-    said_at: u64,
 }
 
 /// A tensor that stays on the device, for the other stages of its platform.
@@ -82,74 +64,6 @@ impl std::fmt::Debug for TensorRt {
             .field("session", &self.work.session)
             .field("graph", &self.graph.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-impl Work {
-    /// Puts it on the stream: copies in, the engine or the loop around it, copies out.
-    fn put(&mut self, stream: &Stream) -> Result<(), LoadFault> {
-        for input in &self.inputs {
-            input.put_in(stream)?;
-        }
-        let session = &mut self.session;
-        let mut once = || {
-            if session.enqueue(stream.raw()) {
-                return Ok(());
-            }
-            Err(LoadFault::Engine(format!(
-                "enqueueV3 failed: TensorRT says: {}",
-                session.errors()
-            )))
-        };
-        match &self.turns {
-            None => once()?,
-            Some(turns) => {
-                let time = turns.time.as_deref();
-                let (stage, sample) = (&turns.stage, &turns.sample);
-                stage.put(stream, sample, time, turns.said_at, once)?;
-            }
-        }
-        for (to, from) in &self.carried {
-            stream.copy_within(to, from, 0)?;
-        }
-        for (index, output) in self.outputs.iter().enumerate() {
-            match (&self.turns, &output.pinned) {
-                (Some(turns), Some(pinned)) if turns.said == index => {
-                    stream.copy_out(pinned, &turns.sample)?;
-                }
-                _ => output.put_out(stream)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the host reads something of it.
-    fn is_read(&self) -> bool {
-        self.outputs.iter().any(|output| output.pinned.is_some())
-    }
-
-    /// Bytes that the host gives for one inference.
-    fn given(&mut self) -> usize {
-        self.inputs.iter_mut().map(Binding::given).sum()
-    }
-
-    /// Bytes that the host takes of it.
-    fn taken(&self) -> usize {
-        let read = self.outputs.iter().filter(|output| output.pinned.is_some());
-        read.map(Binding::bytes).sum()
-    }
-
-    /// Tells TensorRT where a tensor lies now.
-    fn set_address(session: &mut Session, binding: &Binding) -> Result<(), LoadFault> {
-        let name = CString::new(binding.spec.name.as_str()).unwrap_or_default();
-        if session.set_address(&name, binding.address()) {
-            return Ok(());
-        }
-        let said = session.errors();
-        Err(LoadFault::Engine(format!(
-            "{}: its address is refused: {said}",
-            binding.spec.name
-        )))
     }
 }
 
@@ -219,6 +133,7 @@ impl TensorRt {
             line: platform.line.clone(),
             mark: 0,
             changed: true,
+            fresh: false,
             thread: None,
             standing: Standing::default(),
             untold: None,
@@ -265,6 +180,7 @@ impl TensorRt {
 
     /// One inference on the stream, and a wait if the host reads something of it.
     fn go(&mut self) -> Result<(), LoadFault> {
+        self.fresh = false;
         let mut line = self.line.hold();
         let line: &mut Line = &mut line;
         self.mark = line.stream.mark();
@@ -304,6 +220,18 @@ impl TensorRt {
             };
             self.changed = false;
         }
+        Ok(())
+    }
+
+    /// Whether the next run is recorded, because an offer changed what it does.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Every offer was made, and what came of them ran: all of it has ended. Runs from now on are those of the policy.
+    pub(super) fn settled(&mut self) -> Result<(), LoadFault> {
+        self.enter()?;
+        self.fresh = true;
         Ok(())
     }
 
@@ -590,5 +518,9 @@ impl Engine for TensorRt {
 
     fn settle(&mut self) -> Result<bool, EngineFault> {
         self.try_at_last().map_err(|fault| self.told(fault))
+    }
+
+    fn is_steady(&self) -> bool {
+        !self.changed && !self.fresh && self.joint.is_steady()
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! Which it is depends on the engine: a copy costs a launch and the bytes twice, mapped memory is read by the device's kernels past
 //! some of its caches. So it is measured on the engine itself, and on what it will do: after the last offer, when a camera's picture
-//! crosses as bytes and what other stages or a loop need stays on the device.
+//! crosses as bytes and what other stages or a loop need stays on the device. What was chosen, or offered where nothing is to choose, is
+//! recorded and replayed here, so that who proves the engine after this proves the recording, and not the run that it was made of.
 
 use super::{LoadFault, Memory, TensorRt};
 use crate::core::units::Mono;
 use crate::cuda::Device;
-use crate::ports::{Engine, EngineFault, Tensor};
+use crate::ports::{Engine, EngineFault, Tensor, TensorSpec};
 use std::fmt;
 
 /// Turns of each kind, one after the other's.
@@ -73,15 +74,33 @@ impl TensorRt {
         });
     }
 
-    /// Tries what waits for it; whether there was something to try.
+    /// Tries what waits for it, and runs as it will from then on: recorded, and from the recording. Whether that is otherwise than before.
     pub(super) fn try_at_last(&mut self) -> Result<bool, LoadFault> {
-        let Some(Settling { device, now, tell }) = self.settling.take() else {
-            return Ok(false);
-        };
-        let trial = self.choose_memory(&device, now)?;
+        let offered = self.is_changed();
+        let (mut trial, mut told) = (None, None);
+        if let Some(Settling { device, now, tell }) = self.settling.take() {
+            trial = self.choose_memory(&device, now)?;
+            told = Some(tell);
+        }
+        let is_other = offered || trial.is_some();
+        if is_other {
+            let (inputs, mut outputs) = self.zeros();
+            // The first records what was changed.
+            for _ in 0..2 {
+                self.run(&inputs, &mut outputs).map_err(in_words)?;
+            }
+        }
+        self.settled()?;
         let engine: &TensorRt = self;
-        tell(engine, trial.as_ref());
-        Ok(trial.is_some())
+        if let Some(tell) = told {
+            tell(engine, trial.as_ref());
+        }
+        Ok(is_other)
+    }
+
+    fn zeros(&self) -> (Vec<Tensor>, Vec<Tensor>) {
+        let zeros = |specs: &[TensorSpec]| specs.iter().map(Tensor::zeros).collect();
+        (zeros(self.inputs()), zeros(self.outputs()))
     }
 
     /// Runs on zeros with copied and with mapped memory, in turns, and keeps the faster; of an engine that was made offers, what stays
@@ -131,16 +150,14 @@ impl TensorRt {
         now: fn() -> Mono,
         took_ns: &mut Vec<u64>,
     ) -> Result<(), LoadFault> {
-        let words = |EngineFault(words)| LoadFault::Engine(words);
-        let inputs: Vec<Tensor> = self.inputs().iter().map(Tensor::zeros).collect();
-        let mut outputs: Vec<Tensor> = self.outputs().iter().map(Tensor::zeros).collect();
+        let (inputs, mut outputs) = self.zeros();
         self.lie(memory)?;
         // The first is recorded; it counts for nothing.
-        self.run(&inputs, &mut outputs).map_err(words)?;
+        self.run(&inputs, &mut outputs).map_err(in_words)?;
         let began = now();
         for run in 1..=runs_max {
             let from = now();
-            self.run(&inputs, &mut outputs).map_err(words)?;
+            self.run(&inputs, &mut outputs).map_err(in_words)?;
             let to = now();
             took_ns.push(to.since_ns(from));
             if run >= RUNS_MIN && to.since_ns(began) >= TURN_NS {
@@ -149,6 +166,10 @@ impl TensorRt {
         }
         Ok(())
     }
+}
+
+fn in_words(EngineFault(words): EngineFault) -> LoadFault {
+    LoadFault::Engine(words)
 }
 
 fn p50_us(took_ns: &mut [u64]) -> f64 {

@@ -218,13 +218,6 @@ pub fn bin_value(token: u32, bins: u32, low: f64, high: f64) -> f32 {
     (f64::from(token) / f64::from(bins.saturating_sub(1).max(1)) * (high - low) + low) as f32
 }
 
-/// RT-1's way of writing a number as a token: clipped, and truncated towards zero, so 0 of -1..1 is 127.
-#[must_use]
-pub fn bin_of(value: f32, bins: u32, low: f32, high: f32) -> u32 {
-    let value = value.clamp(low, high);
-    ((value - low) / (high - low) * bins.saturating_sub(1) as f32) as u32
-}
-
 /// One field of an RT-2 answer.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use step::{Place, Step, cut, fitted, is_in_floats, middle, run_last, run_step, whole};
 
-/// Longest side of a picture in pixels: 4K video.
+/// Longest side of a picture in pixels: 4K video, so that a claimed size is refused before it is allocated.
 pub const SIDE_PX_MAX: usize = 4_096;
 
 /// What happens to the aspect ratio.

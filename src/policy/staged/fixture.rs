@@ -11,8 +11,9 @@ use crate::policy::folder::{Folder, SIDE_FILE_BYTES_MAX};
 use crate::policy::manifest::ParityFile;
 use crate::policy::parity::{Columns, Parity};
 use crate::policy::staged::recording::{BYTES_MAX, beside};
-use crate::policy::staged::{Observation, Staged};
+use crate::policy::staged::{Fault, Observation, Staged};
 use crate::policy::tensors::TensorFile;
+use crate::ports::EngineFault;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
@@ -20,6 +21,8 @@ use std::path::Path;
 
 /// Time between two frames where the fixture does not say.
 const FRAME_NS: u64 = 100_000_000;
+/// Most runs before the first that is judged: with the stages of its sentence, without them, joined, and one to spare.
+const REHEARSALS_MAX: usize = 4;
 
 /// What a policy made of one observation of its own fixture. Its chunk, its spread and its maps are the policy's still.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -228,6 +231,66 @@ impl Fixture {
         })
     }
 
+    /// Pictures of a frame, one a camera.
+    fn shown(&self, frame: usize) -> impl Iterator<Item = Option<&[u8]>> {
+        let cameras = self.pictures.iter().zip(&self.missing);
+        cameras.map(move |(all, missing)| {
+            let size = all.len() / self.frames.max(1);
+            let is_missing = missing.get(frame) == Some(&1);
+            all.chunks_exact(size.max(1))
+                .nth(frame)
+                .filter(|_| !is_missing)
+        })
+    }
+
+    /// State and capture time of a frame, with these pictures.
+    fn observation<'a>(
+        &'a self,
+        frame: usize,
+        joints: usize,
+        pictures: &'a [Option<&'a [u8]>],
+    ) -> Observation<'a> {
+        Observation {
+            captured_ns: self.time_ns.get(frame).copied().unwrap_or(0),
+            pictures,
+            state: self
+                .states
+                .get(frame * joints..(frame + 1) * joints)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Shows it something like the first frame until its engines do every run as the one before, so that a frame that is judged is run
+    /// as the robot's will be. Not that frame itself: what a replay left out would be there from the last time.
+    fn rehearse(&self, staged: &mut Staged) -> Result<(), EngineFault> {
+        // What is kept for a quantiser is of the fixture.
+        if staged.run.seen.is_some() {
+            return Ok(());
+        }
+        let dice = staged.dice.clone();
+        let negative = |bytes: &[u8]| -> Vec<u8> { bytes.iter().map(|byte| !byte).collect() };
+        let pictures: Vec<Option<Vec<u8>>> =
+            self.shown(0).map(|shown| shown.map(negative)).collect();
+        let pictures: Vec<Option<&[u8]>> = pictures.iter().map(Option::as_deref).collect();
+        let noise: Option<Vec<f32>> = self
+            .noise
+            .get(..staged.noise.len())
+            .map(|noise| noise.iter().rev().copied().collect());
+        let observation = self.observation(0, staged.units.len(), &pictures);
+        for _ in 0..REHEARSALS_MAX {
+            if staged.run.is_steady() {
+                break;
+            }
+            staged.reset();
+            // What it says of such a picture need not be an action.
+            if let Err(Fault::Engine(fault)) = staged.infer(&observation, noise.as_deref(), None) {
+                return Err(fault);
+            }
+        }
+        staged.dice = dice;
+        Ok(())
+    }
+
     /// Runs it through the very path that will drive the robot. `tell` is shown the policy after each frame, with the
     /// frame's sentence and answer.
     pub(crate) fn run(
@@ -243,13 +306,9 @@ impl Fixture {
             }]
         };
         let mut found = Vec::with_capacity(self.actions.len());
-        let mut pictures: Vec<Option<&[u8]>> = Vec::with_capacity(self.pictures.len());
         let joints = staged.units.len();
         let noise_len = staged.noise.len();
         for frame in 0..self.frames {
-            if frame == 0 || self.new_episode.get(frame) == Some(&1) {
-                staged.reset();
-            }
             let sentence = self.words.sentences.get(frame).map_or("", String::as_str);
             if staged.sentence.as_deref() != Some(sentence) {
                 staged.set_instruction(sentence).map_err(|fault| {
@@ -260,24 +319,15 @@ impl Fixture {
                     )
                 })?;
             }
-            pictures.clear();
-            for (all, missing) in self.pictures.iter().zip(&self.missing) {
-                let size = all.len() / self.frames.max(1);
-                let is_missing = missing.get(frame) == Some(&1);
-                pictures.push(
-                    all.chunks_exact(size.max(1))
-                        .nth(frame)
-                        .filter(|_| !is_missing),
-                );
+            if frame == 0 {
+                let rehearsed = self.rehearse(staged);
+                rehearsed.map_err(|fault| wrong(frame, "an answer".into(), fault.to_string()))?;
             }
-            let observation = Observation {
-                captured_ns: self.time_ns.get(frame).copied().unwrap_or(0),
-                pictures: &pictures,
-                state: self
-                    .states
-                    .get(frame * joints..(frame + 1) * joints)
-                    .unwrap_or_default(),
-            };
+            if frame == 0 || self.new_episode.get(frame) == Some(&1) {
+                staged.reset();
+            }
+            let pictures: Vec<Option<&[u8]>> = self.shown(frame).collect();
+            let observation = self.observation(frame, joints, &pictures);
             let noise = self.noise.get(frame * noise_len..(frame + 1) * noise_len);
             let answer = staged
                 .infer(&observation, noise, None)

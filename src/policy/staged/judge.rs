@@ -2,7 +2,8 @@
 //! What can be judged of a staged manifest without another file: numbers within reason, references that lead somewhere.
 
 use crate::config::problem::Problem;
-use crate::core::limits::JOINTS_MAX;
+use crate::core::limits::{CAMERAS_MAX, JOINTS_MAX};
+use crate::policy::check::{MS_MAX, PARITY_FRAMES_MAX};
 use crate::policy::decode::diffusion::Diffusion;
 use crate::policy::decode::post::Post;
 use crate::policy::manifest::{PackageFile, Unit, at};
@@ -11,7 +12,7 @@ use crate::policy::parity::{COSINE_MIN, ERROR_FRACTION_MAX};
 use crate::policy::staged::manifest::{
     ActionFile, LoopFile, SCHEMA, StagedFile, StateFile, TextFile,
 };
-use crate::policy::staged::plan::{CAMERAS_MAX, output_of};
+use crate::policy::staged::plan::output_of;
 use std::collections::BTreeSet;
 
 /// Most frames of history of a camera.
@@ -20,12 +21,8 @@ const HISTORY_MAX: usize = 64;
 const HORIZON_MAX: usize = 1_024;
 /// Most steps of a loop.
 const STEPS_MAX: u32 = 1_000;
-/// Most tokens of an answer.
-const TOKENS_MAX: usize = 4_096;
-/// Longest time in a manifest, in milliseconds.
-const MS_MAX: f64 = 60_000.0;
-/// Most observations of a fixture.
-const FRAMES_MAX: usize = 256;
+/// Most tokens of an answer, which is no prompt: as many steps of the model.
+const ANSWER_TOKENS_MAX: usize = 4_096;
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -174,7 +171,7 @@ impl Judge {
             file.timing.max_observation_age_ms,
         );
         let parity = &file.parity;
-        self.within("tendon.parity.frames", 1, FRAMES_MAX, parity.frames);
+        self.within("tendon.parity.frames", 1, PARITY_FRAMES_MAX, parity.frames);
         self.within(
             "tendon.parity.cosine_min",
             COSINE_MIN,
@@ -277,7 +274,7 @@ impl Judge {
             Some(LoopFile::Draw(_)) => {}
             Some(LoopFile::Tokens(tokens)) => {
                 outputs.extend([("first", &tokens.first), ("next", &tokens.next)]);
-                self.within("tendon.loop.max", 1, TOKENS_MAX, tokens.max);
+                self.within("tendon.loop.max", 1, ANSWER_TOKENS_MAX, tokens.max);
                 if tokens
                     .allowed
                     .is_some_and(|ids| ids.count == 0 || ids.from < tokens.logits_base)

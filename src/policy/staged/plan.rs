@@ -13,8 +13,6 @@ use std::collections::BTreeMap;
 
 /// Most stages of a bundle.
 pub const STAGES_MAX: usize = 32;
-/// Most cameras.
-pub const CAMERAS_MAX: usize = 8;
 /// Most numbers of all tensors together: 1 GiB of floats.
 pub const VALUES_MAX: usize = 256 << 20;
 

@@ -102,6 +102,11 @@ impl Run {
         self.stages.iter().any(|stage| stage.engine.lost())
     }
 
+    /// Whether all engines are; see [`Engine::is_steady`].
+    pub(crate) fn is_steady(&self) -> bool {
+        self.stages.iter().all(|stage| stage.engine.is_steady())
+    }
+
     /// `engines` are of the plan's stages, in their order in the file.
     pub(crate) fn new(plan: Plan, engines: Vec<Box<dyn Engine>>, constants: &[f32]) -> Run {
         let stages: Vec<Loaded> = plan

@@ -8,7 +8,7 @@ use crate::core::camera::Health;
 use crate::core::camera::skew::Need;
 use crate::core::units::{MS, Mono};
 use crate::ports::{Frame, Source};
-use crate::runtime::cameras::{self, Reach, Seen};
+use crate::runtime::cameras::{self, Reach, Seen, Watch};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
 use std::sync::Arc;
@@ -22,11 +22,6 @@ const ENOUGH: u64 = 5;
 /// Without a good picture for so long at the end, what was the matter is.
 const LOST_MS: f64 = 1_000.0;
 const FIX: &str = "docs/cameras.md; tendon cameras --list tells devices and modes; is it in use, by a runtime perhaps (fuser -v /dev/video*)?";
-
-/// All cameras of a deployment, the pacing one first.
-pub(super) fn all(config: &Config) -> impl Iterator<Item = &CameraConfig> {
-    std::iter::once(&config.camera).chain(&config.more_cameras)
-}
 
 /// How bad it is that a camera gives nothing.
 pub(super) fn worst(camera: &CameraConfig) -> Verdict {
@@ -47,7 +42,8 @@ fn failing(camera: &CameraConfig, why: &str, fix: &str) -> Finding {
 
 /// Those of this machine; the ones that are reached over the link are left out.
 pub(super) fn here(config: &Config) -> Vec<Finding> {
-    let near: Vec<CameraConfig> = all(config)
+    let near: Vec<CameraConfig> = config
+        .cameras()
         .filter(|camera| camera.source != CameraSource::Link)
         .cloned()
         .collect();
@@ -73,12 +69,38 @@ pub(super) fn here(config: &Config) -> Vec<Finding> {
     let enough = Some(ENOUGH);
     match cameras::watch(&opened, config.skew_max_ns, LOOK_NS, enough, None, &idle()) {
         Err(error) => findings.push(Finding::bad(CHECK, error.to_string(), FIX)),
-        Ok(watched) => findings.extend(opened.iter().map(|camera| {
-            let seen = watched.cameras.iter().find(|seen| seen.name == camera.name);
-            judged(camera, seen)
-        })),
+        Ok(watched) => {
+            findings.extend(opened.iter().map(|camera| {
+                let seen = watched.cameras.iter().find(|seen| seen.name == camera.name);
+                judged(camera, seen)
+            }));
+            findings.extend(of_one_moment(&watched, config.skew_max_ns));
+        }
     }
     findings
+}
+
+/// Of several cameras: whether their pictures make observations. Some at the beginning may not, while one has none yet that is
+/// old enough.
+fn of_one_moment(watched: &Watch, skew_max_ns: u64) -> Option<Finding> {
+    let paces = watched.cameras.first()?;
+    if watched.cameras.len() < 2 || paces.good == 0 {
+        return None;
+    }
+    let most_ms = skew_max_ns / MS;
+    if watched.apart * 2 <= paces.good {
+        let found = format!(
+            "of one moment: at most {:.0} ms apart, of {most_ms}",
+            watched.skew_max_ms
+        );
+        return Some(Finding::good(CHECK, found));
+    }
+    let found = format!(
+        "{} of {} pictures of \"{}\" found none of another camera within {most_ms} ms, so that they make no observation",
+        watched.apart, paces.good, paces.name
+    );
+    let fix = "a camera that is far behind the others: say so with its delay_ms, lower its latency, or allow more with policy.max_skew_ms";
+    Some(Finding::bad(CHECK, found, fix))
 }
 
 /// Nobody ends the look before its time.
@@ -120,7 +142,9 @@ fn judged(camera: &CameraConfig, seen: Option<&Seen>) -> Finding {
 
 /// Those that are reached over the link, each for `patience_ns` at most.
 pub(super) fn over_link(config: &Config, reach: Reach<'_>, patience_ns: u64) -> Vec<Finding> {
-    let far = all(config).filter(|camera| camera.source == CameraSource::Link);
+    let far = config
+        .cameras()
+        .filter(|camera| camera.source == CameraSource::Link);
     let findings = far.map(|camera| {
         match cameras::open(camera, &mut |camera| cameras::open_over_link(camera, reach)) {
             Ok(mut source) => heard(camera, &mut *source, clock::now().plus_ns(patience_ns)),
@@ -139,7 +163,6 @@ fn heard(camera: &CameraConfig, source: &mut dyn Source, until: Mono) -> Finding
         match look(source, &mut health, until, &mut frame) {
             Look::Good => good += 1,
             Look::Refused | Look::Nothing => {}
-            Look::Closed(why) => return failing(camera, why, fix),
         }
     }
     let size = format!("{}x{}", camera.width, camera.height);
@@ -153,7 +176,9 @@ fn heard(camera: &CameraConfig, source: &mut dyn Source, until: Mono) -> Finding
 
 /// Those over a link that is not opened.
 pub(super) fn far_unseen(config: &Config) -> Vec<Finding> {
-    let far = all(config).filter(|camera| camera.source == CameraSource::Link);
+    let far = config
+        .cameras()
+        .filter(|camera| camera.source == CameraSource::Link);
     let findings = far.map(|camera| {
         let found = format!(
             "\"{}\" (link): not looked for, nor is the motor controller",
@@ -166,7 +191,9 @@ pub(super) fn far_unseen(config: &Config) -> Vec<Finding> {
 
 /// Those of this machine while a runtime has them open.
 pub(super) fn in_use(config: &Config) -> Vec<Finding> {
-    let near = all(config).filter(|camera| camera.source != CameraSource::Link);
+    let near = config
+        .cameras()
+        .filter(|camera| camera.source != CameraSource::Link);
     let findings = near.map(|camera| {
         let word = camera.source.word();
         let found = format!("\"{}\" ({word}): the running runtime has it", camera.name);
@@ -190,6 +217,7 @@ mod tests {
             delay_ns: 0,
             period_ns: Some(50 * MS),
             noisy: true,
+            moves: false,
         }
     }
 

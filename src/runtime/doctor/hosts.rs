@@ -175,7 +175,7 @@ fn looked_for(config: &Config) -> Vec<Far> {
             worst: sandbox::without(&config.policy, EngineKind::Remote),
         });
     }
-    for camera in cameras::all(config) {
+    for camera in config.cameras() {
         if let CameraSource::Gstreamer(pipeline) = &camera.source {
             all.extend(of_pipeline(pipeline).into_iter().map(|host| Far {
                 what: format!("camera \"{}\" at {host}", camera.name),

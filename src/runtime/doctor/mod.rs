@@ -174,7 +174,7 @@ impl fmt::Display for Report {
         let verdict = if self.could_arm {
             "nothing found that keeps it from arming"
         } else {
-            "it could not arm"
+            "not ready to arm"
         };
         write!(f, "{verdict}; {bad} bad, {warnings} warnings")
     }

@@ -256,7 +256,7 @@ fn used(tree: &Tree, path: &Path, config: &Config, unit: &Unit) -> Vec<Used> {
         let worst = without(policy, EngineKind::TensorRt);
         uses("policy.engine_cache", &folder, Does::Read, worst);
     }
-    for camera in cameras::all(config) {
+    for camera in config.cameras() {
         let what = format!("camera \"{}\"", camera.name);
         let worst = cameras::worst(camera);
         match &camera.source {

@@ -41,6 +41,7 @@ impl Film {
                 period_ns: Some(FRAME_NS),
                 age_max_ns: FRAME_AGE_MAX_NS,
                 noisy: true,
+                moves: false,
             }),
             lens: Lens::new(seed),
             rgb: still.clone(),

@@ -4,6 +4,7 @@
 
 use super::world::{FRAME_NS, POLICY_NS, THINKING_NS, TICK_NS, WATCH_NS, World};
 use crate::bench::lens::PictureFault;
+use crate::core::camera::BAD_MAX;
 use crate::core::governor::reaction::Cause;
 use crate::core::supervisor::Request;
 use crate::core::units::MS;
@@ -114,8 +115,8 @@ const CAMERA: &[Cause] = &[
     Cause::CameraLate,
     Cause::CameraClock,
 ];
-/// A frame, the watchdog's period and a tick.
-const SEEN_NS: u64 = FRAME_NS + WATCH_NS + TICK_NS;
+/// So many frames as make a fault of the camera, the watchdog's period and a tick.
+const SEEN_NS: u64 = BAD_MAX as u64 * FRAME_NS + WATCH_NS + TICK_NS;
 /// Until the policy's next answer is here: its period, a frame, its thinking, and two ticks.
 const ASKED_NS: u64 = POLICY_NS + FRAME_NS + THINKING_NS + 2 * TICK_NS;
 /// What is seen of a state that does not come.

@@ -8,7 +8,7 @@ use crate::config::problem::Problem;
 use crate::core::observation::StateHistory;
 use crate::core::units::MS;
 use crate::policy::ParityMiss;
-use crate::ports::{Frame, Source};
+use crate::ports::Source;
 use crate::runtime::cameras::{CameraOpenError, Watched};
 use crate::runtime::clock;
 use crate::runtime::control::{Followed, Made};
@@ -20,6 +20,7 @@ use crate::runtime::isolation::plane::{self, Far, Tally};
 use crate::runtime::isolation::talk::{self, Facts, Hello, Line, Take, Tell};
 use crate::runtime::isolation::{Handed, digest, identity, keeper, unlike};
 use crate::runtime::mind::{Ends, Mind};
+use crate::runtime::reel::Recent;
 use crate::runtime::telemetry::{Sample, tap};
 use crate::runtime::threads::{self, Seat, Spec};
 use crate::sync::heartbeat::Beat;
@@ -163,15 +164,14 @@ impl Running {
         let mut crew = Crew::new(&config.realtime, None);
         let now = clock::now();
         let ending: Arc<AtomicBool> = Arc::default();
-        let black = Frame::black(config.camera.width, config.camera.height);
         let (states, states_out) = triple_buffer(&StateHistory::default());
         let (followed, followed_out) = triple_buffer(&Followed::default());
         let (insight, insight_out) = triple_buffer(&Insight::default());
-        let (picture, picture_out) = triple_buffer(&black);
+        let (picture, picture_out) = triple_buffer(&Recent::new());
         let (chunks, chunks_out) = rtrb::RingBuffer::new(crate::core::limits::CHUNKS_QUEUED_MAX);
         let (instructions, instructions_out) = mpsc::sync_channel(INSTRUCTIONS);
         let (tap, samples) = tap();
-        let watched: Vec<Watched> = plane::cameras(&config).map(Watched::new).collect();
+        let watched: Vec<Watched> = config.cameras().map(Watched::new).collect();
         let counts: [Arc<AtomicU64>; 3] = std::array::from_fn(|_| Arc::default());
         let [faults, frames_apart, skew_widest_ns] = &counts;
         let obeys_from: Arc<AtomicU32> = Arc::default();
@@ -271,7 +271,7 @@ struct Ferry {
     states: triple_buffer::Input<StateHistory>,
     followed: triple_buffer::Input<Followed>,
     insight: triple_buffer::Output<Insight>,
-    picture: triple_buffer::Output<Frame>,
+    picture: triple_buffer::Output<Recent>,
     chunks: rtrb::Consumer<Made>,
     samples: rtrb::Consumer<Sample>,
     obeys_from: Arc<AtomicU32>,
@@ -357,8 +357,9 @@ impl Ferry {
                 .insight
                 .put(|slot| codec::write_insight(insight, slot));
         }
-        if self.picture.update() {
-            let picture = self.picture.output_buffer();
+        if self.picture.update()
+            && let Some(picture) = self.picture.output_buffer().first()
+        {
             self.far
                 .picture
                 .put(|slot| codec::write_frame(picture, slot));

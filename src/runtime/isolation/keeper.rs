@@ -21,6 +21,7 @@ use crate::runtime::isolation::talk::{self, Line, Take, Tell};
 use crate::runtime::mind::{Ends, Mind, OpenFar, Opened};
 use crate::runtime::places::{self, Places};
 use crate::runtime::realtime::allocations_of_this_thread;
+use crate::runtime::reel::Reel;
 use crate::runtime::telemetry::Sample;
 use crate::runtime::threads::{self, Seat, Spec};
 use crate::sync::heartbeat::Beat;
@@ -67,7 +68,7 @@ type Handing = (Writer, OwnedFd);
 impl Mind for Apart {
     fn open(self, config: &Config, far: &mut OpenFar<'_>) -> Result<Opened, CameraOpenError> {
         let mut sources: Vec<Option<(CameraConfig, Box<dyn Source>)>> = Vec::new();
-        for camera in plane::cameras(config) {
+        for camera in config.cameras() {
             let source = plane::is_far(camera).then(|| far(camera)).transpose()?;
             sources.push(source.map(|source| (camera.clone(), source)));
         }
@@ -95,6 +96,7 @@ impl Mind for Apart {
                 how: self.how,
                 handing,
                 ends,
+                shown: Reel::of_newest(&Frame::black(config.camera.width, config.camera.height)),
                 instruction: None,
                 untold: false,
                 sent: Mono(0),
@@ -137,10 +139,6 @@ fn hand_over(
             Ok(()) => &frame,
             Err(SourceFault::Broken(_)) => &nothing,
             Err(SourceFault::Timeout | SourceFault::Gone(_)) => continue,
-            Err(SourceFault::Closed(reason)) => {
-                log::warn!("camera {}: {reason}", camera.name);
-                return;
-            }
         };
         if let Some((writer, bell)) = &mut handing {
             writer.put(|slot| codec::write_frame(picture, slot));
@@ -201,6 +199,8 @@ struct Keeper {
     how: How,
     handing: Vec<Option<mpsc::Sender<Handing>>>,
     ends: Ends,
+    /// What the page is shown.
+    shown: Reel,
     was: Was,
     /// In force; and whether the process that runs has not heard it.
     instruction: Option<Instruction>,
@@ -522,9 +522,10 @@ impl Keeper {
             ends.insight.write(insight);
         }
         if let Some(slot) = near.picture.fresh()
-            && codec::read_frame(slot, ends.picture.input_buffer_mut())
+            && codec::read_frame(slot, self.shown.taking())
         {
-            ends.picture.publish();
+            self.shown.keep();
+            self.shown.give(&mut ends.picture, 1);
         }
         ends.faults
             .store(Tally::Faults.get(tallies), Ordering::Relaxed);

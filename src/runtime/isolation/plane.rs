@@ -130,7 +130,7 @@ struct Layout {
 
 impl Layout {
     fn of(config: &Config) -> Layout {
-        let all: Vec<&CameraConfig> = cameras(config).collect();
+        let all: Vec<&CameraConfig> = config.cameras().collect();
         let mut words = 0;
         let mut next = |len: usize| {
             let from = words;
@@ -163,11 +163,6 @@ impl Layout {
 #[must_use]
 pub fn words(config: &Config) -> usize {
     Layout::of(config).words
-}
-
-/// All cameras of a deployment, the pacing one first.
-pub fn cameras(config: &Config) -> impl Iterator<Item = &CameraConfig> {
-    std::iter::once(&config.camera).chain(&config.more_cameras)
 }
 
 /// Whether a camera is reached over the link: the control process hands its pictures on.

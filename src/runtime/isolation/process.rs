@@ -59,7 +59,8 @@ impl Process {
             || Ok::<_, io::Error>(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (ours, theirs) = UnixStream::pair()?;
         let rung = bell()?;
-        let bells: Vec<Option<OwnedFd>> = plane::cameras(config)
+        let bells: Vec<Option<OwnedFd>> = config
+            .cameras()
             .map(|camera| plane::is_far(camera).then(bell).transpose())
             .collect::<io::Result<_>>()?;
         let program = config.isolation.program.as_deref();

@@ -14,7 +14,7 @@ use tendon::core::kinematics::geometry::{Cuboid, Transform};
 use tendon::core::kinematics::{Chain, Drive, Link, Motion};
 use tendon::core::observation::{Freshness, JointState};
 use tendon::core::schedule::{Absence, Step};
-use tendon::core::supervisor::{Asked, Facts, FirstSetpoint, Mode, Request, Supervisor};
+use tendon::core::supervisor::{Asked, Facts, Mode, Request, Supervisor};
 use tendon::core::units::{MS, Mono};
 use tendon::core::wire::command::{COMMAND_LEN_MAX, Command, MODE_FOLLOW, encode};
 use tendon::core::wire::{Identity, Kind, data_id, schema_id};
@@ -233,7 +233,6 @@ impl World {
             cameras_fresh: !dice.one_in(50),
             camera_fault: None,
             instructed: true,
-            first_setpoint: FirstSetpoint::None,
             echo_flowing_ns: Some(2_000 * MS),
             echo_age_ns: if dice.one_in(4_000) { 150 * MS } else { MS },
             commands_refused: dice.one_in(3_000),

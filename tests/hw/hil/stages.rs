@@ -10,11 +10,12 @@ use crate::stops::{corrupt, expired, replayed, silence};
 use crc::{CRC_32_AUTOSAR, Crc};
 use tendon::core::action::Setpoint;
 use tendon::core::units::MS;
-use tendon::core::wire::command::{self, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF};
+use tendon::core::wire::command::{
+    self, Command, MODE_FOLLOW, MODE_KEEP_ALIVE, MODE_TORQUE_OFF, START_TOLERANCE,
+};
 use tendon::core::wire::reject::Reject;
 use tendon::core::wire::state::MotorMode;
 use tendon::core::wire::{Identity, Kind, data_id};
-use tendon::link::motor::START_TOLERANCE;
 use tendon::runtime::clock;
 
 /// A joint that moved less has not moved: encoder noise.

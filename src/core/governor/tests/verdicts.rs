@@ -149,22 +149,22 @@ fn the_longest_stop_is_promised_and_kept_without_much_to_spare() {
     for _ in 0..100 {
         one.go([2.0, 2.0]);
     }
-    let promised = one.governor.stop_ns_max();
-    let mut ticks = 0;
+    let promised = one.governor.motion.stop_ticks_max();
+    let mut ticks = 0_u32;
     while !one.tick(None, |_| {}).at_rest {
         ticks += 1;
     }
     // Full speed, or nearly, was reached: v/a + a/j = 0.22 s.
     assert!((35..=45).contains(&ticks), "{ticks}");
-    let (least, most) = (ticks * PERIOD_NS, (ticks + 16) * PERIOD_NS);
+    let (least, most) = (f64::from(ticks), f64::from(ticks + 16));
     assert!(
         (least..=most).contains(&promised),
         "{promised} for {ticks} ticks"
     );
     let mut waits = of;
     waits.coordination = Coordination::Synchronised;
-    let twice = Governor::new(waits).expect("good").stop_ns_max();
-    assert_eq!(twice, 2 * promised, "joints that wait for one another");
+    let twice = Governor::new(waits).expect("good").motion.stop_ticks_max();
+    assert_eq!(twice, 2.0 * promised, "joints that wait for one another");
 }
 
 #[test]

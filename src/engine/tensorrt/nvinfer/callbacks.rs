@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What TensorRT calls: logger, error recorder and profiler of ours, laid out as a C++ compiler would, and what they
 //! were told.
+//!
+//! Recorder and profiler are a session's. The logger is the process's, because TensorRT has one only: it keeps the first that it is
+//! given for as long as any object of its lives, whoever made that. So a line is heard by the session whose call it came from
+//! ([`Hearing`]), or, on a thread of TensorRT's own, by the one that is being loaded ([`Loading`]).
 #![allow(unsafe_code)] // C++ calls back through tables of ours.
 
 use super::{Layout, Method};
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,12 +44,8 @@ pub struct Messages {
 }
 
 impl Messages {
-    fn push(&self, severity: i32, text: *const c_char) {
-        if text.is_null() {
-            return;
-        }
-        // SAFETY: TensorRT gives a string with an end that lives for the length of the callback.
-        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    fn push(&self, severity: i32, text: &CStr) {
+        let text = text.to_string_lossy();
         let text: String = text.chars().take(MESSAGE_LEN_MAX).collect();
         let mut lines = self.hold();
         if lines.len() == MESSAGES_MAX {
@@ -129,6 +130,79 @@ const SEVERITY_WARNING: i32 = 2;
 /// `ILogger::Severity::kINFO`; verbose lines are thousands and are left out.
 const SEVERITY_INFO: i32 = 3;
 
+thread_local! {
+    /// Who hears what TensorRT logs on this thread.
+    static HEARS: RefCell<Option<Arc<Messages>>> = const { RefCell::new(None) };
+}
+
+/// Loads take turns: who holds it is the only one.
+static TURN: Mutex<()> = Mutex::new(());
+/// Who hears what TensorRT logs on threads of its own: the session that is being loaded.
+static LOADED: Mutex<Option<Arc<Messages>>> = Mutex::new(None);
+
+fn loaded() -> MutexGuard<'static, Option<Arc<Messages>>> {
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While it lives, what TensorRT logs on this thread is said to these messages.
+pub(super) struct Hearing {
+    before: Option<Arc<Messages>>,
+}
+
+impl Hearing {
+    pub(super) fn of(messages: &Arc<Messages>) -> Hearing {
+        let new = Some(Arc::clone(messages));
+        let before = HEARS.try_with(|hears| hears.replace(new));
+        Hearing {
+            before: before.ok().flatten(),
+        }
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        // A thread that ends hears nothing any more.
+        drop(HEARS.try_with(|hears| hears.replace(before)));
+    }
+}
+
+/// The same of a load, which no other load runs beside: what TensorRT logs meanwhile on threads of its own is this one's too.
+pub(super) struct Loading {
+    _hearing: Hearing,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Loading {
+    pub(super) fn of(messages: &Arc<Messages>) -> Loading {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        *loaded() = Some(Arc::clone(messages));
+        Loading {
+            _hearing: Hearing::of(messages),
+            _turn: turn,
+        }
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        *loaded() = None;
+    }
+}
+
+/// A line of the logger's, to who hears it; of one that is nobody's, what is grave is told at once.
+fn hear(severity: i32, text: &CStr) {
+    let here = HEARS.try_with(|hears| hears.borrow().clone());
+    let heard_by = here.ok().flatten().or_else(|| loaded().clone());
+    match heard_by {
+        Some(messages) => messages.push(severity, text),
+        None if severity <= SEVERITY_WARNING => {
+            log::warn!("TensorRT: {}", text.to_string_lossy());
+        }
+        None => {}
+    }
+}
+
 /// A table as a C++ compiler lays it out: offset to the top of the object and type information stand before it.
 #[repr(C)]
 struct Table<const N: usize> {
@@ -140,7 +214,27 @@ struct Table<const N: usize> {
 // SAFETY: a table holds addresses of functions and is never written.
 unsafe impl<const N: usize> Sync for Table<N> {}
 
-/// An object of ours that TensorRT calls. The table first, as C++ has it.
+/// The process's logger: an object of nothing but its table.
+#[repr(C)]
+pub(super) struct Logger {
+    table: *const Method,
+}
+
+// SAFETY: it holds the address of a table that is never written, as it is itself.
+unsafe impl Sync for Logger {}
+
+impl Logger {
+    /// The one of a layout, for TensorRT, which calls it and writes nothing. It is never freed.
+    pub(super) fn of(layout: Layout) -> *mut c_void {
+        let logger: &'static Logger = match layout {
+            Layout::Ten => &TEN,
+            Layout::Eleven => &ELEVEN,
+        };
+        std::ptr::from_ref(logger).cast_mut().cast()
+    }
+}
+
+/// An object of a session's that TensorRT calls. The table first, as C++ has it.
 #[repr(C)]
 pub(super) struct Callback {
     table: *const Method,
@@ -148,29 +242,30 @@ pub(super) struct Callback {
     references: AtomicI32,
 }
 
-extern "C" fn destroy(_: *mut Callback) {
-    // TensorRT does not own what it is lent; ours are freed by us.
+extern "C" fn destroy(_: *mut c_void) {
+    // TensorRT does not own what it is lent.
 }
 
-extern "C" fn language(_: *const Callback) -> i32 {
+extern "C" fn language(_: *const c_void) -> i32 {
     // APILanguage::kCPP.
     0
 }
 
-extern "C" fn log_line(this: *const Callback, severity: i32, text: *const c_char) {
-    if severity > SEVERITY_INFO {
+extern "C" fn log_line(_: *const Logger, severity: i32, text: *const c_char) {
+    if severity > SEVERITY_INFO || text.is_null() {
         return;
     }
-    // SAFETY: `this` is the callback that `Callbacks::new` made; its messages live as long as the session, which ends
-    // after every object that could call.
-    unsafe { (*(*this).messages).push(severity, text) }
+    // SAFETY: TensorRT gives a string with an end that lives for the length of the callback.
+    hear(severity, unsafe { CStr::from_ptr(text) });
 }
 
 extern "C" fn layer_time(this: *const Callback, name: *const c_char, ms: f32) {
     if name.is_null() {
         return;
     }
-    // SAFETY: as for `log_line`; the name has an end and lives for the length of the call.
+    // SAFETY: `this` is a profiler that `Callbacks::new` made. It is lent to a context of one session, which deletes the context
+    // before it lets go of its callbacks and of the messages that they point to. The name has an end and lives for the length of
+    // the call.
     let (name, messages) = unsafe { (CStr::from_ptr(name).to_string_lossy(), &*(*this).messages) };
     // Of every layer, however many there are.
     messages.hold().push(Line {
@@ -180,7 +275,7 @@ extern "C" fn layer_time(this: *const Callback, name: *const c_char, ms: f32) {
     });
 }
 
-extern "C" fn logger_info(_: *const Callback) -> InterfaceInfo {
+extern "C" fn logger_info(_: *const Logger) -> InterfaceInfo {
     InterfaceInfo {
         kind: c"ILogger".as_ptr(),
         major: 1,
@@ -224,16 +319,19 @@ extern "C" fn overflowed(_: *const Callback) -> bool {
 extern "C" fn clear(_: *mut Callback) {}
 
 extern "C" fn report(this: *mut Callback, code: i32, text: *const c_char) -> bool {
-    // SAFETY: as for `log_line`.
+    // SAFETY: as for `layer_time`, of a recorder, which is lent to a runtime and a context of one session: both are deleted before.
     let messages = unsafe { &*(*this).messages };
-    messages.push(SEVERITY_ERROR, text);
+    if !text.is_null() {
+        // SAFETY: as for `log_line`.
+        messages.push(SEVERITY_ERROR, unsafe { CStr::from_ptr(text) });
+    }
     messages.recorded.fetch_add(1, Ordering::AcqRel);
     // ErrorCode::kINTERNAL_ERROR and beyond: nothing after it can be trusted.
     code != 0
 }
 
 extern "C" fn refer(this: *mut Callback) -> i32 {
-    // SAFETY: as for `log_line`; the counter is atomic because TensorRT counts from its threads.
+    // SAFETY: as for `report`; the counter is atomic because TensorRT counts from its threads.
     unsafe { (*this).references.fetch_add(1, Ordering::AcqRel) + 1 }
 }
 
@@ -250,6 +348,12 @@ macro_rules! table {
 
 static LOGGER_TEN: Table<3> = table![log_line, destroy, destroy];
 static LOGGER_ELEVEN: Table<5> = table![language, logger_info, destroy, destroy, log_line];
+static TEN: Logger = Logger {
+    table: LOGGER_TEN.methods.as_ptr(),
+};
+static ELEVEN: Logger = Logger {
+    table: LOGGER_ELEVEN.methods.as_ptr(),
+};
 static PROFILER_TEN: Table<3> = table![layer_time, destroy, destroy];
 static PROFILER_ELEVEN: Table<5> = table![language, profiler_info, destroy, destroy, layer_time];
 static RECORDER: Table<12> = table![
@@ -267,11 +371,10 @@ static RECORDER: Table<12> = table![
     unrefer
 ];
 
-/// What TensorRT is lent to speak to: boxed, so that its address stays.
+/// What a session lends TensorRT to speak to: boxed, so that its address stays.
 pub(super) struct Callbacks {
     pub(super) messages: Arc<Messages>,
     pub(super) times: Arc<Messages>,
-    pub(super) logger: Box<Callback>,
     pub(super) recorder: Box<Callback>,
     pub(super) profiler: Box<Callback>,
 }
@@ -286,15 +389,11 @@ impl Callbacks {
                 references: AtomicI32::new(0),
             })
         };
-        let (logger, profiler) = match layout {
-            Layout::Ten => (LOGGER_TEN.methods.as_ptr(), PROFILER_TEN.methods.as_ptr()),
-            Layout::Eleven => (
-                LOGGER_ELEVEN.methods.as_ptr(),
-                PROFILER_ELEVEN.methods.as_ptr(),
-            ),
+        let profiler = match layout {
+            Layout::Ten => PROFILER_TEN.methods.as_ptr(),
+            Layout::Eleven => PROFILER_ELEVEN.methods.as_ptr(),
         };
         Callbacks {
-            logger: callback(logger, &messages),
             recorder: callback(RECORDER.methods.as_ptr(), &messages),
             profiler: callback(profiler, &times),
             messages,
@@ -310,36 +409,64 @@ mod tests {
     #[test]
     fn a_remark_is_told_once_and_outlives_information() {
         let messages = Messages::default();
-        messages.push(SEVERITY_WARNING, c"another device".as_ptr());
+        messages.push(SEVERITY_WARNING, c"another device");
         for _ in 0..2 * MESSAGES_MAX {
-            messages.push(SEVERITY_INFO, c"for information".as_ptr());
+            messages.push(SEVERITY_INFO, c"for information");
         }
         // By the recorder and by the log.
-        messages.push(SEVERITY_ERROR, c"went on".as_ptr());
-        messages.push(SEVERITY_ERROR, c"went on".as_ptr());
+        messages.push(SEVERITY_ERROR, c"went on");
+        messages.push(SEVERITY_ERROR, c"went on");
         assert_eq!(messages.all().len(), MESSAGES_MAX);
         let both = ["warning: another device", "error: went on"];
         assert_eq!(messages.remarks(), both);
-        messages.push(SEVERITY_ERROR, c"went on".as_ptr());
+        messages.push(SEVERITY_ERROR, c"went on");
         assert_eq!(messages.remarks(), [""; 0]);
         assert_eq!(messages.errors(), "went on; went on; went on");
         // Only remarks: the newest.
         for _ in 0..MESSAGES_MAX {
-            messages.push(SEVERITY_WARNING, c"again".as_ptr());
+            messages.push(SEVERITY_WARNING, c"again");
         }
         assert_eq!(messages.remarks(), ["warning: again"]);
     }
 
     #[test]
+    fn a_line_is_heard_where_it_came_from_or_by_who_is_loaded() {
+        let [one, other] = [(); 2].map(|()| Arc::new(Messages::default()));
+        let elsewhere = |text: &'static CStr| {
+            let said = std::thread::spawn(move || hear(SEVERITY_WARNING, text));
+            said.join().expect("no panic");
+        };
+        {
+            let _loading = Loading::of(&one);
+            hear(SEVERITY_WARNING, c"here");
+            elsewhere(c"on a thread of its own");
+            // A call of another session's on this thread: its lines are its own, and so are not those that follow.
+            let hearing = Hearing::of(&other);
+            hear(SEVERITY_WARNING, c"another's");
+            drop(hearing);
+            hear(SEVERITY_WARNING, c"here again");
+        }
+        // Nobody's.
+        elsewhere(c"late");
+        hear(SEVERITY_WARNING, c"late");
+        let texts = |messages: &Messages| -> Vec<String> {
+            messages.all().into_iter().map(|(_, text)| text).collect()
+        };
+        let heard = ["here", "on a thread of its own", "here again"];
+        assert_eq!(texts(&one), heard);
+        assert_eq!(texts(&other), ["another's"]);
+    }
+
+    #[test]
     fn what_was_said_before_a_call_is_no_error_of_it_and_is_told_all_the_same() {
         let messages = Messages::default();
-        messages.push(SEVERITY_WARNING, c"told".as_ptr());
+        messages.push(SEVERITY_WARNING, c"told");
         assert_eq!(messages.remarks(), ["warning: told"]);
-        messages.push(SEVERITY_ERROR, c"before".as_ptr());
-        messages.push(SEVERITY_INFO, c"for information".as_ptr());
+        messages.push(SEVERITY_ERROR, c"before");
+        messages.push(SEVERITY_INFO, c"for information");
         messages.clear();
         assert_eq!(messages.errors(), "");
-        messages.push(SEVERITY_ERROR, c"of it".as_ptr());
+        messages.push(SEVERITY_ERROR, c"of it");
         assert_eq!(messages.errors(), "of it");
         assert_eq!(messages.remarks(), ["warning: before", "error: of it"]);
     }
