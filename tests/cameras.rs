@@ -616,7 +616,7 @@ fn several_cameras_one_of_which_the_robot_can_do_without() {
         "wrist (images)",
         "refused",
         "black",
-        "together: widest skew",
+        " observations, widest skew",
     ] {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }

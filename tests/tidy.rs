@@ -23,7 +23,7 @@ const ARROWS: &Arrows = &[
     ("loader", &[]),
     ("cuda", &["ports", "loader"]),
     // The siblings do not see one another.
-    ("capture", &["core", "ports", "cuda", "loader"]),
+    ("capture", &["core", "ports", "config", "cuda", "loader"]),
     (
         "engine",
         &["core", "ports", "config", "hash", "onnx", "cuda", "loader"],

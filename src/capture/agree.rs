@@ -29,6 +29,7 @@ const IN_FIELDS: RangeInclusive<u32> = 2..=9;
 const EBUSY: i32 = 16;
 const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
+const ENOSPC: i32 = 28;
 
 /// Why a device does not stream.
 pub(super) enum Trouble {
@@ -182,9 +183,12 @@ impl Wanted<'_> {
                         refused,
                     });
                 }
-                Err(error) if of_all(&error) => return Err(error.into()),
                 // The bus, of whose room others may give some back.
-                Err(error) => refused.add_passing(format!("{asked} ({error})"), error),
+                Err(error) if error.raw_os_error() == Some(ENOSPC) => {
+                    refused.add_passing(format!("{asked} ({error})"), error);
+                }
+                // Nothing that another format would mend.
+                Err(error) => return Err(error.into()),
             }
         }
         if let Some(error) = refused.passing {

@@ -129,6 +129,7 @@ impl Controls {
     fn look(&mut self, device: &Device, at: &Path, which: Range<usize>) -> Result<(), Trouble> {
         // Memory is taken only where there is something to tell.
         let mut changed = Vec::new();
+        let mut silent = false;
         for control in self.all.get_mut(which).into_iter().flatten() {
             let Some(number) = control.number else {
                 continue;
@@ -145,16 +146,23 @@ impl Controls {
                 }
                 Err(error) if error.raw_os_error() == Some(ENODEV) => return Err(error.into()),
                 Err(error) => {
-                    control.number = None;
+                    // Each question may take seconds, and the thread is waited for.
+                    silent = true;
                     let what = format!("{id:#x} that cannot be read: {error}");
                     if self.said.news(&what) {
                         log::warn!(
                             "{}: expected controls that can be read while pictures come, found {what}; it is not looked after \
-                             until the camera is started again",
+                             until the camera is started again, nor is any other",
                             at.display()
                         );
                     }
+                    break;
                 }
+            }
+        }
+        if silent {
+            for control in &mut self.all {
+                control.number = None;
             }
         }
         if changed.is_empty() {

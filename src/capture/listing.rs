@@ -7,6 +7,7 @@
 use super::decode::Format;
 use super::discovery::{self, Found, Offer, Other, OtherKind, Places, Sizes};
 use super::offered::{Control, Period, Rates};
+use crate::config::camera::CONTROLS;
 use std::path::{Path, PathBuf};
 
 /// The rate that a table asks for, or what is nearest to it.
@@ -19,35 +20,11 @@ const AGE_MAX_PERIODS: f64 = 5.0;
 /// Entries of a menu that are told.
 const ENTRIES_MAX: usize = 8;
 
-/// Controls that tendon.toml knows by name; every other is written as its number.
-const NAMES: [(u32, &str); 20] = [
-    (0x0098_0900, "brightness"),
-    (0x0098_0901, "contrast"),
-    (0x0098_0902, "saturation"),
-    (0x0098_0903, "hue"),
-    (0x0098_090c, "white_balance_automatic"),
-    (0x0098_0910, "gamma"),
-    (0x0098_0911, "exposure"),
-    (0x0098_0912, "gain_automatic"),
-    (0x0098_0913, "gain"),
-    (0x0098_0914, "horizontal_flip"),
-    (0x0098_0915, "vertical_flip"),
-    (0x0098_0918, "power_line_frequency"),
-    (0x0098_091a, "white_balance_temperature"),
-    (0x0098_091b, "sharpness"),
-    (0x0098_091c, "backlight_compensation"),
-    (0x009a_0901, "auto_exposure"),
-    (0x009a_0902, "exposure_time_absolute"),
-    (0x009a_0903, "exposure_dynamic_framerate"),
-    (0x009a_090a, "focus_absolute"),
-    (0x009a_090c, "focus_automatic_continuous"),
-];
-
-/// What a control is called in tendon.toml.
+/// What a control is called in tendon.toml: those without a name there are written as numbers.
 #[must_use]
 pub fn name_of(id: u32) -> String {
-    let known = NAMES.iter().find(|(known, _)| *known == id);
-    known.map_or_else(|| format!("{id:#010x}"), |(_, name)| (*name).to_owned())
+    let known = CONTROLS.iter().find(|(_, known)| *known == id);
+    known.map_or_else(|| format!("{id:#010x}"), |(name, _)| (*name).to_owned())
 }
 
 /// All of it, for people.

@@ -148,7 +148,7 @@ fn zero<T>() -> T {
 }
 
 /// What stands before the first zero. A character that was cut becomes U+FFFD.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let len = bytes.iter().position(|byte| *byte == 0);
     String::from_utf8_lossy(&bytes[..len.unwrap_or(bytes.len())]).into_owned()
 }

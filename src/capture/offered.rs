@@ -7,7 +7,7 @@
 //! Not responsible for formats, sizes and values (`mapped`), nor for how it is told (`listing`).
 #![allow(unsafe_code)] // The kernel's structures.
 
-use super::mapped;
+use super::mapped::{self, text};
 use std::ffi::c_void;
 use std::fmt;
 use std::io;
@@ -121,12 +121,6 @@ fn ask<T>(handle: &Handle, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::
 fn zero<T>() -> T {
     // SAFETY: every `T` of this file is a structure of the kernel's, of numbers and unions of them: all zero is one of its values.
     unsafe { mem::zeroed() }
-}
-
-/// What stands before the first zero. A character that was cut becomes U+FFFD.
-fn text(bytes: &[u8]) -> String {
-    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
 }
 
 /// The rates of a format at a size, width and height.

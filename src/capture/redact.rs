@@ -6,15 +6,21 @@
 
 /// What stands in the place of a secret.
 pub const HIDDEN: &str = "***";
-/// How names of properties end, and of a URL's parameters, whose values are secrets: `user-pw`, `proxy-pw`, `passphrase`.
-const SECRETS: [&str; 7] = [
+/// How names of properties end, of a URL's parameters and of headers, whose values are secrets: `user-pw`, `proxy-pw`, `passphrase`.
+const SECRETS: [&str; 13] = [
+    "user-id",
+    "user",
+    "usr",
     "pw",
+    "pwd",
+    "pass",
     "password",
     "passwd",
     "passphrase",
     "secret",
     "token",
     "key",
+    "authorization",
 ];
 
 /// The same text without its secrets.
@@ -139,7 +145,7 @@ mod tests {
     fn values_of_properties_and_parameters() {
         check(
             "rtspsrc user-id=anna user-pw=s3cret latency=0",
-            "rtspsrc user-id=anna user-pw=*** latency=0",
+            "rtspsrc user-id=*** user-pw=*** latency=0",
         );
         check("user-pw = \"my dog\" ! x", "user-pw =*** ! x");
         check("user-pw=(string)\"my \\\" dog\" ! x", "user-pw=*** ! x");

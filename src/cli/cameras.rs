@@ -6,7 +6,7 @@ use clap::Args;
 use std::path::PathBuf;
 use tendon::config::Config;
 use tendon::config::camera::CameraSource;
-use tendon::runtime::cameras::{self, Seen, Watch};
+use tendon::runtime::camera_look::{Seen, Watch, watch};
 
 /// Arguments of `tendon cameras`.
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let for_ns = (options.seconds * 1e9) as u64;
     let record = options.record.as_deref();
-    let seen = cameras::watch(&all, config.skew_max_ns, for_ns, None, record, &ending);
+    let seen = watch(&all, config.skew_max_ns, for_ns, None, record, &ending);
     let seen = seen.map_err(Failure::failed)?;
     if options.json {
         let text = serde_json::to_string_pretty(&seen).map_err(Failure::failed)?;
@@ -130,8 +130,8 @@ fn print(seen: &Watch) {
     }
     if seen.cameras.len() > 1 {
         println!(
-            "together: widest skew {:.1} ms, {} too far apart",
-            seen.skew_max_ms, seen.apart
+            "together: {} observations, widest skew {:.1} ms, {} too far apart",
+            seen.observations, seen.skew_max_ms, seen.apart
         );
     }
     println!("processor: {:.0} % of one core", seen.processor_percent);

@@ -15,7 +15,7 @@ const SKEW_MAX_NS: u64 = 50 * MS;
 
 /// Controls of kernel cameras by the names that `v4l2-ctl --list-ctrls` gives them, with their numbers in the kernel's
 /// `v4l2-controls.h`. Others are written as numbers.
-const CONTROLS: [(&str, u32); 20] = [
+pub const CONTROLS: [(&str, u32); 20] = [
     ("brightness", 0x0098_0900),
     ("contrast", 0x0098_0901),
     ("saturation", 0x0098_0902),
@@ -246,7 +246,8 @@ fn source(table: &CameraTable, key: &str, folder: &Path, at: &mut Located<'_>) -
                 text,
                 &format!("{key}.{name}"),
                 &format!("nothing, as source is \"{word}\""),
-                format!("\"{}\"", text.get_ref()),
+                // Not the text: a pipeline may have a password in it.
+                "a text".into(),
             ),
             None if of == word => at.push(
                 &table.name,

@@ -294,6 +294,16 @@ fn two_cameras_behind_one_device_are_refused_with_both_lines() {
 }
 
 #[test]
+fn a_pipeline_is_not_repeated_where_it_is_refused() {
+    let pipeline = "pipeline = \"rtspsrc location=rtsp://admin:secret@camera/1\"\nwidth = 224";
+    let text = TENDON.replacen("width = 224", pipeline, 1);
+    let refused = Config::from_texts(&text, ROBOT, URDF, &folder()).expect_err("of another source");
+    let said = format!("{refused:?}");
+    assert!(said.contains("camera.pipeline"), "{said}");
+    assert!(!said.contains("secret"), "{said}");
+}
+
+#[test]
 fn a_camera_moves_with_the_robot_only_if_that_is_said() {
     for (said, moves) in [
         ("", false),

@@ -179,23 +179,22 @@ pub fn round(
     let before = allocations_of_this_thread();
     let seen = look(source, health, deadline, io.reel.taking());
     let fault = health.fault(clock::now());
-    io.told.fault.store(
-        fault.map_or(0, |fault| fault.cause() as u8),
-        Ordering::Relaxed,
-    );
+    let code = fault.map_or(0, |fault| fault.cause() as u8);
     match seen {
         Look::Good => {
-            // Before its time is told, like the picture.
+            // Before its time is told, like the picture; and before it is told that the camera is well again.
             if let Some(view) = health.view() {
                 io.told.view.set(&view);
             }
+            io.told.fault.store(code, Ordering::Release);
             io.hand_on();
             io.allocated.good(before);
         }
         Look::Refused => {
+            io.told.fault.store(code, Ordering::Release);
             io.told.refused.fetch_add(1, Ordering::Relaxed);
         }
-        Look::Nothing => {}
+        Look::Nothing => io.told.fault.store(code, Ordering::Release),
     }
     io.told.count(io.allocated.beside(source.counts()));
     seen

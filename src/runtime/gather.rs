@@ -65,26 +65,29 @@ impl Gather {
     ///
     /// # Errors
     /// [`Apart`]: one is missing, or too far from another.
-    pub fn together(&mut self) -> Result<Together, Apart> {
-        self.chosen(&[]).map(|(together, _)| together)
+    pub fn together(&mut self, now: Mono) -> Result<Together, Apart> {
+        self.chosen(now, &[]).map(|(together, _)| together)
     }
 
-    /// Chooses of the pictures in hand, `recent` of each camera in the order of tendon.toml; none in hand of a camera through which the
-    /// policy does not look, of which the times that were told count. `None` for one that does not take part: it is of another
-    /// moment, its camera is not to be trusted, or nothing of it is in hand.
+    /// Chooses of the pictures in hand, `recent` of each camera in the order of tendon.toml; `None` is a camera through which the
+    /// policy does not look, of which the times that were told count. The answer has `None` for one that does not take part: it is of
+    /// another moment, its camera is not to be trusted, or the policy does not look through it.
     ///
     /// # Errors
     /// [`Apart`]: one that is needed is missing, or too far from another.
     pub fn of_one_moment<'a>(
         &mut self,
-        recent: &[&'a [Arc<Frame>]],
+        now: Mono,
+        recent: &[Option<&'a [Arc<Frame>]>],
     ) -> Result<[Option<&'a Frame>; CAMERAS_MAX], Apart> {
-        let (together, chosen) = self.chosen(recent)?;
+        let (together, chosen) = self.chosen(now, recent)?;
         let mut frames = [None; CAMERAS_MAX];
         let each = frames.iter_mut().zip(recent).zip(chosen).enumerate();
         for (camera, ((frame, recent), index)) in each {
             if together.present & (1 << camera) != 0 {
-                *frame = recent.get(index).map(|frame| &**frame);
+                *frame = recent
+                    .and_then(|recent| recent.get(index))
+                    .map(|frame| &**frame);
             }
         }
         Ok(frames)
@@ -92,16 +95,22 @@ impl Gather {
 
     fn chosen(
         &mut self,
-        recent: &[&[Arc<Frame>]],
+        now: Mono,
+        recent: &[Option<&[Arc<Frame>]>],
     ) -> Result<(Together, [usize; CAMERAS_MAX]), Apart> {
         let mut times: heapless::Vec<Times, CAMERAS_MAX> = heapless::Vec::new();
         for (index, camera) in self.cameras.iter().take(CAMERAS_MAX).enumerate() {
-            let all: Times = match (camera.captured(), recent.get(index)) {
+            // What is too old for its camera is not shown, though a slower camera has one of that moment. The first one's age is judged
+            // by who asks the policy.
+            let shown = |at: &Mono| index == 0 || now.since_ns(*at) <= camera.age_max_ns;
+            let all: Times = match (camera.captured(), recent.get(index).copied().flatten()) {
                 (None, _) => Times::new(),
-                (Some(_), Some(frames)) if !frames.is_empty() => {
-                    frames.iter().map(|frame| frame.captured).collect()
+                // The newest first: what is left stands where it stood.
+                (Some(_), Some(frames)) => {
+                    let all = frames.iter().map(|frame| frame.captured);
+                    all.take_while(shown).collect()
                 }
-                (Some(_), _) => camera.moments.told(),
+                (Some(_), None) => camera.moments.told().into_iter().filter(shown).collect(),
             };
             // As many as there are cameras.
             let _ = times.push(all);
@@ -122,10 +131,10 @@ impl Gather {
         let name = |camera: usize| self.cameras.get(camera).map_or("", |each| &each.name);
         match apart {
             Apart::Missing { camera } => {
-                format!("camera \"{}\" has given no good picture", name(camera))
+                format!("camera \"{}\" gives no good picture", name(camera))
             }
             Apart::Skewed { skew_ns, camera } => format!(
-                "expected pictures at most {} ms apart (policy.max_skew_ms), found camera \"{}\" {} ms behind another one, and of that one none so old is left",
+                "expected pictures at most {} ms apart (policy.max_skew_ms), found camera \"{}\" {} ms behind another one, and of that one none so old is left or may be shown (camera.age_max_ms)",
                 self.skew_max_ns / MS,
                 name(camera),
                 skew_ns / MS
@@ -139,6 +148,8 @@ mod tests {
     use super::*;
     use crate::runtime::places::tests::camera;
 
+    const NOW: Mono = Mono(300 * MS);
+
     fn recent(ms: &[u64]) -> Vec<Arc<Frame>> {
         let frames = ms.iter().map(|ms| {
             Arc::new(Frame {
@@ -150,11 +161,16 @@ mod tests {
         frames.collect()
     }
 
-    fn gather(needs: [Need; 3]) -> (Gather, Arc<Vec<Watched>>) {
+    fn gather(needs: [Need; 3], age_max_ms: u64) -> (Gather, Arc<Vec<Watched>>) {
         let names = ["front", "side", "top"];
         let all = names.iter().zip(needs);
-        let cameras: Arc<Vec<Watched>> =
-            Arc::new(all.map(|(name, need)| camera(name, need)).collect());
+        let cameras: Arc<Vec<Watched>> = Arc::new(
+            all.map(|(name, need)| Watched {
+                age_max_ns: age_max_ms * MS,
+                ..camera(name, need)
+            })
+            .collect(),
+        );
         (Gather::new(&cameras, 50 * MS), cameras)
     }
 
@@ -166,19 +182,22 @@ mod tests {
 
     #[test]
     fn pictures_in_hand_are_of_one_moment_and_times_count_of_those_that_are_not() {
-        let (mut gather, cameras) = gather([Need::Required; 3]);
+        let (mut gather, cameras) = gather([Need::Required; 3], 1_000);
         let (front, side) = (recent(&[300, 267, 233, 200]), recent(&[180, 147]));
         for ms in [190, 223, 290] {
             cameras[2].moments.tell(Mono(ms * MS));
         }
-        let hand: [&[Arc<Frame>]; 3] = [&front, &side, &[]];
-        check(gather.of_one_moment(&hand), [Some(200), Some(180), None]);
+        let hand: [Option<&[Arc<Frame>]>; 3] = [Some(&front), Some(&side), None];
+        check(
+            gather.of_one_moment(NOW, &hand),
+            [Some(200), Some(180), None],
+        );
         assert_eq!(gather.widest_ns.load(Ordering::Relaxed), 43 * MS);
         // Of the third only what is newer is told: it is not waited for, its picture then has gone by.
         for ms in 301..=301 + KEPT_MAX as u64 {
             cameras[2].moments.tell(Mono(ms * MS));
         }
-        let apart = gather.of_one_moment(&hand).expect_err("apart");
+        let apart = gather.of_one_moment(NOW, &hand).expect_err("apart");
         let words = gather.words(apart);
         assert!(
             words.contains("at most 50 ms apart")
@@ -189,21 +208,53 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_that_is_too_old_for_its_camera_is_not_shown() {
+        let (mut gather, cameras) = gather([Need::Required; 3], 100);
+        let (front, side) = (recent(&[180]), recent(&[300, 267, 200]));
+        for ms in [200, 300] {
+            cameras[2].moments.tell(Mono(ms * MS));
+        }
+        let hand: [Option<&[Arc<Frame>]>; 3] = [Some(&front), Some(&side), None];
+        // All may be 100 ms old.
+        check(
+            gather.of_one_moment(Mono(300 * MS), &hand),
+            [Some(180), Some(200), None],
+        );
+        let apart = gather.of_one_moment(Mono(301 * MS), &hand);
+        let words = gather.words(apart.expect_err("those of 200 ms are too old"));
+        assert!(words.contains("camera \"front\" 120 ms behind"), "{words}");
+        // One through which the policy looks, and of which nothing is in hand yet.
+        let hand: [Option<&[Arc<Frame>]>; 3] = [Some(&front), Some(&[]), None];
+        let missing = gather
+            .of_one_moment(NOW, &hand)
+            .expect_err("nothing in hand");
+        assert_eq!(
+            gather.words(missing),
+            "camera \"side\" gives no good picture"
+        );
+    }
+
+    #[test]
     fn a_camera_that_is_not_to_be_trusted_takes_no_part() {
-        let (mut gather, cameras) = gather([Need::Required, Need::Optional, Need::Optional]);
+        let (mut gather, cameras) = gather([Need::Required, Need::Optional, Need::Optional], 1_000);
         let (front, side, top) = (recent(&[300]), recent(&[290]), recent(&[200]));
-        let hand: [&[Arc<Frame>]; 3] = [&front, &side, &top];
-        check(gather.of_one_moment(&hand), [Some(300), Some(290), None]);
+        let hand: [Option<&[Arc<Frame>]>; 3] = [Some(&front), Some(&side), Some(&top)];
+        check(
+            gather.of_one_moment(NOW, &hand),
+            [Some(300), Some(290), None],
+        );
         cameras[1].fault.store(
             crate::core::governor::reaction::Cause::CameraBlind as u8,
             Ordering::Relaxed,
         );
-        check(gather.of_one_moment(&hand), [Some(300), None, None]);
+        check(gather.of_one_moment(NOW, &hand), [Some(300), None, None]);
         cameras[0].newest_ns.store(0, Ordering::Relaxed);
-        let apart = gather.of_one_moment(&hand).expect_err("nothing to go by");
+        let apart = gather
+            .of_one_moment(NOW, &hand)
+            .expect_err("nothing to go by");
         assert_eq!(
             gather.words(apart),
-            "camera \"front\" has given no good picture"
+            "camera \"front\" gives no good picture"
         );
         assert_eq!(
             gather.apart.load(Ordering::Relaxed),

@@ -2,7 +2,7 @@
 //! Inference: the newest frames that are of one moment and the joint state of that time in, one chunk out.
 //!
 //! [`Inference`] is what the thread and simulated time share; [`run`] is the thread. Nothing queues before it: a slow
-//! policy sees the newest frame, never an old one.
+//! policy sees the newest frame, or, beside a camera that is behind, the newest of which that one has the moment.
 
 use crate::core::action::JointKind;
 use crate::core::camera::skew::Apart;
@@ -462,39 +462,38 @@ pub struct InferenceIo {
     pub ending: Arc<AtomicBool>,
 }
 
-/// What keeps chunks from being made, as it was found last: told once for each new reason.
+/// What keeps chunks from being made, each reason told once until it is over.
 #[derive(Debug, Default)]
 struct Hindrance {
-    reason: String,
-    since: Mono,
-    told: bool,
+    since: Option<Mono>,
+    told: Option<(Mono, String)>,
 }
 
-/// What may be over in a moment, as when cameras or the robot begin, is told when it has lasted so long.
+/// What may be over in a moment, as when cameras or the robot begin, is told when it has lasted so long; and nothing is told more often.
 const LASTS_NS: u64 = 1_000 * MS;
 
 impl Hindrance {
-    /// For `reason`, which is the same as long as what is to be done about it is, none was made; in `words`, if that has lasted for
-    /// `lasts_ns`.
-    fn found(&mut self, now: Mono, reason: &str, lasts_ns: u64, words: impl FnOnce() -> String) {
-        if self.reason != reason {
-            reason.clone_into(&mut self.reason);
-            (self.since, self.told) = (now, false);
+    /// None is made for `reason`, which is the same as long as what is to be done about it is. To be told if it stands in the way for
+    /// `lasts_ns`, whatever it was before.
+    fn found(&mut self, now: Mono, reason: &str, lasts_ns: u64) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let told = self.told.as_ref();
+        let again = told.is_some_and(|(at, told)| told == reason || now.since_ns(*at) < LASTS_NS);
+        if again || now.since_ns(since) < lasts_ns {
+            return false;
         }
-        if !self.told && now.since_ns(self.since) >= lasts_ns {
-            self.told = true;
-            log::warn!("no chunk: {}", words());
-        }
+        self.told = Some((now, reason.to_owned()));
+        true
     }
 
     fn over(&mut self) {
-        self.reason.clear();
+        *self = Hindrance::default();
     }
 }
 
 /// The inference thread.
 pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
-    let mut hindrance = Hindrance::default();
+    let (mut gathering, mut thinking) = (Hindrance::default(), Hindrance::default());
     while !io.ending.load(Ordering::Relaxed) {
         let deadline = clock::now().plus_ns(IDLE_NS);
         let frames = io.frames.wait_until(deadline, clock::now);
@@ -506,27 +505,29 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                 .store(inference.obeys_from(), Ordering::Release);
         }
         let Some(frames) = frames else { continue };
-        let mut recent: [&[Arc<Frame>]; CAMERAS_MAX] = [&[]; CAMERAS_MAX];
-        let others = io.others.iter_mut().map(|cell| match cell {
-            Some(cell) => cell.read().as_slice(),
-            None => &[],
-        });
-        let all = std::iter::once(frames.as_slice()).chain(others);
+        let mut recent: [Option<&[Arc<Frame>]>; CAMERAS_MAX] = [None; CAMERAS_MAX];
+        let others = io.others.iter_mut();
+        let others = others.map(|cell| cell.as_mut().map(|cell| cell.read().as_slice()));
+        let all = std::iter::once(Some(frames.as_slice())).chain(others);
         for (slot, frames) in recent.iter_mut().zip(all) {
             *slot = frames;
         }
-        let (frame, others) = match io.gather.of_one_moment(&recent) {
+        let (frame, others) = match io.gather.of_one_moment(now, &recent) {
             Ok([Some(frame), others @ ..]) => (frame, others),
             // The camera that paces the policy is one of those that are needed.
             Ok(_) => continue,
             Err(apart) => {
-                let (Apart::Missing { camera } | Apart::Skewed { camera, .. }) = apart;
-                hindrance.found(now, &format!("camera {camera}"), LASTS_NS, || {
-                    io.gather.words(apart)
-                });
+                let reason = match apart {
+                    Apart::Missing { camera } => format!("camera {camera} is missing"),
+                    Apart::Skewed { camera, .. } => format!("camera {camera} is behind"),
+                };
+                if gathering.found(now, &reason, LASTS_NS) {
+                    log::warn!("no chunk: {}", io.gather.words(apart));
+                }
                 continue;
             }
         };
+        gathering.over();
         match inference.think(
             now,
             frame,
@@ -557,12 +558,12 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                     io.tap.record(sample);
                 }
                 io.insight.write(insight);
-                hindrance.over();
+                thinking.over();
                 if let Some(bell) = &io.bell {
                     bell.unpark();
                 }
             }
-            Err(Refusal::NotDue | Refusal::NoInstruction) => {}
+            Err(Refusal::NotDue | Refusal::NoInstruction) => thinking.over(),
             Err(refusal) => {
                 io.faults.fetch_add(1, Ordering::Relaxed);
                 let words = refusal.to_string();
@@ -571,7 +572,9 @@ pub fn run(mut inference: Inference, mut io: InferenceIo, seat: &Seat) {
                     Refusal::NoState => ("state", LASTS_NS),
                     _ => (words.as_str(), 0),
                 };
-                hindrance.found(now, reason, lasts_ns, || words.clone());
+                if thinking.found(now, reason, lasts_ns) {
+                    log::warn!("no chunk: {words}");
+                }
             }
         }
         if inference.policy.lost() {

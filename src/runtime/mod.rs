@@ -4,6 +4,7 @@
 pub mod armed;
 pub mod bench_loop;
 pub mod best;
+pub mod camera_look;
 pub mod cameras;
 pub mod capture;
 pub mod clock;

@@ -157,9 +157,15 @@ impl Places {
     ///
     /// Away is who gives nothing good, for whatever reason: who looks again for a camera need not have said so.
     pub fn returned(&mut self, cameras: &[Watched], now: Mono) -> Option<(usize, usize)> {
+        // Read before the views: one that is well by then shows why.
+        let away: [bool; CAMERAS_MAX] = from_fn(|which| {
+            let camera = cameras.get(which);
+            camera.is_some_and(|camera| camera.cause().is_some())
+        });
         let mut shown = newest(cameras);
-        for ((camera, shown), stand) in cameras.iter().zip(&mut shown).zip(&mut self.stands) {
-            if camera.cause().is_some() {
+        let each = cameras.iter().zip(away).zip(&mut shown);
+        for (((camera, away), shown), stand) in each.zip(&mut self.stands) {
+            if away {
                 // What is told of it is what it showed last.
                 *shown = None;
                 if camera.moves {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The last few pictures of a camera, in memory that is made once and shared by whoever looks at them: nothing is copied, and
+//! The last few pictures of a camera, in memory that is made once and shared by whoever looks at them: nothing is copied here, and
 //! who looks keeps nobody waiting.
 
 use crate::ports::Frame;

@@ -57,7 +57,7 @@ fn passwords_are_told_to_nobody() {
     );
     let mut camera = Camera::new(&words, &asked(&words), CLOCK).expect("a pipeline");
     gone(&mut camera, &mut Frame::black(64, 48), 5_000);
-    let shown = format!("rtsp://***@{at}/x user-id=anna user-pw=***");
+    let shown = format!("rtsp://***@{at}/x user-id=*** user-pw=***");
     hides(&format!("{camera:?}"), &shown);
     hides(&format!("{:?}", asked(&words)), &shown);
     drop(camera);

@@ -8,7 +8,8 @@ use crate::core::camera::Health;
 use crate::core::camera::skew::Need;
 use crate::core::units::{MS, Mono};
 use crate::ports::{Frame, Source};
-use crate::runtime::cameras::{self, Reach, Seen, Watch};
+use crate::runtime::camera_look::{Seen, Watch, watch};
+use crate::runtime::cameras::{self, Reach};
 use crate::runtime::capture::{Look, look};
 use crate::runtime::clock;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub(super) fn here(config: &Config) -> Vec<Finding> {
     let mut opened = Vec::new();
     for camera in near {
         // Each by itself first, so that one that cannot be opened does not hide the others.
-        match cameras::watch(
+        match watch(
             std::slice::from_ref(&camera),
             config.skew_max_ns,
             0,
@@ -67,37 +68,49 @@ pub(super) fn here(config: &Config) -> Vec<Finding> {
         return findings;
     }
     let enough = Some(ENOUGH);
-    match cameras::watch(&opened, config.skew_max_ns, LOOK_NS, enough, None, &idle()) {
+    match watch(&opened, config.skew_max_ns, LOOK_NS, enough, None, &idle()) {
         Err(error) => findings.push(Finding::bad(CHECK, error.to_string(), FIX)),
         Ok(watched) => {
             findings.extend(opened.iter().map(|camera| {
                 let seen = watched.cameras.iter().find(|seen| seen.name == camera.name);
                 judged(camera, seen)
             }));
-            findings.extend(of_one_moment(&watched, config.skew_max_ns));
+            findings.extend(of_one_moment(&opened, &watched, config.skew_max_ns));
         }
     }
     findings
 }
 
-/// Of several cameras: whether their pictures make observations. Some at the beginning may not, while one has none yet that is
-/// old enough.
-fn of_one_moment(watched: &Watch, skew_max_ns: u64) -> Option<Finding> {
-    let paces = watched.cameras.first()?;
-    if watched.cameras.len() < 2 || paces.good == 0 {
+/// Of several needed cameras of this machine: whether their pictures make observations, at the end of the look; at its beginning one may
+/// have nothing yet that is old enough.
+fn of_one_moment(cameras: &[CameraConfig], watched: &Watch, skew_max_ns: u64) -> Option<Finding> {
+    let needed = |camera: &&CameraConfig| camera.need == Need::Required;
+    let gives = |camera: &CameraConfig| {
+        let mut seen = watched.cameras.iter();
+        seen.any(|seen| seen.name == camera.name && seen.good >= ENOUGH)
+    };
+    // What is wrong with one that gives nothing is said of that one.
+    if cameras.iter().filter(needed).count() < 2 || !cameras.iter().filter(needed).all(gives) {
         return None;
     }
+    let slowest_ns = cameras.iter().filter_map(|camera| camera.period_ns).max();
+    let lost_ms = LOST_MS.max(slowest_ns.unwrap_or(0) as f64 * 3e-6);
     let most_ms = skew_max_ns / MS;
-    if watched.apart * 2 <= paces.good {
+    let Watch {
+        observations,
+        apart,
+        skew_max_ms,
+        ..
+    } = watched;
+    if *observations > 0 && watched.unobserved_ms < lost_ms {
         let found = format!(
-            "of one moment: at most {:.0} ms apart, of {most_ms}",
-            watched.skew_max_ms
+            "pictures of one moment: {observations} observations, at most {skew_max_ms:.0} ms apart, of {most_ms}"
         );
         return Some(Finding::good(CHECK, found));
     }
     let found = format!(
-        "{} of {} pictures of \"{}\" found none of another camera within {most_ms} ms, so that they make no observation",
-        watched.apart, paces.good, paces.name
+        "pictures of no one moment: {observations} observations, none for the last {:.0} ms; {apart} times one was missing that is within {most_ms} ms of the others",
+        watched.unobserved_ms
     );
     let fix = "a camera that is far behind the others: say so with its delay_ms, lower its latency, or allow more with policy.max_skew_ms";
     Some(Finding::bad(CHECK, found, fix))
@@ -219,6 +232,53 @@ mod tests {
             noisy: true,
             moves: false,
         }
+    }
+
+    #[test]
+    fn needed_cameras_that_make_no_observations_are_bad_however_they_began() {
+        let named = |name: &str, need| CameraConfig {
+            name: name.into(),
+            ..camera(need)
+        };
+        let two = |need| [named("front", Need::Required), named("wrist", need)];
+        let seen = |good| Watch {
+            cameras: ["front", "wrist"]
+                .map(|name| Seen {
+                    name: name.into(),
+                    good,
+                    ..Seen::default()
+                })
+                .to_vec(),
+            ..Watch::default()
+        };
+        let began_apart = Watch {
+            observations: 20,
+            apart: 30,
+            unobserved_ms: 30.0,
+            ..seen(ENOUGH)
+        };
+        let apart = Watch {
+            observations: 3,
+            apart: 5,
+            unobserved_ms: 1_100.0,
+            ..seen(ENOUGH)
+        };
+        let never = Watch {
+            unobserved_ms: 900.0,
+            ..seen(ENOUGH)
+        };
+        let verdict = |need, watched| {
+            of_one_moment(&two(need), watched, 50 * MS).map(|finding| finding.verdict)
+        };
+        assert_eq!(verdict(Need::Required, &began_apart), Some(Verdict::Good));
+        assert_eq!(verdict(Need::Required, &apart), Some(Verdict::Bad));
+        assert_eq!(verdict(Need::Required, &never), Some(Verdict::Bad));
+        assert_eq!(verdict(Need::Optional, &never), None);
+        assert_eq!(
+            verdict(Need::Required, &seen(ENOUGH - 1)),
+            None,
+            "said of it"
+        );
     }
 
     #[test]

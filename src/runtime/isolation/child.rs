@@ -377,16 +377,17 @@ impl Ferry {
             tally.set(tallies, count.load(Ordering::Relaxed));
         }
         for (n, camera) in self.cameras.iter().enumerate() {
-            // Read first and told last, so that who sees the time finds the view.
+            // Read first and told last, so that who sees the time, or that the camera is well again, finds the view.
             let newest_ns = camera.newest_ns.load(Ordering::Acquire);
+            let fault = camera.fault.load(Ordering::Acquire);
             Tally::Refused(n).set(tallies, camera.refused.load(Ordering::Relaxed));
-            Tally::Fault(n).set(tallies, u64::from(camera.fault.load(Ordering::Relaxed)));
             for (which, count) in camera.counts().row().into_iter().enumerate() {
                 Tally::Counted(n, which).set(tallies, count);
             }
             for (which, word) in camera.view.words().into_iter().enumerate() {
                 Tally::View(n, which).set(tallies, word);
             }
+            Tally::Fault(n).set(tallies, u64::from(fault));
             Tally::Newest(n).set(tallies, newest_ns);
         }
         let beats = self.watching.get().map_or(&[][..], Vec::as_slice);

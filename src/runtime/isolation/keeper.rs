@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::config::camera::CameraConfig;
 use crate::core::camera::skew::Need;
 use crate::core::governor::reaction::Cause;
+use crate::core::limits::CAMERAS_MAX;
 use crate::core::units::{MS, Mono};
 use crate::policy::text::Instruction;
 use crate::ports::{Counts, Frame, Source, SourceFault};
@@ -431,8 +432,10 @@ impl Keeper {
     /// What its cameras tell; whether two of them were exchanged. Of a `quiet` process nothing is believed of its cameras.
     fn look(&mut self, tallies: &Part, quiet: bool) -> bool {
         let ends = &self.ends;
+        // As the other end tells them: who sees the time, or that a camera is well again, finds the view.
+        let told: [u8; CAMERAS_MAX] =
+            std::array::from_fn(|n| u8::try_from(Tally::Fault(n).get(tallies)).unwrap_or(0));
         for (n, camera) in ends.cameras.iter().enumerate() {
-            // As the other end tells them: who sees the time finds the view.
             let newest_ns = Tally::Newest(n).get(tallies);
             let view = std::array::from_fn(|which| Tally::View(n, which).get(tallies));
             camera.view.set_words(view);
@@ -458,8 +461,7 @@ impl Keeper {
                 .get(n)
                 .is_some_and(|c| c.need == Need::Required)
         };
-        for (n, camera) in ends.cameras.iter().enumerate() {
-            let told = u8::try_from(Tally::Fault(n).get(tallies)).unwrap_or(0);
+        for ((n, camera), told) in ends.cameras.iter().enumerate().zip(told) {
             let fault = match exchanged {
                 Some((one, other)) if n == one || n == other => Cause::CameraSwapped as u8,
                 // The fault of one that the robot can do without stops nobody: the pacing one, which it cannot, stands in.
@@ -469,7 +471,7 @@ impl Keeper {
                 _ if quiet => Cause::CameraLost as u8,
                 _ => told,
             };
-            camera.fault.store(fault, Ordering::Relaxed);
+            camera.fault.store(fault, Ordering::Release);
         }
         exchanged.is_some()
     }
