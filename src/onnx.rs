@@ -67,7 +67,7 @@ enum Inside {
     Numbers,
     /// The key or the value of an entry.
     Text,
-    /// Nothing that is looked at: a name, weights.
+    /// Nothing that is looked at, such as weights, or not as a message: [`Walk::message`] itself takes the name of an input.
     Other,
 }
 

@@ -478,18 +478,27 @@ fn camera_size(text: &str) -> Result<(String, [usize; 2]), String> {
     parsed.ok_or_else(|| format!("expected NAME=WIDTHxHEIGHT, found \"{text}\""))
 }
 
+/// What lies in the folder that is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exported {
+    /// What LeRobot writes of a policy.
+    LeRobot,
+    /// A `policy_package`.
+    Package,
+}
+
 /// What was given and means nothing for such a folder. It is refused: nobody would see that it was passed over.
-fn out_of_place(wanted: &Import, is_package: bool) -> Vec<Problem> {
+fn out_of_place(wanted: &Import, exported: Exported) -> Vec<Problem> {
     let size = !wanted.camera_size.is_empty();
-    let (kinds, flags) = match is_package {
-        true => (
+    let (kinds, flags) = match exported {
+        Exported::Package => (
             ["LeRobot folder", "policy_package"],
             vec![
                 ("--onnx", wanted.onnx.is_some(), "has its own graph"),
                 ("--sentences", wanted.sentences.is_some(), "takes none"),
             ],
         ),
-        false => (
+        Exported::LeRobot => (
             ["policy_package", "LeRobot folder"],
             vec![
                 ("--rate-hz", wanted.rate_hz.is_some(), "has it in --info"),
@@ -510,8 +519,11 @@ fn out_of_place(wanted: &Import, is_package: bool) -> Vec<Problem> {
 }
 
 fn import(wanted: &Import) -> Result<(), Vec<Problem>> {
-    let is_package = import_physicalai::is_package(&wanted.folder);
-    let misplaced = out_of_place(wanted, is_package);
+    let exported = match import_physicalai::is_package(&wanted.folder) {
+        true => Exported::Package,
+        false => Exported::LeRobot,
+    };
+    let misplaced = out_of_place(wanted, exported);
     if !misplaced.is_empty() {
         return Err(misplaced);
     }
@@ -520,7 +532,7 @@ fn import(wanted: &Import) -> Result<(), Vec<Problem>> {
         Unit::Rad => JointUnit::Rad,
         Unit::Deg => JointUnit::Deg,
     };
-    if is_package {
+    if exported == Exported::Package {
         let request = import_physicalai::Request {
             folder: wanted.folder.clone(),
             fixture: wanted.fixture.clone(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 /// Most runs that wait for the next; one more and they are launched as they are.
 const DUE_MAX: usize = 32;
-/// Most joint graphs of one stage: that of an observation, and that of one with a new instruction, whose stages come before.
+/// Most joint graphs of one stage: that of an observation, and that of one with a new instruction, whose stages come before. Both are to
+/// be made at load.
 const MADE_MAX: usize = 2;
 
 /// Recorded runs, one after the other.
@@ -138,7 +139,8 @@ impl Line {
     }
 
     /// Launches `own` behind all that is due: as one graph, from the second time in a row on that the same runs come together. Making it
-    /// takes the driver a while and allocates: who proves a policy runs it at load until [`Joint::is_steady`].
+    /// takes the driver a while and allocates: who proves a policy runs it at load until [`Joint::is_steady`], with a new instruction and
+    /// without.
     ///
     /// # Errors
     /// [`CudaFault`]; nothing is due then.

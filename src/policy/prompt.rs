@@ -15,7 +15,8 @@ use tokenizers::Tokenizer;
 
 /// Most tokens of a prompt; the longest in use (pi0.5) has 200.
 pub const TOKENS_MAX: usize = 4_096;
-/// Longest sentence that is even looked at, in bytes. 512 tokens of 16 bytes; tokenising stays below a millisecond.
+/// Longest sentence that is even looked at, in bytes, so that whoever sends one cannot ask for any amount of tokenising: forty bytes for each
+/// token of the longest prompt in use.
 pub const SENTENCE_BYTES_MAX: usize = 8_192;
 
 /// One change of the operator's sentence.

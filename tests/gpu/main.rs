@@ -30,8 +30,8 @@ const CAMERA: [usize; 2] = [640, 480];
 const SIDE: usize = 224;
 /// Replays that are timed.
 const RUNS: usize = 2_000;
-/// The longest that a part may take.
-const PART_MAX: Duration = Duration::from_secs(60);
+/// The longest that a part may take: all of them, if each hangs, end within what `run.sh` gives them together.
+const PART_MAX: Duration = Duration::from_secs(30);
 
 /// What a part runs on.
 struct Gpu {
@@ -274,6 +274,17 @@ fn all_parts(device: &Device) {
     let failed = parts::run("the_gpu", &names, PART_MAX, &mut figures, parts::keep);
     let (count, all, why) = (failed.len(), names.len(), failed.join("; "));
     assert!(failed.is_empty(), "{count} of {all} parts failed: {why}");
+}
+
+#[test]
+fn parts_that_all_hang_end_within_what_run_sh_gives_them() {
+    let (_, rest) = include_str!("run.sh")
+        .split_once("TensorRT as far as it goes without a plan}\" ")
+        .expect("the part that is this test");
+    let given = rest.split_whitespace().next().expect("seconds");
+    let given: u64 = given.parse().expect("seconds");
+    let all = PART_MAX.as_secs() * PARTS.len() as u64;
+    assert!(all < given, "{all} of {given} s");
 }
 
 fn one_part(name: &str, gpu: Gpu) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Parts of a test, each in a process of its own: what one of them does to the device, or to itself, keeps no other from running, and
-//! what was found is kept after each.
+//! what was found is kept after each. What was not begun, because the whole ended before, is among the figures as such.
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,12 @@ pub fn keep(found: &Value) {
     }
 }
 
+/// Where a part stands that has not ended: among the figures in place of what it finds.
+const NOT_BEGUN: &str = "not begun";
+const NOT_ENDED: &str = "begun, and not ended";
+
 /// Runs the test `test` of this program once for each of `parts`, each for `most` at most. What they found is put into `figures`, which
-/// `kept` is given after each. What failed, in words; that stands among the figures too.
+/// `kept` is given at first, with every name, and before and after each. What failed, in words; that stands among the figures too.
 pub fn run(
     test: &str,
     parts: &[&str],
@@ -37,6 +41,12 @@ pub fn run(
 ) -> Vec<String> {
     let mut failed = Vec::new();
     for part in parts {
+        figures[*part] = json!({"failed": NOT_BEGUN});
+    }
+    kept(figures);
+    for part in parts {
+        figures[*part] = json!({"failed": NOT_ENDED});
+        kept(figures);
         figures[*part] = match alone(test, part, most) {
             Ok(found) => {
                 println!("{part}: passed, and its process ended well");
@@ -119,9 +129,17 @@ fn what_one_part_does_keeps_no_other_from_running() {
     let mut kept = Vec::new();
     let most = Duration::from_secs(5);
     let failed = run("parts::a_stand_in", &parts, most, &mut figures, |now| {
-        kept.push(now.as_object().map_or(0, |now| now.len()));
+        let stands = |word: &str| {
+            let those = parts.iter().filter(|part| now[**part]["failed"] == word);
+            those.count()
+        };
+        kept.push((stands(NOT_BEGUN), stands(NOT_ENDED)));
     });
-    assert_eq!(kept, [2, 3, 4, 5, 6], "figures after each part");
+    let mut expected = vec![(5, 0)];
+    for left in (0..5).rev() {
+        expected.extend([(left, 1), (left, 0)]);
+    }
+    assert_eq!(kept, expected, "all are named first, then told of");
     for part in ["good", "last"] {
         assert_eq!(figures[part], json!({"here": true}));
     }

@@ -227,8 +227,9 @@ if [ ${#libraries[@]} -gt 0 ]; then
 fi
 export TENDON_GPU=required
 library=${libraries[0]:-}
-# Each of its parts is a process of its own, and gpu.json is written after each.
-part "driver, memory, kernels, graphs, an error that sticks${library:+, TensorRT as far as it goes without a plan}" 200 - \
+# Each of its parts is a process of its own. gpu.json is written before the first, with every name, and around each: what this time, or what
+# is left of the whole, is too short for stands in it. If each part hangs, they take ten times PART_MAX of main.rs.
+part "driver, memory, kernels, graphs, an error that sticks${library:+, TensorRT as far as it goes without a plan}" 320 - \
   env ${library:+"TENDON_TENSORRT_LIB=$library"} "$test" --exact the_gpu --nocapture || true
 for library in "${libraries[@]:1}"; do
   name="TensorRT as far as it goes without a plan, by ${library##*/} too" folder=$made/${library##*/}

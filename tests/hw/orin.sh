@@ -108,13 +108,19 @@ fi
 back() {
   [ -n "${watcher:-}" ] && kill "$watcher" 2>/dev/null || true
   [ -n "${load:-}" ] && kill "$load" 2>/dev/null || true
-  [ -n "$dry" ] || { jetson_clocks --restore "$OUT/clocks.before" || true; [ "$mode" = "?" ] || nvpmodel -m "$mode" </dev/null || true; }
+  [ -z "$dry" ] || return 0
+  [ ! -e "$clocks" ] || give_back || echo "FAILED: the clocks are not given back: jetson_clocks --restore $clocks fails; another run tries again" >&2
+  [ "$mode" = "?" ] || nvpmodel -m "$mode" </dev/null || true
 }
+# The file is the only record of the clocks that were: it goes when they are back, so that one that is there is of a run that was killed.
+clocks=$OUT/clocks.before
+give_back() { jetson_clocks --restore "$clocks" && rm -f "$clocks"; }
+if [ -z "$dry" ] && [ -e "$clocks" ]; then
+  echo "an earlier run did not end: its clocks are given back first, from $clocks"
+  give_back || refuse "expected clocks that an earlier run did not give back to be restored from $clocks, found that jetson_clocks --restore fails: start the machine anew, which gives them back too, remove the file, then again"
+fi
 trap back EXIT
-# An earlier run's file goes first: over one that exists NVIDIA's script asks whether it may, and stops without an answer; and if anything
-# fails from here on, those clocks are not the ones to go back to.
-[ -n "$dry" ] || rm -f "$OUT/clocks.before"
-do_it jetson_clocks --store "$OUT/clocks.before"
+do_it jetson_clocks --store "$clocks"
 # Between some modes it asks whether to start the machine anew; without an answer it leaves the mode as it was.
 do_it nvpmodel -m "$wanted_mode" </dev/null || true
 if [ -z "$dry" ]; then

@@ -78,6 +78,7 @@ case "\$1" in
   cp $work/clocks "\$2"
   ;;
 --restore)
+  [ -z "\$STUCK" ] || { echo "Error: no clocks today"; exit 1; }
   [ -e "\$2" ] || { echo "Error: \$2 file not found !"; exit 1; }
   cp "\$2" $work/clocks
   ;;
@@ -159,12 +160,18 @@ ends() {
 ends 77 "expected cargo in root's PATH, or a built tendon in TENDON" 41 "PATH=$bin:$bare" TENDON=
 ends 77 "expected a program in TENDON, found none that can be run at $work/nowhere" 41 "TENDON=$work/nowhere"
 ! grep -q jetson_clocks "$work/calls" || fail "expected clocks as they were"
+# A run that was killed left its clocks pinned, and the file that says what they were. Where they cannot be given back nothing is touched.
+echo pinned >"$work/clocks"
+echo free >"$work/out/clocks.before"
+ends 77 "expected clocks that an earlier run did not give back to be restored" 41 STUCK=1
+[ "$(cat "$work/out/clocks.before")" = free ] && ! grep -q -e "--store" -e "nvpmodel -m" "$work/calls" || fail "expected the record of the clocks to stay"
 # Under sudo the user's Rust builds, into a folder of its own, before any clock is touched. A mode that needs a new start of the machine
-# is left, and said.
+# is left, and said. What the killed run had pinned is given back first.
 ends 77 "expected power mode 2 (MAXN_SUPER), found NV Power Mode: 25W 1 : .*start the machine anew" 41 "PATH=$bin:$bare" TENDON= SUDO_USER=alice STUBBORN=1
 [ "$(head -1 "$work/calls")" = "cargo build --release with $home/.rustup to $work/out/cargo" ] || fail "expected the user's Rust first, found $(head -1 "$work/calls")"
-[ -e "$work/out/clocks.before" ] && [ "$(cat "$work/clocks")" = free ] || fail "expected clocks that were kept, and given back"
-# The whole of it, where numbers have a decimal comma, if such a place can be made here. It is the second run in this folder: the clocks
+[ "$(grep -o -e "--restore" -e "--store" "$work/calls" | tr '\n' ' ')" = "--restore --store --restore " ] || fail "expected clocks given back, kept, and given back"
+[ ! -e "$work/out/clocks.before" ] && [ "$(cat "$work/clocks")" = free ] || fail "expected the clocks of before the killed run, and no record of any"
+# The whole of it, where numbers have a decimal comma, if such a place can be made here. It is another run in this folder: the clocks
 # that it keeps and gives back are those that it found, not the first one's.
 echo found >"$work/clocks"
 comma=()
@@ -176,7 +183,7 @@ for precision in fp32 fp16 int8; do
   grep -q "^| bench_vla [0-9a-f]*, bench-$precision | MAXN_SUPER (2) |.*| 41 of 60 | 10.0 |.*| 45 -> 45 |" "$work/out/table.md" || fail "the table's row of $precision"
 done
 grep -q "nvpmodel -m 2" "$work/calls" && [ "$(cat "$work/mode")" = 1 ] || fail "the power mode"
-grep -q "^pinned" "$work/out/machine.txt" && [ "$(cat "$work/clocks")" = found ] || fail "the clocks: expected them pinned, then as found, found $(cat "$work/clocks")"
+grep -q "^pinned" "$work/out/machine.txt" && [ "$(cat "$work/clocks")" = found ] && [ ! -e "$work/out/clocks.before" ] || fail "the clocks: expected them pinned, then as found, found $(cat "$work/clocks")"
 cat "$work/out/table.md" "$work/out/around.md"
 # Each row is there: with a figure, or with the reason why not.
 row() { grep -q "^| $1 |.*$2" "$work/out/around.md" || fail "the row \"$1\", expected \"$2\""; }

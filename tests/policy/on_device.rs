@@ -225,11 +225,12 @@ fn order(asked: &Asked) -> (Vec<&'static str>, Vec<String>) {
     (phases, settled.map(|(stage, _)| stage.clone()).collect())
 }
 
-/// Runs otherwise at first: before its run of this number it gives one more.
+/// Runs otherwise at first: before its run of this number it gives so much more.
 struct Warms {
     inner: CpuEngine,
     runs: Arc<AtomicUsize>,
     steady: usize,
+    more: f32,
 }
 
 impl Engine for Warms {
@@ -244,7 +245,7 @@ impl Engine for Warms {
     fn run(&mut self, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<(), EngineFault> {
         let run = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         self.inner.run(inputs, outputs)?;
-        let more = if run < self.steady { 1.0 } else { 0.0 };
+        let more = if run < self.steady { self.more } else { 0.0 };
         let floats = outputs.iter_mut().filter_map(Tensor::f32_mut);
         floats.flatten().for_each(|value| *value += more);
         Ok(())
@@ -259,22 +260,29 @@ impl Engine for Warms {
 #[test]
 fn a_fixture_is_judged_when_the_engines_are_steady() {
     const FRAMES: usize = 4;
-    let load = |steady: usize| {
+    let load = |family: &str, more: f32, steady: usize| {
         let runs = Arc::new(AtomicUsize::new(0));
         let engine = |path: &Path, spec: &StageSpec| {
             Ok(Box::new(Warms {
                 inner: CpuEngine::load(path, spec, CpuOptions::default())?,
                 runs: Arc::clone(&runs),
                 steady,
+                more,
             }) as Box<dyn Engine>)
         };
-        let loaded = Staged::load(&folder("act"), LoadOptions::default(), &engine);
+        let loaded = Staged::load(&folder(family), LoadOptions::default(), &engine);
         (loaded.is_ok(), runs.load(Ordering::Relaxed))
     };
-    assert_eq!(load(0), (true, FRAMES), "nothing is run for nothing");
-    assert_eq!(load(1), (true, 1 + FRAMES));
-    assert_eq!(load(3), (true, 3 + FRAMES));
-    assert_eq!(load(usize::MAX), (false, 4 + FRAMES));
+    let act = |steady| load("act", 1.0, steady);
+    assert_eq!(act(0), (true, FRAMES), "nothing is run for nothing");
+    assert_eq!(act(1), (true, 1 + FRAMES));
+    assert_eq!(act(3), (true, 3 + FRAMES));
+    assert_eq!(act(usize::MAX), (false, 4 + FRAMES));
+    // Three stages, of which one runs once an instruction: as of a new one each time, then as of the same.
+    let clip = |steady| load("clip", 0.0, steady);
+    let (_, judged) = clip(0);
+    assert_eq!(clip(1), (true, 3 + 2 + judged));
+    assert_eq!(clip(usize::MAX), (true, 4 * 3 + 4 * 2 + judged));
 }
 
 /// What an engine chooses by trying, it tries as what will run, and what proves a policy proves what was chosen.

@@ -101,7 +101,7 @@ static void deleting(struct object *object) {
     if (s->recorder) ((int32_t(*)(struct callback *))s->recorder->table[UNREFER])(s->recorder);
     char text[PLAN_MAX];
     snprintf(text, sizeof text, "gone: %s of %.60s", s->kind, s->plan);
-    say(s->logger, 3, text);
+    say(s->logger, strstr(s->plan, "laments") ? 2 : 3, text);
     live--;
     free(s);
 }

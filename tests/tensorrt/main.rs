@@ -17,6 +17,7 @@ mod path;
 mod picture;
 mod proof;
 mod real;
+mod told;
 mod turns;
 mod whole;
 

@@ -79,7 +79,11 @@ fn no_inference_finds_something_left_to_record_or_to_join() {
         let platform = Platform::find(&fakes.settings(Tables::Ten)).expect("the fakes");
         let mut policy = load_on(&platform, bundle.path(), Way::Chained);
         instruct(&mut policy);
-        for seed in 0..4 {
+        for seed in 0..6 {
+            // Two sentences that come close together: what they launch comes twice in a row.
+            if [2, 3].contains(&seed) {
+                instruct(&mut policy);
+            }
             fakes.forget();
             fakes.moved();
             ask(&mut policy, seed).expect("an answer");

@@ -149,79 +149,9 @@ impl Motion {
         self.share
     }
 
-    /// Ticks within which any stop has ended, whatever was going on. Joints that wait for one another may give half of
-    /// what they have to what is across the line (see [`together`]), and take twice as long.
-    #[cfg(test)]
-    #[must_use]
-    pub fn stop_ticks_max(&self) -> f64 {
-        let rated = self.lanes.iter().filter(|lane| lane.has_rates());
-        let slowest = rated
-            .map(|lane| lane.full.stop_ticks_max().max(lane.tight.stop_ticks_max()))
-            .fold(0.0, f64::max);
-        match self.coordination {
-            Coordination::Independent => slowest,
-            Coordination::Synchronised => 2.0 * slowest,
-        }
-    }
-
     /// The position of a joint as last emitted.
     pub fn positions(&self) -> impl Iterator<Item = f64> + '_ {
         self.lanes.iter().map(|lane| lane.axis.q)
-    }
-
-    /// The velocity that each joint has left once its acceleration is taken back.
-    #[cfg(test)]
-    pub(super) fn coasts(&self) -> [f64; JOINTS_MAX] {
-        let mut coasts = [0.0; JOINTS_MAX];
-        for (lane, slot) in self
-            .lanes
-            .iter()
-            .zip(coasts.iter_mut())
-            .filter(|(lane, _)| lane.has_rates())
-        {
-            *slot = lane
-                .bounds(self.in_force)
-                .brake()
-                .coast(lane.axis.v, lane.axis.a);
-        }
-        coasts
-    }
-
-    /// Whether new limits are not wholly in force.
-    #[cfg(test)]
-    pub(super) fn changing(&self) -> bool {
-        self.wanted.is_some()
-    }
-
-    /// Whether what is tighter of new limits is in force.
-    #[cfg(test)]
-    pub(super) fn narrowed_or_done(&self) -> bool {
-        self.wanted.is_none() || self.narrowed
-    }
-
-    /// The joint whose stop would end outside its limits, and where. There is none.
-    #[cfg(test)]
-    pub(super) fn unstoppable(&self) -> Option<(usize, Axis, f64)> {
-        let rated = self
-            .lanes
-            .iter()
-            .enumerate()
-            .filter(|(_, lane)| lane.has_rates());
-        rated
-            .map(|(index, lane)| {
-                let rest = lane
-                    .bounds(self.in_force)
-                    .brake()
-                    .rest(lane.axis.v, lane.axis.a);
-                let furthest = [rest.end, rest.turn].map(|way| lane.axis.q + way);
-                (index, lane.axis, furthest, lane.limits)
-            })
-            .find(|(_, _, furthest, limits)| {
-                furthest
-                    .iter()
-                    .any(|q| !(*q >= limits.position_min && *q <= limits.position_max))
-            })
-            .map(|(index, axis, furthest, _)| (index, axis, furthest[0]))
     }
 
     /// What is to be emitted.
@@ -533,6 +463,86 @@ impl Motion {
                 a: (v - lane.emitted.v) / self.period_s,
             };
             lane.axis = *axis;
+        }
+    }
+}
+
+/// What the governor's tests look into.
+#[cfg(test)]
+mod tests {
+    use super::super::shape::Bounds;
+    use super::*;
+
+    /// Ticks of the longest stop from any legal state: to take back an acceleration, and to stop from full speed.
+    fn stop_ticks_max(bounds: &Bounds) -> f64 {
+        let brake = bounds.brake();
+        let ramp = brake.acceleration() / brake.step();
+        brake.rest(bounds.scale(), 0.0).ticks + ramp + 2.0
+    }
+
+    impl Motion {
+        /// Ticks within which any stop has ended, whatever was going on. Joints that wait for one another may give half of
+        /// what they have to what is across the line (see [`together`]), and take twice as long.
+        pub(in crate::core::governor) fn stop_ticks_max(&self) -> f64 {
+            let rated = self.lanes.iter().filter(|lane| lane.has_rates());
+            let slowest = rated
+                .map(|lane| stop_ticks_max(&lane.full).max(stop_ticks_max(&lane.tight)))
+                .fold(0.0, f64::max);
+            match self.coordination {
+                Coordination::Independent => slowest,
+                Coordination::Synchronised => 2.0 * slowest,
+            }
+        }
+
+        /// The velocity that each joint has left once its acceleration is taken back.
+        pub(in crate::core::governor) fn coasts(&self) -> [f64; JOINTS_MAX] {
+            let mut coasts = [0.0; JOINTS_MAX];
+            for (lane, slot) in self
+                .lanes
+                .iter()
+                .zip(coasts.iter_mut())
+                .filter(|(lane, _)| lane.has_rates())
+            {
+                *slot = lane
+                    .bounds(self.in_force)
+                    .brake()
+                    .coast(lane.axis.v, lane.axis.a);
+            }
+            coasts
+        }
+
+        /// Whether new limits are not wholly in force.
+        pub(in crate::core::governor) fn changing(&self) -> bool {
+            self.wanted.is_some()
+        }
+
+        /// Whether what is tighter of new limits is in force.
+        pub(in crate::core::governor) fn narrowed_or_done(&self) -> bool {
+            self.wanted.is_none() || self.narrowed
+        }
+
+        /// The joint whose stop would end outside its limits, and where. There is none.
+        pub(in crate::core::governor) fn unstoppable(&self) -> Option<(usize, Axis, f64)> {
+            let rated = self
+                .lanes
+                .iter()
+                .enumerate()
+                .filter(|(_, lane)| lane.has_rates());
+            rated
+                .map(|(index, lane)| {
+                    let rest = lane
+                        .bounds(self.in_force)
+                        .brake()
+                        .rest(lane.axis.v, lane.axis.a);
+                    let furthest = [rest.end, rest.turn].map(|way| lane.axis.q + way);
+                    (index, lane.axis, furthest, lane.limits)
+                })
+                .find(|(_, _, furthest, limits)| {
+                    furthest
+                        .iter()
+                        .any(|q| !(*q >= limits.position_min && *q <= limits.position_max))
+                })
+                .map(|(index, axis, furthest, _)| (index, axis, furthest[0]))
         }
     }
 }

@@ -198,14 +198,6 @@ impl Bounds {
         &self.brake
     }
 
-    /// Ticks of the longest stop from any legal state: to take back an acceleration, and to stop from full speed.
-    #[cfg(test)]
-    #[must_use]
-    pub fn stop_ticks_max(&self) -> f64 {
-        let ramp = self.brake.acceleration() / self.brake.step();
-        self.brake.rest(self.velocity_max, 0.0).ticks + ramp + 2.0
-    }
-
     /// Velocity by which joints of different kinds are compared: the limit before scaling.
     #[must_use]
     pub fn scale(&self) -> f64 {

@@ -35,9 +35,11 @@ pub const VALID_FOR_MAX_NS: u64 = SILENCE_NS;
 /// Furthest that a first command may be from where the robot is, for each joint; rad or m. Further away it is refused
 /// ([`Reject::AwayFromPose`]).
 ///
-/// It stands here because whoever takes commands keeps to it: a motor controller, of an arming's first command against the
-/// measured pose, grippers aside; and the runtime, of a person's device against what it last sent. A guess: some three degrees are
-/// more than a joint at rest sags or a hand that holds a device is off, and little enough to be eased away.
+/// It stands here because two keep to it. A motor controller compares an arming's first command with the measured pose, grippers aside.
+/// The runtime compares the first command of a person's device with what it last sent itself, grippers too.
+///
+/// A guess: some three degrees are more than a joint at rest sags or a hand that holds a device is off, and little enough to be eased
+/// away.
 pub const START_TOLERANCE: f64 = 0.05;
 
 /// The fixed part of the body.

@@ -240,10 +240,15 @@ unsafe fn delete(object: *mut Object) {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _hearing = self.hears();
+        let hearing = self.hears();
         for object in [self.context, self.engine, self.runtime] {
             // SAFETY: each was made by TensorRT for this session, is deleted once, users before what they use.
             unsafe { delete(object) };
+        }
+        drop(hearing);
+        // Nobody asks any more.
+        for remark in self.callbacks.messages.remarks() {
+            log::warn!("TensorRT, of an engine that is let go of: {remark}");
         }
     }
 }

@@ -15,13 +15,15 @@ use crate::policy::staged::{Fault, Observation, Staged};
 use crate::policy::tensors::TensorFile;
 use crate::ports::EngineFault;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 /// Time between two frames where the fixture does not say.
 const FRAME_NS: u64 = 100_000_000;
-/// Most runs before the first that is judged: with the stages of its sentence, without them, joined, and one to spare.
+/// Most runs of each kind before the first that is judged, with a new sentence and without: with the stages of the load, new, joined,
+/// and one to spare.
 const REHEARSALS_MAX: usize = 4;
 
 /// What a policy made of one observation of its own fixture. Its chunk, its spread and its maps are the policy's still.
@@ -260,11 +262,12 @@ impl Fixture {
         }
     }
 
-    /// Shows it something like the first frame until its engines do every run as the one before, so that a frame that is judged is run
-    /// as the robot's will be. Not that frame itself: what a replay left out would be there from the last time.
+    /// Shows it something like the first frame until its engines do every run as the one before, first as one of a new sentence each time,
+    /// then of the same: so a frame that is judged is run as the robot's will be, and nothing is left to be made when two sentences
+    /// come close together. Not that frame itself: what a replay left out would be there from the last time.
     fn rehearse(&self, staged: &mut Staged) -> Result<(), EngineFault> {
         // What is kept for a quantiser is of the fixture.
-        if staged.run.seen.is_some() {
+        if staged.run.seen.is_some() || staged.run.is_steady() {
             return Ok(());
         }
         let dice = staged.dice.clone();
@@ -277,15 +280,36 @@ impl Fixture {
             .get(..staged.noise.len())
             .map(|noise| noise.iter().rev().copied().collect());
         let observation = self.observation(0, staged.units.len(), &pictures);
-        for _ in 0..REHEARSALS_MAX {
-            if staged.run.is_steady() {
-                break;
+        let mut unsteady = BTreeSet::new();
+        for is_new in [true, false] {
+            if is_new && !staged.run.has_instruction() {
+                continue;
             }
-            staged.reset();
-            // What it says of such a picture need not be an action.
-            if let Err(Fault::Engine(fault)) = staged.infer(&observation, noise.as_deref(), None) {
-                return Err(fault);
+            for _ in 0..REHEARSALS_MAX {
+                if is_new {
+                    staged.run.take_instruction();
+                }
+                staged.reset();
+                // What it says of such a picture need not be an action.
+                if let Err(Fault::Engine(fault)) =
+                    staged.infer(&observation, noise.as_deref(), None)
+                {
+                    return Err(fault);
+                }
+                if staged.run.is_steady() {
+                    break;
+                }
             }
+            unsteady.extend(staged.run.unsteady().map(str::to_owned));
+        }
+        if !unsteady.is_empty() {
+            let stages: Vec<String> = unsteady.into_iter().collect();
+            log::warn!(
+                "{}: expected every stage to run as it will on the robot after at most {REHEARSALS_MAX} runs of each kind, found that these \
+                 do not: {}; the fixture may have judged other runs of theirs, and the robot's first may take longer",
+                staged.name,
+                stages.join(", ")
+            );
         }
         staged.dice = dice;
         Ok(())
@@ -322,6 +346,10 @@ impl Fixture {
             if frame == 0 {
                 let rehearsed = self.rehearse(staged);
                 rehearsed.map_err(|fault| wrong(frame, "an answer".into(), fault.to_string()))?;
+                // Its sentence is new, so that where there are more frames both kinds of run are judged.
+                if self.frames > 1 {
+                    staged.run.take_instruction();
+                }
             }
             if frame == 0 || self.new_episode.get(frame) == Some(&1) {
                 staged.reset();

@@ -102,9 +102,23 @@ impl Run {
         self.stages.iter().any(|stage| stage.engine.lost())
     }
 
-    /// Whether all engines are; see [`Engine::is_steady`].
+    /// Names of the stages whose engines are not; see [`Engine::is_steady`].
+    pub(crate) fn unsteady(&self) -> impl Iterator<Item = &str> {
+        let stages = self.plan.stages.iter().zip(&self.stages);
+        stages
+            .filter(|(_, stage)| !stage.engine.is_steady())
+            .map(|(planned, _)| planned.spec.id.as_str())
+    }
+
+    /// Whether all engines are.
     pub(crate) fn is_steady(&self) -> bool {
-        self.stages.iter().all(|stage| stage.engine.is_steady())
+        self.unsteady().next().is_none()
+    }
+
+    /// Whether a new instruction has stages of its own run.
+    pub(crate) fn has_instruction(&self) -> bool {
+        let mut stages = self.plan.stages.iter();
+        stages.any(|stage| stage.rate == Rate::Instruction)
     }
 
     /// `engines` are of the plan's stages, in their order in the file.

@@ -31,7 +31,7 @@ struct InterfaceInfo {
 struct Line {
     severity: i32,
     text: String,
-    /// [`Messages::remarks`] had it.
+    /// [`Messages::remarks`] had it, or [`Messages::errors`].
     told: bool,
 }
 
@@ -65,12 +65,18 @@ impl Messages {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Errors so far, in one line; empty if there were none.
+    /// Errors so far, in one line; empty if there were none. They are told then, and are no remark any more.
     #[must_use]
     pub fn errors(&self) -> String {
-        let lines = self.hold();
-        let errors = lines.iter().filter(|line| line.severity <= SEVERITY_ERROR);
-        let errors: Vec<&str> = errors.map(|line| line.text.as_str()).collect();
+        let mut lines = self.hold();
+        let mut errors = Vec::new();
+        for line in lines
+            .iter_mut()
+            .filter(|line| line.severity <= SEVERITY_ERROR)
+        {
+            line.told = true;
+            errors.push(line.text.as_str());
+        }
         errors.join("; ")
     }
 
@@ -468,6 +474,6 @@ mod tests {
         assert_eq!(messages.errors(), "");
         messages.push(SEVERITY_ERROR, c"of it");
         assert_eq!(messages.errors(), "of it");
-        assert_eq!(messages.remarks(), ["warning: before", "error: of it"]);
+        assert_eq!(messages.remarks(), ["warning: before"], "the error is told");
     }
 }
