@@ -19,6 +19,7 @@ use crate::ports::Frame;
 use crate::runtime::clock;
 use crate::runtime::control::{Followed, Made};
 use crate::runtime::gather::Gather;
+use crate::runtime::hindrance::{Hindrance, LASTS_NS};
 use crate::runtime::reel::Recent;
 use crate::runtime::telemetry::{Sample, Tap};
 use crate::runtime::threads::Seat;
@@ -460,35 +461,6 @@ pub struct InferenceIo {
     pub bell: Option<Thread>,
     /// Set when the pipeline ends.
     pub ending: Arc<AtomicBool>,
-}
-
-/// What keeps chunks from being made, each reason told once until it is over.
-#[derive(Debug, Default)]
-struct Hindrance {
-    since: Option<Mono>,
-    told: Option<(Mono, String)>,
-}
-
-/// What may be over in a moment, as when cameras or the robot begin, is told when it has lasted so long; and nothing is told more often.
-const LASTS_NS: u64 = 1_000 * MS;
-
-impl Hindrance {
-    /// None is made for `reason`, which is the same as long as what is to be done about it is. To be told if it stands in the way for
-    /// `lasts_ns`, whatever it was before.
-    fn found(&mut self, now: Mono, reason: &str, lasts_ns: u64) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let told = self.told.as_ref();
-        let again = told.is_some_and(|(at, told)| told == reason || now.since_ns(*at) < LASTS_NS);
-        if again || now.since_ns(since) < lasts_ns {
-            return false;
-        }
-        self.told = Some((now, reason.to_owned()));
-        true
-    }
-
-    fn over(&mut self) {
-        *self = Hindrance::default();
-    }
 }
 
 /// The inference thread.

@@ -26,6 +26,7 @@ pub mod fault_sim;
 pub mod gather;
 pub mod governor;
 pub mod health;
+pub mod hindrance;
 pub mod inference;
 pub mod isolation;
 pub mod latch;

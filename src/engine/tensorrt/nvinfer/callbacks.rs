@@ -4,7 +4,7 @@
 //!
 //! Recorder and profiler are a session's. The logger is the process's, because TensorRT has one only: it keeps the first that it is
 //! given for as long as any object of its lives, whoever made that. So a line is heard by the session whose call it came from
-//! ([`Hearing`]), or, on a thread of TensorRT's own, by the one that is being loaded ([`Loading`]).
+//! (`Hearing`), or, on a thread of TensorRT's own, by the one that is being loaded (`Loading`).
 #![allow(unsafe_code)] // C++ calls back through tables of ours.
 
 use super::{Layout, Method};
